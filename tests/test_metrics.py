@@ -1,0 +1,482 @@
+"""Metrics against independent code, closed forms, corner cases, and the coverage of their intervals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg, ndimage
+from scipy.spatial.distance import cdist
+from sklearn.metrics import roc_auc_score
+
+from trilemma.metrics import memorisation as memorisation_module
+from trilemma.metrics import neighbours, pixels
+from trilemma.metrics.classifier import area_under_curve, two_sample_test
+from trilemma.metrics.fidelity import frechet_distance, kernel_distance
+from trilemma.metrics.memorisation import memorisation, nearest
+from trilemma.metrics.neighbours import precision_recall_density_coverage
+from trilemma.metrics.protocol import Measure
+from trilemma.metrics.random_features import RandomFeatures, random_features
+
+torch.set_num_threads(1)
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def mixed(seed: int, count: int, dimension: int) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(count, dimension)) @ np.random.default_rng(99).normal(size=(dimension, dimension))
+
+
+def assert_ordered(measure: Measure) -> None:
+    assert measure.low is not None and measure.high is not None
+    assert measure.low <= measure.value <= measure.high
+
+
+# ---------------------------------------------------------------------------------------------------- Frechet
+
+
+def textbook_frechet(x: np.ndarray, y: np.ndarray) -> float:
+    """Heusel et al. 2017 as printed, by SciPy's matrix square root."""
+    covariance_x, covariance_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    root = np.real(linalg.sqrtm(covariance_x @ covariance_y))
+    gap = np.square(x.mean(0) - y.mean(0)).sum()
+    return float(gap + np.trace(covariance_x) + np.trace(covariance_y) - 2 * np.trace(root))
+
+
+@pytest.mark.parametrize(("n", "m", "dimension"), [(500, 300, 8), (200, 400, 33), (300, 300, 2)])
+def test_frechet_equals_the_textbook(n, m, dimension):
+    x, y = mixed(0, n, dimension), 1.3 * mixed(1, m, dimension) + 0.5
+    measure = frechet_distance(x, y)
+    assert measure.value == pytest.approx(textbook_frechet(x, y), rel=1e-8)
+    assert_ordered(measure)
+
+
+def test_frechet_of_exact_gaussians_is_the_closed_form():
+    # Whitened samples have exactly the identity as covariance: |m|^2 + sum (a_i - b_i)^2 for deviations a and b.
+    def white(x: np.ndarray) -> np.ndarray:
+        x = x - x.mean(0)
+        return x @ linalg.inv(linalg.cholesky(np.cov(x, rowvar=False)))
+
+    a, b, gap = np.array([1.0, 2.0, 0.5]), np.array([2.0, 2.0, 3.0]), np.array([1.0, 0.0, -2.0])
+    value = frechet_distance(white(normal(0, 100, 3)) * a, white(normal(1, 80, 3)) * b + gap).value
+    assert value == pytest.approx(np.square(gap).sum() + np.square(a - b).sum(), rel=1e-10)
+
+
+def test_frechet_with_singular_covariances():
+    # Fewer rows than dimensions: the trace by the eigenvalues of the small product, in another order of the factors.
+    x, y = normal(0, 12, 50), normal(1, 9, 50) + 0.3
+    a, b = (x - x.mean(0)) / math.sqrt(11), (y - y.mean(0)) / math.sqrt(8)
+    overlap = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    expected = np.square(x.mean(0) - y.mean(0)).sum() + np.square(a).sum() + np.square(b).sum() - 2 * overlap
+    measure = frechet_distance(x, y)
+    assert measure.value == pytest.approx(expected, rel=1e-9)
+    assert_ordered(measure)
+    # A rotation into more dimensions, and constant features, change nothing.
+    wide = np.concatenate([x, np.full((12, 30), 7.0)], 1), np.concatenate([y, np.full((9, 30), 7.0)], 1)
+    assert frechet_distance(*wide).value == pytest.approx(expected, rel=1e-9)
+
+
+def test_frechet_corner_cases():
+    x = normal(0, 100, 5)
+    assert frechet_distance(x, x).value == pytest.approx(0, abs=1e-10)
+    constant = frechet_distance(np.full((20, 3), 2.0), np.full((30, 3), 4.0))
+    assert (constant.value, constant.low, constant.high) == (12.0, 12.0, 12.0)
+    assert frechet_distance(x, np.tile(x.mean(0), (50, 1))).value == pytest.approx(np.trace(np.cov(x.T)), rel=1e-9)
+    assert frechet_distance(x + 1e6, x + 1e6 + 1).value == pytest.approx(5, rel=1e-6)
+    assert frechet_distance(x[:2], x[2:4]).low is None
+    order = np.argsort(x[:, 0])
+    assert frechet_distance(x[order], x).value == pytest.approx(0, abs=1e-10)
+
+
+# ---------------------------------------------------------------------------------------------------- kernel
+
+
+def double_sum(x: np.ndarray, y: np.ndarray) -> float:
+    """The unbiased estimator, term by term."""
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> float:
+        return float((a @ b / len(a) + 1) ** 3)
+
+    n, m = len(x), len(y)
+    same_x = sum(kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    same_y = sum(kernel(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+    return same_x + same_y - 2 * sum(kernel(a, b) for a in x for b in y) / (n * m)
+
+
+@pytest.mark.parametrize(("n", "m", "dimension"), [(30, 20, 4), (7, 25, 40), (2, 3, 1)])
+def test_kernel_equals_the_double_sum(n, m, dimension):
+    x, y = mixed(0, n, dimension), mixed(1, m, dimension) + 0.2
+    assert kernel_distance(x, y).value == pytest.approx(double_sum(x, y), rel=1e-9)
+
+
+def test_kernel_in_chunks_is_the_same(monkeypatch):
+    x, y = normal(0, 50, 3), normal(1, 41, 3)
+    whole = kernel_distance(x, y)
+    monkeypatch.setattr("trilemma.metrics.fidelity.CHUNK_ENTRIES", 300)
+    parts = kernel_distance(x, y)
+    assert (parts.value, parts.low, parts.high) == pytest.approx((whole.value, whole.low, whole.high))
+
+
+def test_kernel_corner_cases():
+    one, two = np.ones((10, 2)), np.full((12, 2), 2.0)
+    assert kernel_distance(one, one).value == 0
+    assert kernel_distance(one, two).value == pytest.approx(8 + 125 - 2 * 27)
+    assert_ordered(kernel_distance(normal(0, 10, 30), normal(1, 10, 30)))
+
+
+# ---------------------------------------------------------------------------------------------------- neighbours
+
+
+def written_out(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """The definitions point by point, with the strict inequalities of the `prdc` package."""
+
+    def radius(points: np.ndarray, index: int, k: int) -> float:
+        to_all = cdist(points[index : index + 1], points)[0]  # one routine for all, so that ties are ties
+        return sorted(distance for i, distance in enumerate(to_all) if i != index)[k - 1]
+
+    small_x, large_x = [radius(x, i, 3) for i in range(len(x))], [radius(x, i, 5) for i in range(len(x))]
+    small_y = [radius(y, i, 3) for i in range(len(y))]
+    between = cdist(x, y)
+    inside = [[between[i, j] < large_x[i] for j in range(len(y))] for i in range(len(x))]
+    return {
+        "precision": float(np.mean([any(between[i, j] < small_x[i] for i in range(len(x))) for j in range(len(y))])),
+        "recall": float(np.mean([any(between[i, j] < small_y[j] for j in range(len(y))) for i in range(len(x))])),
+        "density": float(np.sum(inside) / (5 * len(y))),
+        "coverage": float(np.mean([any(row) for row in inside])),
+    }
+
+
+def package(x: np.ndarray, y: np.ndarray, k: int) -> dict[str, float]:
+    """`prdc.compute_prdc(x, y, nearest_k=k)`, its definition written again."""
+
+    def radii(points: np.ndarray) -> np.ndarray:
+        return np.partition(cdist(points, points), k, axis=-1)[:, k]
+
+    real, fake, between = radii(x), radii(y), cdist(x, y)
+    return {
+        "precision": (between < real[:, None]).any(0).mean(),
+        "recall": (between < fake[None, :]).any(1).mean(),
+        "density": (between < real[:, None]).sum(0).mean() / k,
+        "coverage": (between.min(1) < real).mean(),
+    }
+
+
+def same_place(count: int) -> np.ndarray:
+    return np.full((count, 2), 3.7)
+
+
+TWICE = np.repeat(normal(5, 15, 3), 2, axis=0)
+SETS = {
+    "plain": (normal(0, 60, 4), 0.8 * normal(1, 45, 4)),
+    "narrow": (normal(0, 40, 3), 0.1 * normal(1, 50, 3)),
+    "far away": (normal(0, 40, 3) + 1e4, normal(1, 50, 3) + 1e4),
+    "fewer than dimensions": (normal(0, 10, 30), normal(1, 8, 30)),
+    "constant": (same_place(20), same_place(12)),
+    "constant samples": (normal(0, 20, 2), same_place(12)),
+    "repeats": (TWICE, TWICE[::3]),
+    "many repeats": (np.repeat(normal(5, 6, 3), 7, axis=0), np.repeat(normal(5, 6, 3), 6, axis=0)),
+    "copies": (normal(0, 40, 3), normal(0, 40, 3)[:20]),
+    "one class missing": (np.concatenate([normal(0, 30, 2), normal(1, 30, 2) + 50]), normal(2, 40, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_neighbours_equal_their_definitions(name):
+    x, y = SETS[name]
+    measured = precision_recall_density_coverage(x, y)
+    values = {key: measure.value for key, measure in measured.items()}
+    assert values == pytest.approx(written_out(x, y), abs=1e-12)
+    third, fifth = package(x, y, 3), package(x, y, 5)
+    assert values["precision"] == pytest.approx(third["precision"]) and values["recall"] == third["recall"]
+    assert values["density"] == pytest.approx(fifth["density"]) and values["coverage"] == fifth["coverage"]
+
+
+def test_neighbours_in_chunks_are_the_same(monkeypatch):
+    whole = precision_recall_density_coverage(*SETS["plain"])
+    monkeypatch.setattr(neighbours, "CHUNK_ENTRIES", 200)
+    assert precision_recall_density_coverage(*SETS["plain"]) == whole
+
+
+def test_neighbours_on_equal_and_lost_data():
+    x, y = normal(0, 400, 2), normal(1, 400, 2)
+    equal = precision_recall_density_coverage(x, y)
+    assert equal["density"].low < 1 < equal["density"].high
+    assert min(equal[name].value for name in ("precision", "recall", "coverage")) > 0.8
+    classes = np.concatenate([x[:200], x[200:] + 50])
+    lost = precision_recall_density_coverage(classes, y)
+    assert lost["precision"].value > 0.8 and lost["recall"].value < 0.6 and lost["coverage"].value < 0.6
+    for measure in (*equal.values(), *lost.values()):
+        assert_ordered(measure)
+    with pytest.raises(ValueError, match="too few"):
+        precision_recall_density_coverage(x[:5], y)
+
+
+# ---------------------------------------------------------------------------------------------------- classifier
+
+
+def test_area_under_curve_equals_scikit_learn():
+    positive, negative = np.round(normal(0, 80) + 0.5, 1), np.round(normal(1, 60), 1)  # rounded, so that some tie
+    area, deviation = area_under_curve(positive, negative)
+    assert area == pytest.approx(roc_auc_score([1] * 80 + [0] * 60, np.concatenate([positive, negative])))
+    pairs = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+    assert deviation**2 == pytest.approx(pairs.mean(1).var(ddof=1) / 80 + pairs.mean(0).var(ddof=1) / 60)
+
+
+@pytest.mark.parametrize("kind", ["trees", "linear"])
+def test_classifier_is_at_chance_on_equal_data_and_certain_on_others(kind):
+    x, y = normal(0, 300, 5), normal(1, 200, 5)
+    equal = two_sample_test(x, y, kind=kind)
+    assert equal.low < 0.5 < equal.high
+    assert two_sample_test(x, y + 3, kind=kind).value > 0.98
+    assert two_sample_test(x, y, kind=kind) == equal
+
+
+def test_classifier_knows_the_best_area_of_shifted_gaussians():
+    # Two unit Gaussians at distance d: area = Phi(d / sqrt 2) = 0.7602 for d = 1.
+    measure = two_sample_test(normal(0, 1500, 1), normal(1, 1500, 1) + 1, kind="linear")
+    assert measure.low < 0.7602 < measure.high
+
+
+def test_classifier_does_not_learn_repeats_by_heart():
+    x = normal(0, 300, 4)
+    again = normal(1, 100, 4)[np.random.default_rng(0).integers(100, size=600)]
+    assert two_sample_test(x, again).value < 0.62
+
+
+def test_classifier_corner_cases():
+    same = np.ones((30, 3))
+    assert two_sample_test(same, same).value == 0.5
+    assert two_sample_test(same, 2 * same).value == 1.0
+    assert two_sample_test(normal(0, 30, 3), same).value == 1.0
+    wide = two_sample_test(normal(0, 40, 200), normal(1, 40, 200))  # fewer rows than features
+    assert 0.2 < wide.value < 0.8
+    with pytest.raises(ValueError, match="forest"):
+        two_sample_test(same, same, kind="forest")
+
+
+# ---------------------------------------------------------------------------------------------------- memorisation
+
+
+def test_nearest_equals_brute_force():
+    x, pool = normal(0, 70, 6) + 100, normal(1, 90, 6) + 100
+    indices, distances = nearest(x, pool)
+    between = cdist(x, pool)
+    assert (indices == between.argmin(1)).all()
+    assert distances == pytest.approx(between.min(1), rel=1e-12)
+    own = cdist(x, x) + np.diag(np.full(70, np.inf))
+    assert (nearest(x, x, skip_self=True)[0] == own.argmin(1)).all()
+
+
+def test_memorisation_tells_copies_from_unseen_data(monkeypatch):
+    monkeypatch.setattr(memorisation_module, "CHUNK_ENTRIES", 100_000)  # several chunks
+    train, held_out, unseen = normal(0, 2000, 8), normal(1, 500, 8), normal(2, 600, 8)
+    rows = np.random.default_rng(3).integers(2000, size=600)
+    copies = memorisation(train, held_out, train[rows])
+    assert copies["verdict"] == "copies"
+    assert copies["near_copies"].value == 1 and copies["ratio"].value < 1e-6
+    assert (copies["nearest"] == rows).all() and (copies["distances"] == 0).all()
+
+    assert memorisation(train, held_out, train[rows] + 0.05 * normal(4, 600, 8))["verdict"] == "copies"
+    half = np.concatenate([train[rows[:300]], unseen[:300]])
+    assert memorisation(train, held_out, half)["verdict"] == "copies"
+
+    honest = memorisation(train, held_out, unseen)
+    assert honest["verdict"] == "none"
+    assert honest["near_copies"].value < 0.03
+    assert honest["ratio"].low < 1 < honest["ratio"].high
+
+
+def test_memorisation_does_not_call_blurred_or_noisy_samples_copies():
+    train, held_out = normal(0, 2000, 8), normal(1, 500, 8)
+    assert memorisation(train, held_out, 0.3 * normal(2, 600, 8))["verdict"] == "none"
+    assert memorisation(train, held_out, 1.5 * normal(2, 600, 8))["verdict"] == "none"
+
+
+def test_memorisation_says_when_it_cannot_tell():
+    train, samples = normal(0, 200, 3), normal(2, 100, 3)
+    assert memorisation(train, normal(1, 10, 3), samples)["verdict"] == "cannot tell"
+    constant = memorisation(np.ones((50, 2)), np.ones((40, 2)), np.ones((30, 2)))
+    assert constant["verdict"] == "cannot tell" and constant["ratio"].value == 1
+
+
+# ---------------------------------------------------------------------------------------------------- pixels
+
+
+@pytest.mark.parametrize("grid", [(24,), (16, 12), (6, 8, 7), (9, 1)])
+def test_sharpness_falls_with_blur_and_rises_with_noise(grid):
+    x = ndimage.gaussian_filter(normal(0, 60, 2, *grid), (0, 0, *[0.5] * len(grid)))
+    blurred = pixels.sharpness(x[:30], ndimage.gaussian_filter(x[30:], (0, 0, *[1.0] * len(grid))))
+    assert_ordered(blurred)
+    assert blurred.high < 0.7
+    assert pixels.sharpness(x[:30], x[30:] + normal(1, 30, 2, *grid)).low > 1
+    equal = pixels.sharpness(x[:30], x[30:])
+    assert equal.low < 1 < equal.high
+
+
+def test_sharpness_is_the_laplacian_written_out():
+    x, y = normal(0, 5, 3, 6, 7), normal(1, 4, 3, 6, 7)
+
+    def laplacian(image: np.ndarray) -> float:
+        inner = ndimage.laplace(image)[1:-1, 1:-1]
+        return float(np.abs(inner).mean())
+
+    means = [np.mean([laplacian(channel) for example in each for channel in example]) for each in (x, y)]
+    assert pixels.sharpness(x, y).value == pytest.approx(means[1] / means[0])
+    flat = np.zeros((5, 1, 4))
+    assert pixels.sharpness(flat, flat).value == 1 and pixels.sharpness(flat, flat + np.arange(4) ** 2).value == np.inf
+    assert pixels.sharpness(np.uint8([[[0, 255, 0]]] * 4), np.uint8([[[0, 255, 0]]] * 4)).value == 1
+    with pytest.raises(ValueError, match="with a grid"):
+        pixels.sharpness(normal(0, 5, 3), normal(0, 5, 3))
+    with pytest.raises(ValueError, match="shapes differ"):
+        pixels.sharpness(x, y[..., :-1])
+
+
+def test_reconstruction_error():
+    x = normal(0, 10, 3, 4, 4)
+    measures = pixels.reconstruction_error(x, x + 0.1, span=1.0)
+    assert measures["mse"].value == pytest.approx(0.01)
+    assert measures["psnr"].value == pytest.approx(20)
+    noisy = pixels.reconstruction_error(x, x + 0.1 * normal(1, *x.shape), span=255)
+    assert_ordered(noisy["mse"])
+    assert_ordered(noisy["psnr"])
+    perfect = pixels.reconstruction_error(x, x, span=1)
+    assert perfect["mse"].value == 0 and perfect["psnr"].value == math.inf
+    assert set(pixels.reconstruction_error(x, x)) == {"mse"}
+    # 8-bit values must not wrap round.
+    assert pixels.reconstruction_error(np.uint8([[0]]), np.uint8([[255]]))["mse"].value == 255**2
+    with pytest.raises(ValueError, match="shape"):
+        pixels.reconstruction_error(x, x[:5])
+
+
+def test_spectrum_distance():
+    x = normal(0, 400, 1, 16, 16)
+    equal = pixels.spectrum_distance(x[:200], x[200:])
+    assert_ordered(equal)
+    assert equal.value < 0.5
+    # Twice the amplitude is 6.02 dB at each frequency.
+    assert pixels.spectrum_distance(x, 2 * x).value == pytest.approx(20 * math.log10(2))
+    assert pixels.spectrum_distance(x, x + 5).value == pytest.approx(0, abs=1e-6)
+    blurred = pixels.spectrum_distance(x[:200], ndimage.gaussian_filter(x[200:], (0, 0, 1, 1)))
+    assert blurred.low > 3
+    assert pixels.spectrum_distance(normal(0, 40, 2, 30), normal(1, 40, 2, 30)).value < 2
+
+
+def test_mean_distance_between_pairs():
+    x, y = normal(0, 40, 2, 3), 0.5 * normal(1, 30, 2, 3)
+
+    def mean(z: np.ndarray) -> float:
+        between = cdist(z.reshape(len(z), -1), z.reshape(len(z), -1))
+        return between.sum() / (len(z) * (len(z) - 1))
+
+    measure = pixels.mean_distance_between_pairs(x, y)
+    assert measure.value == pytest.approx(mean(y) / mean(x))
+    assert_ordered(measure)
+    assert pixels.mean_distance_between_pairs(x, np.ones((30, 2, 3))).value == pytest.approx(0, abs=1e-6)
+
+
+def test_modes_found():
+    angles = np.arange(8) * math.pi / 4
+    centres = np.stack([np.cos(angles), np.sin(angles)], 1)
+    which = np.random.default_rng(0).integers(8, size=800)
+    samples = centres[which] + 0.02 * normal(1, 800, 2)
+    full = pixels.modes_found(samples, centres, 0.02)
+    assert full["modes"].value == 8 and full["at_modes"].value > 0.99
+    assert_ordered(full["at_modes"])
+    assert pixels.modes_found(samples[which < 3], centres, 0.02)["modes"].value == 3
+    noise = pixels.modes_found(np.random.default_rng(2).uniform(-2, 2, (800, 2)), centres, 0.02)
+    assert noise["modes"].value == 0 and noise["at_modes"].value < 0.05
+
+
+# ---------------------------------------------------------------------------------------------------- features
+
+
+@pytest.mark.parametrize("grid", [(), (2,), (9,), (16, 12), (3, 1), (28, 28), (5, 6, 4)])
+def test_random_features_of_any_grid(grid):
+    x = normal(0, 24, 2, *grid).astype(np.float32)
+    net = RandomFeatures(x, seed=1, width=16)
+    features = net(x)
+    assert features.shape[0] == 24 and features.ndim == 2 and np.isfinite(features).all()
+    assert features.mean(0) == pytest.approx(np.zeros(features.shape[1]), abs=1e-5)
+    assert net(x[5:9]) == pytest.approx(features[5:9], abs=1e-4)  # an example's features depend on it alone
+    assert (random_features(x, 1, 16) == features).all()
+    assert RandomFeatures(x, seed=1, width=16).hash == net.hash
+    if grid:
+        assert RandomFeatures(x, seed=2, width=16).hash != net.hash
+    with pytest.raises(ValueError, match="fixed on examples"):
+        net(np.concatenate([x, x], 1))
+
+
+def test_random_features_without_a_grid_are_standardised_values():
+    x, y = 5 + 3 * normal(0, 200, 4), normal(1, 50, 4)
+    x[:, 3] = 2.0  # a constant column stays finite
+    features = random_features(y, reference=x)
+    deviation = np.where(np.arange(4) == 3, 1, x.std(0))
+    assert features == pytest.approx((y - x.mean(0)) / deviation)
+
+
+def test_random_features_see_blur_noise_and_place():
+    x = ndimage.gaussian_filter(normal(0, 600, 1, 16, 16), (0, 0, 0.7, 0.7))
+    x[:, :, :8] += 0.5  # upper half is lighter
+    net = RandomFeatures(x[:300], width=32)
+    real = net(x[:300])
+
+    def distance(samples: np.ndarray) -> float:
+        return frechet_distance(real, net(samples)).value
+
+    floor = distance(x[300:])
+    assert distance(ndimage.gaussian_filter(x[300:], (0, 0, 0.5, 0.5))) > 2 * floor
+    assert distance(x[300:] + 0.3 * normal(1, 300, 1, 16, 16)) > 2 * floor
+    assert distance(x[300:, :, ::-1]) > 2 * floor
+    assert distance(x[300:] + 0.3) > 2 * floor
+
+
+def test_random_features_corner_cases():
+    assert np.isfinite(random_features(np.ones((5, 3, 8, 8)))).all()
+    assert random_features(np.zeros((4, 1, 8, 8), dtype=np.uint8)).shape[0] == 4
+    with pytest.raises(ValueError, match="not finite"):
+        random_features(np.full((4, 1, 8), np.nan))
+    with pytest.raises(ValueError, match="expected shape"):
+        random_features(np.ones(4))
+
+
+# ---------------------------------------------------------------------------------------------------- intervals
+
+
+def covered(metric, *, repeats: int = 40, shift: float) -> dict[str, float]:
+    """Return per metric the share of repeats whose interval holds the metric's mean over all repeats."""
+    rows: dict[str, list[Measure]] = {}
+    for repeat in range(repeats):
+        answer = metric(normal(2 * repeat, 240, 6), (1 + shift) * normal(2 * repeat + 1, 160, 6) + shift)
+        for name, measure in (answer if isinstance(answer, dict) else {"it": answer}).items():
+            rows.setdefault(name, []).append(measure)
+    shares = {}
+    for name, measures in rows.items():
+        truth = np.mean([each.value for each in measures])
+        shares[name] = float(np.mean([each.low <= truth <= each.high for each in measures]))
+        # Covering by width alone would be no art.
+        width = np.mean([each.high - each.low for each in measures])
+        assert width < 2 * 3.92 * np.std([each.value for each in measures]), name
+    return shares
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        frechet_distance,
+        kernel_distance,
+        precision_recall_density_coverage,
+        lambda x, y: two_sample_test(x, y, kind="linear"),
+        pixels.mean_distance_between_pairs,
+        lambda x, y: pixels.sharpness(x[:, None], y[:, None]),
+        lambda x, y: memorisation(x, y[:80], y[80:])["ratio"],
+    ],
+    ids=["frechet", "kernel", "neighbours", "classifier", "diversity", "sharpness", "memorisation"],
+)
+def test_intervals_cover_the_expectation(metric, shift):
+    assert min(covered(metric, shift=shift).values()) >= 0.85

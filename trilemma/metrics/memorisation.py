@@ -1,0 +1,112 @@
+"""Are the samples copies of training examples?"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from trilemma.metrics.protocol import Measure, matching_features
+
+QUANTILE = 0.01
+FEWEST_HELD_OUT = 20
+CHUNK_ENTRIES = 16_000_000  # of float32, so that a chunk of distances takes 64 MB
+Verdict = Literal["copies", "none", "cannot tell"]
+
+
+def nearest(x: np.ndarray, pool: np.ndarray, *, skip_self: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each row of x (N, D) its nearest row of pool (M, D): indices (N,) and Euclidean distances (N,).
+
+    With `skip_self` pool is x itself, and a row is not its own neighbour. Candidates are found in float32; the
+    distance to the one chosen is then taken exactly, so that a copy has distance 0.
+    """
+    centre = pool.mean(0)
+    left, right = (x - centre).astype(np.float32), (pool - centre).astype(np.float32)
+    lengths = np.square(right).sum(1)
+    indices = np.empty(len(x), dtype=np.int64)
+    step = max(1, CHUNK_ENTRIES // len(pool))
+    for start in range(0, len(x), step):
+        scores = left[start : start + step] @ right.T
+        scores *= -2
+        scores += lengths
+        if skip_self:
+            scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = np.inf
+        indices[start : start + step] = scores.argmin(1)
+    distances = np.empty(len(x))
+    for start in range(0, len(x), 1024):
+        rows = slice(start, start + 1024)
+        distances[rows] = np.linalg.norm(x[rows] - pool[indices[rows]], axis=1)
+    return indices, distances
+
+
+def _share(successes: int, count: int, name: str) -> Measure:
+    """Return a share with its Clopper-Pearson interval."""
+    result = stats.binomtest(successes, count).proportion_ci(0.95)
+    return Measure(successes / count, float(result.low), float(result.high), name, "lower")
+
+
+def _median_ratio(ratios: np.ndarray, expected: np.ndarray) -> Measure:
+    """Return the ratio of two medians with an interval from the order statistics of both, in logarithms."""
+    value = float(np.median(ratios) / np.median(expected))
+    reach = 0.0
+    for entries in (ratios, expected):
+        ranks = stats.binom.ppf([0.025, 0.975], len(entries), 0.5).astype(int).clip(0, len(entries) - 1)
+        low, high = np.log(np.maximum(np.sort(entries)[ranks], 1e-300))
+        reach += float((high - low) / 2) ** 2
+    spread = float(np.exp(reach**0.5))
+    return Measure(value, value / spread, value * spread, "memorisation_ratio", "one")
+
+
+def memorisation(train: np.ndarray, held_out: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
+    """Return whether samples lie nearer to the training examples than unseen real data do.
+
+    Shapes (N, D), (H, D), (M, D): features, or flattened values in natural units. Entries of the answer:
+    `ratio` (Measure): median over the samples of (distance to train / distance to held-out data), over the same
+    median for held-out data; 1 when nothing was memorised, 0 for copies. `near_copies` (Measure): share of samples
+    nearer to a training example than the 1 % quantile of held-out data, both in distance and in that quotient; at
+    most about 0.01 when nothing was memorised. `verdict`: "copies", "none" or "cannot tell". `nearest` (M,): index
+    of each sample's nearest training example; `distances` (M,) to it; `threshold`: the distance of a near-copy.
+
+    The quotient is what keeps blurred samples from being called copies: they are near to everything.
+    Known biases: a copy that the features do not place near its original (a flip, in pixels) is not seen; train
+    and held-out data that share near-duplicates weaken the test; fewer than 20 held-out examples tell nothing.
+    Source: Meehan et al. 2020; Gulrajani et al. 2019; van den Burg and Williams 2021.
+    """
+    train, samples = matching_features(train, samples)
+    train, held_out = matching_features(train, held_out)
+    indices, distances = nearest(samples, train)
+    _, unseen = nearest(held_out, train)
+    _, to_held_out = nearest(samples, held_out)
+    _, among_held_out = nearest(held_out, held_out, skip_self=True)
+
+    # Distances that are zero on both sides (constant data) say nothing about copying: their quotient is 1.
+    tiny = 1e-12 * (1e-300 + float(np.sqrt(np.square(train - train.mean(0)).sum(1).mean())))
+    ratios = (distances + tiny) / (to_held_out + tiny)
+    expected = (unseen + tiny) / (among_held_out + tiny)
+    quantile = max(QUANTILE, 5 / len(held_out))  # a quantile needs some examples beyond it
+    threshold = float(np.quantile(unseen, min(quantile, 1.0)))
+    near = (distances < threshold) & (ratios < np.quantile(expected, min(quantile, 1.0)))
+    near_copies = _share(int(near.sum()), len(samples), "near_copies")
+    ratio = _median_ratio(ratios, expected)
+    return {
+        "ratio": ratio,
+        "near_copies": near_copies,
+        "verdict": _verdict(ratio, near_copies, quantile, len(held_out), threshold),
+        "nearest": indices,
+        "distances": distances,
+        "threshold": threshold,
+    }
+
+
+def _verdict(ratio: Measure, near_copies: Measure, quantile: float, held_out: int, threshold: float) -> Verdict:
+    """Return the answer in words: alarm at three times the expected share of near-copies, or far too small a ratio."""
+    assert near_copies.low is not None and near_copies.high is not None
+    assert ratio.low is not None and ratio.high is not None
+    if held_out < FEWEST_HELD_OUT or threshold <= 0:
+        return "cannot tell"
+    # The quantile itself is known to about 1 / sqrt(its count); three times leaves room for that and for mild overfit.
+    alarm = 3 * quantile
+    if near_copies.low > alarm or ratio.high < 0.75:
+        return "copies"
+    return "none" if near_copies.high < max(alarm, 2 / held_out) and ratio.low > 0.5 else "cannot tell"

@@ -1,0 +1,168 @@
+"""What stands behind a number: a measure with its interval, and the protocol under which it was taken."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata
+from typing import Any, Literal
+
+import numpy as np
+
+Better = Literal["lower", "higher", "one", "half", "neither"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measured figure with its 95 % interval.
+
+    The interval covers the sampling error of the metric's expectation at the counts that were measured; it says
+    nothing about other training seeds. `low` and `high` are None where no interval can be stated. `better` names
+    the good direction: "one" for ratios to the real data, "half" for a classifier that should be at chance.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    name: str
+    better: Better
+    unit: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """Return the measure as plain values for JSON, with None in place of what is not finite."""
+        entries = asdict(self)
+        for key in ("value", "low", "high"):
+            number = entries[key]
+            entries[key] = number if number is not None and math.isfinite(number) else None
+        return entries
+
+
+def interval(
+    value: float, deviation: float, *, quantile: float = 1.959964, floor: float = -math.inf, ceiling: float = math.inf
+) -> tuple[float, float]:
+    """Return value -/+ quantile * deviation, cut to the metric's range, with the value always inside."""
+    low = max(value - quantile * deviation, min(floor, value))
+    high = min(value + quantile * deviation, max(ceiling, value))
+    return low, high
+
+
+def matching_features(reference: np.ndarray, samples: np.ndarray, *, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Return both sets as float64 arrays (N, D) and (M, D), or say what is wrong with them.
+
+    Raises ValueError for other shapes, different dimensions, values that are not finite and fewer than `least` rows.
+    """
+    sets = []
+    for name, given in (("reference", reference), ("samples", samples)):
+        array = np.asarray(given, dtype=np.float64)
+        if array.ndim != 2 or array.shape[1] == 0:
+            raise ValueError(f"{name}: expected features of shape (count, dimension), got {array.shape}")
+        if len(array) < least:
+            raise ValueError(f"{name}: {len(array)} rows are too few for this metric; it needs at least {least}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name}: {int((~np.isfinite(array)).any(1).sum())} rows hold values that are not finite")
+        sets.append(array)
+    if sets[0].shape[1] != sets[1].shape[1]:
+        raise ValueError(
+            f"reference has {sets[0].shape[1]} features and samples have {sets[1].shape[1]}: take both from one network"
+        )
+    return sets[0], sets[1]
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+    """Return 16 hexadecimal digits that change with any value, shape or type of the arrays, in their order."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        array = np.ascontiguousarray(array)
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def current_versions() -> dict[str, str]:
+    """Return the versions that can move a figure: numpy, scipy, scikit-learn, torch and trilemma where installed."""
+    versions = {}
+    for name in ("numpy", "scipy", "scikit-learn", "torch", "trilemma"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything besides the samples that a figure depends on.
+
+    `seeds` are those of the measuring (feature network, folds, subsamples), never those of the training that is
+    measured. `data_hash` is the fingerprint of the reference data before features are taken from them.
+    """
+
+    features: str
+    features_hash: str
+    split: str
+    reference_count: int
+    sample_count: int
+    resize: str = "none"
+    feature_split: str = "train"
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    data_hash: str = ""
+    versions: Mapping[str, str] = field(default_factory=current_versions)
+
+    def record(self) -> dict[str, Any]:
+        """Return the protocol as plain values for JSON."""
+        entries = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return entries | {"seeds": dict(self.seeds), "versions": dict(self.versions)}
+
+    @classmethod
+    def from_record(cls, entries: Mapping[str, Any]) -> Protocol:
+        """Return the protocol that `record` described; raises ValueError for missing or unknown entries."""
+        known = {entry.name for entry in fields(cls)}
+        # A default would quietly put today's versions in an old record, so that all entries are demanded.
+        wrong = sorted(known.symmetric_difference(entries))
+        if wrong:
+            raise ValueError(f"protocol: missing or unknown entries: {', '.join(wrong)}")
+        return cls(**entries)
+
+    def key(self) -> str:
+        """Return a short name, stable over sessions, such as `test_2000v1000_classifier64-3fa9`."""
+        text = json.dumps(self.record(), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:4]
+        return f"{self.split}_{self.reference_count}v{self.sample_count}_{self.features}-{digest}"
+
+    def column(self, metric: str) -> str:
+        """Return the name of the column in which this protocol's values of a metric stand."""
+        return f"{metric}_{self.key()}"
+
+
+def differences(first: Protocol, second: Protocol) -> list[str]:
+    """Return one line for each entry in which two protocols differ, naming both values."""
+    lines = []
+    for entry in fields(Protocol):
+        left, right = getattr(first, entry.name), getattr(second, entry.name)
+        if isinstance(left, Mapping):
+            names = [name for name in sorted({*left, *right}) if left.get(name) != right.get(name)]
+            lines += [f"{entry.name}.{name}: {left.get(name)} and {right.get(name)}" for name in names]
+        elif left != right:
+            lines.append(f"{entry.name}: {left} and {right}")
+    return lines
+
+
+def common_protocol(rows: Mapping[str, Protocol]) -> Protocol:
+    """Return the protocol that all rows (by name) share, so that their values may stand in one column.
+
+    Raises ValueError that names the two rows and every entry in which they differ.
+    """
+    if not rows:
+        raise ValueError("no row was given: a column needs at least one")
+    (first_name, first), *others = rows.items()
+    for name, protocol in others:
+        lines = differences(first, protocol)
+        if lines:
+            raise ValueError(
+                f"{first_name} and {name} were measured under different protocols and cannot share a column "
+                f"({'; '.join(lines)}): measure both again under one protocol"
+            )
+    return first
