@@ -1,0 +1,111 @@
+"""What a person sees of the data: files, records and pictures on one side, arrays and Spaces on the other.
+
+A modality is one file in this folder with one `Modality` subclass, found by its file name. It opens sources into a
+`Data`, and turns arrays of examples back into files and pictures. Models never see it: they see `Data.spaces`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from trilemma.batches import Arrays
+from trilemma.spaces import Space
+
+SPLITS = ("train", "choose", "test")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How the user wants a source to be read; part of the cache key and of a run's config.json."""
+
+    kind: str | None = None  # the modality's name; None: recognised from the source
+    resolution: tuple[int, int] | int | None = None  # (height, width), or the length of the longer side
+    fit: str = "crop"  # how an image of another aspect is brought to (height, width): crop or pad
+    skip_bad: bool = False  # go on without unreadable files
+
+
+@dataclass
+class Data:
+    """One opened source: arrays (often mapped from disk), their Spaces, and the three splits."""
+
+    name: str  # short, for titles and default folders: 'digits', the folder's name
+    source: str  # what the user gave, or 'array' for objects in memory
+    modality: Modality
+    x: np.ndarray  # (N, channels, *grid) raw: uint8 for 8-bit images, float32 for points
+    splits: dict[str, np.ndarray]  # 'train', 'choose', 'test' -> row numbers, in an order as good as shuffled
+    spaces: dict[str, Space]  # 'x' and one for each condition, fitted on the train split
+    hash: str  # of the contents, the opening and the splits
+    conditions: dict[str, np.ndarray] = field(default_factory=dict)  # 'label' -> (N, 1) int64, numbers (N, k) float32
+    present: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (N,) bool, where some are missing
+    observed: np.ndarray | None = None  # x's shape: not missing
+    valid: np.ndarray | None = None  # x's shape: not padding
+    label_names: list[str] = field(default_factory=list)  # of condition 'label', by number
+    captions: list[str] | None = None  # kept for later text conditioning
+    notes: list[str] = field(default_factory=list)  # what was done to the files, in plain words
+    log_density: Callable[[np.ndarray], np.ndarray] | None = None  # (M, C) -> (M,) nats, where it is known
+    centres: np.ndarray | None = None  # (K, C) of the modes, where they are known
+    opening: Opening = field(default_factory=Opening)
+    facts: dict[str, Any] = field(default_factory=dict)  # JSON for `inspect`: sizes, modes, duplicates, unreadable
+
+    def split(self, name: str) -> Arrays:
+        """The rows of one split, as models and metrics read them."""
+        return Arrays(
+            x=self.x,
+            conditions=self.conditions,
+            present=self.present,
+            observed=self.observed,
+            valid=self.valid,
+            rows=self.splits[name],
+        )
+
+    def rows(self, name: str, limit: int | None = None) -> np.ndarray:
+        """Raw examples (n, channels, *grid) of one split, the first `limit` of them."""
+        return np.asarray(self.x[self.splits[name][:limit]])
+
+
+class Modality(ABC):
+    """Files <-> arrays for one kind of data. Instances hold what is needed to write files like the user's own."""
+
+    kind: str  # also the name of its file
+    names: tuple[str, ...] = ()  # named sets that `open` knows: 'digits', 'moons'
+
+    @classmethod
+    @abstractmethod
+    def claims(cls, source: Any) -> bool:
+        """True when this modality can read the source (a path, an array, a tensor, a list, a data frame)."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, source: Any, opening: Opening, *, data2: Any = None) -> Data:
+        """Read the source. InputError for everything that the user can mend."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """JSON from which `from_description` makes an equal instance: it is stored in runs."""
+
+    @classmethod
+    @abstractmethod
+    def from_description(cls, description: dict[str, Any]) -> Modality: ...
+
+    @abstractmethod
+    def read(self, source: Any, space: Space) -> tuple[np.ndarray, list[str]]:
+        """Files or arrays as inputs of a task: raw (n, channels, *grid) in this Space's shape, and a name for each."""
+
+    @abstractmethod
+    def export(self, x: np.ndarray) -> np.ndarray:
+        """Raw examples as users' programs expect them: (n, H, W) or (n, H, W, C) uint8 for images, (n, C) for points."""
+
+    @abstractmethod
+    def save(self, x: np.ndarray, out: Path, *, names: list[str] | None = None) -> list[Path]:
+        """Write raw examples: `.npy` as `export` gives them, `.png` as one picture, else one file each in a folder."""
+
+    @abstractmethod
+    def picture(self, x: np.ndarray, *, columns: int | None = None, reference: np.ndarray | None = None) -> Image.Image:
+        """One picture of several examples: a grid of images, a scatter plot of points (real ones behind, in grey)."""

@@ -1,0 +1,135 @@
+"""The door for data: a name, a path or an object in, a `Data` out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from trilemma.errors import InputError, unknown
+from trilemma.modalities.contract import Data, Modality, Opening
+
+
+@cache
+def kinds() -> tuple[str, ...]:
+    """The modalities' names: those files beside this one that define a Modality. Nothing is imported."""
+    folder = Path(__file__).parent
+    return tuple(
+        sorted(
+            path.stem for path in folder.glob("*.py") if re.search(r"^class \w+\(Modality\):", path.read_text(), re.M)
+        )
+    )
+
+
+def modality(kind: str) -> type[Modality]:
+    """The Modality class of this name."""
+    if kind not in kinds():
+        raise unknown("kind of data", kind, kinds())
+    module = import_module(f"trilemma.modalities.{kind}")
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Modality) and getattr(value, "kind", None) == kind:
+            return value
+    raise AssertionError(f"modalities/{kind}.py defines no Modality of kind {kind!r}")
+
+
+def _modalities() -> Iterator[type[Modality]]:
+    for kind in kinds():
+        yield modality(kind)
+
+
+def named_sets() -> tuple[str, ...]:
+    """Names that `open_data` knows without a path."""
+    return tuple(sorted(name for each in _modalities() for name in each.names))
+
+
+def resolution_from(given: Any) -> tuple[int, int] | int | None:
+    """'32' or 32 -> the longer side; '32x48' or (32, 48) -> height and width."""
+    wrong = InputError(
+        f"--resolution {given!r}: give the longer side in pixels (32) or height x width (32x48), each from 4 to 2048"
+    )
+    if given is None:
+        return None
+    if isinstance(given, str):
+        numbers = re.fullmatch(r"(\d{1,5})(?:\s*[x×,]\s*(\d{1,5}))?", given.strip())
+        if not numbers:
+            raise wrong
+        given = (int(numbers[1]), int(numbers[2])) if numbers[2] else int(numbers[1])
+    sides = list(given) if isinstance(given, (tuple, list)) else [given]
+    if len(sides) > 2 or not sides:
+        raise wrong
+    for side in sides:
+        if isinstance(side, bool) or not isinstance(side, int) or not 4 <= side <= 2048:
+            raise wrong
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def open_data(
+    source: Any,
+    *,
+    opening: Opening | None = None,
+    kind: str | None = None,
+    resolution: Any = None,
+    fit: str = "crop",
+    skip_bad: bool = False,
+    data2: Any = None,
+) -> Data:
+    """Open a named set, a path or an object (array, tensor, list of images, ...) as a `Data`.
+
+    `opening` holds the other settings already put together, as runs store them. InputError for everything that the
+    user can mend.
+    """
+    if opening is None:
+        opening = Opening(kind=kind, resolution=resolution, fit=fit, skip_bad=skip_bad)
+    opening = replace(opening, resolution=resolution_from(opening.resolution))
+    if opening.fit not in ("crop", "pad"):
+        raise unknown("way to fit images", str(opening.fit), ("crop", "pad"))
+    if opening.kind is not None and opening.kind not in kinds():
+        raise unknown("kind of data", str(opening.kind), kinds())
+    if source is None or (isinstance(source, (str, Path)) and not str(source).strip()):
+        raise InputError("no data given: name a folder, a file or one of " + ", ".join(named_sets()))
+    if isinstance(source, (str, Path)) and "\0" in str(source):
+        raise InputError(f"{source!r}: a path cannot hold a zero byte; check the path")
+    if isinstance(source, str):
+        for each in _modalities():
+            if source in each.names:
+                if opening.kind not in (None, each.kind):
+                    raise InputError(f"--kind {opening.kind}: the set {source!r} is of kind {each.kind}; leave it out")
+                return each.open(source, opening, data2=data2)
+    if isinstance(source, (str, Path)):
+        source = _existing(source)
+    if opening.kind is not None:
+        return modality(opening.kind).open(source, opening, data2=data2)
+    for each in _modalities():
+        if each.claims(source):
+            return each.open(source, opening, data2=data2)
+    if isinstance(source, Path):
+        raise InputError(f"{source}: no kind of data that is known; give --kind ({', '.join(kinds())}) or another file")
+    shape = getattr(source, "shape", None)
+    what = type(source).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")
+    raise InputError(
+        f"array: {what} is no kind of data that is known; give images (N, H, W[, C]), points (N, D), a path or a name"
+    )
+
+
+def _existing(source: str | Path) -> Path:
+    """The path, or an error with the nearest name; `archive.zip/folder` means a folder in an archive."""
+    path = Path(source).expanduser()
+    try:
+        if path.exists() or any(parent.is_file() for parent in path.parents):
+            return path
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror}); check the path") from error
+    looks_like_name = isinstance(source, str) and re.fullmatch(r"[\w-]+", source) is not None
+    try:
+        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    except OSError:
+        beside = []
+    if looks_like_name:
+        raise unknown("data set or path", str(source), [*named_sets(), *beside[:20]])
+    near = unknown("", path.name, beside or [path.name]).args[0]
+    hint = near[near.find("Did you mean") :].split(" Known:")[0] if "Did you mean" in near and beside else ""
+    raise InputError(f"{source}: no such file or folder; check the path. {hint}".strip())

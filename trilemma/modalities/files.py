@@ -1,0 +1,191 @@
+"""Lists of files in folders and archives. Members of archives are checked first and never extracted under their names."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from trilemma.errors import InputError
+from trilemma.modalities.arrays import check_file, reading_error
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+IGNORED = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}
+LARGEST_MEMBER = 1 << 29  # bytes unpacked; an image file of half a gigabyte is none
+LARGEST_RATIO = 200  # unpacked to packed, for members over 16 MB and for whole archives over 1 GB
+MOST_MEMBERS = 5_000_000
+
+
+@dataclass
+class Listing:
+    """Files by their names relative to `root`, sorted; `read(name)` gives their bytes."""
+
+    root: Path
+    names: list[str]
+    read: Callable[[str], bytes]
+    stamps: list[tuple[str, int, int]]  # name, size, time: what a cache key needs
+    folder: bool  # files lie open on a disk
+
+    def shown(self, name: str) -> str:
+        """How messages call one file."""
+        return str(self.root / name) if self.folder else f"{self.root}:{name}"
+
+    def location(self, name: str) -> Path | io.BytesIO:
+        """What Pillow opens: a path, of which it reads only what it needs, or bytes."""
+        return self.root / name if self.folder else io.BytesIO(self.read(name))
+
+
+def is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(ARCHIVES)
+
+
+def _ignored(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return any(part.startswith(".") or part.lower() in IGNORED for part in parts)
+
+
+def list_folder(path: Path) -> Listing:
+    """All files below a folder, hidden ones and operating systems' litter apart."""
+    stamps: list[tuple[str, int, int]] = []
+
+    def refuse(error: OSError) -> None:
+        raise reading_error(error, error.filename or path)
+
+    for folder, inner, files in os.walk(path, onerror=refuse, followlinks=False):
+        inner[:] = sorted(name for name in inner if not _ignored(name))
+        relative = Path(folder).relative_to(path)
+        for name in files:
+            if _ignored(name):
+                continue
+            try:
+                state = os.stat(os.path.join(folder, name))
+            except OSError:
+                state = os.lstat(os.path.join(folder, name))  # a dangling link is reported when it is read
+            if stat.S_ISFIFO(state.st_mode) or stat.S_ISSOCK(state.st_mode) or stat.S_ISCHR(state.st_mode):
+                continue  # reading it would wait for ever
+            stamps.append(((relative / name).as_posix(), state.st_size, state.st_mtime_ns))
+    stamps.sort()
+
+    def read(name: str) -> bytes:
+        return (path / name).read_bytes()
+
+    return Listing(path, [name for name, _, _ in stamps], read, stamps, folder=True)
+
+
+@contextlib.contextmanager
+def opened(path: Path, inside: str = "") -> Iterator[Listing]:
+    """The files of a folder or an archive, while the block lasts; `inside` names a folder within the archive."""
+    if path.is_dir():
+        yield list_folder(path)
+        return
+    check_file(path)
+    try:
+        if path.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(path) as archive:
+                yield _narrow(_list_zip(path, archive), inside)
+        else:
+            with tarfile.open(path) as archive:
+                yield _narrow(_list_tar(path, archive), inside)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: is damaged or no archive of this kind ({error}); pack or download it again"
+        ) from error
+    except (NotImplementedError, RuntimeError) as error:
+        raise InputError(f"{path}: is encrypted or packed in an unknown way ({error}); unpack it yourself") from error
+
+
+def archive_around(path: Path) -> tuple[Path, str] | None:
+    """'a.zip/cats' -> ('a.zip', 'cats') where a.zip is an archive on the disk."""
+    for parent in path.parents:
+        if parent.is_file() and is_archive(parent):
+            return parent, path.relative_to(parent).as_posix()
+    return None
+
+
+def _narrow(listing: Listing, inside: str) -> Listing:
+    if not inside:
+        return listing
+    prefix = inside.strip("/") + "/"
+    names = [name for name in listing.names if name.startswith(prefix)]
+    if not names:
+        tops = sorted({name.split("/")[0] for name in listing.names if "/" in name})
+        raise InputError(f"{listing.root}: has no folder {inside!r}; it has {', '.join(tops[:10]) or 'no folders'}")
+    read = listing.read
+    return Listing(listing.root, [name[len(prefix) :] for name in names], lambda name: read(prefix + name), [], False)
+
+
+def check_member(path: Path, name: str, size: int, packed: int) -> None:
+    """InputError for a member's name that leads outside, or a declared size that no image has."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if name.startswith(("/", "\\")) or ".." in parts or (len(name) > 1 and name[1] == ":"):
+        raise InputError(f"{path}: unsafe name {name!r} in the archive (it leads outside); pack it again without it")
+    if size > LARGEST_MEMBER or (size > 1 << 24 and size > LARGEST_RATIO * max(packed, 1)):
+        raise InputError(
+            f"{path}: {name!r} would unpack to {size / 2**20:,.0f} MB from {packed / 2**20:,.2f} MB: "
+            "looks like an archive bomb; unpack it yourself if you trust it"
+        )
+
+
+def _check_whole(path: Path, total: int, members: int) -> None:
+    packed = path.stat().st_size
+    if members > MOST_MEMBERS or (total > 1 << 30 and total > LARGEST_RATIO * packed):
+        raise InputError(
+            f"{path}: {members:,} members of {total / 2**30:,.1f} GB in a file of {packed / 2**20:,.1f} MB: "
+            "looks like an archive bomb; unpack it yourself if you trust it"
+        )
+
+
+def _list_zip(path: Path, archive: zipfile.ZipFile) -> Listing:
+    names, total = [], 0
+    for member in archive.infolist():
+        check_member(path, member.filename, member.file_size, member.compress_size)
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise InputError(
+                f"{path}: {member.filename!r} is a link, which is unsafe in an archive; pack the file itself"
+            )
+        total += member.file_size
+        if not member.is_dir() and not _ignored(member.filename):
+            names.append(member.filename)
+    _check_whole(path, total, len(archive.infolist()))
+    lock = threading.Lock()  # one file position is shared by all readers
+
+    def read(name: str) -> bytes:
+        with lock, archive.open(name) as file:
+            return file.read(LARGEST_MEMBER)
+
+    return Listing(path, sorted(set(names)), read, [], folder=False)
+
+
+def _list_tar(path: Path, archive: tarfile.TarFile) -> Listing:
+    """Members in memory order; a packed tar is read once from front to back, its files kept packed in memory."""
+    total, kept = 0, {}
+    for count, member in enumerate(archive):
+        check_member(path, member.name, member.size, member.size)
+        if member.issym() or member.islnk() or member.isdev():
+            raise InputError(f"{path}: {member.name!r} is a link or device, unsafe in an archive; pack the file itself")
+        total += member.size
+        _check_whole(path, total, count)
+        name = member.name.removeprefix("./")
+        if member.isfile() and not _ignored(name):
+            file = archive.extractfile(member)
+            assert file is not None
+            kept[name] = (member.offset_data, member.size) if path.suffix == ".tar" else file.read()
+    lock = threading.Lock()
+
+    def read(name: str) -> bytes:
+        found = kept[name]
+        if isinstance(found, bytes):
+            return found
+        with lock, open(path, "rb") as file:
+            file.seek(found[0])
+            return file.read(found[1])
+
+    return Listing(path, sorted(kept), read, [], folder=False)

@@ -1,0 +1,103 @@
+"""Labels and numbers beside the examples, as conditions: arrays, present bits and Spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from trilemma.errors import InputError
+from trilemma.spaces import Categorical, Space, fit_continuous
+
+MOST_LABELS = 10_000
+
+
+@dataclass
+class Columns:
+    """Conditions by name, as `Data` holds them."""
+
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    present: dict[str, np.ndarray] = field(default_factory=dict)
+    spaces: dict[str, Space] = field(default_factory=dict)
+    label_names: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def hashable(self, digest: np.ndarray) -> list[Any]:
+        """Their contents in the order of the examples' hashes, for `content_hash`."""
+        order = np.lexsort((np.arange(len(digest)), digest[:, 1], digest[:, 0]))
+        return [(name, self.values[name][order].tolist()) for name in sorted(self.values)] + list(self.label_names)
+
+
+def columns_of(
+    given: Mapping[str, Any],
+    count: int,
+    train: np.ndarray,
+    source: str,
+    *,
+    label_names: Sequence[str] | None = None,
+) -> Columns:
+    """'label' -> (N, 1) int64 codes of a Categorical; every other name -> (N, 1) float32 numbers of a Continuous.
+
+    None, '' and NaN mean that the value is missing. `train` holds the rows whose statistics the Spaces take.
+    """
+    result = Columns()
+    for name, values in given.items():
+        if len(values) != count:
+            raise InputError(f"{source}: {len(values)} values of {name!r} for {count} examples; give one for each")
+        if name == "label":
+            _label(result, values, source, label_names)
+        else:
+            _number(result, name, values, train)
+    return result
+
+
+def _label(result: Columns, values: Any, source: str, label_names: Sequence[str] | None) -> None:
+    listed = np.asarray(values, dtype=object).tolist()
+    listed = [value.item() if isinstance(value, np.generic) else value for value in listed]
+    here = np.array([value is not None and value != "" for value in listed], dtype=bool)
+    if not here.any():
+        return
+    distinct = sorted({value for value, known in zip(listed, here, strict=True) if known}, key=_natural)
+    codes = {value: code for code, value in enumerate(distinct)}
+    if label_names is not None and all(isinstance(value, int) for value in distinct):
+        if min(distinct) < 0 or max(distinct) >= len(label_names):
+            raise InputError(
+                f"{source}: label {max(distinct)} with only {len(label_names)} label names; make their numbers match"
+            )
+        codes = {value: value for value in range(len(label_names))}
+        names = list(label_names)
+    else:
+        names = [str(value) for value in distinct]
+    if len(names) > MOST_LABELS or (len(names) > 50 and len(names) > here.sum() / 2):
+        result.notes.append(f"{len(names):,} different labels for {here.sum():,} examples: not used as labels")
+        return
+    if len(distinct) == 1:
+        result.notes.append(f"one label only ({names[codes[distinct[0]]]}): not used as a condition")
+        return
+    result.values["label"] = np.array([[codes.get(value, 0)] for value in listed], dtype=np.int64)
+    if not here.all():
+        result.present["label"] = here
+        result.notes.append(f"{(~here).sum():,} examples have no label")
+    result.spaces["label"] = Categorical((1,), len(names))
+    result.label_names = names
+
+
+def _natural(value: Any) -> tuple[int, float, str]:
+    """Numbers by size and before names; '10' after '9'."""
+    text = str(value)
+    return (0, float(text), text) if text.lstrip("-").isdecimal() else (1, 0.0, text)
+
+
+def _number(result: Columns, name: str, values: Any, train: np.ndarray) -> None:
+    numbers = np.array([np.nan if value in (None, "") else value for value in np.asarray(values).tolist()], dtype=float)
+    here = np.isfinite(numbers)
+    if not here[train].any():
+        result.notes.append(f"column {name!r} has no value in the training examples: not used")
+        return
+    column = np.where(here, numbers, numbers[here].mean()).astype(np.float32)[:, None]
+    result.values[name] = column
+    if not here.all():
+        result.present[name] = here
+    result.spaces[name] = fit_continuous(column, rows=train[here[train]])
