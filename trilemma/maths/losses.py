@@ -1,0 +1,154 @@
+"""Losses: the adversarial games, gradient penalties, and likelihood terms in nats; all per example or per element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid, relu, softplus
+
+from trilemma.maths.shapes import expand, sum_per_example
+
+# --- Adversarial games ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Play:
+    """What critic and generator minimise, from the critic's raw scores on real and on fake data, elementwise: (B,).
+
+    Where `generator_needs_real` is false, the generator's `real` is not read and may be None.
+    """
+
+    critic: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor | None, Tensor], Tensor]
+    generator_needs_real: bool = False
+
+
+PLAYS: dict[str, Play] = {
+    # Goodfellow et al. 2014, eq. 1 with scores as logits: -ln D(x) - ln(1 - D(G(z))), and ln(1 - D(G(z))).
+    "minimax": Play(
+        critic=lambda real, fake: softplus(-real) + softplus(fake),
+        generator=lambda real, fake: -softplus(fake),
+    ),
+    # The same paper, end of section 3: -ln D(G(z)), whose gradient does not vanish while the critic wins.
+    "non-saturating": Play(
+        critic=lambda real, fake: softplus(-real) + softplus(fake),
+        generator=lambda real, fake: softplus(-fake),
+    ),
+    # Arjovsky et al. 2017, eq. 2; the critic must be kept Lipschitz (`gradient_penalty`).
+    "wasserstein": Play(
+        critic=lambda real, fake: fake - real,
+        generator=lambda real, fake: -fake,
+    ),
+    # Lim & Ye 2017; Miyato et al. 2018, eq. 16 and 17.
+    "hinge": Play(
+        critic=lambda real, fake: relu(1 - real) + relu(1 + fake),
+        generator=lambda real, fake: -fake,
+    ),
+    # Jolicoeur-Martineau 2019, RpGAN; Huang et al. 2024 (R3GAN) with R1 and R2. Real and fake are paired by position.
+    "relativistic": Play(
+        critic=lambda real, fake: softplus(fake - real),
+        generator=lambda real, fake: softplus(real - fake),
+        generator_needs_real=True,
+    ),
+    # Mao et al. 2017, eq. 9.
+    "least-squares": Play(
+        critic=lambda real, fake: ((real - 1) ** 2 + fake**2) / 2,
+        generator=lambda real, fake: (fake - 1) ** 2 / 2,
+    ),
+}
+
+
+def squared_gradient_norm(scores: Tensor, x: Tensor) -> Tensor:
+    """|d score / dx|^2 per example (B,), differentiable: R1 on real x, R2 on fakes (Mescheder et al. 2018, eq. 9).
+
+    `scores` (B, ...) comes from `x` (B, C, *grid), which requires gradients. Multiply by gamma / 2.
+    """
+    (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
+    # In bf16 a sum of thousands of squares loses most of its terms.
+    gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+    return sum_per_example(gradient.square())
+
+
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, t: Tensor, *, one_sided: bool = False
+) -> Tensor:
+    """(|d critic / dx| - 1)^2 at real + t (fake - real), per example (B,) (Gulrajani et al. 2017, eq. 3).
+
+    `t` (B,) is uniform on [0, 1]. One-sided, slopes below 1 cost nothing (their section 4). Multiply by lambda = 10.
+    """
+    between = torch.lerp(real.detach(), fake.detach(), expand(t, real).to(real.dtype)).requires_grad_()
+    squared = squared_gradient_norm(critic(between), between)
+    slope = torch.sqrt(squared + 1e-12)  # the root's own slope is infinite at 0, where a dead critic sits
+    excess = relu(slope - 1) if one_sided else slope - 1
+    return excess.square()
+
+
+# --- Likelihood terms, in nats ----------------------------------------------------------------------------------------
+
+
+def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, e^log_variance) || N(0, 1)) per latent dimension, (B, D) (Kingma & Welling 2014, appendix B)."""
+    return (mean.square() + torch.expm1(log_variance) - log_variance) / 2
+
+
+def free_bits(kl: Tensor, minimum: float) -> Tensor:
+    """Let every latent dimension of every example spend `minimum` nats unpunished: (B, D) -> (B, D).
+
+    Kingma et al. 2016, eq. 15, but per example: their mean over the batch would couple examples, and a batch cut into
+    micro-batches would train differently.
+    """
+    return kl.clamp(min=minimum)
+
+
+def gaussian_nll(mean: Tensor, x: Tensor, log_scale: Tensor) -> Tensor:
+    """-ln N(x; mean, e^(2 log_scale)) per element; shapes broadcast. A density: on quantised data it is unbounded."""
+    return ((x - mean) * torch.exp(-log_scale)).square() / 2 + log_scale + math.log(2 * math.pi) / 2
+
+
+def bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
+    """-ln Bernoulli(x; sigmoid(logits)) per element, for x in {0, 1}; on greys it is not a likelihood."""
+    return softplus(logits) - x * logits
+
+
+def discretised_gaussian_nll(
+    mean: Tensor, x: Tensor, log_scale: Tensor, *, bin_width: float, low: float, high: float
+) -> Tensor:
+    """-ln of a Gaussian's mass in x's bin, per element (Ho et al. 2020, eq. 13).
+
+    Bins are centred on low, low + bin_width, ..., high, and the two outer ones are open, so that the levels' masses
+    sum to 1. Shapes broadcast; x, mean and e^log_scale are in the same units.
+    """
+    distance, half = x - mean, bin_width / 2
+    # The normal is symmetric: measured on the side where the tail function is small, no digits cancel.
+    distance = distance.abs()
+    precision = torch.exp(-log_scale)
+    near, far = (half - distance) * precision, (-half - distance) * precision
+    log_near = torch.special.log_ndtr(near)
+    # Mass of the bin = near (1 - far / near); bins too narrow for the difference take density times width instead.
+    drop = (log_near - torch.special.log_ndtr(far)).clamp(min=1e-30)
+    inside = log_near + torch.log(-torch.expm1(-drop))
+    narrow = -gaussian_nll(mean, x, log_scale) + math.log(bin_width)
+    inside = torch.where(bin_width * precision < 1e-3, narrow, inside)
+    below = torch.special.log_ndtr((x + half - mean) * precision)
+    above = torch.special.log_ndtr((mean - x + half) * precision)
+    return -_open_ends(x, inside, below, above, low=low + half, high=high - half)
+
+
+def discretised_logistic_nll(
+    mean: Tensor, x: Tensor, log_scale: Tensor, *, bin_width: float, low: float, high: float
+) -> Tensor:
+    """-ln of a logistic's mass in x's bin, per element (Salimans et al. 2017, eq. 2); bins as for the Gaussian."""
+    half, precision = bin_width / 2, torch.exp(-log_scale)
+    below = logsigmoid((x + half - mean) * precision)
+    above = logsigmoid((mean - x + half) * precision)
+    # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - e^(a - b)), without any cancellation.
+    inside = below + above + torch.log(-torch.expm1(-bin_width * precision))
+    return -_open_ends(x, inside, below, above, low=low + half, high=high - half)
+
+
+def _open_ends(x: Tensor, inside: Tensor, below: Tensor, above: Tensor, *, low: float, high: float) -> Tensor:
+    return torch.where(x < low, below, torch.where(x > high, above, inside))
