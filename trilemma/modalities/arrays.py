@@ -60,6 +60,8 @@ def dimensions(source: Any) -> int | None:
         return int(source.ndim)
     if isinstance(source, Mapping) and source:
         return max((int(np.ndim(value)) for value in source.values() if hasattr(value, "shape")), default=None)
+    if isinstance(source, list) and source and is_tensor(source[0]):
+        return 1 + int(source[0].ndim)
     if isinstance(source, list) and source and isinstance(source[0], (int, float, list, tuple, np.ndarray, np.number)):
         return 1 + np.ndim(source[0])
     if isinstance(source, (str, Path)):
@@ -260,6 +262,8 @@ def _one_part(arrays: dict[str, np.ndarray], name: str, wanted: int) -> SortedOu
     rest = {key: value for key, value in arrays.items() if key != chosen and value.ndim >= 1}
     named = [key for wish in Y_NAMES for key in rest if key.lower() == wish and rest[key].dtype.kind in "iubU"]
     named = [key for key in named if not (rest[key].dtype.kind == "U" and len(rest[key]) != len(x))]
+    # An array of the examples' own shape named 'label' is a map of regions, not a label.
+    named = [key for key in named if rest[key].ndim < 3]
     fitting = [key for key, value in rest.items() if len(value) == len(x) and value.ndim == 1]
     others = [key for key in fitting if rest[key].dtype.kind in "iubU"]
     notes = []

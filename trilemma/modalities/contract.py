@@ -100,7 +100,7 @@ class Modality(ABC):
 
     @abstractmethod
     def export(self, x: np.ndarray) -> np.ndarray:
-        """Raw examples as users' programs expect them: (n, H, W) or (n, H, W, C) uint8 for images, (n, C) for points."""
+        """Raw examples as users' programs expect them: uint8 (n, H, W) or (n, H, W, C) images, (n, C) points."""
 
     @abstractmethod
     def save(self, x: np.ndarray, out: Path, *, names: list[str] | None = None) -> list[Path]:

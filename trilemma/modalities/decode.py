@@ -10,8 +10,23 @@ import numpy as np
 from PIL import Image, ImageOps
 
 SUFFIXES = frozenset(
-    ".png .apng .jpg .jpeg .jpe .jfif .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm .tga .jp2 .j2k .ico .avif "
-    ".pcx .sgi .qoi .heic".split()
+    (
+        ".png",
+        ".apng",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+    )
+    + (".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".ico", ".avif", ".pcx", ".sgi", ".qoi", ".heic")
 )
 SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -57,7 +72,7 @@ def explain(error: Exception, location: Path | io.BytesIO) -> str:
     return f"damaged: {str(error)[:80] or type(error).__name__}"
 
 
-def _mode(image: Image.Image) -> tuple[str, int, str]:
+def kind_of(image: Image.Image) -> tuple[str, int, str]:
     note = ""
     if getattr(image, "n_frames", 1) > 1:
         note = "animations or files of several pages (the first one taken)"
@@ -79,19 +94,24 @@ def _mode(image: Image.Image) -> tuple[str, int, str]:
     return "RGB", 8, note
 
 
+def header_of(image: Image.Image) -> Header:
+    """What an open image says of itself."""
+    height, width = image.height, image.width
+    if height * width > (Image.MAX_IMAGE_PIXELS or 1 << 27):
+        raise Bad("far too many pixels: a decompression bomb")
+    if min(height, width) < 1:
+        raise Bad("no pixels")
+    if image.getexif().get(0x0112) in TURNED:
+        height, width = width, height
+    mode, bits, note = kind_of(image)
+    return Header((height, width), mode, bits, note)
+
+
 def header(location: Path | io.BytesIO) -> Header:
     """Size and mode of an image file; Bad when it cannot be read."""
     try:
         with Image.open(location) as image:
-            height, width = image.height, image.width
-            if height * width > (Image.MAX_IMAGE_PIXELS or 1 << 27):
-                raise Bad("far too many pixels: a decompression bomb")
-            if min(height, width) < 1:
-                raise Bad("no pixels")
-            if image.getexif().get(0x0112) in TURNED:
-                height, width = width, height
-            mode, bits, note = _mode(image)
-            return Header((height, width), mode, bits, note)
+            return header_of(image)
     except Bad:
         raise
     except Exception as error:  # a decoder may raise anything on bad bytes

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -12,6 +14,7 @@ from typing import Any
 
 from trilemma.errors import InputError, unknown
 from trilemma.modalities.contract import Data, Modality, Opening
+from trilemma.modalities.files import list_folder
 
 
 @cache
@@ -106,6 +109,15 @@ def open_data(
     for each in _modalities():
         if each.claims(source):
             return each.open(source, opening, data2=data2)
+    if isinstance(source, Path) and source.is_dir():
+        listing = list_folder(source)
+        if not listing.names:
+            raise InputError(f"{source}: the folder is empty; name the folder that holds the data")
+        suffixes = Counter(Path(name).suffix.lower() or "without suffix" for name in listing.names)
+        held = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(4))
+        raise InputError(
+            f"{source}: no image or other known data in it (it holds {held}); name the folder that has them"
+        )
     if isinstance(source, Path):
         raise InputError(f"{source}: no kind of data that is known; give --kind ({', '.join(kinds())}) or another file")
     shape = getattr(source, "shape", None)
@@ -123,13 +135,14 @@ def _existing(source: str | Path) -> Path:
             return path
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror}); check the path") from error
-    looks_like_name = isinstance(source, str) and re.fullmatch(r"[\w-]+", source) is not None
     try:
-        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        entries = path.parent.iterdir() if path.parent.is_dir() else []
+        beside = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError:
         beside = []
-    if looks_like_name:
-        raise unknown("data set or path", str(source), [*named_sets(), *beside[:20]])
-    near = unknown("", path.name, beside or [path.name]).args[0]
-    hint = near[near.find("Did you mean") :].split(" Known:")[0] if "Did you mean" in near and beside else ""
-    raise InputError(f"{source}: no such file or folder; check the path. {hint}".strip())
+    if isinstance(source, str) and re.fullmatch(r"[\w-]+", source) is not None:
+        close = difflib.get_close_matches(source, beside, n=1)
+        raise unknown("data set or path", source, [*named_sets(), *close])
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    hint = f". Did you mean {str(path.with_name(close[0]))!r}?" if close else ""
+    raise InputError(f"{source}: no such file or folder; check the path{hint}")

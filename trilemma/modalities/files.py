@@ -1,21 +1,27 @@
-"""Lists of files in folders and archives. Members of archives are checked first and never extracted under their names."""
+"""Lists of files in folders and archives; members of archives are checked and never extracted under their own names."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import lzma
 import os
+import shutil
 import stat
 import tarfile
+import tempfile
 import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from trilemma.errors import InputError
 from trilemma.modalities.arrays import check_file, reading_error
+from trilemma.modalities.writing import disk_error
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 IGNORED = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}
@@ -80,6 +86,20 @@ def list_folder(path: Path) -> Listing:
     return Listing(path, [name for name, _, _ in stamps], read, stamps, folder=True)
 
 
+def holds(path: Path, wanted: Callable[[str], bool], *, limit: int = 10_000) -> bool:
+    """Does a folder hold a file with a wanted name among its first `limit`? Cheap: for deciding who opens it."""
+    seen = 0
+    for _, inner, names in os.walk(path):
+        inner[:] = sorted(name for name in inner if not _ignored(name))
+        for name in names:
+            seen += 1
+            if not _ignored(name) and wanted(name):
+                return True
+        if seen > limit:
+            return False
+    return False
+
+
 @contextlib.contextmanager
 def opened(path: Path, inside: str = "") -> Iterator[Listing]:
     """The files of a folder or an archive, while the block lasts; `inside` names a folder within the archive."""
@@ -87,19 +107,26 @@ def opened(path: Path, inside: str = "") -> Iterator[Listing]:
         yield list_folder(path)
         return
     check_file(path)
-    try:
-        if path.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(path) as archive:
-                yield _narrow(_list_zip(path, archive), inside)
-        else:
-            with tarfile.open(path) as archive:
-                yield _narrow(_list_tar(path, archive), inside)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: is damaged or no archive of this kind ({error}); pack or download it again"
-        ) from error
-    except (NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{path}: is encrypted or packed in an unknown way ({error}); unpack it yourself") from error
+    with contextlib.ExitStack() as stack:
+        try:
+            if path.name.lower().endswith(".zip"):
+                listing = _list_zip(path, stack.enter_context(zipfile.ZipFile(path)))
+            else:
+                kept = stack.enter_context(tempfile.TemporaryFile())
+                listing = _list_tar(path, stack.enter_context(tarfile.open(path)), kept)
+        except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{path}: is damaged or no archive of this kind ({error}); pack or download it again"
+            ) from error
+        except OSError as error:
+            if error.errno is None:  # gzip and bz2 say so of bytes that are not theirs
+                raise InputError(f"{path}: is damaged ({error}); pack or download it again") from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise disk_error(error, Path(tempfile.gettempdir()), "name another folder in TMPDIR") from error
+            raise reading_error(error, path) from error
+        yield _narrow(listing, inside)
 
 
 def archive_around(path: Path) -> tuple[Path, str] | None:
@@ -147,6 +174,8 @@ def _list_zip(path: Path, archive: zipfile.ZipFile) -> Listing:
     names, total = [], 0
     for member in archive.infolist():
         check_member(path, member.filename, member.file_size, member.compress_size)
+        if member.flag_bits & 1:
+            raise InputError(f"{path}: {member.filename!r} is encrypted; unpack the archive yourself")
         if stat.S_ISLNK(member.external_attr >> 16):
             raise InputError(
                 f"{path}: {member.filename!r} is a link, which is unsafe in an archive; pack the file itself"
@@ -164,9 +193,10 @@ def _list_zip(path: Path, archive: zipfile.ZipFile) -> Listing:
     return Listing(path, sorted(set(names)), read, [], folder=False)
 
 
-def _list_tar(path: Path, archive: tarfile.TarFile) -> Listing:
-    """Members in memory order; a packed tar is read once from front to back, its files kept packed in memory."""
-    total, kept = 0, {}
+def _list_tar(path: Path, archive: tarfile.TarFile, kept: IO[bytes]) -> Listing:
+    """Files of a tar archive. A packed one can only be read from front to back: its files are unpacked into `kept`."""
+    total, places = 0, {}
+    plain = path.suffix.lower() == ".tar"
     for count, member in enumerate(archive):
         check_member(path, member.name, member.size, member.size)
         if member.issym() or member.islnk() or member.isdev():
@@ -174,18 +204,21 @@ def _list_tar(path: Path, archive: tarfile.TarFile) -> Listing:
         total += member.size
         _check_whole(path, total, count)
         name = member.name.removeprefix("./")
-        if member.isfile() and not _ignored(name):
-            file = archive.extractfile(member)
-            assert file is not None
-            kept[name] = (member.offset_data, member.size) if path.suffix == ".tar" else file.read()
+        if not member.isfile() or _ignored(name):
+            continue
+        places[name] = (member.offset_data if plain else kept.tell(), member.size)
+        if not plain:
+            source = archive.extractfile(member)
+            assert source is not None
+            shutil.copyfileobj(source, kept, 1 << 20)
     lock = threading.Lock()
+    file = archive.fileobj if plain else kept
+    assert file is not None
 
     def read(name: str) -> bytes:
-        found = kept[name]
-        if isinstance(found, bytes):
-            return found
-        with lock, open(path, "rb") as file:
-            file.seek(found[0])
-            return file.read(found[1])
+        start, size = places[name]
+        with lock:
+            file.seek(start)
+            return file.read(size)
 
-    return Listing(path, sorted(kept), read, [], folder=False)
+    return Listing(path, sorted(places), read, [], folder=False)

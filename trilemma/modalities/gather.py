@@ -85,12 +85,12 @@ class FilePictures:
     def _header(self, index: int) -> decode.Header:
         place = self.places[index]
         if isinstance(place, Image.Image):
-            mode, bits, note = decode._mode(place)
-            return decode.Header((place.height, place.width), mode, bits, note)
+            return decode.header_of(place)
         try:
-            return decode.header(place() if callable(place) else place)
-        except OSError as error:
-            raise decode.Bad(str(error)) from error
+            location = place() if callable(place) else place
+        except Exception as error:  # a damaged archive may raise anything
+            raise decode.Bad(str(error)[:80]) from error
+        return decode.header(location)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -287,7 +287,7 @@ def from_object(source: Any) -> Found:
     """Arrays, tensors, (images, labels), mappings, lists of PIL images or arrays, a datasets.Dataset."""
     if is_dataset(source):
         return _from_dataset(source)
-    if isinstance(source, tuple) and len(source) == 2 and hasattr(source[0], "shape"):
+    if isinstance(source, tuple) and len(source) == 2 and (hasattr(source[0], "shape") or isinstance(source[0], list)):
         found = from_object(source[0])
         found.columns["label"] = arrays.check_labels(source[1], len(found.pictures), "labels")
         return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -68,8 +70,8 @@ def _rows(listing: Listing, name: str, shown: str) -> list[dict[str, Any]]:
         text = listing.read(name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{shown}: is not UTF-8 text; save it as UTF-8") from error
-    except OSError as error:
-        raise InputError(f"{shown}: cannot be read ({error.strerror}); check its permissions") from error
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{shown}: cannot be read ({error}); check the file and its permissions") from error
     if name.endswith(".jsonl"):
         rows = []
         for number, line in enumerate(text.splitlines(), 1):

@@ -90,7 +90,7 @@ def _digit_rows() -> np.ndarray:
 
 
 def place(name: str) -> Path:
-    """The folder with a set's files: TRILEMMA_DATA/name, ./name, or the cache, filled by a download when it is empty."""
+    """The folder with a set's files: TRILEMMA_DATA/name, ./name, or the cache, filled by a download when needed."""
     remote = DOWNLOADS[name]
     wanted = remote.archive or tuple(remote.files)
     own = os.environ.get("TRILEMMA_DATA")

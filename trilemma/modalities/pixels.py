@@ -33,6 +33,10 @@ def understand(x: np.ndarray, name: str, *, tensor: bool = False) -> Understood:
         raise InputError(
             f"{name}: shape {x.shape}; images need a non-empty (N, H, W), (N, H, W, C) or (N, C, H, W) array"
         )
+    if x.ndim == 3 and x.shape[2] in (1, 2, 3, 4):
+        raise InputError(
+            f"{name}: shape {x.shape}: one image (H, W, C), or points? Images need (N, H, W), (N, H, W, C) or (N, C, H, W)"
+        )
     notes: list[str] = []
     move = False
     if x.ndim == 4:
@@ -141,11 +145,13 @@ def eight_bits(x: np.ndarray, high: int) -> np.ndarray:
 
 
 def grid(x: np.ndarray, *, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """(n, H, W, C) uint8 -> one picture: `gap` pixels between, small images enlarged, transparency on a checkerboard."""
+    """(n, H, W, C) uint8 -> one picture, `gap` pixels between, small ones enlarged, transparency on a checkerboard."""
     count, height, width, channels = x.shape
     if columns is None:
-        # The number of columns that makes the whole about 4:3.
-        columns = max(1, min(count, round((count * height / width * 4 / 3) ** 0.5)))
+        # About 4:3, and full rows where a number of columns nearby allows it.
+        wish = max(1, min(count, round((count * height / width * 4 / 3) ** 0.5)))
+        nearby = [n for n in range(max(1, round(wish * 0.75)), min(count, round(wish * 1.4)) + 1) if count % n == 0]
+        columns = min(nearby, key=lambda n: abs(n - wish), default=wish)
     rows = -(-count // columns)
     zoom = max(1, min(64 // max(height, width), 1600 // max(1, columns * width)))
     x = x.repeat(zoom, axis=1).repeat(zoom, axis=2)

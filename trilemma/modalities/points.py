@@ -13,7 +13,7 @@ from trilemma.errors import InputError
 from trilemma.modalities import arrays, splits, toys
 from trilemma.modalities.contract import Data, Modality, Opening
 from trilemma.modalities.labels import columns_of
-from trilemma.modalities.writing import check_folder, writing_to
+from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Space, fit_continuous
 
 WIDEST = 256  # numbers in a row; more are a table or images that lost their shape
@@ -97,8 +97,8 @@ class Points(Modality):
                 self.picture(x).save(temporary, format="png")
             return [out]
         if out.suffix != ".npy":
-            check_folder(out)
-            out = out / "points.npy"
+            with own_folder(out, [out / "points.npy"]):
+                return self.save(x, out / "points.npy")
         with writing_to(out) as temporary, open(temporary, "wb") as file:
             np.save(file, self.export(x))
         return [out]

@@ -85,6 +85,6 @@ TOYS = {
 
 
 def toy(name: str, count: int = COUNT, seed: int = 0) -> tuple[np.ndarray, Density, np.ndarray | None]:
-    """`count` points (count, 2) float32 of a toy set, its log density, and the centres of its modes where it has some."""
+    """`count` points (count, 2) float32 of a toy set, its log density, and its modes' centres where it has some."""
     x, log_density, centres = TOYS[name](count, np.random.default_rng([seed, len(name)]))
     return x.astype(np.float32), log_density, centres

@@ -21,12 +21,30 @@ def disk_error(error: OSError, path: Path, fix: str = "") -> InputError:
     return InputError(f"{path}: cannot be written ({error.strerror or error}); " + (fix or "choose another place"))
 
 
-def check_folder(out: Path) -> None:
-    """Make an output folder; InputError when the name belongs to something else."""
+MARK = ".trilemma-samples"  # lists what we wrote into a folder, so that we replace only that
+
+
+@contextlib.contextmanager
+def own_folder(out: Path, files: list[Path]) -> Iterator[None]:
+    """An output folder that is new, empty or our own earlier one, whose files are then replaced.
+
+    InputError when the name belongs to something else: nobody's photographs are overwritten or mixed with samples.
+    """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file, not a folder; choose another output name, or end it in .npy or .png")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        held = sorted(path.name for path in out.iterdir())
+        mark = out / MARK
+        if held and not mark.is_file():
+            few = ", ".join(held[:3])
+            raise InputError(f"{out}: this folder holds something else ({few}); choose a new or empty output folder")
+        for name in mark.read_text().splitlines() if held else []:
+            if "/" not in name:
+                (out / name).unlink(missing_ok=True)
+        # Written first: what an interrupted run leaves is still ours to replace.
+        mark.write_text("\n".join(path.name for path in files))
+        yield
     except OSError as error:
         raise disk_error(error, out, "choose another output folder") from error
 

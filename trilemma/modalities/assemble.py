@@ -1,0 +1,269 @@
+"""Found pictures -> a `Data`: decode, bring to one size and mode, hash, split, fit, and keep in the cache."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trilemma.errors import InputError
+from trilemma.modalities import cache, decode, pixels, splits
+from trilemma.modalities.contract import Data, Opening
+from trilemma.modalities.gather import THREADS, ArrayPictures, Found
+from trilemma.modalities.labels import columns_of
+from trilemma.modalities.progress import progress
+from trilemma.spaces import Continuous, Space, fit_continuous, space_from
+
+USUAL = 64  # pixels of the longer side when nothing is said
+AT_ONCE = 512  # images in flight while decoding
+
+
+def unreadable(pictures: Any, bad: dict[int, str], shown: str, *, total: int | None = None) -> InputError:
+    listed = "; ".join(f"{pictures.name(index)} ({bad[index]})" for index in sorted(bad)[:10])
+    more = f"; and {len(bad) - 10} more" if len(bad) > 10 else ""
+    count = f"{len(bad):,} of {total or len(pictures):,} images cannot be read"
+    return InputError(f"{shown}: {count}: {listed}{more}. Mend or remove them, or go on without them: --skip-bad")
+
+
+def target_size(sizes: Counter[tuple[int, int]], resolution: tuple[int, int] | int | None) -> tuple[int, int]:
+    """(height, width) that images of these sizes are brought to.
+
+    Equal small images stay as they are. Otherwise the longer side gets `resolution` (64), the other one follows the
+    most common aspect, or is as long where no aspect is shared by half of them; it is a multiple of 4, which suits
+    networks that halve.
+    """
+    if isinstance(resolution, tuple):
+        return resolution
+    if len(sizes) == 1:
+        (only,) = sizes
+        if resolution is None and max(only) <= USUAL or max(only) == resolution:
+            return only
+    longer = resolution or USUAL
+    aspects: Counter[float] = Counter()
+    for (height, width), count in sizes.items():
+        aspects[round(np.log2(width / height) * 16) / 16] += count
+    aspect, count = aspects.most_common(1)[0]
+    if count * 2 < sum(aspects.values()):
+        return longer, longer
+    exact = Counter({size: n for size, n in sizes.items() if round(np.log2(size[1] / size[0]) * 16) / 16 == aspect})
+    height, width = exact.most_common(1)[0][0]
+    shorter = longer * min(height, width) / max(height, width)
+    if longer >= 16 and min(height, width) < max(height, width):
+        shorter = min(longer, max(4, round(shorter / 4) * 4))
+    shorter = max(1, round(shorter))
+    return (longer, shorter) if height >= width else (shorter, longer)
+
+
+def _decode(found: Found, size: tuple[int, int], opening: Opening, folder: Path | None) -> tuple[np.ndarray, dict]:
+    """All pictures at their size: x (N, C, H, W), written row by row; and what cannot be read."""
+    pictures = found.pictures
+    channels = pixels.CHANNELS[pictures.mode]
+    shape, dtype = (len(pictures), channels, *size), np.uint8 if pictures.bits == 8 else np.uint16
+    x = np.empty(shape, dtype) if folder is None else cache.allocate(folder / "decoded.npy", shape, dtype)
+    bad = dict(pictures.bad)
+    for index in bad:
+        x[index] = np.iinfo(dtype).max  # opaque white: says nothing about the others' mode
+    with progress("Reading images", len(pictures)) as advance:
+        if isinstance(pictures, ArrayPictures) and pictures.understood.size == size:
+            for start in range(0, len(pictures), 1024):
+                rows = pictures.rows(start, start + 1024)
+                x[start : start + len(rows)] = rows.transpose(0, 3, 1, 2)
+                advance(len(rows))
+            return x, bad
+
+        def one(index: int) -> None:
+            if index in bad:
+                return
+            try:
+                x[index] = pixels.resize(pictures.read(index, size), size, opening.fit).transpose(2, 0, 1)
+            except decode.Bad as error:
+                bad[index], x[index] = str(error), np.iinfo(dtype).max
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            for start in range(0, len(pictures), AT_ONCE):
+                for _ in pool.map(one, range(start, min(start + AT_ONCE, len(pictures)))):
+                    advance(1)
+    return x, bad
+
+
+def _plain(x: np.ndarray, mode: str) -> str:
+    """The simplest mode that holds these pixels: RGBA without transparency is RGB, RGB without colour is grey."""
+    opaque, grey = mode == "RGBA", mode != "L"
+    for start in range(0, len(x), 1024):
+        part = x[start : start + 1024]
+        opaque = opaque and bool((part[:, -1] == 255).all())
+        grey = grey and bool((part[:, 0] == part[:, 1]).all() and (part[:, 0] == part[:, 2]).all())
+        if not opaque and not grey:
+            return mode
+    if mode == "RGBA":
+        return mode if not opaque else "L" if grey else "RGB"
+    return "L" if grey else mode
+
+
+def _levels(x: np.ndarray) -> tuple[int, int, int]:
+    """(low, high, levels) of 8-bit values: two where only two occur."""
+    seen = np.zeros(256, dtype=bool)
+    for start in range(0, len(x), 1024):
+        seen |= np.bincount(x[start : start + 1024].ravel(), minlength=256) > 0
+        if seen.sum() > 2:
+            return 0, 255, 256
+    low, high = int(np.nonzero(seen)[0][0]), int(np.nonzero(seen)[0][-1])
+    return (low, high, 2) if low < high else (0, 255, 256)
+
+
+def build(
+    cls: Any, found: Found, opening: Opening, folder: Path | None, key: str | None, name: str, shown: str
+) -> Data:
+    """Decode, hash, split, fit; and store, where there is a `folder` of the cache."""
+    pictures, notes = found.pictures, found.notes
+    if len(pictures) > 0 and len(pictures.bad) == len(pictures):
+        raise unreadable(pictures, pictures.bad, shown)
+    size = target_size(pictures.sizes, opening.resolution)
+    x, bad = _decode(found, size, opening, folder)
+    total = len(x)
+    if bad and not opening.skip_bad:
+        raise unreadable(pictures, bad, shown, total=total)
+    kept = np.array([index for index in range(total) if index not in bad])
+    if bad:
+        notes.append(f"{len(bad):,} of {total:,} images could not be read and were left out")
+    splits.enough(len(kept), shown)
+    mode, bits = pictures.mode, pictures.bits
+    plain = _plain(x, mode) if bits == 8 else mode
+    x = _final(x, kept, pixels.CHANNELS[plain], folder)
+    if plain != mode:
+        notes.append(f"stored as {mode} but without {'transparency' if mode == 'RGBA' else 'colour'}: read as {plain}")
+    notes += pictures.notes + _size_notes(pictures.sizes, size, opening)
+    digest = splits.digests(x)
+    official = None if found.test is None else found.test[kept]
+    if official is not None and (official.all() or not official.any()):
+        official = None
+    parts, more = splits.cut(digest, shown, official=official)
+    notes += more
+    low, high, levels = (0, 65535, 65536) if bits == 16 else _levels(x)
+    if levels == 2:
+        notes.append("two values only: binary images")
+    if found.levels and levels == 256:
+        levels = found.levels
+    space = fit_continuous(x, low=float(low), high=float(high), levels=levels, rows=np.sort(parts["train"]))
+    columns = {column: np.asarray(values, dtype=object)[kept].tolist() for column, values in found.columns.items()}
+    condition = columns_of(columns, len(x), parts["train"], shown, label_names=found.label_names)
+    notes += condition.notes
+    modality = cls(plain, bits, opening.fit)
+    facts = {
+        "examples": len(x),
+        "sizes": [[height, width, count] for (height, width), count in pictures.sizes.most_common(8)],
+        "different_sizes": len(pictures.sizes),
+        "modes": dict(pictures.modes),
+        "duplicates": splits.duplicates(digest),
+        "unreadable": [[pictures.name(index), bad[index]] for index in sorted(bad)],
+    }
+    captions = [found.captions[row] for row in kept] if found.captions else None
+    settings = (cls.kind, x.shape[1:], str(x.dtype), (low, high, levels), asdict(opening), condition.hashable(digest))
+    data = Data(
+        name=name,
+        source=shown,
+        modality=modality,
+        x=x,
+        splits=parts,
+        spaces={"x": space, **condition.spaces},
+        hash=splits.content_hash(digest, parts, *settings),
+        conditions=condition.values,
+        present=condition.present,
+        label_names=condition.label_names,
+        captions=captions,
+        notes=notes,
+        opening=opening,
+        facts=facts,
+    )
+    if folder is not None:
+        _store(data, digest, folder, key)
+    return data
+
+
+def _final(x: np.ndarray, kept: np.ndarray, channels: int, folder: Path | None) -> np.ndarray:
+    """Only the readable rows and needed channels; in the cache under its final name."""
+    same = len(kept) == len(x) and channels == x.shape[1]
+    if folder is None:
+        return x if same else np.ascontiguousarray(x[kept, :channels])
+    if same:
+        (folder / "decoded.npy").rename(folder / "x.npy")
+        return x
+    result = cache.allocate(folder / "x.npy", (len(kept), channels, *x.shape[2:]), x.dtype)
+    for start in range(0, len(kept), 1024):
+        result[start : start + 1024] = x[kept[start : start + 1024], :channels]
+    (folder / "decoded.npy").unlink()
+    return result
+
+
+def _size_notes(sizes: Counter[tuple[int, int]], size: tuple[int, int], opening: Opening) -> list[str]:
+    if not sizes or set(sizes) == {size}:
+        return []
+    height, width = sizes.most_common(1)[0][0]
+    from_what = f"{height} x {width}" if len(sizes) == 1 else f"{len(sizes):,} different sizes"
+    how = "cropped to the middle" if opening.fit == "crop" else "padded with their border's colour"
+    ratios = {round(w / h, 2) for h, w in sizes} | {round(size[1] / size[0], 2)}
+    note = f"resized from {from_what} to {size[0]} x {size[1]} (height x width), antialiased"
+    note += f", {how} where the aspect differs" if len(ratios) > 1 else ""
+    if opening.resolution is None:
+        note += "; --resolution chooses another size"
+    return [note]
+
+
+def _store(data: Data, digest: np.ndarray, folder: Path, key: str | None) -> None:
+    """Put the decoded set into the cache and map x from there."""
+    if isinstance(data.x, np.memmap):
+        data.x.flush()
+    columns = {f"split.{name}": rows for name, rows in data.splits.items()}
+    columns |= {f"condition.{name}": values for name, values in data.conditions.items()}
+    columns |= {f"present.{name}": values for name, values in data.present.items()}
+    spaces = {}
+    for name, space in data.spaces.items():
+        spaces[name] = {"space": space.describe()}
+        if isinstance(space, Continuous):
+            spaces[name] |= {"mean": space.mean.tolist(), "deviation": space.deviation.tolist()}
+    modality, facts, captions = data.modality.describe(), data.facts, data.captions
+    meta = {"shape": list(data.x.shape), "hash": data.hash, "modality": modality, "spaces": spaces, "facts": facts}
+    meta |= {"label_names": data.label_names, "captions": captions, "notes": data.notes}
+    entry = cache.key_of(data.hash, digest.tobytes(), captions, facts, data.notes)
+    target = cache.commit(folder, entry, key, columns, meta)
+    data.x = np.load(target / "x.npy", mmap_mode="r")
+
+
+def restore(cls: Any, key: str, name: str, shown: str, opening: Opening) -> Data | None:
+    """The same source and opening as before, from the cache."""
+    entry = cache.find(key)
+    stored = cache.read(entry) if entry is not None else None
+    if stored is None:
+        return None
+    x, columns, meta = stored
+
+    def named_columns(prefix: str) -> dict[str, np.ndarray]:
+        return {key.removeprefix(prefix): value for key, value in columns.items() if key.startswith(prefix)}
+
+    spaces: dict[str, Space] = {}
+    for column, stored_space in meta["spaces"].items():
+        space = space_from(stored_space["space"])
+        if isinstance(space, Continuous):
+            space.mean.copy_(space.mean.new_tensor(stored_space["mean"]))
+            space.deviation.copy_(space.deviation.new_tensor(stored_space["deviation"]))
+        spaces[column] = space
+    return Data(
+        name=name,
+        source=shown,
+        modality=cls.from_description(meta["modality"]),
+        x=x,
+        splits=named_columns("split."),
+        spaces=spaces,
+        hash=meta["hash"],
+        conditions=named_columns("condition."),
+        present=named_columns("present."),
+        label_names=meta["label_names"],
+        captions=meta["captions"],
+        notes=meta["notes"],
+        opening=opening,
+        facts=meta["facts"],
+    )
