@@ -51,6 +51,7 @@ def log_likelihood(
         y4, gain4 = slopes(y + step * y3, end)
         y = y + step / 6 * (y1 + 2 * y2 + 2 * y3 + y4)
         gained = gained + step / 6 * (gain1 + 2 * gain2 + 2 * gain3 + gain4)
+    # What is left of data of unit variance after this much noise; its shape no longer shows.
     variance = levels[-1] ** 2 + 1
     base = -sum_per_example(y.square()) / (2 * variance) - dimensions / 2 * math.log(2 * math.pi * variance)
     return base + gained
@@ -66,6 +67,7 @@ def _with_divergence(
         if probe is not None:
             (product,) = torch.autograd.grad((clean * probe).sum(), y)
             return clean.detach(), sum_per_example(product * probe)
+        # One row of the Jacobian at a time for the whole batch: an example's output sees only its own input.
         rows = clean.reshape(len(y), -1)
         divergence = torch.zeros(len(y), dtype=y.dtype, device=y.device)
         for k in range(rows.shape[1]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class Play:
     """
 
     critic: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor | None, Tensor], Tensor]
+    generator: Callable[[Any, Tensor], Tensor]
     generator_needs_real: bool = False
 
 
@@ -80,7 +81,7 @@ def gradient_penalty(
 
     `t` (B,) is uniform on [0, 1]. One-sided, slopes below 1 cost nothing (their section 4). Multiply by lambda = 10.
     """
-    between = torch.lerp(real.detach(), fake.detach(), expand(t, real).to(real.dtype)).requires_grad_()
+    between = torch.lerp(real.detach(), fake.detach(), expand(t.to(real.dtype), real)).requires_grad_()
     squared = squared_gradient_norm(critic(between), between)
     slope = torch.sqrt(squared + 1e-12)  # the root's own slope is infinite at 0, where a dead critic sits
     excess = relu(slope - 1) if one_sided else slope - 1

@@ -55,6 +55,7 @@ def cosine_path() -> Path:
 
 def ddpm_path(steps: int = 1000) -> Path:
     """DDPM's schedule, exact at t = k / steps; in between the noise rate is constant (ln alpha_bar linear)."""
+    # Step 0, the data, is put before the paper's steps 1 ... T, so that t = 0 is on the table.
     log_alpha_bar = torch.cat([torch.zeros(1, dtype=torch.float64), ddpm_alpha_bar(steps).log()])
     times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
 
@@ -95,6 +96,7 @@ def ddpm_alpha_bar(steps: int = 1000, *, low: float = 1e-4, high: float = 0.02) 
     """
     if steps * 0.999 < 1000 * high:
         raise ValueError(f"steps={steps}: DDPM's schedule needs at least {math.ceil(1000 * high / 0.999)} steps.")
+    # float64: the product of a thousand factors near 1 is what every level is computed from.
     beta = torch.linspace(low, high, steps, dtype=torch.float64) * (1000 / steps)
     return torch.cumprod(1 - beta, 0)
 
@@ -118,11 +120,11 @@ def skip_and_out(kind: str, alpha: Tensor | float, sigma: Tensor | float) -> tup
     eps is the noise, v = alpha eps - sigma x_0 (Salimans & Ho 2022), velocity = eps - x_0 = dx_t/dt of the linear path,
     F is EDM's raw network output; on a variance-preserving path F = -v.
     """
-    power = alpha**2 + sigma**2
+    power = alpha**2 + sigma**2  # 1 on variance-preserving paths; kept, so that v and F work on every path
     if kind == "eps":
         return 1 / alpha, -sigma / alpha
     if kind == "x0":
-        return 0 * sigma, 1 + 0 * sigma
+        return 0 * sigma, 1 + 0 * sigma  # of sigma's shape and dtype, like the others
     if kind == "v":
         return alpha / power, -sigma / power
     if kind == "velocity":
@@ -198,6 +200,7 @@ def uniform_time(z: Tensor, *, low: float = 0.0, high: float = 1.0) -> Tensor:
 
 def uniform_step(z: Tensor, steps: int = 1000) -> Tensor:
     """DDPM's step numbers, int64, uniform on 1 ... steps, from z ~ N(0, 1); t = step / steps on `ddpm_path(steps)`."""
+    # In float32 the normal's distribution function reaches 1 from z = 5.4 on: the clamp keeps step T the last.
     return (torch.special.ndtr(z) * steps).long().clamp(max=steps - 1) + 1
 
 
@@ -210,6 +213,7 @@ def loss_weight(name: str, sigma: Tensor, *, gamma: float = 5.0) -> Tensor:
     edm: 1 on F, which on a variance-preserving path is 1 on v. simple: 1 on eps (Ho et al. 2020, eq. 14), and that is
     the ratio itself, snr. min-snr: min(ratio, gamma) (Hang et al. 2023, eq. 8). velocity: 1 on eps - x_0.
     """
+    # All on x_0's error, because every prediction's error at a given y is that of x_0 times a factor of s.
     ratio = sigma**-2
     if name == "edm":
         return ratio + 1
@@ -239,6 +243,7 @@ def log_snr_sigmas(steps: int, *, low: float = SIGMA_LOW, high: float = SIGMA_HI
 
 def uniform_sigmas(path: Path, steps: int, *, high: float = SIGMA_HIGH) -> Tensor:
     """Uniform in the path's own t from `path.time(high)` to 0; the usual grid of the linear and the cosine path."""
+    # Not from t = 1: there linear and cosine paths are pure noise, an infinite scaled level.
     start = path.time(torch.tensor(high, dtype=torch.float64))
     t = start * torch.linspace(1, 0, _at_least_one(steps) + 1, dtype=torch.float64)
     return _to_zero(path.scaled_sigma(t[:-1]))

@@ -48,12 +48,14 @@ def heun(
 
     Two calls a step, one on a last step to 0. Increasing grids encode, without churn.
     """
+    # Raising the noise before a step makes sense on the way down only.
     steps = _steps(sigmas, either_way=churn == 0)
     amount = min(churn / len(steps), math.sqrt(2) - 1)
     if churn and noise is None:
         raise ValueError("churn draws fresh noise: pass noise=.")
     for i, (now, after) in enumerate(steps):
-        if amount > 0 and churn_interval[0] <= now <= churn_interval[1]:
+        if noise is not None and amount > 0 and churn_interval[0] <= now <= churn_interval[1]:
+            # Fresh noise up to a higher level first: the step down then corrects errors of the steps before.
             raised = now * (1 + amount)
             y = y + math.sqrt(raised**2 - now**2) * churn_scale * noise()
             now = raised
@@ -87,9 +89,9 @@ def ddim(
             callback(i, y, clean)
         # Equation 16 divided by alpha: the path drops out, only the two scaled levels stay.
         fresh = eta * after * math.sqrt(max(0.0, 1 - (after / now) ** 2))
-        kept = math.sqrt(max(0.0, after**2 - fresh**2))
+        kept = math.sqrt(max(0.0, after**2 - fresh**2))  # the estimated noise fills up the level's variance
         y = clean + kept / now * (y - clean)
-        if fresh > 0:
+        if noise is not None and fresh > 0:
             y = y + fresh * noise()
     return y
 
@@ -117,10 +119,12 @@ def ancestral(
         clean, fraction = answer if isinstance(answer, tuple) else (answer, None)
         if callback:
             callback(i, y, clean)
+        # The posterior mean of equation 7: in scaled coordinates its two weights are 1 - r^2 and r^2, r = after / now.
         y = clean + (after / now) ** 2 * (y - clean)
         if after == 0:
             return y
         gap = now**2 - after**2
+        # Both divided by the next level's alpha^2; alpha^2 = 1 / (1 + s^2) enters the large one only.
         small, large = gap * (after / now) ** 2, gap * (1 + after**2) / (1 + now**2)
         if variance == "learned":
             if fraction is None:
@@ -151,7 +155,7 @@ def dpm_solver_plus_plus(
         clean = denoise(y, now)
         if callback:
             callback(i, y, clean)
-        if after == 0:
+        if after == 0:  # lambda is infinite there, and no polynomial reaches it
             return clean
         history = [*history, (-math.log(now), clean)][-order:]
         y = after / now * y + _exponential_push(history, math.log(now / after))
@@ -233,6 +237,7 @@ def guided(
 
     def denoise(y: Tensor, sigma: float) -> Tensor:
         answer = conditional(y, sigma)
+        # Not calling the second network is what makes an interval cheaper than guidance everywhere.
         if weight == 1 or not low < float(sigma) <= high:
             return answer
         other = unconditional(y, sigma)
@@ -263,6 +268,7 @@ class Counter:
 def _steps(sigmas: Tensor, *, either_way: bool = False) -> list[tuple[float, float]]:
     """(level now, level after) of every step as Python floats, whose 64 bits do not promote y's dtype."""
     levels = sigmas.tolist()
+    # A wrong grid would not fail but give plausible nonsense, so it is checked at the only door.
     if sigmas.dim() != 1 or len(levels) < 2 or not all(math.isfinite(level) and level >= 0 for level in levels):
         raise ValueError("sigmas: a grid is one row of at least two finite levels, none below 0.")
     steps = list(pairwise(levels))
@@ -310,6 +316,7 @@ def _multistep(
         clean = denoise(y, now)
         if callback:
             callback(i, y, clean)
+        # Old slopes are kept, not old y: they cost nothing to reuse, one call a step at any order.
         history = [*history, (now, (y - clean) / now)][-order:]
         weights = weigh([level for level, _ in history], after)
         for weight, (_, slope) in zip(weights, history, strict=True):
@@ -327,5 +334,6 @@ def _variable_weights(levels: list[float], after: float) -> list[float]:
 
 
 def _fixed_weights(levels: list[float], after: float) -> list[float]:
+    # Oldest first; fewer slopes than the order, at the start, use the row of their number.
     table = {1: (1,), 2: (-1 / 2, 3 / 2), 3: (5 / 12, -16 / 12, 23 / 12), 4: (-9 / 24, 37 / 24, -59 / 24, 55 / 24)}
     return list(table[len(levels)])

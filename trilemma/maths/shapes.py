@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import torch
 
 
+@overload
+def expand(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor: ...
+@overload
+def expand(t: float, x: torch.Tensor) -> float: ...
 def expand(t: torch.Tensor | float, x: torch.Tensor) -> torch.Tensor | float:
     """Give per-example scalars (B,) (or one 0-d value) trailing axes, so that they broadcast over x (B, C, *grid)."""
     if not isinstance(t, torch.Tensor):

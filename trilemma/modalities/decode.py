@@ -89,7 +89,7 @@ def kind_of(image: Image.Image) -> tuple[str, int, str]:
         colours = colours[: len(colours) // 3 * 3].reshape(-1, 3)
         grey = image.palette.mode == "RGB" and (colours == colours[:, :1]).all()
         return ("L" if grey else "RGB"), 8, note
-    if image.mode == "RGB" and any("16" in str(tile[3]) for tile in image.tile):
+    if image.mode == "RGB" and any("16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         return "RGB", 8, "colour images of 16 bits (read with 8)"
     return "RGB", 8, note
 

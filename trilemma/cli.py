@@ -1,0 +1,285 @@
+"""The command line: each verb calls one function of the package; no logic here, and no torch before it is needed."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trilemma.errors import InputError
+
+app = typer.Typer(
+    name="trilemma",
+    help="Which generative model for my data? Train, measure, compare, choose and use autoencoders, GANs and diffusion.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="Folder, archive, array file, or a named set such as digits.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `trilemma train --out` wrote.")]
+Kind = Annotated[str | None, typer.Option(help="Kind of data when it is not recognised: image, points.")]
+Resolution = Annotated[str | None, typer.Option(help="Longer side in pixels, or HxW.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without unreadable files.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. model.beta=4. Repeatable.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder, .npy or .png to write.")]
+Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
+Steps = Annotated[int | None, typer.Option(help="Sampler steps (diffusion).")]
+
+
+@app.command()
+def inspect(
+    data: DataArgument,
+    kind: Kind = None,
+    resolution: Resolution = None,
+    skip_bad: SkipBad = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the grid picture and the findings.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Say what is in DATA: counts, sizes, labels, duplicates, bad files, what would be trained."""
+    from trilemma.modalities.inspection import inspect as look
+
+    found = look(data, kind=kind, resolution=resolution, skip_bad=skip_bad)
+    print(found.text())
+    if out is not None:
+        for path in found.save(out):
+            print(path)
+
+
+@app.command()
+def train(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", help="Run folder; run the same command again to resume.")],
+    model: Annotated[str, typer.Option(help="autoencoder, vae, gan, diffusion, or a preset such as gan:wasserstein.")] = "diffusion",
+    size: Annotated[str | None, typer.Option(help="xs, s, m, l or xl; chosen for the budget unless given.")] = None,
+    budget: Annotated[str, typer.Option(help="Time (10m, 1h30m), examples (40k, 2M), or +10m to go on with a finished run.")] = "10m",
+    seed: Seed = 0,
+    kind: Kind = None,
+    resolution: Resolution = None,
+    skip_bad: SkipBad = False,
+    settings: Set = None,
+    start: Annotated[Path | None, typer.Option("--from", help="Run whose weights to start from.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print parameters, memory, examples and finish time; train nothing.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Train one model on DATA until the budget is spent."""
+    from trilemma.training.start import train as begin
+
+    done = begin(
+        data,
+        model=model,
+        out=out,
+        size=size,
+        budget=budget,
+        seed=seed,
+        kind=kind,
+        resolution=resolution,
+        skip_bad=skip_bad,
+        settings=_settings(settings),
+        start=start,
+        dry_run=dry_run,
+    )
+    print(done.text() if dry_run else out)
+
+
+@app.command()
+def compare(
+    data: DataArgument,
+    models: Annotated[str | None, typer.Option(help="Comma-separated; default: all families.")] = None,
+    budget: Annotated[str | None, typer.Option(help="In total over models and seeds: 30m, 2h.")] = None,
+    budget_each: Annotated[str | None, typer.Option("--budget-each", help="For each training: 10m, 200k.")] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each model.")] = 1,
+    prefer: Annotated[str | None, typer.Option(help="quality, diversity or speed.")] = None,
+    need: Annotated[str | None, typer.Option(help="Comma-separated tasks the winner must do: encode, likelihood, ...")] = None,
+    seed: Seed = 0,
+    kind: Kind = None,
+    resolution: Resolution = None,
+    skip_bad: SkipBad = False,
+    settings: Set = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Report folder; default report/NAME.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Train the families on DATA under one budget, measure them, and say which to use."""
+    from trilemma.report.compare import compare as go
+
+    page = go(
+        data,
+        models=None if models is None else [name.strip() for name in models.split(",") if name.strip()],
+        budget=budget,
+        budget_each=budget_each,
+        seeds=seeds,
+        prefer=prefer,
+        need=[] if need is None else [name.strip() for name in need.split(",") if name.strip()],
+        seed=seed,
+        kind=kind,
+        resolution=resolution,
+        skip_bad=skip_bad,
+        settings=_settings(settings),
+        out=out,
+    )
+    print(page)
+
+
+@app.command()
+def generate(
+    run: RunArgument,
+    n: Annotated[int, typer.Option("-n", help="How many.")] = 64,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help="Folder of files, .npy array, or .png grid.")] = Path("samples.png"),
+    label: Annotated[str | None, typer.Option(help="Name or number of a label; default: as in the training data.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Strength of guidance (diffusion with labels).")] = None,
+    steps: Steps = None,
+    sampler: Annotated[str | None, typer.Option(help="ddpm, ddim, euler, heun, dpm++2m, dpm++3m, adams-bashforth, ipndm.")] = None,
+    prior: Annotated[str | None, typer.Option(help="normal or mixture (VAE).")] = None,
+    debug: Debug = False,
+) -> None:
+    """Make samples with a trained (or unfinished) RUN."""
+    from trilemma.tasks.verbs import generate as make
+
+    _print(make(run, n, seed=seed, out=out, label=label, guidance=guidance, steps=steps, sampler=sampler, prior=prior))
+
+
+@app.command()
+def reconstruct(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("reconstructed.png"),
+    debug: Debug = False,
+) -> None:
+    """Encode and decode DATA."""
+    from trilemma.tasks.verbs import reconstruct as make
+
+    _print(make(run, source, out=out))
+
+
+@app.command()
+def denoise(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
+    sigma: Annotated[float | None, typer.Option(help="Deviation of the noise (data's deviation = 1); default: estimated.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("denoised.png"),
+    debug: Debug = False,
+) -> None:
+    """Remove noise from DATA."""
+    from trilemma.tasks.verbs import denoise as make
+
+    _print(make(run, source, sigma=sigma, out=out))
+
+
+@app.command()
+def interpolate(
+    run: RunArgument,
+    first: Annotated[str, typer.Argument(help="File, or the number of a sample.")] = "0",
+    second: Annotated[str, typer.Argument(help="File, or the number of a sample.")] = "1",
+    steps: Annotated[int, typer.Option(help="Examples on the way, ends included.")] = 9,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("interpolated.png"),
+    debug: Debug = False,
+) -> None:
+    """Walk between two examples through the codes of RUN."""
+    from trilemma.tasks.verbs import interpolate as make
+
+    _print(make(run, first, second, steps=steps, seed=seed, out=out))
+
+
+@app.command()
+def traverse(
+    run: RunArgument,
+    dimensions: Annotated[int, typer.Option(help="How many code dimensions, the most used first.")] = 8,
+    steps: Annotated[int, typer.Option(help="Values of each.")] = 9,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help=".png or .npy.")] = Path("traversal.png"),
+    debug: Debug = False,
+) -> None:
+    """Vary each code dimension alone."""
+    from trilemma.tasks.verbs import traverse as make
+
+    _print(make(run, dimensions=dimensions, steps=steps, seed=seed, out=out))
+
+
+@app.command()
+def embed(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
+    out: Annotated[Path, typer.Option("--out", help=".npy or .csv to write.")] = Path("codes.npy"),
+    debug: Debug = False,
+) -> None:
+    """Write the codes of DATA."""
+    from trilemma.tasks.verbs import embed as make
+
+    _print(make(run, source, out=out))
+
+
+@app.command()
+def score(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
+    out: Annotated[Path, typer.Option("--out", help=".npy or .csv to write.")] = Path("scores.csv"),
+    debug: Debug = False,
+) -> None:
+    """Write the log-likelihood of DATA, nats per example (VAE: a lower bound)."""
+    from trilemma.tasks.verbs import score as make
+
+    _print(make(run, source, out=out))
+
+
+@app.command()
+def info(run: RunArgument, debug: Debug = False) -> None:
+    """Say what RUN is and what it can do."""
+    from trilemma.tasks.verbs import info as tell
+
+    print(tell(run))
+
+
+def _settings(pairs: list[str] | None) -> dict[str, Any]:
+    from trilemma.config import parse_value
+
+    settings = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {pair!r}: write KEY=VALUE, e.g. --set model.beta=4")
+        settings[key.strip()] = parse_value(value.strip())
+    return settings
+
+
+def _print(paths: list[Path]) -> None:
+    if len(paths) > 3:
+        print(paths[0].parent)
+    else:
+        for path in paths:
+            print(path)
+
+
+def main() -> None:
+    """Run a verb; what the user can mend ends with code 2 and one message."""
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except InputError as problem:
+        if debug:
+            raise
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except MemoryError:
+        print("error: out of memory; try a smaller --size, --resolution or --set optimizer.micro=16", file=sys.stderr)
+        sys.exit(2)
+    except OSError as problem:
+        if debug or problem.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        print(f"error: {problem.strerror}: {problem.filename or 'a file'}; free some space or choose another folder", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

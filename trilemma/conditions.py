@@ -1,0 +1,68 @@
+"""What a model is told beside x: raw conditions by name, and the three routes by which a network hears of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trilemma.spaces import Categorical, Continuous, Space
+
+
+@dataclass
+class Cond:
+    """Embedded conditions. The three routes of latent diffusion, and no fourth; an unused one is None."""
+
+    vector: Tensor | None = None  # (B, width)
+    tokens: Tensor | None = None  # (B, length, width)
+    token_mask: Tensor | None = None  # (B, length) bool
+    grid: Tensor | None = None  # (B, channels, *grid)
+
+
+class Conditioner(nn.Module):
+    """Raw conditions -> Cond. Owned by the model; an absent condition becomes its learned null vector, per example.
+
+    Labels (Categorical, grid ()) and numbers (Continuous, grid ()) add up on the `vector` route.
+    """
+
+    def __init__(self, spaces: dict[str, Space], width: int):
+        super().__init__()
+        self.names = [name for name in sorted(spaces) if name not in ("x", "other")]
+        self.width = width
+        self.maps = nn.ModuleDict()
+        self.nulls = nn.ParameterDict()
+        for name in self.names:
+            space = spaces[name]
+            if space.grid != ():
+                raise ValueError(f"condition {name!r} has a grid; only labels and numbers can condition this model")
+            if isinstance(space, Categorical):
+                self.maps[name] = nn.Embedding(space.count, width)
+            elif isinstance(space, Continuous):
+                self.maps[name] = nn.Linear(space.width, width)
+            else:
+                raise ValueError(f"condition {name!r} is of a kind that cannot condition a model yet")
+            self.nulls[name] = nn.Parameter(torch.randn(width) * 0.5)
+        self.spaces = nn.ModuleDict({name: spaces[name] for name in self.names})
+
+    def forward(self, raw: dict[str, Tensor], present: dict[str, Tensor], count: int) -> Cond:
+        """`raw[name]` (B, channels), `present[name]` (B,) bool; names that are missing count as absent."""
+        if not self.names:
+            return Cond()
+        device = self.nulls[self.names[0]].device
+        total = torch.zeros(count, self.width, device=device, dtype=self.nulls[self.names[0]].dtype)
+        for name in self.names:
+            null = self.nulls[name].expand(count, -1)
+            if name not in raw:
+                total = total + null
+                continue
+            layer, space = self.maps[name], self.spaces[name]
+            value = layer(raw[name][:, 0].long()) if isinstance(layer, nn.Embedding) else layer(space.embed(raw[name]))
+            here = present.get(name)
+            total = total + (value if here is None else torch.where(here.unsqueeze(1), value, null))
+        return Cond(vector=total)
+
+
+def drop(present: dict[str, Tensor], uniform: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
+    """Present bits with each condition dropped per example where its `uniform` (B,) falls below `probability`."""
+    return {name: here & (uniform[name] >= probability) for name, here in present.items()}

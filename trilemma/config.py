@@ -1,0 +1,202 @@
+"""Settings: dataclasses <-> JSON <-> `--set a.b=3`. An unknown key is an error with a suggestion."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from trilemma.errors import InputError, unknown
+
+SIZES = ("xs", "s", "m", "l", "xl")
+
+
+@dataclass
+class Optimizer:
+    """How weights move. `rate` warms up, stays, and falls linearly to zero between `stay` and the end."""
+
+    kind: str = "adam"  # adam, adamw, sgd, rmsprop
+    rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    momentum: float = 0.9  # sgd only
+    warm_up: int = 20_000  # examples; never more than 5 % of the budget
+    stay: float = 0.5  # fraction of the budget at which the rate begins to fall
+    clip: float = 0.0  # largest norm of a group's gradient; 0: none
+    batch: int = 128  # examples a step
+    micro: int = 0  # examples at once in memory; 0: the whole batch
+
+
+@dataclass
+class Training:
+    """What the loop needs to know beside the model. The probe fills in what is None before step 1."""
+
+    examples: int = 0  # the budget
+    dtype: str | None = None  # float32, bfloat16, float64
+    threads: int | None = None
+    averages: tuple[float, ...] = (0.05, 0.10, 0.16)  # relative deviations of the power averages
+    average_every: int = 4  # steps
+    save_every: int = 0  # steps between safe states
+    previews: int = 8  # moments at which samples are shown
+    preview_samples: int = 64
+    choose_samples: int = 0  # samples behind each choice; 0: by the model's cost
+    fit_examples: int = 20_000  # at most, for the density on an autoencoder's codes
+    flip: bool = False  # mirror the last grid axis at random: photographs, not letters
+
+
+def parse_value(text: str) -> Any:
+    """'3' -> 3, 'true' -> True, '(0.9,0.99)' -> tuple; everything else stays text."""
+    if text.lower() in ("true", "false", "none"):
+        return {"true": True, "false": False, "none": None}[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _fits(value: Any, hint: Any) -> tuple[bool, Any]:
+    """Does the value fit the annotation? And the value, brought to its type."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        for option in typing.get_args(hint):
+            fits, brought = _fits(value, option)
+            if fits:
+                return True, brought
+        return False, value
+    if hint is Any:
+        return True, value
+    if hint is type(None) or hint is None:
+        return value is None, None
+    if hint is bool:
+        return isinstance(value, bool), value
+    if hint is float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number, float(value) if number else value
+    if hint is int:
+        whole = isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer()
+        return whole, int(value) if whole else value
+    if hint is str:
+        return isinstance(value, str), value
+    if origin is typing.Literal:
+        return value in typing.get_args(hint), value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            value = (value,)
+        inner = typing.get_args(hint)
+        kinds = [inner[0]] * len(value) if len(inner) == 2 and inner[1] is Ellipsis else list(inner)
+        if len(kinds) != len(value):
+            return False, value
+        parts = [_fits(v, k) for v, k in zip(value, kinds, strict=True)]
+        return all(ok for ok, _ in parts), tuple(v for _, v in parts)
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, hint), value
+    return True, value
+
+
+def _name(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    return re.sub(r"<class '(\w+)'>", r"\1", str(hint)).replace("typing.", "")
+
+
+def assign(config: Any, path: str, value: Any, *, setting: str | None = None) -> None:
+    """Set a dotted path in nested dataclasses; `network=mlp` on a nested dataclass sets its `kind`."""
+    setting = setting or path
+    head, _, rest = path.partition(".")
+    hints = typing.get_type_hints(type(config))
+    names = [f.name for f in dataclasses.fields(config)]
+    if head not in names:
+        raise unknown("setting", setting, [setting[: len(setting) - len(path)] + n for n in names])
+    here = getattr(config, head)
+    if rest:
+        if not dataclasses.is_dataclass(here):
+            raise InputError(f"setting {setting!r}: {head!r} has no settings of its own")
+        assign(here, rest, value, setting=setting)
+        return
+    if dataclasses.is_dataclass(here) and not dataclasses.is_dataclass(value):
+        assign(here, "kind", value, setting=setting + ".kind")
+        return
+    fits, brought = _fits(value, hints[head])
+    if not fits:
+        raise InputError(f"setting {setting}={value!r}: expected {_name(hints[head])}")
+    setattr(config, head, brought)
+
+
+def to_json(config: Any) -> Any:
+    """Nested dataclasses as plain JSON values."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, (list, tuple)):
+        return [to_json(v) for v in config]
+    if isinstance(config, dict):
+        return {k: to_json(v) for k, v in config.items()}
+    return config
+
+
+def from_json(kind: type, values: dict[str, Any], *, prefix: str = "") -> Any:
+    """A dataclass from `to_json`'s output; unknown keys and wrong types are errors that name them."""
+    config = kind()
+    for name, value in values.items():
+        nested = getattr(config, name, None)
+        if dataclasses.is_dataclass(nested) and isinstance(value, dict):
+            setattr(config, name, from_json(type(nested), value, prefix=f"{prefix}{name}."))
+        else:
+            assign(config, name, value, setting=prefix + name)
+    return config
+
+
+def parse_budget(text: str | int | float) -> tuple[str, float, bool]:
+    """'10m' -> ('seconds', 600, False), '40k' -> ('examples', 40000, False), '+10m' -> ('seconds', 600, True)."""
+    wrong = InputError(
+        f"budget {text!r} is not one: give a time (30s, 10m, 1h30m) or a number of training examples (40k, 2M); "
+        "a leading + goes on with a finished run"
+    )
+    if isinstance(text, (int, float)) and not isinstance(text, bool):
+        if not text >= 1 or text != int(text):
+            raise wrong
+        return "examples", float(int(text)), False
+    text = str(text).strip()
+    more = text.startswith("+")
+    body = text.removeprefix("+")
+    clock = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?", body)
+    if body and clock:
+        hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        total = hours * 3600 + minutes * 60 + seconds
+        if total <= 0:
+            raise wrong
+        return "seconds", total, more
+    count = re.fullmatch(r"(\d+(?:\.\d+)?)([kKM]?)", body)
+    if not count:
+        raise wrong
+    examples = float(count[1]) * {"": 1, "k": 1e3, "K": 1e3, "M": 1e6}[count[2]]
+    if examples < 1:
+        raise wrong
+    return "examples", float(round(examples)), more
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """The dotted settings in which two JSON values differ, each with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in sorted(old.keys() | new.keys()):
+            found += differences(old.get(key), new.get(key), f"{prefix}{key}.")
+        return found
+    return [] if old == new else [f"{prefix[:-1]}: {old!r} -> {new!r}"]
+
+
+__all__ = [
+    "SIZES",
+    "Optimizer",
+    "Training",
+    "assign",
+    "differences",
+    "field",
+    "from_json",
+    "parse_budget",
+    "parse_value",
+    "to_json",
+]

@@ -1,0 +1,18 @@
+"""What users did wrong, said so that they can mend it: every other exception is our own mistake."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input from the user: data, a setting, a file. The message names it and the fix; the CLI exits with code 2."""
+
+
+def unknown(what: str, given: str, known: Iterable[str]) -> InputError:
+    """An error for a name that does not exist, with the nearest ones that do."""
+    names = sorted(known)
+    close = difflib.get_close_matches(given, names, n=1, cutoff=0.4)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return InputError(f"unknown {what} {given!r}.{hint} Known: {', '.join(names)}")

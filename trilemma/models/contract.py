@@ -1,0 +1,215 @@
+"""The contract of a model: one method, one file in this folder, found by its file name.
+
+A model sees Spaces, Batches and Requests; never files, images, runs or metrics. What it can do is its class header:
+`class VAE(Model, Samples, Encodes, Decodes, Scores)`, and `isinstance` on these classes replaces every flag.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trilemma.batches import Batch, Options, Request
+from trilemma.config import SIZES, assign
+from trilemma.errors import InputError, unknown
+from trilemma.maths.noise import Noise
+from trilemma.spaces import Continuous, Mixed, Space
+
+
+@dataclass
+class Turn:
+    """One backward pass for one group: `loss` is a sum over `weight` units (examples, unmasked tokens)."""
+
+    group: str
+    loss: Tensor
+    weight: float
+    logs: dict[str, Tensor] = field(default_factory=dict)  # detached sums over the same units
+
+
+@dataclass(frozen=True)
+class Now:
+    """The clock, in examples. Models branch on it and on their config only, never on data or rank."""
+
+    step: int
+    seen: int  # examples before this step
+    total: int  # examples in the budget
+
+    @property
+    def progress(self) -> float:
+        return self.seen / max(self.total, 1)
+
+
+class Model(nn.Module, ABC):
+    """A method with its networks. `losses` is a generator: the loop steps the group between two yields."""
+
+    Config: ClassVar[type]
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}  # name -> dotted settings, laid over the defaults
+    accepts: ClassVar[tuple[type[Space], ...]]
+    couples_batch: ClassVar[bool] = False  # True: losses depend on which examples share a batch
+
+    spaces: nn.ModuleDict
+
+    @property
+    def space(self) -> Space:
+        """The Space of x."""
+        space = self.spaces["x"]
+        assert isinstance(space, Space)
+        return space
+
+    @classmethod
+    @abstractmethod
+    def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
+        """Dotted settings for this data: network kind and widths for the size, augmentation for `count` examples."""
+
+    @abstractmethod
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Named parameter groups, one optimizer each."""
+
+    @abstractmethod
+    def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
+        """Yield the turns of one step; nothing with a graph lives across a yield."""
+
+    @abstractmethod
+    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
+        """After training (and before a preview): fit what sampling needs on training examples, into buffers."""
+
+
+class Samples(ABC):
+    @abstractmethod
+    def sample(self, request: Request) -> Tensor:
+        """Raw examples (B, channels, *grid)."""
+
+    @abstractmethod
+    def choices(self) -> list[Options]:
+        """Ways to sample worth trying on the choose split; the first is the default."""
+
+    @abstractmethod
+    def calls(self, options: Options) -> int:
+        """Network calls for one sample; guidance counts twice."""
+
+
+class Encodes(ABC):
+    @abstractmethod
+    def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
+        """(B, D) codes; with `random`, one draw of the posterior by the batch's noise, where there is one."""
+
+
+class Decodes(ABC):
+    @abstractmethod
+    def decode(self, codes: Tensor, request: Request) -> Tensor:
+        """(B, D) codes -> raw x, under the request's conditions."""
+
+
+class Denoises(ABC):
+    @abstractmethod
+    def denoise(self, noisy: Tensor, sigma: Tensor, request: Request) -> Tensor:
+        """(B, width, *grid) embedded data with Gaussian noise of deviation sigma (B,) -> the estimate without it."""
+
+
+class Scores(ABC):
+    @abstractmethod
+    def score(self, batch: Batch) -> Tensor:
+        """(B,) log-likelihood (or a lower bound) in nats per example, as a density of the raw units of x."""
+
+
+class Criticizes(ABC):
+    @abstractmethod
+    def criticize(self, batch: Batch) -> Tensor:
+        """(B,) how real x looks to the model; larger is more real."""
+
+
+CAPABILITIES = (Samples, Encodes, Decodes, Denoises, Scores, Criticizes)
+
+
+def model_files() -> list[str]:
+    """Names of the model files, by looking into this folder: 'autoencoder', 'diffusion', ..."""
+    folder = str(Path(__file__).parent)
+    return sorted(m.name for m in pkgutil.iter_modules([folder]) if m.name not in ("contract",))
+
+
+def find(name: str) -> tuple[type[Model], str]:
+    """'gan:wasserstein' -> (GAN, 'wasserstein'). A path to a .py file with one Model in it works too."""
+    if name.endswith(".py") or ".py:" in name:
+        file, _, preset = name.partition(".py")
+        path, preset = Path(file + ".py"), preset.removeprefix(":")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if not path.is_file() or spec is None or spec.loader is None:
+            raise InputError(f"model file {path} does not exist")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        stem, _, preset = name.partition(":")
+        if stem not in model_files():
+            raise unknown("model", name, known_models())
+        module = importlib.import_module(f"trilemma.models.{stem}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Model) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise InputError(f"model file {module.__file__} must define exactly one Model; it defines {len(found)}")
+    if preset and preset not in found[0].presets:
+        raise unknown("model", name, [f"{name.partition(':')[0]}:{p}" for p in found[0].presets])
+    return found[0], preset
+
+
+def known_models() -> list[str]:
+    """Every name that `--model` takes, presets included."""
+    names = []
+    for stem in model_files():
+        model, _ = find(stem)
+        if not issubclass(model, Samples):
+            continue
+        names += [stem, *(f"{stem}:{preset}" for preset in model.presets)]
+    return names
+
+
+def configure(
+    name: str, spaces: dict[str, Space], *, size: str = "s", count: int = 10_000, changes: dict[str, Any] | None = None
+) -> Any:
+    """The full config of a model for this data: defaults, then data and size, then preset, then the user's changes."""
+    model, preset = find(name)
+    if size not in SIZES:
+        raise unknown("size", size, SIZES)
+    if not isinstance(spaces["x"], model.accepts):
+        kinds = ", ".join(kind.__name__ for kind in model.accepts)
+        raise InputError(f"model {name!r} needs {kinds} data; this data is {type(spaces['x']).__name__}")
+    config = model.Config()
+    for path, value in {**model.adapt(spaces, size, count), **model.presets.get(preset, {}), **(changes or {})}.items():
+        assign(config, path, value, setting=path if "." in path else f"model.{path}")
+    return config
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Build a graph through these modules without gradients for their weights. Never `yield` a Turn inside."""
+    weights = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
+
+
+def log_volume(space: Space) -> float:
+    """sum of log(d raw / d embedded) over one example, nats: log p(raw) = log p(embedded) - this."""
+    if isinstance(space, Continuous):
+        return float(space.deviation.double().log().sum()) * math.prod(space.grid)
+    if isinstance(space, Mixed):
+        numbers = torch.tensor([count == 0 for count in space.columns])
+        return float(space.deviation.double().cpu().log()[numbers].sum())
+    return 0.0

@@ -1,0 +1,349 @@
+"""Diffusion: one denoiser, trained by one regression; DDPM, EDM and flow matching are its presets.
+
+The network estimates x_0 from y = x_0 + s noise (scaled coordinates, see `maths/paths.py`). A preset fixes which levels
+s are trained, what the network predicts, how errors are weighted, and the default sampler:
+- edm (Karras et al. 2022): log-normal levels, preconditioned prediction F, weight 1 on F; the default.
+- flow (Lipman et al. 2023, Esser et al. 2024): the linear path, velocity prediction, logit-normal times.
+- ddpm (Ho et al. 2020): 1,000 fixed steps, noise prediction, simple loss, ancestral sampling; ddim samples it faster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trilemma.batches import Batch, Options, Request
+from trilemma.conditions import Conditioner, drop
+from trilemma.config import Optimizer
+from trilemma.errors import InputError, unknown
+from trilemma.maths import samplers
+from trilemma.maths.likelihood import log_likelihood
+from trilemma.maths.noise import Noise
+from trilemma.maths.paths import (
+    ddpm_path,
+    ddpm_sigmas,
+    karras_sigmas,
+    linear_path,
+    log_normal_sigma,
+    loss_weight,
+    target,
+    to_x0,
+    uniform_sigmas,
+    uniform_step,
+)
+from trilemma.maths.shapes import expand, sum_per_example
+from trilemma.models.contract import Denoises, Model, Now, Samples, Scores, Turn, log_volume
+from trilemma.networks.layers import Network, initialise, sinusoids
+from trilemma.networks.mlp import VectorDenoiser
+from trilemma.networks.unet import UNet
+from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
+
+NATURAL_WEIGHT = {"F": "edm", "v": "edm", "eps": "simple", "velocity": "velocity"}  # weight 1 on the prediction
+
+
+@dataclass
+class Config:
+    network: Network = field(default_factory=Network)
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(rate=2e-3, betas=(0.9, 0.99), stay=0.4, clip=1.0))
+    path: Literal["edm", "ddpm", "linear"] = "edm"
+    prediction: Literal["F", "eps", "x0", "v", "velocity"] = "F"
+    weight: Literal["natural", "edm", "snr", "simple", "min-snr", "velocity"] = "natural"
+    level_mean: float = -0.51  # of ln s in training (edm and linear paths), unit-variance data
+    level_deviation: float = 1.2
+    train_steps: int = 1000  # ddpm path
+    variance: Literal["small", "large", "learned"] = "small"  # of the ancestral sampler
+    variance_weight: float = 0.001  # of the variational bound that trains a learned variance (Nichol & Dhariwal 2021)
+    embedding: int = 128  # width of noise level and conditions
+    drop: float = 0.1  # probability of training without a condition
+    sampler: str = "adams-bashforth"
+    steps: int = 24
+    eta: float = 0.0  # ddim
+    sigma_low: float = 0.006
+    sigma_high: float = 80.0
+    rho: float = 7.0
+    guidance: float = 1.0
+    interval: tuple[float, float] = (0.3, 5.0)  # of s in which guidance acts (Kynkaanniemi et al. 2024)
+
+
+class Diffusion(Model, Samples, Denoises, Scores):
+    Config = Config
+    presets = {
+        "edm": {},
+        "flow": {
+            "path": "linear",
+            "prediction": "velocity",
+            "level_mean": 0.0,
+            "level_deviation": 1.0,
+            "sampler": "heun",
+            "steps": 16,
+        },
+        "ddpm": {"path": "ddpm", "prediction": "eps", "sampler": "ddpm", "steps": 100},
+        "ddpm-learned": {
+            "path": "ddpm",
+            "prediction": "eps",
+            "variance": "learned",
+            "sampler": "ddpm",
+            "steps": 100,
+        },
+    }
+    accepts = (Continuous, Categorical, Mixed)
+
+    def __init__(
+        self,
+        config: Config,
+        spaces: dict[str, Space],
+        start: Model | None = None,
+        *,
+        networks: dict[str, nn.Module] | None = None,
+    ):
+        super().__init__()
+        self.config, self.spaces = config, nn.ModuleDict(spaces)
+        space = spaces["x"]
+        width = config.embedding
+        self.conditioner = Conditioner(spaces, width)
+        self.level = nn.Sequential(initialise(nn.Linear(64, width)), nn.SiLU(), initialise(nn.Linear(width, width)))
+        self.learns_variance = config.variance == "learned" and config.path == "ddpm"
+        outputs = space.width * (2 if self.learns_variance else 1)
+        self.network = (networks or {}).get("network") or denoiser(space, outputs, config.network, width)
+        self.ddpm = ddpm_path(config.train_steps) if config.path == "ddpm" else None
+
+    @classmethod
+    def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
+        space, number = spaces["x"], "xs s m l xl".split().index(size)
+        if not space.grid:
+            width = (64, 128, 256, 384, 512)[number]
+            settings = {"network.kind": "mlp", "network.width": width, "network.depth": 4, "embedding": 64}
+            return {**settings, "optimizer.batch": 256, "optimizer.rate": 1e-3}
+        side = max(space.grid)
+        patch = 2 if side >= 16 else 1
+        levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
+        return {
+            "network.kind": "conv",
+            "network.width": (32, 64, 96, 128, 192)[number],
+            "network.multipliers": (1, 2, 2, 3)[:levels],
+            "network.depth": 1 if size == "xs" else 2,
+            "network.patch": patch,
+            "network.dropout": 0.0 if count >= 5000 else 0.1,
+            "optimizer.batch": 128 if count >= 5000 else 64,
+        }
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"model": [p for p in self.parameters() if p.requires_grad]}
+
+    # --- the network call: everything above it speaks of y, s and x_0 --------------------------------------------------
+
+    def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """(alpha, sigma_t) of the path at scaled levels s: x_t = alpha y, sigma_t = alpha s."""
+        alpha = 1 / (1 + sigma) if self.config.path == "linear" else (1 + sigma**2).rsqrt()
+        return alpha, alpha * sigma
+
+    def output(self, y: Tensor, sigma: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+        """The network's raw prediction at y (B, width, *grid) and s (B,); levels and sinusoids stay fp32."""
+        level = sigma.log() / 4
+        embedding = self.level(sinusoids(level, 64))
+        cond = self.conditioner(raw, present, len(y)).vector
+        if cond is not None:
+            embedding = embedding + cond
+        scaled = y * expand((1 + sigma**2).rsqrt(), y)
+        return self.network(scaled, functional.silu(embedding)).float()
+
+    def estimate(
+        self, y: Tensor, sigma: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """x_0 from y at s (B,); with a learned variance also its interpolation v in [0, 1]."""
+        alpha, sigma_t = self.coefficients(sigma)
+        out, v = self.split(self.output(y, sigma, raw, present))
+        x0 = to_x0(self.config.prediction, out, y * expand(alpha, y), alpha, sigma_t)
+        return x0 if v is None else (x0, v)
+
+    def split(self, out: Tensor) -> tuple[Tensor, Tensor | None]:
+        if not self.learns_variance:
+            return out, None
+        prediction, v = out.chunk(2, 1)
+        return prediction, ((v + 1) / 2).clamp(0, 1)
+
+    # --- training ------------------------------------------------------------------------------------------------------
+
+    def levels(self, noise: Noise) -> tuple[Tensor, Tensor | None]:
+        """Scaled levels s (B,) to train at, and the DDPM step numbers where there are steps."""
+        z = torch.special.ndtri(noise.spread())
+        if self.ddpm is not None:
+            step = uniform_step(z, self.config.train_steps)
+            return self.ddpm.scaled_sigma(step.double() / self.config.train_steps).to(z.dtype), step
+        return log_normal_sigma(z, mean=self.config.level_mean, deviation=self.config.level_deviation), None
+
+    def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
+        config, noise = self.config, batch.noise
+        mask = masked(self.space, batch.observed, batch.valid)
+        x = self.space.embed(batch.x)
+        if mask is not None:
+            x = x * self.space.widen(mask)
+        sigma, step = self.levels(noise)
+        epsilon = noise.normal(*x.shape[1:])
+        uniform = {name: noise.uniform() for name in sorted(batch.present)}
+        present = drop(batch.present, uniform, config.drop)
+
+        alpha, sigma_t = self.coefficients(sigma)
+        y = x + expand(sigma, x) * epsilon
+        out, v = self.split(self.output(y, sigma, batch.raw, present))
+        error = (out - target(config.prediction, x, epsilon, alpha, sigma_t)) ** 2
+        weight = self.weight(sigma)
+        if mask is not None:
+            error = error * self.space.widen(mask)
+        dimensions = math.prod(x.shape[1:])
+        loss = (weight * sum_per_example(error) / dimensions).sum()
+        logs = {"error": loss.detach()}
+        if v is not None and step is not None:
+            x0 = to_x0(config.prediction, out, y * expand(alpha, y), alpha, sigma_t).detach()
+            loss = loss + config.variance_weight * config.train_steps * self.bound(x, y, x0, v, sigma, step).sum()
+        yield Turn("model", loss, len(batch), logs)
+
+    def weight(self, sigma: Tensor) -> Tensor:
+        """Weight (B,) on the squared error of the prediction: 1 unless another weight than its natural one is asked."""
+        if self.config.weight == "natural":
+            return torch.ones_like(sigma)
+        of_x0 = loss_weight(self.config.weight, sigma)
+        natural = NATURAL_WEIGHT.get(self.config.prediction)
+        return of_x0 if natural is None else of_x0 / loss_weight(natural, sigma)
+
+    def bound(self, x: Tensor, y: Tensor, x0: Tensor, v: Tensor, sigma: Tensor, step: Tensor) -> Tensor:
+        """KL of the reverse step from the posterior, nats a dimension (B,) (Nichol & Dhariwal 2021, eq. 4, 6 and 15).
+
+        Only v learns from it. Step 1 has no posterior variance: it is left out.
+        """
+        assert self.ddpm is not None
+        after = self.ddpm.scaled_sigma((step - 1).clamp(min=1).double() / self.config.train_steps).to(sigma.dtype)
+        gap = sigma**2 - after**2
+        small = (gap * (after / sigma) ** 2).clamp(min=1e-20)
+        large = (gap * (1 + after**2) / (1 + sigma**2)).clamp(min=1e-20)
+        log_small, log_large = expand(small.log(), x), expand(large.log(), x)
+        log_variance = torch.lerp(log_small.expand_as(x), log_large.expand_as(x), v)
+        distance = expand(gap / sigma**2, x) * (x - x0)  # between the two means, in scaled coordinates
+        kl = (log_variance - log_small + (log_small.exp() + distance**2) / log_variance.exp() - 1) / 2
+        return torch.where(step > 1, sum_per_example(kl) / math.prod(x.shape[1:]), 0.0)
+
+    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
+        """Nothing to fit: the prior is Gaussian noise."""
+
+    # --- sampling ------------------------------------------------------------------------------------------------------
+
+    def choices(self) -> list[Options]:
+        if self.ddpm is not None or not self.conditioner.names:
+            return [Options()]
+        return [Options(guidance=g) for g in (1.0, 1.25, 1.5, 2.0)]
+
+    def grid(self, steps: int) -> Tensor:
+        """Scaled levels from noise to data, ending with 0."""
+        if steps < 1:
+            raise InputError(f"steps={steps}: a sampler needs at least one step")
+        config = self.config
+        if config.path == "ddpm":
+            if steps > config.train_steps:
+                raise InputError(f"steps={steps}: this model was trained with {config.train_steps} steps; ask for fewer")
+            return ddpm_sigmas(steps, train_steps=config.train_steps)
+        if config.path == "linear":
+            return uniform_sigmas(linear_path(), steps, high=config.sigma_high)
+        return karras_sigmas(steps, low=config.sigma_low, high=config.sigma_high, rho=config.rho)
+
+    def calls(self, options: Options) -> int:
+        steps, sampler = options.steps or self.config.steps, options.sampler or self.config.sampler
+        count = samplers.calls(sampler, steps)
+        guidance = self.config.guidance if options.guidance is None else options.guidance
+        if guidance == 1 or not self.conditioner.names:
+            return count
+        low, high = options.interval or self.config.interval
+        inside = sum(low < s <= high for s in self.grid(steps).tolist())
+        return count + inside * (2 if sampler == "heun" else 1)
+
+    def denoiser(self, request: Request, count: int) -> Callable[[Tensor, float], Any]:
+        """`denoise(y, s)` with the request's conditions and guidance bound."""
+        options = request.options
+        guidance = self.config.guidance if options.guidance is None else options.guidance
+
+        def conditional(y: Tensor, s: float) -> Any:
+            return self.estimate(y, torch.full((len(y),), s, device=y.device), request.raw, request.present)
+
+        def unconditional(y: Tensor, s: float) -> Any:
+            return self.estimate(y, torch.full((len(y),), s, device=y.device), {}, {})
+
+        if guidance == 1 or not self.conditioner.names:
+            return conditional
+        interval = options.interval or self.config.interval
+        return samplers.guided(conditional, unconditional, weight=guidance, interval=interval)
+
+    def sample(self, request: Request) -> Tensor:
+        options, config, noise = request.options, self.config, request.noise
+        name = options.sampler or config.sampler
+        if name not in samplers.SAMPLERS:
+            raise unknown("sampler", name, samplers.SAMPLERS)
+        if options.prior not in (None, "normal"):
+            raise InputError(f"prior {options.prior!r}: diffusion starts from 'normal' noise only")
+        sigmas = self.grid(options.steps or config.steps)
+        shape = (self.space.width, *self.space.grid)
+        # The largest level is not infinite: y starts as noise plus data of unit variance.
+        y = noise.normal(*shape) * float((sigmas[0] ** 2 + 1).sqrt())
+        watch = request.watch
+        settings: dict[str, Any] = {"callback": None if watch is None else lambda i, y, clean: watch(i, clean)}
+        if name == "ddpm":
+            settings |= {"noise": lambda: noise.normal(*shape), "variance": config.variance}
+        elif name == "ddim" and config.eta:
+            settings |= {"noise": lambda: noise.normal(*shape), "eta": config.eta}
+        denoise = self.denoiser(request, len(request))
+        if self.learns_variance and name != "ddpm":
+            with_variance, denoise = denoise, lambda y, s: with_variance(y, s)[0]
+        return self.space.decode(samplers.SAMPLERS[name](denoise, y, sigmas, **settings))
+
+    def denoise(self, noisy: Tensor, sigma: Tensor, request: Request) -> Tensor:
+        answer = self.estimate(noisy, sigma.clamp(min=self.config.sigma_low), request.raw, request.present)
+        return answer[0] if isinstance(answer, tuple) else answer
+
+    def score(self, batch: Batch) -> Tensor:
+        """log p(x) by the probability-flow ODE; exact divergence for small vectors, one Hutchinson probe otherwise."""
+        x = self.space.embed(batch.x)
+        small = math.prod(x.shape[1:]) <= 8
+        request = Request(batch.noise, batch.raw, batch.present, Options(guidance=1.0))
+        denoise = self.denoiser(request, len(x))
+        probe = None if small else (batch.noise.uniform(*x.shape[1:]) < 0.5).float() * 2 - 1
+        low = self.config.sigma_low if not small else min(self.config.sigma_low, 0.004)
+        sigmas = karras_sigmas(64 if small else 24, low=low, high=self.config.sigma_high)
+
+        def clean(y: Tensor, s: float) -> Tensor:
+            answer = denoise(y, s)
+            return answer[0] if isinstance(answer, tuple) else answer
+
+        trace = "exact" if small else "hutchinson"
+        return log_likelihood(clean, x, sigmas, trace=trace, probe=probe) - log_volume(self.space)
+
+
+def denoiser(space: Space, outputs: int, network: Network, embedding: int) -> nn.Module:
+    """The network for this Space: a U-Net on grids, a residual MLP on vectors."""
+    if space.grid and network.kind == "conv":
+        return UNet(space.width, outputs, space.grid, network, embedding=embedding)
+    return Flattened(space, outputs, network, embedding)
+
+
+class Flattened(nn.Module):
+    """An MLP denoiser that sees the grid as one vector."""
+
+    def __init__(self, space: Space, outputs: int, network: Network, embedding: int):
+        super().__init__()
+        places = math.prod(space.grid)
+        self.shape = (outputs, *space.grid)
+        self.net = VectorDenoiser(
+            space.width * places,
+            outputs * places,
+            width=network.width,
+            depth=network.depth,
+            embedding=embedding,
+            activation=network.activation,
+            dropout=network.dropout,
+        )
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.net(x.flatten(1), embedding).unflatten(1, self.shape)

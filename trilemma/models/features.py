@@ -1,0 +1,115 @@
+"""A network that gives features for measuring, trained on the user's own data by the one loop.
+
+It learns, from damaged examples, (1) the label where there is one, (2) along which axes the example was mirrored,
+(3) how it was damaged (clean, blurred, noisy) and (4) coarse random projections of the clean example. Together these
+make features that know the data's classes and shapes and see blur and noise; no network trained elsewhere is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trilemma.batches import Batch
+from trilemma.config import Optimizer
+from trilemma.maths.noise import Noise
+from trilemma.maths.shapes import expand
+from trilemma.models.contract import Encodes, Model, Now, Turn
+from trilemma.networks.conv import Down, pooled
+from trilemma.networks.layers import ACTIVATIONS, Network, initialise
+from trilemma.networks.mlp import MLP
+from trilemma.spaces import Categorical, Continuous, Mixed, Space
+
+DAMAGES = 3  # clean, blurred, noisy
+PROJECTIONS = 32
+
+
+@dataclass
+class Config:
+    network: Network = field(default_factory=lambda: Network(width=24, depth=1, activation="relu"))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(rate=2e-3, betas=(0.9, 0.99), stay=0.4, batch=128))
+    features: int = 64
+
+
+class Features(Model, Encodes):
+    Config = Config
+    accepts = (Continuous, Categorical, Mixed)
+
+    def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):
+        super().__init__()
+        self.config, self.spaces = config, nn.ModuleDict(spaces)
+        space = spaces["x"]
+        if space.grid:
+            self.body: nn.Module = Down(space.width, config.features, space.grid, config.network)
+        else:
+            self.body = MLP(space.width, config.features, width=config.network.width, depth=2)
+        label = spaces.get("label")
+        self.classes = label.count if isinstance(label, Categorical) else 0
+        self.mirrors = min(len(space.grid), 2)
+        heads = self.classes + 2**self.mirrors + DAMAGES + PROJECTIONS
+        self.sizes = [self.classes, 2**self.mirrors, DAMAGES, PROJECTIONS]
+        self.heads = initialise(nn.Linear(config.features, heads))
+        generator = torch.Generator().manual_seed(0)
+        probe = self.coarse(torch.zeros(1, space.width, *space.grid))
+        self.register_buffer("projection", torch.randn(probe.shape[1], PROJECTIONS, generator=generator) / probe.shape[1] ** 0.5)
+
+    @classmethod
+    def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
+        space = spaces["x"]
+        if not space.grid:
+            return {"network.kind": "mlp", "network.width": 64}
+        side = max(space.grid)
+        patch = 2 if side >= 16 else 1
+        levels = 2 if side // patch <= 8 else 3 if side // patch <= 32 else 4
+        return {"network.patch": patch, "network.multipliers": (1, 2, 4, 4)[:levels]}
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"model": list(self.parameters())}
+
+    def coarse(self, x: Tensor) -> Tensor:
+        """The example at about four places a side, flattened."""
+        return (pooled(x, max(max(self.space.grid) // 4, 1)) if self.space.grid else x).flatten(1)
+
+    def damage(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """Mirror, then blur or add noise, per example; returns x and the two answers (B,)."""
+        flips = noise.integers(2**self.mirrors) if self.mirrors else torch.zeros(len(x), dtype=torch.long, device=x.device)
+        for axis in range(self.mirrors):
+            flipped = torch.flip(x, (x.dim() - 1 - axis,))
+            x = torch.where(expand((flips >> axis) & 1, x).bool(), flipped, x)
+        kind, amount = noise.integers(DAMAGES), noise.uniform()
+        if self.space.grid:
+            # A mean over neighbours in each axis, mixed in by an amount.
+            blurred = x
+            for axis in range(2, x.dim()):
+                blurred = (blurred.roll(1, axis) + blurred + blurred.roll(-1, axis)) / 3
+            x = torch.where(expand(kind == 1, x), torch.lerp(x, blurred, expand(0.3 + 0.7 * amount, x)), x)
+        grain = noise.normal(*x.shape[1:]) * expand(0.05 + 0.5 * amount**2, x)
+        return torch.where(expand(kind == 2, x), x + grain, x), flips, kind
+
+    def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
+        x = self.space.embed(batch.x)
+        seen, flips, kind = self.damage(x, batch.noise)
+        features = ACTIVATIONS["relu"](self.body(seen).float())
+        label, mirror, damage, projections = self.heads(features).float().split(self.sizes, 1)
+        error = (projections - self.coarse(x) @ self.projection).square().mean(1).sum()
+        loss = error + 0.3 * functional.cross_entropy(damage, kind, reduction="sum")
+        if self.mirrors:
+            loss = loss + 0.3 * functional.cross_entropy(mirror, flips, reduction="sum")
+        logs = {"projection": error.detach()}
+        if self.classes and "label" in batch.raw:
+            cross = functional.cross_entropy(label, batch.raw["label"][:, 0].long(), reduction="none")
+            cross = (cross * batch.present["label"]).sum()
+            loss, logs["label"] = loss + cross, cross.detach()
+        yield Turn("model", loss, len(batch), logs)
+
+    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
+        """Nothing to fit."""
+
+    def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
+        """(B, features): the rectified outputs of the body."""
+        return ACTIVATIONS["relu"](self.body(self.space.embed(batch.x)).float())

@@ -1,0 +1,263 @@
+"""Generative adversarial networks: the game is a setting, the networks and the loop are the same.
+
+Default: the relativistic paired loss with zero-centred gradient penalties on real and fake data (R3GAN, Huang et al.
+2024), the one game with proven local convergence; minimax and non-saturating (Goodfellow et al. 2014), Wasserstein with
+gradient penalty (Gulrajani et al. 2017) and hinge (Lim & Ye 2017) are presets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trilemma.batches import Batch, Options, Request
+from trilemma.conditions import Conditioner
+from trilemma.config import Optimizer
+from trilemma.errors import InputError
+from trilemma.maths.losses import PLAYS, gradient_penalty, squared_gradient_norm
+from trilemma.maths.noise import Noise
+from trilemma.models.contract import Criticizes, Decodes, Model, Now, Samples, Turn, frozen
+from trilemma.networks.augment import augment
+from trilemma.networks.conv import Critic, Up
+from trilemma.networks.layers import ACTIVATIONS, Network, initialise
+from trilemma.networks.mlp import MLP
+from trilemma.spaces import Categorical, Continuous, Mixed, Space
+
+
+@dataclass
+class Config:
+    network: Network = field(default_factory=lambda: Network(activation="leaky_relu", depth=1))  # generator
+    critic: Network = field(default_factory=lambda: Network(activation="leaky_relu", depth=1))
+    optimizer: Optimizer = field(
+        default_factory=lambda: Optimizer(rate=1e-3, betas=(0.0, 0.99), stay=0.3, batch=64, warm_up=12_800)
+    )
+    play: Literal["minimax", "non-saturating", "wasserstein", "hinge", "relativistic", "least-squares"] = "relativistic"
+    penalty: Literal["none", "r1", "r1r2", "gradient"] = "r1r2"
+    gamma: float = 1.0  # weight of the penalty at the start,
+    gamma_end: float = 0.1  # and at the end of the budget (geometric between)
+    penalty_every: int = 2  # critic turns; the weight grows with it
+    critic_steps: int = 1  # critic turns for one generator turn
+    prior: Literal["normal", "uniform"] = "normal"
+    latent: int = 64
+    style: int = 128  # width of the mapped code
+    augment: float = 0.0  # probability of each differentiable augmentation (Zhao et al. 2020)
+
+
+class GAN(Model, Samples, Decodes, Criticizes):
+    Config = Config
+    presets = {
+        "minimax": {"play": "minimax", "penalty": "r1"},
+        "non-saturating": {"play": "non-saturating", "penalty": "r1"},
+        "wasserstein": {
+            "play": "wasserstein",
+            "penalty": "gradient",
+            "gamma": 10.0,
+            "gamma_end": 10.0,
+            "penalty_every": 1,
+            "critic_steps": 3,
+            "optimizer.betas": (0.0, 0.9),
+        },
+        "hinge": {"play": "hinge", "penalty": "r1"},
+        "relativistic": {},
+        "least-squares": {"play": "least-squares", "penalty": "r1"},
+    }
+    accepts = (Continuous, Categorical, Mixed)
+
+    def __init__(
+        self,
+        config: Config,
+        spaces: dict[str, Space],
+        start: Model | None = None,
+        *,
+        networks: dict[str, nn.Module] | None = None,
+    ):
+        super().__init__()
+        self.config, self.spaces = config, nn.ModuleDict(spaces)
+        space = spaces["x"]
+        given = networks or {}
+        style = config.style
+        self.play = PLAYS[config.play]
+        self.generator_conditioner = Conditioner(spaces, style)
+        self.critic_conditioner = Conditioner(spaces, style)
+        self.mapping = nn.ModuleList(
+            [initialise(nn.Linear(config.latent, style), math.sqrt(2)), initialise(nn.Linear(style, style), math.sqrt(2))]
+        )
+        self.generator = given.get("generator") or generator(space, style, config.network)
+        self.critic = given.get("critic") or critic(space, style, config.critic)
+        self.score = initialise(nn.Linear(style, 1))
+
+    @classmethod
+    def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
+        space, number = spaces["x"], "xs s m l xl".split().index(size)
+        if not space.grid:
+            width = (64, 128, 256, 384, 512)[number]
+            vector: dict[str, Any] = {"latent": max(16, space.width), "optimizer.batch": 256}
+            for part in ("network", "critic"):
+                vector |= {f"{part}.kind": "mlp", f"{part}.width": width, f"{part}.depth": 3}
+            return vector
+        side = max(space.grid)
+        patch = 2 if side >= 16 else 1
+        levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
+        settings: dict[str, Any] = {"augment": 1.0 if count < 10_000 else 0.0}
+        for part, widths in (("network", (24, 48, 64, 96, 128)), ("critic", (16, 32, 48, 64, 96))):
+            settings |= {
+                f"{part}.width": widths[number],
+                f"{part}.multipliers": (1, 2, 3, 4)[:levels],
+                f"{part}.patch": patch,
+            }
+        return settings
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        player = [self.mapping, self.generator, self.generator_conditioner]
+        opponent = [self.critic, self.score, self.critic_conditioner]
+        return {
+            "critic": [p for module in opponent for p in module.parameters()],
+            "generator": [p for module in player for p in module.parameters()],
+        }
+
+    def draw(self, noise: Noise) -> Tensor:
+        """A code (B, latent) of unit variance from the prior."""
+        if self.config.prior == "uniform":
+            return (noise.uniform(self.config.latent) * 2 - 1) * math.sqrt(3)
+        return noise.normal(self.config.latent)
+
+    def generate(self, z: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor], relax: Tensor | None) -> Tensor:
+        """(B, latent) -> embedded fake data (B, width, *grid)."""
+        style = z
+        for layer in self.mapping:
+            style = ACTIVATIONS["leaky_relu"](layer(style))
+        cond = self.generator_conditioner(raw, present, len(z)).vector
+        if cond is not None:
+            style = style + cond
+        return self.space.relax(self.generator(style).float(), relax)
+
+    def judge(self, x: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+        """Scores (B,) of embedded data; conditions by projection (Miyato & Koyama 2018)."""
+        features = self.critic(x).float()
+        score = self.score(features)[:, 0].float()
+        cond = self.critic_conditioner(raw, present, len(x)).vector
+        return score if cond is None else score + (features * cond).sum(1) / math.sqrt(self.config.style)
+
+    def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
+        config, count = self.config, len(batch)
+        raw, present = batch.raw, batch.present
+        noise = batch.noise
+
+        def relaxing() -> Tensor | None:
+            continuous = isinstance(self.space, Continuous)
+            return None if continuous else noise.uniform(self.space.width, *self.space.grid)
+
+        def augmented(x: Tensor) -> Tensor:
+            return augment(x, noise, config.augment) if config.augment else x
+
+        real = self.space.embed(batch.x)
+        with torch.no_grad():
+            fake = self.generate(self.draw(noise), raw, present, relaxing())
+        penalised = config.penalty != "none" and now.step % config.penalty_every == 0
+        real, fake = augmented(real).detach(), augmented(fake).detach()
+        if penalised and config.penalty in ("r1", "r1r2"):
+            real.requires_grad_(True)
+            fake.requires_grad_(config.penalty == "r1r2")
+        on_real, on_fake = self.judge(real, raw, present), self.judge(fake, raw, present)
+        loss = self.play.critic(on_real, on_fake).sum()
+        logs = {"critic_real": on_real.sum().detach(), "critic_fake": on_fake.sum().detach(), "critic": loss.detach()}
+        if penalised:
+            gamma = config.gamma * (config.gamma_end / config.gamma) ** now.progress * config.penalty_every
+            if config.penalty == "gradient":
+                t = noise.uniform()
+                penalty = gamma * gradient_penalty(lambda x: self.judge(x, raw, present), real, fake, t)
+            else:
+                penalty = gamma / 2 * squared_gradient_norm(on_real, real)
+                if config.penalty == "r1r2":
+                    penalty = penalty + gamma / 2 * squared_gradient_norm(on_fake, fake)
+            loss = loss + penalty.sum()
+            logs["penalty"] = penalty.sum().detach() / config.penalty_every
+        yield Turn("critic", loss, count, logs)
+
+        if now.step % config.critic_steps == 0:
+            real = real.detach()
+            turn = self._generator_turn(batch, real, augmented, relaxing)
+            yield turn
+
+    def _generator_turn(self, batch: Batch, real: Tensor, augmented: Any, relaxing: Any) -> Turn:
+        # A function of its own: `frozen` must be left before the caller yields.
+        with frozen(self.critic, self.score, self.critic_conditioner):
+            fake = augmented(self.generate(self.draw(batch.noise), batch.raw, batch.present, relaxing()))
+            on_fake = self.judge(fake, batch.raw, batch.present)
+            on_real = self.judge(real, batch.raw, batch.present) if self.play.generator_needs_real else None
+        loss = self.play.generator(on_real, on_fake).sum()
+        return Turn("generator", loss, len(batch), {"generator": loss.detach()})
+
+    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
+        """Nothing to fit: the prior is the one that was trained with."""
+
+    def choices(self) -> list[Options]:
+        return [Options()]
+
+    def calls(self, options: Options) -> int:
+        return 1
+
+    def sample(self, request: Request) -> Tensor:
+        if request.options.prior not in (None, self.config.prior):
+            raise InputError(f"prior {request.options.prior!r}: this GAN was trained with {self.config.prior!r}")
+        return self.decode(self.draw(request.noise), request)
+
+    def decode(self, codes: Tensor, request: Request) -> Tensor:
+        return self.space.decode(self.generate(codes, request.raw, request.present, None))
+
+    def criticize(self, batch: Batch) -> Tensor:
+        return self.judge(self.space.embed(batch.x), batch.raw, batch.present)
+
+
+class VectorGenerator(nn.Module):
+    """(B, style) -> (B, channels, *grid) by an MLP."""
+
+    def __init__(self, style: int, channels: int, grid: tuple[int, ...], network: Network):
+        super().__init__()
+        self.shape = (channels, *grid)
+        outputs = channels * int(np.prod(grid))
+        self.net = MLP(style, outputs, width=network.width, depth=network.depth, activation=network.activation)
+
+    def forward(self, style: Tensor) -> Tensor:
+        return self.net(style).unflatten(1, self.shape)
+
+
+class ImageGenerator(nn.Module):
+    """(B, style) -> (B, channels, *grid): the style enters at the coarsest grid and again in every block."""
+
+    def __init__(self, style: int, channels: int, grid: tuple[int, ...], network: Network):
+        super().__init__()
+        self.up = Up(style, channels, grid, network, style=style)
+
+    def forward(self, style: Tensor) -> Tensor:
+        return self.up(style, style)
+
+
+class VectorCritic(nn.Module):
+    """(B, channels, *grid) -> (B, features) by an MLP."""
+
+    def __init__(self, channels: int, grid: tuple[int, ...], features: int, network: Network):
+        super().__init__()
+        inputs = channels * int(np.prod(grid))
+        self.net = MLP(inputs, features, width=network.width, depth=network.depth, activation=network.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.flatten(1))
+
+
+def generator(space: Space, style: int, network: Network) -> nn.Module:
+    if network.kind == "mlp" or not space.grid:
+        return VectorGenerator(style, space.width, space.grid, network)
+    return ImageGenerator(style, space.width, space.grid, network)
+
+
+def critic(space: Space, features: int, network: Network) -> nn.Module:
+    if network.kind == "mlp" or not space.grid:
+        return VectorCritic(space.width, space.grid, features, network)
+    return Critic(space.width, features, space.grid, network)

@@ -1,0 +1,140 @@
+"""Variational autoencoder (Kingma & Welling 2014), with the optimal decoder deviation of sigma-VAE (Rybkin et al. 2021).
+
+Loss: -ELBO = -log p(x | z) + beta KL(q(z | x) || N(0, I)), in nats, z ~ q by reparameterisation. The Gaussian decoder's
+deviation is one learned scalar, so no weight has to be tuned between the two terms. Samples come from N(0, I) or from
+a mixture fitted on the codes after training (Ghosh et al. 2020); which one is chosen on held-out data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from trilemma.batches import Batch, Options, Request
+from trilemma.conditions import Conditioner
+from trilemma.config import Optimizer
+from trilemma.errors import InputError
+from trilemma.maths.losses import free_bits, kl_to_standard_normal
+from trilemma.maths.noise import Noise
+from trilemma.models.contract import Decodes, Encodes, Model, Now, Samples, Scores, Turn, log_volume
+from trilemma.networks.codec import coder_settings, decoded, decoder, encoder, fit_mixture
+from trilemma.networks.layers import Network
+from trilemma.networks.mixture import Mixture
+from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
+
+
+@dataclass
+class Config:
+    network: Network = field(default_factory=Network)
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adamw", rate=2e-3, betas=(0.9, 0.99), stay=0.4, weight_decay=1e-4))
+    latent: int = 32  # dimensions of a code
+    beta: float = 1.0  # weight of the KL term
+    warm_up: float = 0.05  # fraction of the budget over which beta rises from 0
+    free_bits: float = 0.0  # nats a dimension that cost nothing (Kingma et al. 2016)
+    likelihood: Literal["gaussian", "bernoulli", "discretised"] = "gaussian"
+    components: int = 10  # of the mixture (per class where labels are known)
+    condition: int = 64  # width of the embedded conditions
+
+
+class VAE(Model, Samples, Encodes, Decodes, Scores):
+    Config = Config
+    presets = {"bernoulli": {"likelihood": "bernoulli"}, "discretised": {"likelihood": "discretised"}}
+    accepts = (Continuous, Categorical, Mixed)
+
+    def __init__(
+        self,
+        config: Config,
+        spaces: dict[str, Space],
+        start: Model | None = None,
+        *,
+        networks: dict[str, nn.Module] | None = None,
+    ):
+        super().__init__()
+        self.config, self.spaces = config, nn.ModuleDict(spaces)
+        space = spaces["x"]
+        given = networks or {}
+        self.conditioner = Conditioner(spaces, config.condition)
+        condition = config.condition if self.conditioner.names else 0
+        self.encoder = given.get("encoder") or encoder(space, 2 * config.latent, config.network, condition)
+        self.decoder = given.get("decoder") or decoder(space, config.latent, config.network, condition)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        label = spaces.get("label")
+        self.mixture = Mixture(config.latent, config.components, label.count if isinstance(label, Categorical) else 1)
+
+    @classmethod
+    def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
+        return coder_settings(spaces, size, count)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"model": [p for p in self.parameters() if p.requires_grad]}
+
+    def posterior(self, batch: Batch, cond: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of q(z | x), each (B, latent)."""
+        mask = masked(self.space, batch.observed, batch.valid)
+        embedded = self.space.embed(batch.x)
+        if mask is not None:
+            embedded = embedded * self.space.widen(mask)
+        mean, log_variance = self.encoder(embedded, cond).float().chunk(2, 1)
+        return mean, log_variance.clamp(-12, 8)
+
+    def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
+        cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
+        mean, log_variance = self.posterior(batch, cond)
+        z = mean + (log_variance / 2).exp() * batch.noise.normal(self.config.latent)
+        mask = masked(self.space, batch.observed, batch.valid)
+        params = self.decoder(z, cond).float()
+        nll = self.space.nll(
+            params, batch.x, mask=mask, log_scale=self.log_scale, likelihood=self.config.likelihood
+        )
+        kl = kl_to_standard_normal(mean, log_variance)  # (B, latent)
+        paid = free_bits(kl, self.config.free_bits).sum() if self.config.free_bits else kl.sum()
+        beta = self.config.beta * min(now.progress / self.config.warm_up, 1.0) if self.config.warm_up else self.config.beta
+        logs = {"nll": nll.sum().detach(), "kl": kl.sum().detach()}
+        yield Turn("model", nll.sum() + beta * paid, len(batch), logs)
+
+    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
+        fit_mixture(self, self.mixture, batches, noise.seed, random=True)
+
+    def choices(self) -> list[Options]:
+        return [Options(prior="mixture"), Options(prior="normal")]
+
+    def calls(self, options: Options) -> int:
+        return 1
+
+    def sample(self, request: Request) -> Tensor:
+        prior = request.options.prior or "mixture"
+        normal, uniform = request.noise.normal(self.config.latent), request.noise.uniform()
+        if prior == "mixture":
+            label = request.raw.get("label")
+            codes = self.mixture.sample(normal, uniform, None if label is None else label[:, 0])
+        elif prior == "normal":
+            codes = normal
+        else:
+            raise InputError(f"prior {prior!r}: a VAE samples from 'mixture' or 'normal'")
+        return self.decode(codes, request)
+
+    def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
+        cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
+        mean, log_variance = self.posterior(batch, cond)
+        return mean + (log_variance / 2).exp() * batch.noise.normal(self.config.latent) if random else mean
+
+    def decode(self, codes: Tensor, request: Request) -> Tensor:
+        cond = self.conditioner(request.raw, request.present, len(codes)).vector
+        params = self.decoder(codes, cond).float()
+        return decoded(self.space, params, self.config.likelihood)
+
+    def score(self, batch: Batch) -> Tensor:
+        """The ELBO with one posterior draw: a lower bound of log p(x)."""
+        cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
+        mean, log_variance = self.posterior(batch, cond)
+        z = mean + (log_variance / 2).exp() * batch.noise.normal(self.config.latent)
+        mask = masked(self.space, batch.observed, batch.valid)
+        params = self.decoder(z, cond).float()
+        nll = self.space.nll(params, batch.x, mask=mask, log_scale=self.log_scale, likelihood=self.config.likelihood)
+        volume = log_volume(self.space) if self.config.likelihood == "gaussian" else 0.0
+        return -nll - kl_to_standard_normal(mean, log_variance).sum(1) - volume
+

@@ -1,0 +1,120 @@
+"""A U-Net on n-dimensional grids (Ronneberger et al. 2015, with the residual blocks of Ho et al. 2020).
+
+Built for CPUs as well as GPUs: a patch stem moves the work to few places with many channels, all feature maps stay
+channels-last, and a block is two large convolutions with as few passes over memory as possible.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trilemma.networks.layers import (
+    ACTIVATIONS,
+    GroupNorm,
+    Network,
+    channels_last,
+    convolution,
+    crop_to,
+    from_patches,
+    initialise,
+    pad_to,
+    to_patches,
+)
+
+
+class Block(nn.Module):
+    """Residual block: two convolutions, scaled and shifted per channel by the embedding."""
+
+    def __init__(self, inputs: int, outputs: int, dims: int, *, embedding: int, activation: str, dropout: float):
+        super().__init__()
+        self.norm1 = GroupNorm(inputs)
+        self.conv1 = initialise(convolution(dims, inputs, outputs))
+        self.film = initialise(nn.Linear(embedding, 2 * outputs), 0.0)
+        self.norm2 = GroupNorm(outputs)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = initialise(convolution(dims, outputs, outputs), 0.0)
+        self.skip = nn.Identity() if inputs == outputs else initialise(convolution(dims, inputs, outputs, 1))
+        self.activation = ACTIVATIONS[activation]
+        self.ones = (1,) * dims
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv1(self.activation(self.norm1(x)))
+        scale, shift = self.film(embedding).unflatten(1, (2, -1, *self.ones)).unbind(1)
+        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        return self.skip(x) + self.conv2(self.dropout(self.activation(h)))
+
+
+class Attention(nn.Module):
+    """Self-attention over the places of a coarse grid, 32 channels a head (Vaswani et al. 2017)."""
+
+    def __init__(self, channels: int, dims: int):
+        super().__init__()
+        self.heads = max(channels // 32, 1)
+        self.norm = GroupNorm(channels)
+        self.qkv = initialise(nn.Linear(channels, 3 * channels))
+        self.out = initialise(nn.Linear(channels, channels), 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, places, C)
+        q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return x + self.out(mixed).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class UNet(nn.Module):
+    """(B, channels, *grid) and an embedding (B, E) -> (B, outputs, *grid), for any grid of 1 to 3 dimensions."""
+
+    def __init__(self, channels: int, outputs: int, grid: tuple[int, ...], network: Network, *, embedding: int):
+        super().__init__()
+        dims, self.patch = len(grid), network.patch
+        widths = [network.width * m for m in network.multipliers]
+        self.multiple = network.patch * 2 ** (len(widths) - 1)
+
+        def block(inputs: int, width: int) -> Block:
+            activation, dropout = network.activation, network.dropout
+            return Block(inputs, width, dims, embedding=embedding, activation=activation, dropout=dropout)
+
+        self.enter = initialise(convolution(dims, channels * self.patch**dims, widths[0]))
+        self.down, self.up, skips = nn.ModuleList(), nn.ModuleList(), [widths[0]]
+        here = widths[0]
+        for level, width in enumerate(widths):
+            for _ in range(network.depth):
+                self.down.append(block(here, width))
+                here = width
+                skips.append(here)
+            if level < len(widths) - 1:
+                self.down.append(initialise(convolution(dims, here, widths[level + 1], 2, stride=2)))
+                here = widths[level + 1]
+                skips.append(here)
+        places = 1
+        for side in grid:
+            places *= -(-side // self.multiple)
+        self.middle = nn.ModuleList([block(here, here)])
+        if places <= 256:
+            self.middle += [Attention(here, dims), block(here, here)]
+        for level, width in reversed(list(enumerate(widths))):
+            for _ in range(network.depth + 1):
+                self.up.append(block(here + skips.pop(), width))
+                here = width
+            if level > 0:
+                self.up.append(nn.Upsample(scale_factor=2, mode="nearest"))
+        self.leave_norm = GroupNorm(here)
+        self.leave = initialise(convolution(dims, here, outputs * self.patch**dims), 0.0)
+        self.activation = ACTIVATIONS[network.activation]
+        channels_last(self, dims)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        grid = x.shape[2:]
+        h = self.enter(to_patches(pad_to(x, self.multiple), self.patch))
+        skips = [h]
+        for layer in self.down:
+            h = layer(h, embedding) if isinstance(layer, Block) else layer(h)
+            skips.append(h)
+        for layer in self.middle:
+            h = layer(h, embedding) if isinstance(layer, Block) else layer(h)
+        for layer in self.up:
+            h = layer(torch.cat([h, skips.pop()], 1), embedding) if isinstance(layer, Block) else layer(h)
+        out = self.leave(self.activation(self.leave_norm(h)))
+        return crop_to(from_patches(out, self.patch), grid)

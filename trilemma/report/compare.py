@@ -1,0 +1,320 @@
+"""The main job: train the families on the user's data under one budget, measure them alike, say which to use and why.
+
+Everything is written as it is done: results.json and index.html after each row, so that an interrupted comparison
+shows what it has and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import json
+import platform
+import shlex
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trilemma.config import differences, parse_budget
+from trilemma.errors import InputError, unknown
+from trilemma.metrics.protocol import current_versions
+from trilemma.modalities.contract import Data, Opening
+from trilemma.modalities.door import open_data
+from trilemma.models.contract import CAPABILITIES, Samples, find, known_models
+from trilemma.report.advise import advise
+from trilemma.report.baselines import BASELINES, FLOOR, real
+from trilemma.report.measure import Ruler, of_run, write_samples
+from trilemma.report.page import write_page
+from trilemma.tasks.load import Loaded
+from trilemma.training.engine import prepare
+from trilemma.training.plan import machine
+from trilemma.training.run import Run, disk_errors, write_json, write_text
+from trilemma.training.start import train
+
+MODELS = ("autoencoder", "vae", "gan", "gan:wasserstein", "diffusion", "diffusion:ddpm")
+PREFERENCES = ("quality", "diversity", "speed")
+TOY_EXAMPLES = 10_000  # sets that are smaller than this with few places a row get the short default budget
+SHOWN = 64  # samples of each row kept for the page
+
+
+def compare(
+    source: Any,
+    *,
+    models: list[str] | None = None,
+    budget: str | None = None,
+    budget_each: str | None = None,
+    seeds: int = 1,
+    prefer: str | None = None,
+    need: list[str] | tuple[str, ...] = (),
+    seed: int = 0,
+    kind: str | None = None,
+    resolution: Any = None,
+    skip_bad: bool = False,
+    settings: dict[str, Any] | None = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Train, measure and compare models on the source; returns the path of the report's index.html.
+
+    budget: in total over models and seeds; budget_each: for each training (also in examples). Default: 30 minutes in
+    total, 3 for toy sets. need: what the winner must be able to do ('encode', 'likelihood', ...). Interrupted, the same
+    call goes on where it stopped. Raises InputError for everything you can mend.
+    """
+    prepare()
+    begun = time.monotonic()
+    names = list(dict.fromkeys(models or MODELS))
+    for name in names:
+        if not issubclass(find(name)[0], Samples):
+            raise unknown("model", name, known_models())
+    if prefer is not None and prefer not in PREFERENCES:
+        raise unknown("--prefer", prefer, PREFERENCES)
+    if seeds < 1:
+        raise InputError(f"--seeds {seeds}: at least one training of each model is needed")
+    if budget and budget_each:
+        raise InputError("--budget is the total and --budget-each is for each training: give one of them")
+    data = source if isinstance(source, Data) else open_data(source, opening=Opening(kind, resolution, skip_bad=skip_bad))
+    each = _budget_each(data, budget, budget_each, len(names) * seeds)
+    folder = Path(out) if out is not None else Path("report") / data.name
+    comparison = Comparison(data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), quiet)
+    comparison.start()
+    try:
+        comparison.go()
+    finally:
+        comparison.results["seconds"] += time.monotonic() - begun
+        comparison.write()
+    return folder / "index.html"
+
+
+def _budget_each(data: Data, budget: str | None, budget_each: str | None, trainings: int) -> str:
+    """The budget of one training, as `train` takes it."""
+    if budget_each:
+        if parse_budget(budget_each)[2]:
+            raise InputError(f"--budget-each {budget_each!r}: a comparison starts anew; leave out the +")
+        return budget_each
+    toy = data.x[:1].size <= 256 and len(data.x) <= 4 * TOY_EXAMPLES
+    unit, amount, more = parse_budget(budget or ("3m" if toy else "30m"))
+    if more:
+        raise InputError(f"--budget {budget!r}: a comparison starts anew; leave out the +")
+    share = amount / trainings
+    if unit == "seconds" and share < 2:
+        raise InputError(f"--budget {budget!r} is {share:.1f} s for each of {trainings} trainings; give more, or fewer --models")
+    return f"{share:g}s" if unit == "seconds" else str(max(int(share), 1))
+
+
+class Comparison:
+    """The rows of one report folder, in the order in which they are done."""
+
+    def __init__(
+        self, data: Data, folder: Path, names: list[str], each: str, seeds: int, seed: int,
+        settings: dict[str, Any], prefer: str | None, need: list[str], quiet: bool,
+    ):  # fmt: skip
+        self.data, self.folder, self.each, self.quiet = data, folder, each, quiet
+        self.settings, self.prefer, self.need = settings, prefer, need
+        self.trainings = [(name, seed + number) for number in range(seeds) for name in names]
+        places = int(np.prod(data.x.shape[1:]))
+        enough = len(data.splits["test"]) >= 1000
+        self.count = 500 if places <= 256 and not enough else 2000 if places <= 4096 and enough else 1000
+        self.results: dict[str, Any] = {
+            "title": data.name,
+            "finished": False,
+            "command": "trilemma " + shlex.join(sys.argv[1:]) if sys.argv[0].endswith("trilemma") else "trilemma.compare(...)",
+            "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "seconds": 0.0,
+            "settings": {"models": names, "budget_each": each, "seeds": seeds, "seed": seed, "prefer": prefer, "need": need, "set": settings},
+            "versions": current_versions(),
+            "machine": f"{machine()}, {platform.system()}",
+            "data": {
+                "name": data.name,
+                "kind": data.modality.kind,
+                "counts": {split: len(rows) for split, rows in data.splits.items()},
+                "shape": list(data.x.shape[1:]),
+                "labels": data.label_names,
+                "notes": data.notes,
+                "hash": data.hash,
+            },
+            "protocol": {},
+            "protocol_key": "",
+            "rows": [],
+            "real": None,
+            "preferences": prefer,
+            "answer": {},
+        }
+
+    # --- before and after ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take the folder, or go on with the comparison that is in it."""
+        file = self.folder / "results.json"
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"--out {self.folder} is a file; give a folder")
+        if file.is_file():
+            try:
+                old = json.loads(file.read_text(encoding="utf-8"))
+                changed = differences(
+                    {key: value for key, value in old["settings"].items() if key not in ("prefer", "need")},
+                    {key: value for key, value in self.results["settings"].items() if key not in ("prefer", "need")},
+                )
+                other = old["data"]["hash"] != self.data.hash
+            except (ValueError, KeyError, TypeError):
+                raise InputError(f"{file} is damaged; give another --out or remove the folder") from None
+            if changed or other:
+                what = "; ".join(changed) or "other data"
+                raise InputError(f"{self.folder} holds another comparison ({what}). Give a new --out, or repeat its command")
+            for key in ("rows", "started", "seconds"):
+                self.results[key] = old[key]
+            self.results["rows"] = [row for row in old["rows"] if row["status"] == "ok"]
+        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            raise InputError(f"--out {self.folder} is a folder with other things in it; give a new or empty one")
+        with disk_errors(self.folder):
+            (self.folder / "samples").mkdir(parents=True, exist_ok=True)
+        with disk_errors(self.folder):
+            self.results["real"] = write_samples(self.folder, "real", self.data.rows("test", SHOWN if self.data.x.ndim > 2 else 500))
+        self.write()
+
+    def write(self) -> None:
+        """results.json, results.csv and the page, with rows in the order people expect."""
+        done = {row["name"] + str(row["seed"]) for row in self.results["rows"]}
+        waiting = [self.row(name, seed, "model", "pending") for name, seed in self.trainings if f"{name}{seed}" not in done]
+        rows = [*sorted(self.results["rows"], key=self._order), *waiting]
+        results = {**self.results, "rows": rows}
+        ready = [row for row in rows if row["status"] == "ok" and row["kind"] == "model"]
+        if ready:
+            self.results["answer"] = results["answer"] = advise(results, prefer=self.prefer, need=self.need)
+        write_json(self.folder / "results.json", results)
+        write_text(self.folder / "results.csv", as_csv(rows))
+        write_page(self.folder, results, self.data.modality.picture)
+
+    def _order(self, row: dict[str, Any]) -> tuple[int, int, int]:
+        place = [(name, seed) for name, seed in self.trainings]
+        kinds = {"model": 0, "baseline": 1, "floor": 2}
+        key = (row["name"], row["seed"])
+        return kinds[row["kind"]], place.index(key) if key in place else 0, row["seed"] or 0
+
+    # --- the work ------------------------------------------------------------------------------------------------------
+
+    def go(self) -> None:
+        """All rows that are not done yet: first the trainings, so that the first samples come early."""
+        ruler: Ruler | None = None
+        for name, seed in self.trainings:
+            if not self._done(name, seed):
+                ruler = self._training(name, seed, ruler)
+        ruler = ruler or self._ruler()
+        for name, make in {**BASELINES, FLOOR: real}.items():
+            if not self._done(name, None):
+                row = self.row(name, None, "floor" if name == FLOOR else "baseline", "ok")
+                samples = make(self.data, self.count, seed=self.results["settings"]["seed"])
+                self._measured(row, ruler, samples, name.replace(" ", "-"))
+                self._keep(row)
+        self.results["finished"] = True
+
+    def _done(self, name: str, seed: int | None) -> bool:
+        return any(row["name"] == name and row["seed"] == seed for row in self.results["rows"])
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        self.results["rows"].append(row)
+        self.write()
+
+    def _ruler(self) -> Ruler:
+        ruler = Ruler(self.data, self.count, quiet=self.quiet)
+        self.results["protocol"], self.results["protocol_key"] = ruler.protocol.record(), ruler.protocol.key()
+        kept = []
+        for row in self.results["rows"]:
+            # A row of an earlier session was measured under this protocol, or it is measured again.
+            if row.get("column") == ruler.protocol.key():
+                kept.append(row)
+        self.results["rows"] = kept
+        return ruler
+
+    def _training(self, name: str, seed: int, ruler: Ruler | None) -> Ruler | None:
+        """Train one model and measure it; a failure becomes a row that says so, and the others go on."""
+        row = self.row(name, seed, "model", "ok")
+        run = self.folder / "runs" / f"{name.replace(':', '-')}-s{seed}"
+        try:
+            train(self.data, model=name, budget=self.each, seed=seed, out=run, settings=self.settings, quiet=self.quiet)
+            ruler = ruler or self._ruler()
+            if self._done(name, seed):
+                return ruler
+            self._describe(row, Loaded(run), ruler, f"{name.replace(':', '-')}-s{seed}")
+        except KeyboardInterrupt:
+            raise
+        except OSError:
+            raise
+        except Exception as problem:  # whatever a model does wrong, the comparison goes on and says so
+            row["status"], row["error"] = "failed", f"{type(problem).__name__}: {problem}"
+            with open(self.folder / "errors.log", "a", encoding="utf-8") as file:
+                file.write(f"{name} seed {seed}\n{traceback.format_exc()}\n")
+            if not self.quiet:
+                print(f"{name}: failed: {problem}", file=sys.stderr)
+        row["run"] = str(run.relative_to(self.folder))
+        self._keep(row)
+        return ruler
+
+    def row(self, name: str, seed: int | None, kind: str, status: str) -> dict[str, Any]:
+        family = find(name)[0].__module__.rpartition(".")[2] if kind == "model" else kind
+        can = [c.__name__ for c in CAPABILITIES if issubclass(find(name)[0], c)] if kind == "model" else []
+        return {
+            "name": name, "family": family, "kind": kind, "seed": seed, "status": status, "error": None, "run": None,
+            "can": can, "column": None, "metrics": {}, "verdicts": {}, "speed": {}, "stability": {"events": {}, "rollbacks": 0},
+            "events": [], "curve": [], "losses": [], "choices": {}, "config": {}, "training": {}, "samples": None,
+            "film": None, "strip": None, "nearest": None,
+        }  # fmt: skip
+
+    def _describe(self, row: dict[str, Any], loaded: Loaded, ruler: Ruler, name: str) -> None:
+        """Everything that a finished run's row says."""
+        samples, extra, row["speed"] = of_run(loaded, self.data, self.count)
+        self._measured(row, ruler, samples, name)
+        row["metrics"] |= extra
+        run: Run = loaded.run
+        stats, choices = run.stats(), run.choices()
+        row["events"] = [r for r in stats if "event" in r and r["event"] not in ("start", "end")]
+        row["stability"] = {
+            "events": choices.get("events", {}),
+            "rollbacks": sum("rolled back" in r.get("action", "") for r in row["events"]),
+        }
+        losses = [r for r in stats if "event" not in r and "kernel@random" not in r]
+        seconds = {r["seen"]: r["seconds"] for r in losses}
+        row["curve"] = [
+            {**r, "seconds": seconds.get(r["seen"]) or _nearest(seconds, r["seen"])} for r in stats if r.get("kernel@random") is not None
+        ]
+        row["losses"] = losses[:: max(len(losses) // 100, 1)]
+        row["choices"], row["config"], row["training"] = choices, loaded.config["config"], loaded.config["training"]
+        row["size"] = loaded.config["size"]
+        film = run.samples_folder / "film.gif"
+        row["film"] = str(film.relative_to(self.folder)) if film.is_file() else None
+        strip = loaded.film(8)
+        if len(strip) > 2:
+            row["strip"] = write_samples(self.folder, f"{name}-film", strip)
+
+    def _measured(self, row: dict[str, Any], ruler: Ruler, samples: np.ndarray, name: str) -> None:
+        metrics, row["verdicts"], order, nearest = ruler.measure(samples)
+        row["metrics"], row["column"] = metrics, ruler.protocol.key()
+        row["samples"] = write_samples(self.folder, name, samples[: SHOWN if samples.ndim > 2 else 500])
+        if samples.ndim > 2:
+            row["nearest"] = {
+                "samples": write_samples(self.folder, f"{name}-nearest", samples[order]),
+                "training": write_samples(self.folder, f"{name}-nearest-train", ruler.train[nearest]),
+            }
+
+
+def _nearest(seconds: dict[int, float], seen: int) -> float | None:
+    return seconds[min(seconds, key=lambda at: abs(at - seen))] if seconds else None
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """One line a row, one column a metric with its interval."""
+    names = sorted({name for row in rows for name in row["metrics"]})
+    speeds = sorted({name for row in rows for name in row["speed"]})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", "kind", "seed", "status", "protocol", *(f"{n}{e}" for n in names for e in ("", "_low", "_high")), *speeds])
+    for row in rows:
+        figures = [row["metrics"].get(name, {}).get(key) for name in names for key in ("value", "low", "high")]
+        writer.writerow(
+            [row["name"], row["kind"], row["seed"], row["status"], row["column"], *figures, *(row["speed"].get(n) for n in speeds)]
+        )
+    return text.getvalue()

@@ -1,0 +1,357 @@
+"""What a model sees of the data: shapes, units and likelihoods.
+
+A Space turns raw examples `x` of shape (B, channels, *grid), in the data's own units, into unit-variance floats
+(`embed`) and back (`decode`). Its fitted statistics are buffers: they travel with the weights that were trained on them.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trilemma.maths.losses import bernoulli_nll, discretised_gaussian_nll, gaussian_nll
+from trilemma.maths.shapes import sum_per_example
+
+LIKELIHOODS = ("gaussian", "bernoulli", "discretised")
+
+
+class Space(nn.Module, ABC):
+    """Shape, units and likelihood of one kind of example."""
+
+    shape: tuple[int, ...]  # (channels, *grid)
+    width: int  # channels of `embed`, and those a decoder must output
+    dtype: torch.dtype  # of raw x
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        return self.shape[1:]
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """JSON that `space_from` turns back into this Space, its statistics apart."""
+
+    @abstractmethod
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, channels, *grid) raw -> (B, width, *grid) floats of about unit variance."""
+
+    @abstractmethod
+    def decode(self, params: Tensor) -> Tensor:
+        """(B, width, *grid) model output -> the most likely raw x."""
+
+    @abstractmethod
+    def nll(
+        self,
+        params: Tensor,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        log_scale: Tensor | None = None,
+        likelihood: str = "gaussian",
+    ) -> Tensor:
+        """-log p(x | params) in nats per example (B,), in embedded units; masked-out elements of x count nothing."""
+
+    @abstractmethod
+    def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
+        """A differentiable sample in `embed`'s units; `uniform` in (0, 1), params' shape, where the Space needs noise."""
+
+    def widen(self, mask: Tensor) -> Tensor:
+        """A mask of x's shape -> one of `embed`'s shape (B, width, *grid)."""
+        return mask.expand(len(mask), self.width, *self.grid)
+
+
+class Continuous(Space):
+    """Numbers on a grid: pixels, sensor values, points. One mean and deviation per channel.
+
+    `levels` counts the steps between `low` and `high` when the data are discretised (256 for 8-bit images): then
+    `decode` rounds to them and the discretised likelihood exists.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        levels: int | None = None,
+        mean: Tensor | None = None,
+        deviation: Tensor | None = None,
+    ):
+        super().__init__()
+        self.shape, self.width, self.dtype = tuple(shape), shape[0], torch.float32
+        self.low, self.high, self.levels = low, high, levels
+        self.register_buffer("mean", torch.zeros(shape[0]) if mean is None else mean.float())
+        self.register_buffer("deviation", torch.ones(shape[0]) if deviation is None else deviation.float())
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "kind": "continuous",
+            "shape": list(self.shape),
+            "low": self.low,
+            "high": self.high,
+            "levels": self.levels,
+        }
+
+    def _column(self, statistic: Tensor) -> Tensor:
+        return statistic.reshape(1, -1, *[1] * len(self.grid))
+
+    @property
+    def step(self) -> float | None:
+        """Distance between two neighbouring levels, raw units."""
+        if self.levels is None or self.low is None or self.high is None:
+            return None
+        return (self.high - self.low) / (self.levels - 1)
+
+    def embed(self, x: Tensor) -> Tensor:
+        return (x.float() - self._column(self.mean)) / self._column(self.deviation)
+
+    def decode(self, params: Tensor) -> Tensor:
+        x = params.float() * self._column(self.deviation) + self._column(self.mean)
+        if self.step is not None and self.low is not None:
+            x = self.low + ((x - self.low) / self.step).round() * self.step
+        if self.low is not None or self.high is not None:
+            x = x.clamp(self.low, self.high)
+        return x
+
+    def nll(
+        self,
+        params: Tensor,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        log_scale: Tensor | None = None,
+        likelihood: str = "gaussian",
+    ) -> Tensor:
+        target = self.embed(x)
+        log_scale = torch.zeros((), device=params.device) if log_scale is None else log_scale
+        if likelihood == "gaussian":
+            terms = gaussian_nll(params, target, log_scale)
+        elif likelihood == "bernoulli":
+            if self.low is None or self.high is None:
+                raise ValueError("the Bernoulli likelihood needs data with two levels; use likelihood=gaussian")
+            terms = bernoulli_nll(params, (x.float() - self.low) / (self.high - self.low))
+        elif likelihood == "discretised":
+            if self.step is None or self.low is None or self.high is None:
+                raise ValueError("the discretised likelihood needs data with levels (8-bit images); use gaussian")
+            deviation = self._column(self.deviation)
+            terms = discretised_gaussian_nll(
+                params * deviation + self._column(self.mean),
+                x.float(),
+                log_scale + deviation.log(),
+                bin_width=self.step,
+                low=self.low,
+                high=self.high,
+            )
+        else:
+            raise ValueError(f"unknown likelihood {likelihood!r}; known: {', '.join(LIKELIHOODS)}")
+        if mask is not None:
+            terms = terms * mask
+        return sum_per_example(terms)
+
+    def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
+        return params
+
+
+class Categorical(Space):
+    """One of `count` tokens at each place of the grid; raw x is (B, 1, *grid) of whole numbers."""
+
+    def __init__(self, shape: tuple[int, ...], count: int):
+        super().__init__()
+        assert shape[0] == 1, "tokens have one channel"
+        self.shape, self.width, self.count, self.dtype = tuple(shape), count, count, torch.int64
+        # Each one-hot channel of a uniform token has mean 1/K and variance (1/K)(1 - 1/K).
+        self.mean = 1 / count
+        self.deviation = max((self.mean * (1 - self.mean)) ** 0.5, 1e-6)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "categorical", "shape": list(self.shape), "count": self.count}
+
+    def embed(self, x: Tensor) -> Tensor:
+        hot = functional.one_hot(x[:, 0].long(), self.count).movedim(-1, 1).float()
+        return (hot - self.mean) / self.deviation
+
+    def decode(self, params: Tensor) -> Tensor:
+        return params.argmax(1, keepdim=True)
+
+    def nll(
+        self,
+        params: Tensor,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        log_scale: Tensor | None = None,
+        likelihood: str = "gaussian",
+    ) -> Tensor:
+        terms = functional.cross_entropy(params.float(), x[:, 0].long(), reduction="none").unsqueeze(1)
+        if mask is not None:
+            terms = terms * mask
+        return sum_per_example(terms)
+
+    def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
+        logits = params.float()
+        if uniform is not None:  # Gumbel-softmax, Jang et al. 2017, equation 2, at temperature 1
+            logits = logits - (-uniform.clamp(1e-6, 1 - 1e-6).log()).log()
+        return (logits.softmax(1) - self.mean) / self.deviation
+
+
+class Mixed(Space):
+    """The columns of a table: grid (), raw x is (B, columns) floats with NaN where a cell is empty.
+
+    `columns` holds 0 for a number and K for a category of K values (their index as a float). A number that may be
+    missing (`gaps`) carries a generated 'present' bit; a category that may be missing has one value more.
+    """
+
+    def __init__(
+        self,
+        columns: list[int],
+        gaps: list[bool],
+        *,
+        mean: Tensor | None = None,
+        deviation: Tensor | None = None,
+    ):
+        super().__init__()
+        assert len(columns) == len(gaps)
+        self.columns, self.gaps = list(columns), list(gaps)
+        self.shape, self.dtype = (len(columns),), torch.float32
+        self.widths = [(1 + gap) if count == 0 else count + gap for count, gap in zip(columns, gaps, strict=True)]
+        self.width = sum(self.widths)
+        self.register_buffer("mean", torch.zeros(len(columns)) if mean is None else mean.float())
+        self.register_buffer("deviation", torch.ones(len(columns)) if deviation is None else deviation.float())
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "mixed", "columns": self.columns, "gaps": self.gaps}
+
+    def _tokens(self, column: int) -> Categorical:
+        return Categorical((1,), self.columns[column] + self.gaps[column])
+
+    def _token(self, value: Tensor, column: int) -> Tensor:
+        return torch.where(value.isnan(), self.columns[column], value).long().unsqueeze(1)
+
+    def embed(self, x: Tensor) -> Tensor:
+        parts = []
+        for column, (count, gap) in enumerate(zip(self.columns, self.gaps, strict=True)):
+            value = x[:, column].float()
+            if count:
+                parts.append(self._tokens(column).embed(self._token(value, column)))
+                continue
+            number = ((value - self.mean[column]) / self.deviation[column]).nan_to_num(0.0)
+            parts.append(number.unsqueeze(1))
+            if gap:
+                parts.append(torch.where(value.isnan(), -1.0, 1.0).unsqueeze(1))
+        return torch.cat(parts, 1)
+
+    def decode(self, params: Tensor) -> Tensor:
+        columns = []
+        for column, part in enumerate(params.float().split(self.widths, 1)):
+            count, gap = self.columns[column], self.gaps[column]
+            if count:
+                token = part.argmax(1).float()
+                columns.append(torch.where(token == count, torch.nan, token))
+                continue
+            number = part[:, 0] * self.deviation[column] + self.mean[column]
+            columns.append(torch.where(part[:, 1] < 0, torch.nan, number) if gap else number)
+        return torch.stack(columns, 1)
+
+    def nll(
+        self,
+        params: Tensor,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        log_scale: Tensor | None = None,
+        likelihood: str = "gaussian",
+    ) -> Tensor:
+        log_scale = torch.zeros((), device=params.device) if log_scale is None else log_scale
+        terms = []
+        for column, part in enumerate(params.split(self.widths, 1)):
+            value = x[:, column].float()
+            if self.columns[column]:
+                terms.append(self._tokens(column).nll(part, self._token(value, column)))
+                continue
+            here = ~value.isnan()
+            target = ((value - self.mean[column]) / self.deviation[column]).nan_to_num(0.0)
+            term = gaussian_nll(part[:, 0], target, log_scale) * here
+            if self.gaps[column]:
+                term = term + bernoulli_nll(part[:, 1], here.float())
+            terms.append(term)
+        stacked = torch.stack(terms, 1)
+        return (stacked if mask is None else stacked * mask).sum(1)
+
+    def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
+        parts = []
+        noise = [None] * len(self.columns) if uniform is None else uniform.split(self.widths, 1)
+        for column, (part, draw) in enumerate(zip(params.split(self.widths, 1), noise, strict=True)):
+            if self.columns[column]:
+                parts.append(self._tokens(column).relax(part, draw))
+            elif self.gaps[column]:
+                parts.append(torch.cat([part[:, :1].float(), part[:, 1:].float().tanh()], 1))
+            else:
+                parts.append(part.float())
+        return torch.cat(parts, 1)
+
+    def widen(self, mask: Tensor) -> Tensor:
+        return torch.repeat_interleave(mask, torch.tensor(self.widths, device=mask.device), dim=1)
+
+
+def space_from(description: dict[str, Any]) -> Space:
+    """The Space that `describe()` described; its statistics come with the weights."""
+    kind = description["kind"]
+    if kind == "continuous":
+        low, high, levels = description["low"], description["high"], description["levels"]
+        return Continuous(tuple(description["shape"]), low=low, high=high, levels=levels)
+    if kind == "categorical":
+        return Categorical(tuple(description["shape"]), description["count"])
+    if kind == "mixed":
+        return Mixed(description["columns"], description["gaps"])
+    raise ValueError(f"unknown kind of space {kind!r}")
+
+
+def fit_continuous(
+    x: Tensor | np.ndarray,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    levels: int | None = None,
+    rows: np.ndarray | None = None,
+) -> Continuous:
+    """A Continuous Space with the per-channel mean and deviation of x (N, C, *grid), or of its `rows`, in float64.
+
+    x is read once in chunks of about 32 MB: it may be mapped from a disk and larger than memory. A constant channel
+    gets the deviation of one level (or 1), so that it stays finite.
+    """
+    count, channels = (len(x) if rows is None else len(rows)), x.shape[1]
+    assert count > 0, "a Space is fitted on at least one example"
+    chunk = max(1, (1 << 22) // max(1, math.prod(x.shape[1:])))
+    seen, largest = 0, torch.zeros(channels, dtype=torch.float64)
+    mean, squares = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
+    for start in range(0, count, chunk):
+        part = x[start : start + chunk] if rows is None else x[rows[start : start + chunk]]
+        part = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+        flat = part.double().transpose(0, 1).reshape(channels, -1)
+        largest = torch.maximum(largest, flat.abs().amax(1))
+        # Chan et al. 1979: means and sums of squares of two parts joined without cancellation.
+        here, gap = flat.shape[1], flat.mean(1) - mean
+        squares += (flat - flat.mean(1, keepdim=True)).square().sum(1) + gap.square() * seen * here / (seen + here)
+        mean += gap * here / (seen + here)
+        seen += here
+    deviation = (squares / seen).sqrt()
+    smallest = 1.0 if levels is None or low is None or high is None else (high - low) / max(levels - 1, 1)
+    deviation = torch.where(deviation < 1e-9 * (1 + largest), torch.full_like(deviation, smallest), deviation)
+    return Continuous(tuple(x.shape[1:]), low=low, high=high, levels=levels, mean=mean, deviation=deviation)
+
+
+def masked(space: Space, observed: Tensor | None, valid: Tensor | None) -> Tensor | None:
+    """The elements of x that count, as floats of x's shape, or None when all do."""
+    if observed is None and valid is None:
+        return None
+    both = [mask for mask in (observed, valid) if mask is not None]
+    result = both[0].float()
+    for mask in both[1:]:
+        result = result * mask.float()
+    return result
+

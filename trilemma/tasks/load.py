@@ -1,0 +1,300 @@
+"""`load`: a run folder as an object with one method per task that its model can do."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trilemma.batches import Arrays, Batch, Options, Request
+from trilemma.errors import InputError
+from trilemma.maths.noise import Noise
+from trilemma.modalities.door import modality
+from trilemma.models.contract import (
+    CAPABILITIES,
+    Decodes,
+    Denoises,
+    Encodes,
+    Model,
+    Samples,
+    Scores,
+    find,
+    model_files,
+)
+from trilemma.spaces import Categorical, space_from
+from trilemma.training.engine import Engine
+from trilemma.training.restore import restore
+from trilemma.training.run import Run
+from trilemma.training.sampling import BATCH, Sampler, merged
+
+TASKS: dict[str, tuple[type, ...]] = {
+    "generate": (Samples,),
+    "reconstruct": (Encodes, Decodes),
+    "interpolate": (Decodes,),
+    "embed": (Encodes,),
+    "denoise": (Denoises,),
+    "traverse": (Encodes, Decodes),
+    "score": (Scores,),
+    "info": (),
+}
+
+
+def needs(model_class: type, task: str) -> bool:
+    return all(issubclass(model_class, kind) for kind in TASKS[task])
+
+
+def models_that(task: str) -> list[str]:
+    """Names of the models that can do a task."""
+    able = []
+    for stem in model_files():
+        model_class, _ = find(stem)
+        if issubclass(model_class, Samples) and needs(model_class, task):
+            able.append(stem)
+    return able
+
+
+class Loaded:
+    """A trained model at work. Arrays go in and out as people have them: (n, H, W[, C]) uint8 images, (n, D) points."""
+
+    def __init__(self, folder: str | Path, *, networks: dict[str, nn.Module] | None = None, device: str | None = None):
+        self.run = Run.at(folder)
+        self.config = self.run.config()
+        training = self.config["training"]
+        # A state trained in bf16 was chosen in bf16; a machine without it computes the same in float32.
+        self.engine = Engine(dtype=training["dtype"], threads=training["threads"], device=device)
+        self.model: Model = restore(self.run, self.engine, networks=networks)
+        data = self.config["data"]
+        self.modality = modality(data["kind"]).from_description(data["modality"])
+        self.space = space_from(self.config["spaces"]["x"])
+        self.label_names: list[str] = data["label_names"]
+        self.options = Options(**{k: _tuple(v) for k, v in (self.run.choices().get("options") or {}).items()})
+        self.sampler = Sampler(
+            self.model, self.engine, frequencies=data["frequencies"], dtype=np.dtype(data["dtype"])
+        )
+
+    # --- what it can do ------------------------------------------------------------------------------------------------
+
+    def can(self) -> list[str]:
+        return [task for task in TASKS if needs(type(self.model), task)]
+
+    def _require(self, task: str) -> None:
+        if not needs(type(self.model), task):
+            able = ", ".join(models_that(task))
+            raise InputError(f"{self.config['model']} cannot {task}; models that can: {able}")
+
+    def info(self) -> dict[str, Any]:
+        """What this run is: data, model, budget, choices, what it can do."""
+        seen = [row["seen"] for row in self.run.stats() if "seen" in row]
+        return {
+            "model": self.config["model"],
+            "size": self.config["size"],
+            "data": self.config["data"]["name"],
+            "shape": list(self.space.shape),
+            "labels": self.label_names,
+            "finished": self.run.finished,
+            "examples": f"{max(seen, default=0):,} of {self.config['training']['examples']:,}",
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "dtype": self.config["training"]["dtype"],
+            "seed": self.config["seed"],
+            "capabilities": [kind.__name__ for kind in CAPABILITIES if isinstance(self.model, kind)],
+            "tasks": self.can(),
+            "choices": self.run.choices(),
+        }
+
+    # --- tasks ---------------------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        n: int = 64,
+        *,
+        seed: int = 0,
+        label: str | int | None = None,
+        guidance: float | None = None,
+        steps: int | None = None,
+        sampler: str | None = None,
+        prior: str | None = None,
+        start: int = 0,
+        raw: bool = False,
+    ) -> np.ndarray:
+        """n samples; number i depends on (seed, start + i) alone. Without `label`, labels follow the training data."""
+        self._require("generate")
+        if n < 1:
+            raise InputError(f"-n {n}: ask for at least one sample")
+        options = self._options(guidance=guidance, steps=steps, sampler=sampler, prior=prior)
+        x = self.sampler.samples(n, seed=seed, start=start, label=self.label(label), options=options)
+        return x if raw else self.modality.export(x)
+
+    def reconstruct(self, source: Any, *, random: bool = False, seed: int = 0) -> np.ndarray:
+        """decode(encode(x)) of files or arrays; with `random`, from a draw of the posterior instead of its mean."""
+        self._require("reconstruct")
+        return self.modality.export(np.concatenate([self._decode(codes, b) for codes, b in self._codes(source, random, seed)]))
+
+    def embed(self, source: Any) -> np.ndarray:
+        """Codes (n, D) of files or arrays."""
+        self._require("embed")
+        return np.concatenate([codes.float().cpu().numpy() for codes, _ in self._codes(source, False, 0)])
+
+    def score(self, source: Any, *, seed: int = 0) -> np.ndarray:
+        """Log-likelihood (or its lower bound) in nats per example (n,), as a density of the data's own units."""
+        self._require("score")
+        assert isinstance(self.model, Scores)
+        scores = [self.model.score(batch).detach().float().cpu().numpy() for batch in self._batches(source, seed)]
+        return np.concatenate(scores)
+
+    def denoise(self, source: Any, *, sigma: float | None = None, raw: bool = False) -> np.ndarray:
+        """Inputs without their noise. sigma: its deviation in units of the data's own; None: estimated per example."""
+        self._require("denoise")
+        assert isinstance(self.model, Denoises)
+        cleaned = []
+        for batch in self._batches(source, 0):
+            x = self.space_on_device().embed(batch.x)
+            level = estimated_noise(x) if sigma is None else torch.full((len(x),), sigma, device=x.device)
+            with torch.no_grad(), self.engine.autocast():
+                clean = self.model.denoise(x, level, Request(batch.noise, batch.raw, batch.present))
+            cleaned.append(self.sampler.array(self.space_on_device().decode(clean.float())))
+        x = np.concatenate(cleaned)
+        return x if raw else self.modality.export(x)
+
+    def interpolate(self, first: Any = 0, second: Any = 1, *, steps: int = 9, seed: int = 0) -> np.ndarray:
+        """`steps` examples on the way from one to another: two files (models that encode) or two sample numbers."""
+        self._require("interpolate")
+        if steps < 2:
+            raise InputError(f"--steps {steps}: a way has at least two ends")
+        codes, request = self._ends(first, second, seed)
+        t = torch.linspace(0, 1, steps, device=codes.device).unsqueeze(1)
+        way = spherical(codes[:1], codes[1:], t)
+        request = Request(
+            Noise(seed, np.zeros(steps)),
+            {name: value[:1].expand(steps, -1) for name, value in request.raw.items()},
+            {name: value[:1].expand(steps) for name, value in request.present.items()},
+        )
+        return self.modality.export(self._decoded(way, request))
+
+    def traverse(self, source: Any = None, *, dimensions: int = 8, steps: int = 9, reach: float = 2.5, seed: int = 0) -> np.ndarray:
+        """(dimensions, steps, ...) examples: each of the most used code dimensions varied alone, over +-reach deviations."""
+        self._require("traverse")
+        sample = self.generate(256, seed=seed, raw=True)
+        codes = self.embed(self.modality.export(sample)) if source is None else self.embed(source)
+        deviation = codes.std(0) if len(codes) > 1 else np.ones(codes.shape[1])
+        order = np.argsort(-deviation)[:dimensions]
+        rows = []
+        for dimension in order:
+            way = np.repeat(codes[:1], steps, 0)
+            way[:, dimension] = codes[:, dimension].mean() + np.linspace(-reach, reach, steps) * deviation[dimension]
+            request = self.sampler.request(seed, np.zeros(steps, dtype=np.int64))
+            rows.append(self.modality.export(self._decoded(torch.from_numpy(way).float(), request)))
+        return np.stack(rows)
+
+    def film(self, n: int = 8, *, seed: int = 0, frames: int = 10) -> np.ndarray:
+        """(frames, n, channels, *grid) raw: the model's estimate at moments of the way from noise to data."""
+        seen: list[np.ndarray] = []
+
+        def watch(step: int, clean: Tensor) -> None:
+            seen.append(self.sampler.array(self.space_on_device().decode(clean.float())))
+
+        final = next(self.sampler.stream(n, seed=seed, options=self.options, watch=watch))
+        if not seen:
+            return final[None]
+        chosen = np.linspace(0, len(seen) - 1, frames - 1).round().astype(int)
+        return np.stack([*(seen[i] for i in chosen), final])
+
+    # --- how -----------------------------------------------------------------------------------------------------------
+
+    def label(self, given: str | int | None) -> int | None:
+        """A label's number from its name or number."""
+        if given is None:
+            return None
+        space = self.config["spaces"].get("label")
+        if space is None:
+            raise InputError("--label: this model was trained on data without labels")
+        if str(given) in self.label_names:
+            return self.label_names.index(str(given))
+        if str(given).lstrip("-").isdigit() and 0 <= int(given) < space["count"]:
+            return int(given)
+        known = ", ".join(self.label_names[:20]) or f"0 ... {space['count'] - 1}"
+        raise InputError(f"--label {given!r}: unknown. Known: {known}")
+
+    def space_on_device(self) -> Any:
+        return self.model.spaces["x"]
+
+    def _options(self, **asked: Any) -> Options:
+        return merged(self.options, Options(**asked))
+
+    def _batches(self, source: Any, seed: int) -> list[Batch]:
+        x, _ = self.modality.read(source, self.space)
+        arrays = Arrays(x)
+        batches = list(arrays.batches(BATCH, seed=seed, device=str(self.engine.device)))
+        for batch in batches:
+            # Labels of foreign inputs are unknown: their present bit is off, and the model's null stands in.
+            if "label" in self.config["spaces"]:
+                batch.raw["label"] = torch.zeros(len(batch), 1, dtype=torch.long, device=batch.x.device)
+                batch.present["label"] = torch.zeros(len(batch), dtype=torch.bool, device=batch.x.device)
+        return batches
+
+    def _codes(self, source: Any, random: bool, seed: int) -> list[tuple[Tensor, Batch]]:
+        assert isinstance(self.model, Encodes)
+        pairs = []
+        for batch in self._batches(source, seed):
+            with torch.no_grad(), self.engine.autocast():
+                pairs.append((self.model.encode(batch, random=random), batch))
+        return pairs
+
+    def _decode(self, codes: Tensor, batch: Batch) -> np.ndarray:
+        return self._decoded(codes, Request(batch.noise, batch.raw, batch.present))
+
+    def _decoded(self, codes: Tensor, request: Request) -> np.ndarray:
+        assert isinstance(self.model, Decodes)
+        with torch.no_grad(), self.engine.autocast():
+            return self.sampler.array(self.model.decode(codes.to(self.engine.device), request))
+
+    def _ends(self, first: Any, second: Any, seed: int) -> tuple[Tensor, Request]:
+        """Codes (2, D) of the two ends: of files where the model encodes, of sample numbers otherwise."""
+        numbers = all(isinstance(end, int) or str(end).isdigit() for end in (first, second))
+        if not numbers:
+            self._require("embed")
+            ends = [next(iter(self._codes(end, False, seed))) for end in (first, second)]
+            return torch.cat([codes[:1] for codes, _ in ends]), Request(ends[0][1].noise, ends[0][1].raw, ends[0][1].present)
+        index = np.array([int(first), int(second)])
+        request = self.sampler.request(seed, index)
+        if isinstance(self.model, Encodes):
+            x = torch.from_numpy(self.sampler.samples(1, seed=seed, start=int(first)))
+            other = torch.from_numpy(self.sampler.samples(1, seed=seed, start=int(second)))
+            batch = Batch(torch.cat([x, other]).to(self.engine.device), request.noise, torch.from_numpy(index), raw=request.raw, present=request.present)
+            with torch.no_grad(), self.engine.autocast():
+                return self.model.encode(batch), request
+        latent = self.config["config"]["latent"]
+        return request.noise.normal(latent), request
+
+
+def load(folder: str | Path, *, networks: dict[str, nn.Module] | None = None) -> Loaded:
+    """A trained (or unfinished) run, ready for every task its model can do."""
+    return Loaded(folder, networks=networks)
+
+
+def spherical(one: Tensor, two: Tensor, t: Tensor) -> Tensor:
+    """Spherical interpolation of codes (White 2016): stays at the norm at which a Gaussian prior has its mass."""
+    cosine = torch.nn.functional.cosine_similarity(one, two, dim=1).clamp(-0.9999, 0.9999).unsqueeze(1)
+    angle = cosine.arccos()
+    return (torch.sin((1 - t) * angle) * one + torch.sin(t * angle) * two) / angle.sin()
+
+
+def estimated_noise(x: Tensor) -> Tensor:
+    """Deviation (B,) of the noise in embedded x, from the median of second differences along the last axis.
+
+    Immerkaer 1996 uses the mean of a Laplacian; the median is robust against edges. Vectors have no neighbours: 0.5.
+    """
+    if x.dim() < 3 or x.shape[-1] < 3:
+        return torch.full((len(x),), 0.5, device=x.device)
+    second = x[..., 2:] - 2 * x[..., 1:-1] + x[..., :-2]
+    return (second.abs().flatten(1).median(1).values / 0.6745 / 6**0.5).clamp(min=0.02)
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+__all__ = ["TASKS", "Categorical", "Loaded", "fields", "load", "models_that"]

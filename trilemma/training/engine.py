@@ -1,0 +1,97 @@
+"""Devices, precision and processes: the only file that knows of `torch.distributed`.
+
+Replicas are plain modules: broadcast once, one flat all-reduce of gradients after backward. No DDP wrapper: gradient
+penalties, JVPs and two-player turns break it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from trilemma.errors import InputError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+def prepare() -> None:
+    """Process-wide settings that must come before any parallel work: denormals slow small networks by factors."""
+    torch.set_flush_denormal(True)
+
+
+class Engine:
+    """Where and how numbers are computed in this process."""
+
+    def __init__(self, *, dtype: str = "float32", threads: int | None = None, device: str | None = None):
+        prepare()
+        if dtype not in DTYPES:
+            raise InputError(f"setting training.dtype={dtype!r}: choose one of {', '.join(DTYPES)}")
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        self.device = torch.device(device or (f"cuda:{local}" if torch.cuda.is_available() else "cpu"))
+        self.dtype = DTYPES[dtype]
+        if threads:
+            torch.set_num_threads(max(threads // self.world if self.device.type == "cpu" else threads, 1))
+        if self.world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+
+    @property
+    def main(self) -> bool:
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[object]:
+        if self.dtype is not torch.bfloat16:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Move a model here and give every replica the weights of rank 0."""
+        model.to(self.device)
+        if self.dtype is torch.float64:
+            model.double()
+        if self.world > 1:
+            for tensor in [*model.parameters(), *model.buffers()]:
+                dist.broadcast(tensor.detach(), 0)
+        return model
+
+    def share(self, batch_size: int) -> tuple[int, int]:
+        """The examples [start, stop) of a batch that this process works on; uneven batches differ by one."""
+        return self.rank * batch_size // self.world, (self.rank + 1) * batch_size // self.world
+
+    def total(self, value: float) -> float:
+        """Sum of a number over processes."""
+        if self.world == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return float(tensor)
+
+    def add_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Sum gradients over processes with one flat all-reduce; a weight without a gradient counts as zero."""
+        if self.world == 1:
+            return
+        weights = [p for p in parameters if p.requires_grad]
+        for weight in weights:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        flat = torch.cat([p.grad.reshape(-1) for p in weights if p.grad is not None])
+        dist.all_reduce(flat)
+        place = 0
+        for weight in weights:
+            assert weight.grad is not None
+            weight.grad.copy_(flat[place : place + weight.numel()].view_as(weight))
+            place += weight.numel()
+
+    def barrier(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

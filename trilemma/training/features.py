@@ -1,0 +1,117 @@
+"""Feature networks for losses, choices and measuring: three per data set, with other seeds and widths.
+
+They are models (`models/features.py`) trained by the one loop on the train split, once for a data set, and cached by
+its hash. The one that measures never enters a loss, a guidance or a choice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from trilemma.batches import Arrays
+from trilemma.config import Training, to_json
+from trilemma.metrics.protocol import fingerprint
+from trilemma.modalities import cache
+from trilemma.modalities.contract import Data
+from trilemma.models.contract import configure
+from trilemma.models.features import Features
+from trilemma.training.engine import Engine
+from trilemma.training.loop import Loop
+from trilemma.training.progress import Bar
+from trilemma.training.run import write_json, write_tensors
+
+PURPOSES = {"loss": (101, 24), "choose": (202, 28), "measure": (303, 32)}  # purpose -> (seed, width)
+BATCH = 500
+
+
+class FeatureNetwork:
+    """Raw examples -> features (n, D); without a grid, the standardised values themselves."""
+
+    def __init__(self, name: str, model: Features | None, data: Data, hash: str):
+        self.name, self.model, self.hash = name, model, hash
+        self.space = data.spaces["x"]
+
+    @torch.no_grad()
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        parts = []
+        for start in range(0, len(x), BATCH):
+            batch = Arrays(x[start : start + BATCH]).gather(np.arange(len(x[start : start + BATCH])))
+            if self.model is None:
+                parts.append(self.space.embed(batch.x).flatten(1).numpy())
+                continue
+            # float32 without autocast: a measure must not depend on what is fast on this machine.
+            parts.append(self.model.encode(batch).numpy())
+        return np.concatenate(parts).astype(np.float64)
+
+
+def examples_for(data: Data) -> int:
+    """Budget of one feature network: about fifteen passes, within bounds that keep it to a minute."""
+    count, places = len(data.splits["train"]), int(np.prod(data.x.shape[1:]))
+    most = max(30_000, 250_000_000 // max(places, 64))
+    return int(min(max(15 * count, 20_000), most, 250_000))
+
+
+def place(data: Data, purpose: str) -> tuple[Path, str]:
+    """Where the network of this data and purpose is cached, and its name."""
+    seed, width = PURPOSES[purpose]
+    recipe = json.dumps([data.hash, purpose, seed, width, examples_for(data), to_json(_config(data, purpose)), 2])
+    key = hashlib.sha256(recipe.encode()).hexdigest()[:24]
+    return cache.root() / "features" / key, f"{purpose}-{key[:4]}"
+
+
+def _config(data: Data, purpose: str) -> object:
+    config = configure("features", _spaces(data), count=len(data.splits["train"]))
+    config.network.width = PURPOSES[purpose][1]
+    return config
+
+
+def _spaces(data: Data) -> dict:
+    return {name: space for name, space in data.spaces.items() if name in ("x", "label")}
+
+
+def is_cached(data: Data, purpose: str) -> bool:
+    return not data.spaces["x"].grid or (place(data, purpose)[0] / "facts.json").is_file()
+
+
+def feature_network(data: Data, purpose: str, *, quiet: bool = False) -> FeatureNetwork:
+    """The network of this purpose: from the cache, or trained now."""
+    if not data.spaces["x"].grid:
+        return FeatureNetwork("values", None, data, data.hash[:16])
+    folder, name = place(data, purpose)
+    if not (folder / "facts.json").is_file():
+        _train(data, purpose, folder, quiet=quiet)
+    tensors = load_file(folder / "weights.safetensors")
+    model = Features(_config(data, purpose), _spaces(data))  # type: ignore[arg-type]
+    model.load_state_dict(tensors)
+    hash = fingerprint(*[tensor.numpy() for _, tensor in sorted(tensors.items())])
+    return FeatureNetwork(name, model.eval(), data, hash)
+
+
+def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
+    seed, _ = PURPOSES[purpose]
+    config = _config(data, purpose)
+    training = Training(examples=examples_for(data), dtype="float32", averages=(0.1,), average_every=4, previews=0)
+    torch.manual_seed(seed)
+    engine = Engine(dtype="float32", device="cpu")
+    model = engine.place(Features(config, _spaces(data)))  # type: ignore[arg-type]
+    arrays = data.split("train")
+    loop = Loop(model, arrays, config.optimizer, training, engine, seed=seed)  # type: ignore[arg-type, attr-defined]
+    bar = Bar(f"features ({purpose})", training.examples, quiet=quiet)
+    loop.go(bar=bar)
+    bar.close()
+    with loop.averages.applied(model, "0.10"):
+        state = {key: value.clone() for key, value in model.state_dict().items()}
+    aside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    write_tensors(aside / "weights.safetensors", state)
+    write_json(aside / "facts.json", {"purpose": purpose, "seed": seed, "data": data.hash, "examples": training.examples})
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)

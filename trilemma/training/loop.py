@@ -1,0 +1,237 @@
+"""The only training loop. It knows nothing of losses: a model yields turns, the loop steps between them."""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trilemma.batches import Arrays, Batch, endless
+from trilemma.config import Optimizer, Training
+from trilemma.errors import InputError
+from trilemma.models.contract import Model, Now, Turn
+from trilemma.training import optimizers
+from trilemma.training.average import Averages
+from trilemma.training.engine import Engine
+from trilemma.training.health import Health
+from trilemma.training.optimizers import MakeOptimizer
+from trilemma.training.preview import Preview
+from trilemma.training.progress import Bar
+from trilemma.training.run import Run
+
+MOST_ROLLBACKS = 3
+
+
+class NonFinite(Exception):
+    """A loss or a gradient was not finite; the step was not taken."""
+
+
+class Stopped(Exception):
+    """The user pressed Ctrl-C; the state is saved."""
+
+
+class Loop:
+    """One model in training: everything that a state must hold for an exact resume."""
+
+    def __init__(
+        self,
+        model: Model,
+        data: Arrays,
+        optimizer: Optimizer,
+        training: Training,
+        engine: Engine,
+        *,
+        seed: int,
+        make: MakeOptimizer | None = None,
+    ):
+        self.model, self.data, self.config, self.training, self.engine = model, data, optimizer, training, engine
+        self.seed, self.step, self.seen, self.rollbacks = seed, 0, 0, 0
+        self.groups = model.groups()
+        self.optimizers = {
+            name: make(weights) if make else optimizers.make(optimizer, weights) for name, weights in self.groups.items()
+        }
+        self.base_rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
+        self.averages = Averages(model, training.averages)
+        self.health = Health()
+        self.stop = False  # set from a signal handler: the loop ends after the step under way
+
+    # --- one step ------------------------------------------------------------------------------------------------------
+
+    def batch(self) -> Batch:
+        """This process's share of the next batch of the endless order; noise is keyed by the place in that order."""
+        start, stop = self.engine.share(self.config.batch)
+        index = torch.arange(self.seen + start, self.seen + stop).numpy()
+        places = endless(len(self.data), self.seed, self.seen + start, self.seen + stop)
+        batch = self.data.gather(places, seed=self.seed, index=index, device=str(self.engine.device))
+        if self.training.flip:
+            mirrored = torch.flip(batch.x, (-1,))
+            batch.x = torch.where(_coins(self.seed, index, batch.x), mirrored, batch.x)
+        return batch
+
+    def take_step(self) -> dict[str, float]:
+        """One batch: every turn of the model, each followed by a step of its group. Returns logs per unit."""
+        batch, size = self.batch(), self.config.micro or self.config.batch
+        micro = [batch.part(i, min(i + size, len(batch))) for i in range(0, len(batch), size)]
+        now = Now(self.step, self.seen, self.training.examples)
+        factor = optimizers.rate_factor(self.config, self.seen, self.training.examples) * 0.5**self.rollbacks
+        for name, optimizer in self.optimizers.items():
+            for group, base in zip(optimizer.param_groups, self.base_rates[name], strict=True):
+                group["lr"] = base * factor
+        # Layers' own randomness (dropout) follows the step and the rank, not what was drawn before.
+        torch.manual_seed(zlib.crc32(f"{self.seed} {self.step} {self.engine.rank}".encode()))
+        self.model.train()
+        logs: dict[str, float] = {}
+        runs = [self.model.losses(part, now) for part in micro]
+        while True:
+            turns = [self._turn(run) for run in runs]
+            if all(turn is None for turn in turns):
+                break
+            assert all(turn is not None and turn.group == turns[0].group for turn in turns), "micro-batches disagree"
+            self._move([turn for turn in turns if turn is not None], logs)
+        self.step += 1
+        self.seen += self.config.batch
+        if self.step % self.training.average_every == 0:
+            self.averages.update(self.model, self.step, self.training.average_every)
+        return logs
+
+    def _turn(self, run: Any) -> Turn | None:
+        """Run a model up to its next yield and backpropagate at once: one graph lives at a time."""
+        with self.engine.autocast():
+            turn: Turn | None = next(run, None)
+        if turn is not None:
+            turn.loss.backward()
+            turn.loss = turn.loss.detach()
+        return turn
+
+    def _move(self, turns: list[Turn], logs: dict[str, float]) -> None:
+        """Average the gradients over all units of all micro-batches and processes, check, clip and step."""
+        name = turns[0].group
+        weights = self.groups[name]
+        self.engine.add_gradients(weights)
+        total = self.engine.total(sum(turn.weight for turn in turns))
+        gradients = [p.grad for p in weights if p.grad is not None]
+        torch._foreach_div_(gradients, total)
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        loss = self.engine.total(float(sum(float(turn.loss) for turn in turns))) / total
+        if not math.isfinite(loss) or not math.isfinite(float(norm)):
+            raise NonFinite(f"{name} at {self.seen:,} examples (loss {loss}, gradient norm {float(norm)})")
+        if self.config.clip and norm > self.config.clip:
+            torch._foreach_mul_(gradients, self.config.clip / float(norm))
+        self.optimizers[name].step()
+        # A turn may have left gradients in the other groups' weights: all start clean.
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        for turn in turns:
+            for key, value in turn.logs.items():
+                logs[key] = logs.get(key, 0.0) + float(value) / total
+
+    # --- state ---------------------------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        state |= {f"average.{name}": tensor for name, tensor in self.averages.state().items()}
+        for group, optimizer in self.optimizers.items():
+            for number, entries in optimizer.state_dict()["state"].items():
+                state |= {f"optimizer.{group}.{number}.{key}": torch.as_tensor(v) for key, v in entries.items() if v is not None}
+        return state
+
+    def facts(self) -> dict[str, Any]:
+        return {"step": self.step, "seen": self.seen, "rollbacks": self.rollbacks, "health": self.health.state()}
+
+    def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+        self.model.load_state_dict(under("model."))
+        self.averages.load(under("average."))
+        for group, optimizer in self.optimizers.items():
+            entries: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in under(f"optimizer.{group}.").items():
+                number, _, key = name.partition(".")
+                entries.setdefault(int(number), {})[key] = tensor
+            optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+        self.step, self.seen, self.rollbacks = facts["step"], facts["seen"], facts["rollbacks"]
+        self.health.load(facts["health"])
+
+    def save(self, run: Run) -> None:
+        """A safe state; the last two are kept, so that a torn write costs little."""
+        if self.engine.main:
+            run.save_state(f"step-{self.step:09d}", self.tensors(), self.facts())
+            run.drop_states(keep=2)
+        self.engine.barrier()
+
+    # --- the whole training --------------------------------------------------------------------------------------------
+
+    def go(self, run: Run | None = None, *, preview: Preview | None = None, bar: Bar | None = None) -> None:
+        """Train to the end of the budget, from wherever the state is."""
+        total, training = self.training.examples, self.training
+        log_every = max(total // self.config.batch // 200, 1)
+        sums: dict[str, float] = {}
+        began, shown = time.monotonic(), 0
+        decay_at = self.config.stay * total
+        while self.seen < total:
+            if run and self.engine.main and decay_at <= self.seen < decay_at + self.config.batch:
+                run.save_state("before-decay", self.tensors(), self.facts())
+            try:
+                logs = self.take_step()
+            except NonFinite as problem:
+                self.roll_back(run, str(problem))
+                continue
+            for key, value in logs.items():
+                sums[key] = sums.get(key, 0.0) + value
+            shown += 1
+            if self.step % log_every == 0 or self.seen >= total:
+                means = {key: self.engine.total(value) / shown for key, value in sums.items()}
+                events = self.health.of_logs(means, self.seen / total)
+                if run and self.engine.main:
+                    run.log({"seen": self.seen, "step": self.step, "seconds": round(time.monotonic() - began, 3), **means})
+                    self.tell(run, events)
+                if bar:
+                    bar.update(self.seen, means)
+                sums, shown = {}, 0
+            if preview and preview.due(self.step):
+                events = preview.show(self)
+                if run and self.engine.main:
+                    self.tell(run, events)
+            if self.stop or (run and training.save_every and self.step % training.save_every == 0 and self.seen < total):
+                if run:
+                    self.save(run)
+                if self.stop:
+                    raise Stopped
+
+    def tell(self, run: Run, events: Iterable[dict[str, Any]]) -> None:
+        for event in events:
+            run.log({**event, "seen": self.seen})
+
+    def roll_back(self, run: Run | None, detail: str) -> None:
+        """Back to the last good state; the clock goes on past the bad examples and the learning rate halves."""
+        seen, step = self.seen, self.step
+        event = self.health.non_finite(detail)
+        rollbacks, health = self.rollbacks + 1, self.health.state()
+        if rollbacks > MOST_ROLLBACKS:
+            raise InputError(
+                f"training became non-finite {rollbacks} times ({detail}). Try a smaller --set optimizer.rate="
+                f"{self.config.rate / 10:g}, or --set training.dtype=float32"
+            )
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        state = run.latest_state() if run else None
+        if state is not None:
+            self.load(*state)
+        self.seen, self.step, self.rollbacks = seen + self.config.batch, step + 1, rollbacks
+        self.health.load(health)
+        if run and self.engine.main:
+            self.tell(run, [{**event, "action": "rolled back to the last good state, learning rate halved"}])
+            self.save(run)
+
+
+def _coins(seed: int, index: Any, x: Tensor) -> Tensor:
+    """One fair coin an example, (B, 1, ...), a function of (seed, index) alone."""
+    from trilemma.maths.noise import Noise
+
+    return (Noise(seed, index, x.device, draw=2**32).uniform() < 0.5).reshape(-1, *[1] * (x.dim() - 1))

@@ -1,0 +1,264 @@
+"""Before step 1: the size for the budget, what is fast on this machine, and a time budget turned into examples once."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import platform
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from trilemma.batches import Options
+from trilemma.config import Training, to_json
+from trilemma.errors import InputError
+from trilemma.modalities import cache
+from trilemma.modalities.contract import Data
+from trilemma.models.contract import Model, Now, Samples, find
+from trilemma.spaces import Categorical
+from trilemma.training.choose import default_samples
+from trilemma.training.engine import Engine
+from trilemma.training.features import examples_for, is_cached
+from trilemma.training.loop import Loop
+from trilemma.training.optimizers import MakeOptimizer
+from trilemma.training.run import write_json
+from trilemma.training.sampling import Sampler, label_frequencies
+
+CLEAR_WIN = 1.15  # a setting other than the default must be this much faster
+SAFE_SECONDS = 20.0  # at most this much work is lost by a kill,
+SAFE_SHARE = 0.04  # or this share of the budget
+
+
+@dataclass
+class Plan:
+    """What will happen, in numbers; printed by `--dry-run`."""
+
+    parameters: int
+    examples: int
+    steps: int
+    dtype: str
+    step_seconds: float | None
+    train_seconds: float | None  # the loop alone
+    total_seconds: float | None  # with probe, previews and choices
+    memory_bytes: int
+    samples_per_second: float | None
+
+    def text(self) -> str:
+        lines = [f"parameters        {self.parameters:,}", f"training examples {self.examples:,} in {self.steps:,} steps"]
+        lines += [f"precision         {self.dtype}", f"memory            about {self.memory_bytes / 2**20:,.0f} MiB"]
+        if self.total_seconds is not None:
+            lines.append(f"finishes in       about {self.total_seconds:,.0f} s")
+        return "\n".join(lines)
+
+
+def choose_size(data: Data, kind: str, amount: float) -> str:
+    """The dial's default: the budget's compute for the data's size. Small networks see more examples, and win early."""
+    places = int(np.prod(data.x.shape[2:])) if data.x.ndim > 2 else 1
+    seconds = amount if kind == "seconds" else amount * max(places, 100) / 400_000
+    if places <= 100:
+        seconds /= 4  # few places: a large network has nothing to be large for
+    speed = 20 if torch.cuda.is_available() else 1
+    for size, limit in (("xs", 45), ("s", 1500), ("m", 3 * 3600), ("l", 12 * 3600)):
+        if seconds * speed < limit:
+            return size
+    return "xl"
+
+
+def build(
+    name: str, config: Any, data_spaces: dict, seed: int, *, networks: dict | None = None, start: Model | None = None
+) -> Model:
+    """A fresh model on its own copies of the Spaces; its initial weights are a function of config and seed."""
+    torch.manual_seed(seed)
+    model_class, _ = find(name)
+    spaces = copy.deepcopy(data_spaces)
+    extra = {"networks": networks} if networks else {}
+    model = model_class(config, spaces, start, **extra)  # type: ignore[call-arg]
+    if start is not None:
+        mine, theirs = model.state_dict(), start.state_dict()
+        if mine.keys() != theirs.keys() or any(mine[key].shape != theirs[key].shape for key in mine):
+            raise InputError("--from: that run has another model, size or kind of data; its weights do not fit here")
+        model.load_state_dict({k: mine[k] if "spaces." in k else v for k, v in theirs.items()})
+    return model
+
+
+def frequencies_of(data: Data) -> list[float] | None:
+    label = data.spaces.get("label")
+    return label_frequencies(data.split("train"), label.count) if isinstance(label, Categorical) else None
+
+
+class Probe:
+    """Times steps and samples of a throw-away copy on real batches."""
+
+    def __init__(
+        self, name: str, config: Any, data: Data, seed: int, *, networks: dict | None, make: MakeOptimizer | None
+    ):
+        self.name, self.config, self.data, self.seed = name, config, data, seed
+        self.networks, self.make = networks, make
+
+    def loop(self, training: Training, dtype: str) -> Loop:
+        engine = Engine(dtype=dtype, threads=training.threads)
+        networks = copy.deepcopy(self.networks)
+        model = engine.place(build(self.name, copy.deepcopy(self.config), self.data.spaces, self.seed, networks=networks))
+        trial = Training(examples=10**9, averages=training.averages, average_every=training.average_every)
+        optimizer = copy.deepcopy(self.config.optimizer)
+        optimizer.warm_up = 0
+        return Loop(model, self.data.split("train"), optimizer, trial, engine, seed=self.seed, make=self.make)  # type: ignore[arg-type]
+
+    def seconds(self, loop: Loop, most: float) -> float:
+        """Median-like time of a step: the mean over runs of a few steps (penalties may come every second step)."""
+        for _ in range(2):
+            loop.take_step()
+        times, begin = [], time.perf_counter()
+        while len(times) < 3 or (time.perf_counter() - begin < most and len(times) < 12):
+            start = time.perf_counter()
+            for _ in range(4):
+                loop.take_step()
+            loop.engine.synchronize()
+            times.append((time.perf_counter() - start) / 4)
+            if time.perf_counter() - begin > 3 * most and len(times) >= 1:
+                break
+        return float(np.median(times))
+
+    def gradient(self, dtype: str, training: Training) -> torch.Tensor:
+        """Gradient of the first turn on the first batch, flat, fp32."""
+        loop = self.loop(training, dtype)
+        run = loop.model.losses(loop.batch(), Now(0, 0, 10**9))
+        with loop.engine.autocast():
+            turn = next(run)
+        turn.loss.backward()
+        return torch.cat([p.grad.float().flatten() for p in loop.model.parameters() if p.grad is not None])
+
+    def agree(self, training: Training) -> bool:
+        """Is the bf16 gradient the fp32 gradient, but for rounding?"""
+        one, two = self.gradient("float32", training), self.gradient("bfloat16", training)
+        cosine = torch.nn.functional.cosine_similarity(one, two, dim=0)
+        return bool(torch.isfinite(two).all()) and float(cosine) > 0.98 and 0.9 < float(two.norm() / one.norm()) < 1.1
+
+
+def machine() -> str:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return f"{device} {torch.get_num_threads()} threads {torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"
+
+
+def bf16_possible() -> bool:
+    """Where bf16 has instructions of its own; elsewhere it is emulated, and slower."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+def dtype_verdict(probe: Probe, training: Training, most: float) -> str:
+    """bfloat16 where it is clearly faster and agrees with float32; remembered for this machine and these shapes."""
+    if not bf16_possible():
+        return "float32"
+    shapes = json.dumps([machine(), probe.name, to_json(probe.config), list(probe.data.x.shape[1:])], sort_keys=True)
+    file = cache.root() / "probe" / f"{hashlib.sha256(shapes.encode()).hexdigest()[:24]}.json"
+    if file.is_file():
+        return str(json.loads(file.read_text())["dtype"])
+    verdict: dict[str, Any] = {"dtype": "float32", "machine": machine()}
+    if probe.agree(training):
+        verdict["float32"] = probe.seconds(probe.loop(training, "float32"), most)
+        verdict["bfloat16"] = probe.seconds(probe.loop(training, "bfloat16"), most)
+        if verdict["float32"] > CLEAR_WIN * verdict["bfloat16"]:
+            verdict["dtype"] = "bfloat16"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, verdict)
+    return str(verdict["dtype"])
+
+
+def plan(
+    name: str,
+    config: Any,
+    data: Data,
+    training: Training,
+    *,
+    kind: str,
+    amount: float,
+    seed: int,
+    begun: float,
+    networks: dict | None = None,
+    make: MakeOptimizer | None = None,
+    measure: bool = False,
+) -> Plan:
+    """Fill in `training` (dtype, threads, examples, counts) and say what will happen. `begun`: time.monotonic()."""
+    optimizer = config.optimizer
+    optimizer.batch = min(optimizer.batch, max(16, len(data.splits["train"])))
+    training.threads = training.threads or torch.get_num_threads()
+    probe = Probe(name, config, data, seed, networks=networks, make=make)
+    most = max(0.1, min(3.0, 0.01 * amount)) if kind == "seconds" else 0.5
+    training.dtype = training.dtype or dtype_verdict(probe, training, most)
+    loop = probe.loop(training, training.dtype)
+    model = loop.model
+    parameters = sum(p.numel() for p in model.parameters())
+    step = rate = train_seconds = total = None
+    if kind == "seconds" or measure:
+        step = probe.seconds(loop, most)
+        sampler = Sampler(model, loop.engine, frequencies=frequencies_of(data), dtype=data.x.dtype)
+        rate, fit = _rates(sampler, data, training, most)
+        left = amount - (time.monotonic() - begun) if kind == "seconds" else training.examples / optimizer.batch * step
+        aside = _set_aside(model, data, training, rate, fit, left if kind == "seconds" else 1e9, step)
+        if kind == "seconds":
+            training.examples = max(int((left - aside) / step), 1) * optimizer.batch
+        train_seconds = training.examples / optimizer.batch * step
+        total = time.monotonic() - begun + train_seconds + aside
+    else:
+        training.examples = -(-int(amount) // optimizer.batch) * optimizer.batch
+    steps = training.examples // optimizer.batch
+    if not training.save_every:
+        safe = int(min(SAFE_SECONDS / step, SAFE_SHARE * steps)) if step else int(SAFE_SHARE * steps)
+        training.save_every = max(safe, 1)
+    training.choose_samples = training.choose_samples or (default_samples(model) if isinstance(model, Samples) else 0)
+    copies = 3 + len(training.averages) + (2 if optimizer.micro else 2)
+    width = max(getattr(config.network, "width", 64), 1)
+    activations = optimizer.batch * int(np.prod(data.x.shape[2:] or (1,))) * width * 40
+    return Plan(
+        parameters, training.examples, steps, training.dtype, step, train_seconds, total,
+        parameters * 4 * copies + activations, rate,
+    )  # fmt: skip
+
+
+def _rates(sampler: Sampler, data: Data, training: Training, most: float) -> tuple[float, float]:
+    """Samples a second, and the seconds of fitting a density on all the codes that will be used."""
+    few = min(500, len(data.splits["train"]))
+    start = time.perf_counter()
+    sampler.fit(data.split("train"), seed=0, limit=few)
+    limit = min(training.fit_examples, len(data.splits["train"]))
+    fit = (time.perf_counter() - start) * limit / few
+    sampler.samples(8)
+    count = 16
+    while True:
+        start = time.perf_counter()
+        sampler.samples(count, batch=250)
+        spent = time.perf_counter() - start
+        if spent > most / 2 or count >= 250:
+            return count / max(spent, 1e-6), fit
+        count = min(250, count * 4)
+
+
+def _set_aside(
+    model: Model, data: Data, training: Training, rate: float, fit: float, budget: float, step: float
+) -> float:
+    """Seconds for previews, choices and files; cuts their counts where they would take too much of the budget."""
+    assert isinstance(model, Samples)
+    fit = fit if fit > 0.05 else 0.0
+    shown = training.preview_samples / rate + min(fit * 0.15, 2.0) + 0.25
+    training.previews = int(min(training.previews, max(1, 0.06 * budget / shown)))
+    options = len(model.choices())
+    tries = len(training.averages) + options - 1
+    dearer = np.mean([model.calls(o) for o in model.choices()]) / model.calls(Options())
+    want = training.choose_samples or default_samples(model)
+    allowed = (0.08 * budget - fit * (len(training.averages) + 1)) / tries * rate / dearer
+    if not training.choose_samples:
+        training.choose_samples = int(np.clip(allowed, 64, want))
+    features = 0.0
+    if not is_cached(data, "choose"):
+        features = examples_for(data) / 6000 * (np.prod(data.x.shape[1:]) / 784) ** 0.7
+    choosing = tries * training.choose_samples / rate * dearer + fit * (len(training.averages) + 2)
+    return float(training.previews * shown + choosing + features + 0.3)
+
+
+__all__ = ["Plan", "build", "choose_size", "frequencies_of", "plan"]

@@ -1,0 +1,68 @@
+"""What a training shows of itself: grids of samples at a few moments, a film of them, a cheap figure of quality."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from trilemma.metrics.fidelity import kernel_distance
+from trilemma.metrics.random_features import RandomFeatures
+from trilemma.modalities.contract import Data
+from trilemma.training.run import Run, disk_errors
+from trilemma.training.sampling import Sampler
+
+FIT_LIMIT = 2000  # codes that a preview fits its density on
+
+
+class Preview:
+    """Shows the averaged model at given steps, with the same seeds each time: the film shows one thing changing."""
+
+    def __init__(self, run: Run, data: Data, sampler: Sampler, *, moments: list[int], count: int, average: str | None):
+        self.run, self.data, self.sampler = run, data, sampler
+        self.moments, self.count, self.average = set(moments), count, average
+        self.real = data.rows("choose", 500)
+        self.random = RandomFeatures(self.real, width=32)
+        self.reference = self.random(self.real)
+        self.seconds = 0.0
+
+    def due(self, step: int) -> bool:
+        return step in self.moments
+
+    def show(self, loop: Any) -> list[dict[str, Any]]:
+        """Make the picture and the figure; returns health events."""
+        if not loop.engine.main:
+            return []
+        start = time.monotonic()
+        with loop.averages.applied(loop.model, self.average):
+            self.sampler.fit(self.data.split("train"), seed=loop.seed, limit=FIT_LIMIT)
+            samples = self.sampler.samples(self.count, seed=loop.seed)
+        folder = self.run.samples_folder
+        with disk_errors(folder):
+            folder.mkdir(exist_ok=True)
+            shown = samples[: 64 if samples.ndim > 2 else len(samples)]
+            self.data.modality.picture(shown, reference=self.real).save(folder / f"{loop.seen:09d}.png")
+        figure = None
+        if np.isfinite(samples.astype(np.float64)).all():
+            figure = kernel_distance(self.reference, self.random(samples)).value
+        self.seconds += time.monotonic() - start
+        self.run.log({"seen": loop.seen, "step": loop.step, "kernel@random": figure, "samples": self.count})
+        return loop.health.of_samples(samples, self.real)
+
+
+def film(folder: Path) -> Path | None:
+    """All previews of a run as one animated picture."""
+    pictures = sorted(folder.glob("[0-9]*.png"))
+    if len(pictures) < 2:
+        return None
+    frames = []
+    for path in pictures:
+        with Image.open(path) as image:
+            frames.append(image.convert("RGB"))
+    out = folder / "film.gif"
+    with disk_errors(out):
+        frames[0].save(out, save_all=True, append_images=[*frames[1:], frames[-1]], duration=500, loop=0)
+    return out

@@ -1,0 +1,118 @@
+"""Samples from a model as arrays: image i depends on (seed, i) and its conditions alone, whatever the batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trilemma.batches import Arrays, Batch, Options, Request
+from trilemma.errors import InputError
+from trilemma.maths.noise import Noise
+from trilemma.models.contract import Decodes, Encodes, Model, Samples
+from trilemma.training.engine import Engine
+
+LABEL_SEED = 0x6C6162656C  # labels come from a stream of their own, so that they do not move the noise
+BATCH = 250
+
+
+def label_frequencies(data: Arrays, count: int) -> list[float]:
+    """Share of each label among the training examples."""
+    labels = data.conditions["label"][:, 0]
+    labels = labels if data.rows is None else labels[data.rows]
+    return (np.bincount(labels, minlength=count) / max(len(labels), 1)).tolist()
+
+
+def draw_labels(frequencies: list[float], seed: int, index: np.ndarray) -> np.ndarray:
+    """(n, 1) labels that follow the frequencies evenly: label i is a function of (seed, i) alone."""
+    places = Noise(seed ^ LABEL_SEED, index).spread().numpy()
+    edges = np.cumsum(frequencies)
+    return np.searchsorted(edges / edges[-1], places, side="right").clip(0, len(edges) - 1)[:, None]
+
+
+class Sampler:
+    """A model ready to make samples, reconstructions and codes; weights as they are, evaluation mode."""
+
+    def __init__(self, model: Model, engine: Engine, *, frequencies: list[float] | None, dtype: np.dtype):
+        self.model, self.engine, self.frequencies, self.dtype = model, engine, frequencies, dtype
+
+    def request(
+        self, seed: int, index: np.ndarray, *, label: int | None = None, options: Options | None = None
+    ) -> Request:
+        """A request for the images `index` of this seed, with drawn or given labels."""
+        device = self.engine.device
+        request = Request(Noise(seed, index, device), options=options or Options())
+        if self.frequencies:
+            labels = draw_labels(self.frequencies, seed, index) if label is None else np.full((len(index), 1), label)
+            request.raw["label"] = torch.from_numpy(labels.astype(np.int64)).to(device)
+            request.present["label"] = torch.ones(len(index), dtype=torch.bool, device=device)
+        elif label is not None:
+            raise InputError("--label: this model was trained on data without labels")
+        return request
+
+    @torch.no_grad()
+    def stream(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        label: int | None = None,
+        options: Options | None = None,
+        batch: int = BATCH,
+        watch: Callable[[int, Tensor], None] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Raw examples in batches, in the order of their index."""
+        if not isinstance(self.model, Samples):
+            raise InputError("this model cannot generate samples")
+        self.model.eval()
+        for first in range(start, start + count, batch):
+            index = np.arange(first, min(first + batch, start + count))
+            request = self.request(seed, index, label=label, options=options)
+            request.watch = watch
+            with self.engine.autocast():
+                x = self.model.sample(request)
+            yield self.array(x)
+
+    def samples(self, count: int, **settings: object) -> np.ndarray:
+        """`stream`, all at once: (count, channels, *grid) raw."""
+        return np.concatenate(list(self.stream(count, **settings)))  # type: ignore[arg-type]
+
+    def array(self, x: Tensor) -> np.ndarray:
+        """Raw tensors in the data's own dtype."""
+        if np.issubdtype(self.dtype, np.integer):
+            limits = np.iinfo(self.dtype)
+            return x.float().round().clamp(limits.min, limits.max).cpu().numpy().astype(self.dtype)
+        return x.float().cpu().numpy()
+
+    @torch.no_grad()
+    def reconstruct(self, batch: Batch) -> np.ndarray:
+        """decode(encode(x)) of one batch, under its own conditions."""
+        if not (isinstance(self.model, Encodes) and isinstance(self.model, Decodes)):
+            raise InputError("this model has no codes to reconstruct from")
+        self.model.eval()
+        with self.engine.autocast():
+            codes = self.model.encode(batch)
+            return self.array(self.model.decode(codes, Request(batch.noise, batch.raw, batch.present)))
+
+    @torch.no_grad()
+    def fit(self, data: Arrays, *, seed: int, limit: int) -> None:
+        """Let the model fit its sampling density on training examples."""
+        self.model.eval()
+        device = str(self.engine.device)
+
+        def batches() -> Iterator[Batch]:
+            for batch in data.batches(BATCH, limit=limit, seed=seed, device=device):
+                yield batch
+
+        with self.engine.autocast():
+            self.model.fit(batches(), Noise(seed, np.arange(1), device))
+
+
+def merged(chosen: Options, asked: Options) -> Options:
+    """The user's settings over the model's chosen ones."""
+    changes = {f.name: getattr(asked, f.name) for f in fields(Options) if getattr(asked, f.name) is not None}
+    return replace(chosen, **changes)

@@ -1,0 +1,328 @@
+"""`train`: from a source and a budget to a run folder. Run again to resume; nothing is lost by a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import trilemma
+from trilemma.batches import Options
+from trilemma.config import Training, assign, differences, from_json, parse_budget, to_json
+from trilemma.errors import InputError, unknown
+from trilemma.metrics.protocol import current_versions
+from trilemma.modalities.contract import Data, Opening
+from trilemma.modalities.door import open_data
+from trilemma.models.contract import CAPABILITIES, Samples, configure, find, known_models
+from trilemma.training.choose import choose
+from trilemma.training.engine import Engine, prepare
+from trilemma.training.loop import Loop, Stopped
+from trilemma.training.optimizers import MakeOptimizer
+from trilemma.training.plan import Plan, build, choose_size, frequencies_of, plan
+from trilemma.training.preview import Preview, film
+from trilemma.training.progress import Bar
+from trilemma.training.run import FORMAT, Run, disk_errors, write_json, write_tensors, write_text
+from trilemma.training.sampling import Sampler
+
+
+def train(
+    source: Any,
+    *,
+    model: str = "diffusion",
+    out: str | Path,
+    size: str | None = None,
+    budget: str | int | float = "10m",
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    start: str | Path | None = None,
+    kind: str | None = None,
+    resolution: Any = None,
+    skip_bad: bool = False,
+    networks: dict[str, nn.Module] | None = None,
+    optimizer: MakeOptimizer | None = None,
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> Run | Plan:
+    """Train one model on the source until the budget is spent; return its Run (or, with `dry_run`, the Plan).
+
+    budget: a time ('10m': wall-clock with probe, previews and choices) or training examples ('40k', 40000); '+10m' goes
+    on with a finished run from its state before the learning rate fell. settings: dotted, {'model.beta': 4}.
+    start: a run whose weights to begin with. networks, optimizer: your own modules by name ('encoder', 'generator',
+    'network', ...) and a function from parameters to a torch optimizer. Raises InputError for everything you can mend.
+    """
+    begun = time.monotonic()
+    prepare()
+    unit, amount, more = parse_budget(budget)
+    run = Run(out)
+    if dry_run:
+        if run.exists:
+            raise InputError(f"--dry-run: {run.folder} is a run already; its plan is in {run.config_file}")
+    else:
+        run.claim()
+    find(model)
+    asked = _asked(source, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
+    said = Say(quiet)
+    if run.exists:
+        config = run.config()
+        _check_same(run, config, asked, more)
+        if run.finished and not more:
+            said(f"{run.folder} is finished: nothing to do ({config['training']['examples']:,} examples seen)")
+            return run
+        data = _open(source, Opening(kind, resolution, skip_bad=skip_bad))
+        if data.hash != config["data"]["hash"]:
+            raise InputError(f"{run.folder} was trained on other data than {source} is now; give a new --out")
+    elif more:
+        raise InputError(f"budget {budget!r} goes on with a finished run; {run.folder} has none. Leave out the +")
+    else:
+        data = _open(source, Opening(kind, resolution, skip_bad=skip_bad))
+        begun = max(begun, time.monotonic() - 1e9)
+        config, planned = _plan(
+            data, asked, unit, amount, time.monotonic(), networks, optimizer, settings or {}, measure=dry_run
+        )
+        if dry_run:
+            return planned
+        with disk_errors(run.folder):
+            write_json(run.config_file, config)
+    if more and run.finished:
+        _extend(run, config, unit, amount, str(budget))
+    _train(run, data, config, networks=networks, make=optimizer, said=said, begun=begun)
+    return run
+
+
+class Say:
+    """Words for the person at the terminal, on stderr."""
+
+    def __init__(self, quiet: bool):
+        self.quiet = quiet
+
+    def __call__(self, text: str) -> None:
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _open(source: Any, opening: Opening) -> Data:
+    return source if isinstance(source, Data) else open_data(source, opening=opening)
+
+
+def _asked(source: Any, model: str, size: Any, budget: Any, seed: int, settings: Any, start: Any, kind: Any, resolution: Any, skip_bad: bool) -> dict[str, Any]:  # fmt: skip
+    """The user's own words, by which a second call is recognised."""
+    shown = source.source if isinstance(source, Data) else source
+    shown = str(Path(shown).resolve()) if isinstance(shown, (str, Path)) and Path(shown).exists() else shown
+    return {
+        "source": str(shown) if isinstance(shown, (str, Path)) else "array",
+        "model": model,
+        "size": size,
+        "budget": str(budget),
+        "seed": seed,
+        "settings": to_json(settings or {}),
+        "from": None if start is None else str(start),
+        "kind": kind,
+        "resolution": to_json(resolution),
+        "skip_bad": skip_bad,
+    }
+
+
+def _check_same(run: Run, config: dict[str, Any], asked: dict[str, Any], more: bool) -> None:
+    """Changed settings on an existing run are an error that names them."""
+    old = dict(config["asked"])
+    new = {key: value for key, value in asked.items() if not (key == "budget" and (more or config["extended"]))}
+    changed = differences({key: old[key] for key in new}, new)
+    if changed:
+        raise InputError(
+            f"{run.folder} is a run with other settings ({'; '.join(changed)}). "
+            "Repeat its command to resume it, or give a new --out"
+        )
+
+
+def _plan(
+    data: Data, asked: dict[str, Any], unit: str, amount: float, begun: float, networks: Any, make: Any,
+    settings: dict[str, Any], *, measure: bool,
+) -> tuple[dict[str, Any], Plan]:  # fmt: skip
+    """The whole config.json of a new run."""
+    name, count = asked["model"], len(data.splits["train"])
+    model_class, preset = find(name)
+    if not issubclass(model_class, Samples):
+        raise unknown("model", name, known_models())
+    size = asked["size"] or choose_size(data, unit, amount)
+    training, changes = Training(), {}
+    for key, value in settings.items():
+        head, _, rest = key.partition(".")
+        if head == "training" and rest:
+            assign(training, rest, value, setting=key)
+        else:
+            changes[key.removeprefix("model.")] = value
+    config = configure(name, data.spaces, size=size, count=count, changes=changes)
+    if unit == "examples":
+        training.examples = int(amount)
+    planned = plan(
+        name, config, data, training, kind=unit, amount=amount, seed=asked["seed"], begun=begun,
+        networks=networks, make=make, measure=measure,
+    )  # fmt: skip
+    whole = {
+        "format": FORMAT,
+        "asked": asked,
+        "extended": [],
+        "model": name,
+        "size": size,
+        "seed": asked["seed"],
+        "config": to_json(config),
+        "training": to_json(training),
+        "plan": asdict(planned),
+        "data": {
+            "name": data.name,
+            "hash": data.hash,
+            "kind": data.modality.kind,
+            "modality": data.modality.describe(),
+            "opening": to_json(data.opening),
+            "dtype": str(data.x.dtype),
+            "counts": {split: len(rows) for split, rows in data.splits.items()},
+            "label_names": data.label_names,
+            "frequencies": frequencies_of(data),
+        },
+        "spaces": {key: space.describe() for key, space in data.spaces.items()},
+        "own": {"networks": sorted(networks or {}), "optimizer": make is not None},
+        "versions": current_versions(),
+    }
+    return whole, planned
+
+
+def _extend(run: Run, config: dict[str, Any], unit: str, amount: float, budget: str) -> None:
+    """Turn a finished run into one that goes on from its state before the decay, with a larger budget."""
+    if "before-decay" not in run.states():
+        raise InputError(f"{run.folder} has no state/before-decay to go on from; start a new run with --from {run.folder}")
+    tensors, facts = run.load_state("before-decay")
+    old, batch = config["training"]["examples"], config["config"]["optimizer"]["batch"]
+    step_seconds = (run.choices().get("seconds") or {}).get("step") or config["plan"]["step_seconds"]
+    if unit == "seconds" and not step_seconds:
+        raise InputError(f"budget {budget!r}: this run was given in examples and knows no speed; give examples (+40k)")
+    extra = int(amount) if unit == "examples" else int(amount * 0.93 / step_seconds) * batch
+    total = -(-(facts["seen"] + extra) // batch) * batch
+    if total <= old:
+        least = old - facts["seen"]
+        raise InputError(
+            f"budget {budget!r} is too small: it must repeat the part in which the learning rate fell, "
+            f"{least:,} examples; give more than that"
+        )
+    config["training"]["examples"] = total
+    config["extended"] = [*config["extended"], budget]
+    run.save_state(f"step-{facts['step']:09d}", tensors, facts)
+    write_json(run.config_file, config)
+    run.forget_stats_after(facts["seen"])
+    run.weights_file.unlink()
+
+
+@contextlib.contextmanager
+def interruptible(loop: Loop) -> Iterator[None]:
+    """Ctrl-C and a polite kill end the loop after the step under way; a second Ctrl-C ends at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if loop.stop:
+            raise KeyboardInterrupt
+        loop.stop = True
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _train(run: Run, data: Data, config: dict[str, Any], *, networks: Any, make: Any, said: Say, begun: float) -> None:
+    name, seed = config["model"], config["seed"]
+    model_config = from_json(find(name)[0].Config, config["config"])
+    training = from_json(Training, config["training"])
+    engine = Engine(dtype=training.dtype, threads=training.threads)
+    start = None
+    if config["asked"]["from"]:
+        from trilemma.training.restore import restore
+
+        start = restore(Run.at(config["asked"]["from"]), engine)
+    model = engine.place(build(name, model_config, data.spaces, seed, networks=networks, start=start))
+    loop = Loop(model, data.split("train"), model_config.optimizer, training, engine, seed=seed, make=make)  # type: ignore[arg-type]
+    state = run.latest_state()
+    if state is not None:
+        loop.load(*state)
+        run.forget_stats_after(loop.seen)
+        said(f"resumed {run.folder} at {loop.seen:,} of {training.examples:,} examples")
+    sampler = Sampler(model, engine, frequencies=config["data"]["frequencies"], dtype=data.x.dtype)  # type: ignore[arg-type]
+    steps = training.examples // model_config.optimizer.batch
+    moments = [max(round(steps * (i + 1) / training.previews), 1) for i in range(training.previews)]
+    middle = list(loop.averages.exponents)[len(training.averages) // 2] if training.averages else None
+    # The first picture comes early: people want to see that something happens.
+    preview = Preview(run, data, sampler, moments=[*moments, max(steps // 50, 1)], count=training.preview_samples, average=middle)
+    bar = Bar(f"{name} on {data.name}", training.examples, begun=loop.seen, quiet=said.quiet)
+    if loop.step == 0:
+        run.log({"event": "start", "words": f"{name} ({config['size']}) on {data.name}", "seen": 0})
+    loop_begun = time.monotonic()
+    try:
+        with interruptible(loop):
+            loop.go(run, preview=preview, bar=bar)
+    except Stopped:
+        bar.close()
+        said(f"stopped at {loop.seen:,} examples; the same command goes on, `trilemma generate {run.folder}` works now")
+        raise KeyboardInterrupt from None
+    bar.close()
+    loop.save(run)
+    spent = time.monotonic() - loop_begun
+    _finish(run, data, config, loop, sampler, said, begun=begun, spent=spent - preview.seconds)
+
+
+def _finish(run: Run, data: Data, config: dict[str, Any], loop: Loop, sampler: Sampler, said: Say, *, begun: float, spent: float) -> None:  # fmt: skip
+    """Choices, final weights, film and card; the weights come last, they mark the run as finished."""
+    if not loop.engine.main:
+        loop.engine.barrier()
+        return
+    average, options, tried = choose(loop, data, sampler, quiet=said.quiet)
+    seed, training = config["seed"], loop.training
+    with loop.averages.applied(loop.model, average):
+        sampler.fit(data.split("train"), seed=seed, limit=training.fit_examples)
+        weights = {key: tensor.clone() for key, tensor in loop.model.state_dict().items()}
+    film(run.samples_folder)
+    total = time.monotonic() - begun
+    done = max(loop.step, 1)
+    seconds = {"total": total, "loop": spent, "step": spent / done}
+    health = dict(loop.health.counts)
+    write_json(
+        run.choices_file,
+        {"average": average, "options": asdict(options), "chosen_by": tried, "seconds": seconds, "events": health},
+    )
+    write_text(run.folder / "card.md", card(config, options, average, seconds, health))
+    run.log({"event": "end", "words": f"finished in {total:.1f} s", "seen": loop.seen, "seconds": total})
+    write_tensors(run.weights_file, weights)
+    run.drop_states(keep=0)
+    for rest in run.state_folder.glob(".*.part"):
+        shutil.rmtree(rest, ignore_errors=True)
+    loop.engine.barrier()
+    said(f"finished {run.folder}: {loop.seen:,} examples in {total:.1f} s")
+
+
+def card(config: dict[str, Any], options: Options, average: str, seconds: dict[str, float], events: dict[str, int]) -> str:
+    """The model card: what this is, on what it was trained, what it can do, how to use it."""
+    data, training = config["data"], config["training"]
+    model_class, _ = find(config["model"])
+    can = ", ".join(kind.__name__.lower() for kind in CAPABILITIES if issubclass(model_class, kind))
+    chosen = ", ".join(f"{key} {value}" for key, value in asdict(options).items() if value is not None) or "defaults"
+    trouble = ", ".join(f"{kind} ({count}x)" for kind, count in events.items()) or "none"
+    return (
+        f"# {config['model']} on {data['name']}\n\n"
+        f"Trained by Trilemma {trilemma.__version__} on {data['counts']['train']:,} examples of {data['name']!r} "
+        f"(contents {data['hash'][:16]}), {training['examples']:,} examples seen in {seconds['total']:.0f} s, "
+        f"seed {config['seed']}, size {config['size']}, {training['dtype']}.\n\n"
+        f"- can: {can}\n- weights: power average of relative deviation {average}\n- sampling, chosen on held-out data: {chosen}\n"
+        f"- trouble in training: {trouble}\n\n"
+        "The weights follow the licence of the training data. Samples may resemble training examples: measure before you "
+        "publish (`trilemma compare` reports memorisation).\n"
+    )
