@@ -447,7 +447,7 @@ def test_likelihood_is_integrated_with_order_four():
     centres, _, exact = eight_gaussians()
     x = centres + torch.linspace(-0.3, 0.2, 16, dtype=torch.float64).reshape(8, 2)
     coarse, middle, fine = (
-        log_likelihood(exact, x, paths.log_snr_sigmas(n + 1, low=0.05, high=20.0)) for n in (40, 80, 320)
+        log_likelihood(exact, x, paths.log_snr_sigmas(n + 1, low=0.05, high=20.0)) for n in (32, 64, 192)
     )
     order = math.log2(((coarse - fine).abs().max() / (middle - fine).abs().max()).item())
     assert order == pytest.approx(4, abs=0.3)
