@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -222,12 +223,12 @@ def calls(name: str, steps: int) -> int:
 
 
 def guided(
-    conditional: Denoise,
-    unconditional: Denoise,
+    conditional: Callable[[Tensor, float], Any],
+    unconditional: Callable[[Tensor, float], Any],
     *,
     weight: float,
     interval: tuple[float, float] = (0.0, math.inf),
-) -> Denoise:
+) -> Callable[[Tensor, float], Any]:
     """Classifier-free guidance or autoguidance as a wrapper: D_u + weight (D_c - D_u) for low < s <= high.
 
     Outside the interval, and with weight 1 everywhere, only the conditional network is called (Kynkaanniemi et al.
@@ -235,7 +236,7 @@ def guided(
     """
     low, high = interval
 
-    def denoise(y: Tensor, sigma: float) -> Tensor:
+    def denoise(y: Tensor, sigma: float) -> Any:
         answer = conditional(y, sigma)
         # Not calling the second network is what makes an interval cheaper than guidance everywhere.
         if weight == 1 or not low < float(sigma) <= high:
