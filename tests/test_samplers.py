@@ -1,7 +1,7 @@
 """Samplers and the likelihood on Gaussians and mixtures, whose denoiser and solutions are known in closed form."""
 
 import math
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -182,7 +182,7 @@ def test_ddpm_moments_after_each_step(variance):
 
     # Ho et al. 2020, equations 6, 7 and algorithm 2, on x_T ~ N(0, 1).
     expected = [(0.0, 1.0)]
-    for now, before in zip(alpha_bars[:-1], alpha_bars[1:], strict=True):
+    for now, before in pairwise(alpha_bars):
         beta = 1 - now / before
         gain, offset = gain_and_offset(now, DEVIATION)
         on_x0 = math.sqrt(before) * beta / (1 - now)
@@ -214,7 +214,7 @@ def test_ddim_moments_after_each_step(eta, deviation):
     # Song et al. 2021, equations 12 and 16, from the true marginal at the first level.
     first = alpha_bars[0]
     expected = [(math.sqrt(first) * MEAN, first * deviation**2 + 1 - first)]
-    for now, before in zip(alpha_bars[:-1], alpha_bars[1:], strict=True):
+    for now, before in pairwise(alpha_bars):
         sigma = eta * math.sqrt((1 - before) / (1 - now)) * math.sqrt(1 - now / before)
         gain, offset = gain_and_offset(now, deviation)
         direction = math.sqrt(1 - before - sigma**2)
