@@ -141,7 +141,9 @@ def _load_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
                 arrays[name] = loaded[name]
             return arrays
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, SyntaxError, KeyError) as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+        with open(path, "rb") as file:
+            numpy_file = file.read(1) in (b"\x93", b"\x80") or zipfile.is_zipfile(path)  # a bare pickle too
+        if numpy_file and any(word in str(error) for word in ("allow_pickle", "Object arrays", "Python objects")):
             raise InputError(
                 f"{path}: holds Python objects (pickled), which are never opened; save plain numbers: "
                 "np.save(path, np.stack(images))"
@@ -159,7 +161,7 @@ IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x
 def is_idx(path: Path) -> bool:
     """By its name: train-images-idx3-ubyte, t10k-labels.idx1-ubyte.gz ..."""
     name = path.name.lower().removesuffix(".gz")
-    return "idx" in name and name.endswith("ubyte") or name.endswith(".idx")
+    return ("idx" in name and name.endswith("ubyte")) or name.endswith(".idx")
 
 
 def read_idx(path: Path) -> np.ndarray:

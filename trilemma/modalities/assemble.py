@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from trilemma.errors import InputError
 from trilemma.modalities import cache, decode, pixels, splits
@@ -40,7 +41,7 @@ def target_size(sizes: Counter[tuple[int, int]], resolution: tuple[int, int] | i
         return resolution
     if len(sizes) == 1:
         (only,) = sizes
-        if resolution is None and max(only) <= USUAL or max(only) == resolution:
+        if (resolution is None and max(only) <= USUAL) or max(only) == resolution:
             return only
     longer = resolution or USUAL
     aspects: Counter[float] = Counter()
@@ -220,13 +221,20 @@ def _store(data: Data, digest: np.ndarray, folder: Path, key: str | None) -> Non
     columns = {f"split.{name}": rows for name, rows in data.splits.items()}
     columns |= {f"condition.{name}": values for name, values in data.conditions.items()}
     columns |= {f"present.{name}": values for name, values in data.present.items()}
-    spaces = {}
+    spaces: dict[str, dict[str, Any]] = {}
     for name, space in data.spaces.items():
         spaces[name] = {"space": space.describe()}
         if isinstance(space, Continuous):
-            spaces[name] |= {"mean": space.mean.tolist(), "deviation": space.deviation.tolist()}
+            statistics = space.state_dict()
+            spaces[name] |= {key: statistics[key].tolist() for key in ("mean", "deviation")}
     modality, facts, captions = data.modality.describe(), data.facts, data.captions
-    meta = {"shape": list(data.x.shape), "hash": data.hash, "modality": modality, "spaces": spaces, "facts": facts}
+    meta: dict[str, Any] = {
+        "shape": list(data.x.shape),
+        "hash": data.hash,
+        "modality": modality,
+        "spaces": spaces,
+        "facts": facts,
+    }
     meta |= {"label_names": data.label_names, "captions": captions, "notes": data.notes}
     entry = cache.key_of(data.hash, digest.tobytes(), captions, facts, data.notes)
     target = cache.commit(folder, entry, key, columns, meta)
@@ -248,8 +256,7 @@ def restore(cls: Any, key: str, name: str, shown: str, opening: Opening) -> Data
     for column, stored_space in meta["spaces"].items():
         space = space_from(stored_space["space"])
         if isinstance(space, Continuous):
-            space.mean.copy_(space.mean.new_tensor(stored_space["mean"]))
-            space.deviation.copy_(space.deviation.new_tensor(stored_space["deviation"]))
+            space.load_state_dict({key: torch.tensor(stored_space[key]) for key in ("mean", "deviation")})
         spaces[column] = space
     return Data(
         name=name,

@@ -92,7 +92,7 @@ def commit(folder: Path, entry: str, key: str | None, columns: dict[str, np.ndar
     try:
         np.savez(folder / "columns.npz", **columns)  # type: ignore[arg-type]
         (folder / "meta.json").write_text(json.dumps(meta, ensure_ascii=False))
-        if not (target / "meta.json").is_file():
+        if read(target) is None:
             shutil.rmtree(target, ignore_errors=True)
             try:
                 os.rename(folder, target)

@@ -10,23 +10,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 SUFFIXES = frozenset(
-    (
-        ".png",
-        ".apng",
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
+    f".{suffix}"
+    for suffix in (
+        *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "avif", "gif", "bmp", "dib", "tif", "tiff", "tga"),
+        *("ppm", "pgm", "pbm", "pnm", "jp2", "j2k", "ico", "pcx", "sgi", "qoi", "heic"),
     )
-    + (".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".ico", ".avif", ".pcx", ".sgi", ".qoi", ".heic")
 )
 SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height

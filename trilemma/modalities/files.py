@@ -117,8 +117,9 @@ def opened(path: Path, inside: str = "") -> Iterator[Listing]:
         except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
+            why = str(error).splitlines()[0].rstrip(":- ")
             raise InputError(
-                f"{path}: is damaged or no archive of this kind ({error}); pack or download it again"
+                f"{path}: is damaged or no archive of this kind ({why}); pack or download it again"
             ) from error
         except OSError as error:
             if error.errno is None:  # gzip and bz2 say so of bytes that are not theirs

@@ -121,16 +121,16 @@ def of_data(data: Data) -> Inspection:
             labels = dict(zip(data.label_names, counts.tolist(), strict=True))
         else:
             numbers[name] = f"{values[here].min():g} to {values[here].max():g}, mean {values[here].mean():g}"
-    values = "numbers"
+    described = "numbers"
     if isinstance(space, Continuous) and space.levels:
-        values = f"{space.levels:,} levels from {space.low:g} to {space.high:g}"
+        described = f"{space.levels:,} levels from {space.low:g} to {space.high:g}"
     return Inspection(
         name=data.name,
         source=data.source,
         kind=data.modality.kind,
         examples=len(data.x),
         shape=tuple(space.shape),
-        values=values,
+        values=described,
         splits={name: len(data.splits[name]) for name in SPLITS},
         labels=labels,
         numbers=numbers,

@@ -54,7 +54,7 @@ DOWNLOADS = {
     "cifar10": Remote(
         {"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"},
         ("https://www.cs.toronto.edu/~kriz/",),
-        tuple(f"data_batch_{part}.bin" for part in range(1, 6)) + ("test_batch.bin",),
+        (*(f"data_batch_{part}.bin" for part in range(1, 6)), "test_batch.bin"),
     ),
 }
 IMAGE_SETS = ("digits", *DOWNLOADS)

@@ -35,7 +35,7 @@ def understand(x: np.ndarray, name: str, *, tensor: bool = False) -> Understood:
         )
     if x.ndim == 3 and x.shape[2] in (1, 2, 3, 4):
         raise InputError(
-            f"{name}: shape {x.shape}: one image (H, W, C), or points? Images need (N, H, W), (N, H, W, C) or (N, C, H, W)"
+            f"{name}: shape {x.shape}: one image, or points? Images need (N, H, W), (N, H, W, C) or (N, C, H, W)"
         )
     notes: list[str] = []
     move = False
@@ -126,8 +126,8 @@ def _scaled(pixels: np.ndarray, size: tuple[int, int], box: tuple[float, float, 
     if pixels.dtype == np.uint16:
         # Pillow's antialiasing works on 8-bit or float images; floats keep all 16 bits.
         planes = [Image.fromarray(pixels[..., c].astype(np.float32)) for c in range(pixels.shape[2])]
-        done = [np.asarray(p.resize(target, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)) for p in planes]
-        return np.clip(np.rint(np.stack(done, -1)), 0, 65535).astype(np.uint16)
+        small = [np.asarray(p.resize(target, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)) for p in planes]
+        return np.clip(np.rint(np.stack(small, -1)), 0, 65535).astype(np.uint16)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     if image.mode == "RGBA":  # colours weighted by alpha, or hidden colours would bleed into the edges
         image = image.convert("RGBa")

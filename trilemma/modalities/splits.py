@@ -21,7 +21,7 @@ def digests(x: np.ndarray, *, chunk: int = 4096) -> np.ndarray:
     for start in range(0, len(x), chunk):
         part = np.ascontiguousarray(x[start : start + chunk])
         part = part.reshape(len(part), -1).view(np.uint8)
-        joined = b"".join(hashlib.blake2b(row, digest_size=16).digest() for row in part)
+        joined = b"".join(hashlib.blake2b(row.data, digest_size=16).digest() for row in part)
         result[start : start + len(part)] = np.frombuffer(joined, dtype="<u8").reshape(-1, 2)
     return result
 
