@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trilemma.maths.losses import bernoulli_nll, discretised_gaussian_nll, gaussian_nll
+from trilemma.maths.precision import wide
 from trilemma.maths.shapes import sum_per_example
 
 LIKELIHOODS = ("gaussian", "bernoulli", "discretised")
@@ -108,10 +109,10 @@ class Continuous(Space):
         return (self.high - self.low) / (self.levels - 1)
 
     def embed(self, x: Tensor) -> Tensor:
-        return (x.float() - self._column(self.mean)) / self._column(self.deviation)
+        return (x.to(self.mean.dtype) - self._column(self.mean)) / self._column(self.deviation)
 
     def decode(self, params: Tensor) -> Tensor:
-        x = params.float() * self._column(self.deviation) + self._column(self.mean)
+        x = wide(params) * self._column(self.deviation) + self._column(self.mean)
         if self.step is not None and self.low is not None:
             x = self.low + ((x - self.low) / self.step).round() * self.step
         if self.low is not None or self.high is not None:
@@ -134,14 +135,14 @@ class Continuous(Space):
         elif likelihood == "bernoulli":
             if self.low is None or self.high is None:
                 raise ValueError("the Bernoulli likelihood needs data with two levels; use likelihood=gaussian")
-            terms = bernoulli_nll(params, (x.float() - self.low) / (self.high - self.low))
+            terms = bernoulli_nll(params, (x.to(self.mean.dtype) - self.low) / (self.high - self.low))
         elif likelihood == "discretised":
             if self.step is None or self.low is None or self.high is None:
                 raise ValueError("the discretised likelihood needs data with levels (8-bit images); use gaussian")
             deviation = self._column(self.deviation)
             terms = discretised_gaussian_nll(
                 params * deviation + self._column(self.mean),
-                x.float(),
+                x.to(self.mean.dtype),
                 log_scale + deviation.log(),
                 bin_width=self.step,
                 low=self.low,
@@ -167,12 +168,14 @@ class Categorical(Space):
         # Each one-hot channel of a uniform token has mean 1/K and variance (1/K)(1 - 1/K).
         self.mean = 1 / count
         self.deviation = max((self.mean * (1 - self.mean)) ** 0.5, 1e-6)
+        # Nothing to save: it tells `embed` the precision that the model was moved to.
+        self.register_buffer("one", torch.ones(()), persistent=False)
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "categorical", "shape": list(self.shape), "count": self.count}
 
     def embed(self, x: Tensor) -> Tensor:
-        hot = functional.one_hot(x[:, 0].long(), self.count).movedim(-1, 1).float()
+        hot = functional.one_hot(x[:, 0].long(), self.count).movedim(-1, 1).to(self.one.dtype)
         return (hot - self.mean) / self.deviation
 
     def decode(self, params: Tensor) -> Tensor:
@@ -187,13 +190,13 @@ class Categorical(Space):
         log_scale: Tensor | None = None,
         likelihood: str = "gaussian",
     ) -> Tensor:
-        terms = functional.cross_entropy(params.float(), x[:, 0].long(), reduction="none").unsqueeze(1)
+        terms = functional.cross_entropy(wide(params), x[:, 0].long(), reduction="none").unsqueeze(1)
         if mask is not None:
             terms = terms * mask
         return sum_per_example(terms)
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
-        logits = params.float()
+        logits = wide(params)
         if uniform is not None:  # Gumbel-softmax, Jang et al. 2017, equation 2, at temperature 1
             logits = logits - (-uniform.clamp(1e-6, 1 - 1e-6).log()).log()
         return (logits.softmax(1) - self.mean) / self.deviation
@@ -220,6 +223,8 @@ class Mixed(Space):
         self.shape, self.dtype = (len(columns),), torch.float32
         self.widths = [(1 + gap) if count == 0 else count + gap for count, gap in zip(columns, gaps, strict=True)]
         self.width = sum(self.widths)
+        kinds = [Categorical((1,), count + gap) if count else nn.Identity() for count, gap in zip(columns, gaps, strict=True)]
+        self.tokens = nn.ModuleList(kinds)
         self.register_buffer("mean", torch.zeros(len(columns)) if mean is None else mean.float())
         self.register_buffer("deviation", torch.ones(len(columns)) if deviation is None else deviation.float())
 
@@ -227,7 +232,9 @@ class Mixed(Space):
         return {"kind": "mixed", "columns": self.columns, "gaps": self.gaps}
 
     def _tokens(self, column: int) -> Categorical:
-        return Categorical((1,), self.columns[column] + self.gaps[column])
+        tokens = self.tokens[column]
+        assert isinstance(tokens, Categorical)
+        return tokens
 
     def _token(self, value: Tensor, column: int) -> Tensor:
         return torch.where(value.isnan(), self.columns[column], value).long().unsqueeze(1)
@@ -235,7 +242,7 @@ class Mixed(Space):
     def embed(self, x: Tensor) -> Tensor:
         parts = []
         for column, (count, gap) in enumerate(zip(self.columns, self.gaps, strict=True)):
-            value = x[:, column].float()
+            value = x[:, column].to(self.mean.dtype)
             if count:
                 parts.append(self._tokens(column).embed(self._token(value, column)))
                 continue
@@ -247,7 +254,7 @@ class Mixed(Space):
 
     def decode(self, params: Tensor) -> Tensor:
         columns = []
-        for column, part in enumerate(params.float().split(self.widths, 1)):
+        for column, part in enumerate(wide(params).split(self.widths, 1)):
             count, gap = self.columns[column], self.gaps[column]
             if count:
                 token = part.argmax(1).float()
@@ -269,7 +276,7 @@ class Mixed(Space):
         log_scale = torch.zeros((), device=params.device) if log_scale is None else log_scale
         terms = []
         for column, part in enumerate(params.split(self.widths, 1)):
-            value = x[:, column].float()
+            value = x[:, column].to(self.mean.dtype)
             if self.columns[column]:
                 terms.append(self._tokens(column).nll(part, self._token(value, column)))
                 continue
@@ -289,9 +296,9 @@ class Mixed(Space):
             if self.columns[column]:
                 parts.append(self._tokens(column).relax(part, draw))
             elif self.gaps[column]:
-                parts.append(torch.cat([part[:, :1].float(), part[:, 1:].float().tanh()], 1))
+                parts.append(torch.cat([wide(part[:, :1]), wide(part[:, 1:]).tanh()], 1))
             else:
-                parts.append(part.float())
+                parts.append(wide(part))
         return torch.cat(parts, 1)
 
     def widen(self, mask: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from trilemma.conditions import Conditioner
 from trilemma.config import Optimizer
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
+from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand
 from trilemma.models.contract import Decodes, Denoises, Encodes, Model, Now, Samples, Turn
 from trilemma.networks.codec import coder_settings, decoder, encoder, fit_mixture
@@ -91,15 +92,16 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises):
         uniform = noise.uniform(1, *x.shape[2:])  # one draw a place: all its channels are hit together
         if kind == "mask":
             return torch.where(uniform < share, torch.zeros_like(x), x)
-        low, high = x.amin(), x.amax()
+        # Each example's own extremes: those of a batch would couple its examples.
+        low, high = expand(x.flatten(1).amin(1), x), expand(x.flatten(1).amax(1), x)
         return torch.where(uniform < share / 2, low, torch.where(uniform < share, high, x))
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
-        codes = self.encoder(self.corrupt(self.embedded(batch), batch.noise), cond).float()
+        codes = wide(self.encoder(self.corrupt(self.embedded(batch), batch.noise), cond))
         mask = masked(self.space, batch.observed, batch.valid)
         # The Gaussian likelihood of deviation 1 is the squared error, up to a constant.
-        error = self.space.nll(self.decoder(codes, cond).float(), batch.x, mask=mask)
+        error = self.space.nll(wide(self.decoder(codes, cond)), batch.x, mask=mask)
         penalty = codes.square().sum() * self.config.code_penalty
         yield Turn("model", error.sum() + penalty, len(batch), {"error": error.sum().detach()})
 
@@ -121,12 +123,13 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises):
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
-        return self.encoder(self.embedded(batch), cond).float()
+        return wide(self.encoder(self.embedded(batch), cond))
 
     def decode(self, codes: Tensor, request: Request) -> Tensor:
         cond = self.conditioner(request.raw, request.present, len(codes)).vector
-        return self.space.decode(self.decoder(codes, cond).float())
+        return self.space.decode(wide(self.decoder(codes.to(self.mixture.means.dtype), cond)))
 
     def denoise(self, noisy: Tensor, sigma: Tensor, request: Request) -> Tensor:
         cond = self.conditioner(request.raw, request.present, len(noisy)).vector
-        return self.space.relax(self.decoder(self.encoder(noisy, cond), cond).float())
+        codes = self.encoder(noisy.to(self.mixture.means.dtype), cond)
+        return self.space.relax(wide(self.decoder(codes, cond)))

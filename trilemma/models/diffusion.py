@@ -37,6 +37,7 @@ from trilemma.maths.paths import (
     uniform_sigmas,
     uniform_step,
 )
+from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand, sum_per_example
 from trilemma.models.contract import Denoises, Model, Now, Samples, Scores, Turn, log_volume
 from trilemma.networks.layers import Network, initialise, sinusoids
@@ -136,6 +137,10 @@ class Diffusion(Model, Samples, Denoises, Scores):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         return {"model": [p for p in self.parameters() if p.requires_grad]}
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.level.parameters()).dtype
+
     # --- the network call: everything above it speaks of y, s and x_0 --------------------------------------------------
 
     def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,13 +150,12 @@ class Diffusion(Model, Samples, Denoises, Scores):
 
     def output(self, y: Tensor, sigma: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """The network's raw prediction at y (B, width, *grid) and s (B,); levels and sinusoids stay fp32."""
-        level = sigma.log() / 4
-        embedding = self.level(sinusoids(level, 64))
+        embedding = self.level(sinusoids(sigma.log() / 4, 64).to(self.dtype))
         cond = self.conditioner(raw, present, len(y)).vector
         if cond is not None:
             embedding = embedding + cond
-        scaled = y * expand((1 + sigma**2).rsqrt(), y)
-        return self.network(scaled, functional.silu(embedding)).float()
+        scaled = (y * expand((1 + sigma**2).rsqrt(), y)).to(self.dtype)
+        return wide(self.network(scaled, functional.silu(embedding)))
 
     def estimate(
         self, y: Tensor, sigma: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]
@@ -172,7 +176,7 @@ class Diffusion(Model, Samples, Denoises, Scores):
 
     def levels(self, noise: Noise) -> tuple[Tensor, Tensor | None]:
         """Scaled levels s (B,) to train at, and the DDPM step numbers where there are steps."""
-        z = torch.special.ndtri(noise.spread())
+        z = torch.special.ndtri(noise.spread().to(self.dtype))
         if self.ddpm is not None:
             step = uniform_step(z, self.config.train_steps)
             return self.ddpm.scaled_sigma(step.double() / self.config.train_steps).to(z.dtype), step
@@ -305,7 +309,10 @@ class Diffusion(Model, Samples, Denoises, Scores):
 
     def score(self, batch: Batch) -> Tensor:
         """log p(x) by the probability-flow ODE; exact divergence for small vectors, one Hutchinson probe otherwise."""
+        mask = masked(self.space, batch.observed, batch.valid)
         x = self.space.embed(batch.x)
+        if mask is not None:
+            x = x * self.space.widen(mask)
         small = math.prod(x.shape[1:]) <= 8
         request = Request(batch.noise, batch.raw, batch.present, Options(guidance=1.0))
         denoise = self.denoiser(request, len(x))

@@ -18,12 +18,13 @@ from torch.nn import functional
 from trilemma.batches import Batch
 from trilemma.config import Optimizer
 from trilemma.maths.noise import Noise
+from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand
 from trilemma.models.contract import Encodes, Model, Now, Turn
 from trilemma.networks.conv import Down, pooled
 from trilemma.networks.layers import ACTIVATIONS, Network, initialise
 from trilemma.networks.mlp import MLP
-from trilemma.spaces import Categorical, Continuous, Mixed, Space
+from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
 
 DAMAGES = 3  # clean, blurred, noisy
 PROJECTIONS = 32
@@ -87,15 +88,21 @@ class Features(Model, Encodes):
             blurred = x
             for axis in range(2, x.dim()):
                 blurred = (blurred.roll(1, axis) + blurred + blurred.roll(-1, axis)) / 3
-            x = torch.where(expand(kind == 1, x), torch.lerp(x, blurred, expand(0.3 + 0.7 * amount, x)), x)
+            x = torch.where(expand(kind == 1, x), torch.lerp(x, blurred, expand(0.3 + 0.7 * amount, x).to(x.dtype)), x)
         grain = noise.normal(*x.shape[1:]) * expand(0.05 + 0.5 * amount**2, x)
         return torch.where(expand(kind == 2, x), x + grain, x), flips, kind
 
-    def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
+    def embedded(self, batch: Batch) -> Tensor:
+        """Embedded x, with zeros (the mean) where something is missing."""
+        mask = masked(self.space, batch.observed, batch.valid)
         x = self.space.embed(batch.x)
+        return x if mask is None else x * self.space.widen(mask)
+
+    def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
+        x = self.embedded(batch)
         seen, flips, kind = self.damage(x, batch.noise)
-        features = ACTIVATIONS["relu"](self.body(seen).float())
-        label, mirror, damage, projections = self.heads(features).float().split(self.sizes, 1)
+        features = ACTIVATIONS["relu"](wide(self.body(seen)))
+        label, mirror, damage, projections = wide(self.heads(features)).split(self.sizes, 1)
         error = (projections - self.coarse(x) @ self.projection).square().mean(1).sum()
         loss = error + 0.3 * functional.cross_entropy(damage, kind, reduction="sum")
         if self.mirrors:
@@ -112,4 +119,4 @@ class Features(Model, Encodes):
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         """(B, features): the rectified outputs of the body."""
-        return ACTIVATIONS["relu"](self.body(self.space.embed(batch.x)).float())
+        return ACTIVATIONS["relu"](wide(self.body(self.embedded(batch))))

@@ -22,12 +22,13 @@ from trilemma.config import Optimizer
 from trilemma.errors import InputError
 from trilemma.maths.losses import PLAYS, gradient_penalty, squared_gradient_norm
 from trilemma.maths.noise import Noise
+from trilemma.maths.precision import wide
 from trilemma.models.contract import Criticizes, Decodes, Model, Now, Samples, Turn, frozen
 from trilemma.networks.augment import augment
 from trilemma.networks.conv import Critic, Up
 from trilemma.networks.layers import ACTIVATIONS, Network, initialise
 from trilemma.networks.mlp import MLP
-from trilemma.spaces import Categorical, Continuous, Mixed, Space
+from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
 
 
 @dataclass
@@ -129,18 +130,23 @@ class GAN(Model, Samples, Decodes, Criticizes):
 
     def generate(self, z: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor], relax: Tensor | None) -> Tensor:
         """(B, latent) -> embedded fake data (B, width, *grid)."""
-        style = z
+        style = z.to(self.score.weight.dtype)
         for layer in self.mapping:
             style = ACTIVATIONS["leaky_relu"](layer(style))
         cond = self.generator_conditioner(raw, present, len(z)).vector
         if cond is not None:
             style = style + cond
-        return self.space.relax(self.generator(style).float(), relax)
+        return self.space.relax(wide(self.generator(style)), relax)
+
+    def holed(self, x: Tensor, batch: Batch) -> Tensor:
+        """Embedded x with zeros (the mean) where the batch's examples have holes or padding."""
+        mask = masked(self.space, batch.observed, batch.valid)
+        return x if mask is None else x * self.space.widen(mask)
 
     def judge(self, x: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """Scores (B,) of embedded data; conditions by projection (Miyato & Koyama 2018)."""
-        features = self.critic(x).float()
-        score = self.score(features)[:, 0].float()
+        features = wide(self.critic(x))
+        score = wide(self.score(features))[:, 0]
         cond = self.critic_conditioner(raw, present, len(x)).vector
         return score if cond is None else score + (features * cond).sum(1) / math.sqrt(self.config.style)
 
@@ -156,11 +162,15 @@ class GAN(Model, Samples, Decodes, Criticizes):
         def augmented(x: Tensor) -> Tensor:
             return augment(x, noise, config.augment) if config.augment else x
 
+        def shown(x: Tensor) -> Tensor:
+            # The critic sees fakes through the holes of the real example at their side: holes tell it nothing.
+            return augmented(self.holed(x, batch))
+
         real = self.space.embed(batch.x)
         with torch.no_grad():
             fake = self.generate(self.draw(noise), raw, present, relaxing())
         penalised = config.penalty != "none" and now.step % config.penalty_every == 0
-        real, fake = augmented(real).detach(), augmented(fake).detach()
+        real, fake = shown(real).detach(), shown(fake).detach()
         if penalised and config.penalty in ("r1", "r1r2"):
             real.requires_grad_(True)
             fake.requires_grad_(config.penalty == "r1r2")
@@ -182,13 +192,13 @@ class GAN(Model, Samples, Decodes, Criticizes):
 
         if now.step % config.critic_steps == 0:
             real = real.detach()
-            turn = self._generator_turn(batch, real, augmented, relaxing)
+            turn = self._generator_turn(batch, real, shown, relaxing)
             yield turn
 
-    def _generator_turn(self, batch: Batch, real: Tensor, augmented: Any, relaxing: Any) -> Turn:
+    def _generator_turn(self, batch: Batch, real: Tensor, shown: Any, relaxing: Any) -> Turn:
         # A function of its own: `frozen` must be left before the caller yields.
         with frozen(self.critic, self.score, self.critic_conditioner):
-            fake = augmented(self.generate(self.draw(batch.noise), batch.raw, batch.present, relaxing()))
+            fake = shown(self.generate(self.draw(batch.noise), batch.raw, batch.present, relaxing()))
             on_fake = self.judge(fake, batch.raw, batch.present)
             on_real = self.judge(real, batch.raw, batch.present) if self.play.generator_needs_real else None
         loss = self.play.generator(on_real, on_fake).sum()
@@ -212,7 +222,7 @@ class GAN(Model, Samples, Decodes, Criticizes):
         return self.space.decode(self.generate(codes, request.raw, request.present, None))
 
     def criticize(self, batch: Batch) -> Tensor:
-        return self.judge(self.space.embed(batch.x), batch.raw, batch.present)
+        return self.judge(self.holed(self.space.embed(batch.x), batch), batch.raw, batch.present)
 
 
 class VectorGenerator(nn.Module):

@@ -20,6 +20,7 @@ from trilemma.config import Optimizer
 from trilemma.errors import InputError
 from trilemma.maths.losses import free_bits, kl_to_standard_normal
 from trilemma.maths.noise import Noise
+from trilemma.maths.precision import wide
 from trilemma.models.contract import Decodes, Encodes, Model, Now, Samples, Scores, Turn, log_volume
 from trilemma.networks.codec import coder_settings, decoded, decoder, encoder, fit_mixture
 from trilemma.networks.layers import Network
@@ -78,7 +79,7 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         embedded = self.space.embed(batch.x)
         if mask is not None:
             embedded = embedded * self.space.widen(mask)
-        mean, log_variance = self.encoder(embedded, cond).float().chunk(2, 1)
+        mean, log_variance = wide(self.encoder(embedded, cond)).chunk(2, 1)
         return mean, log_variance.clamp(-12, 8)
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
@@ -86,7 +87,7 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         mean, log_variance = self.posterior(batch, cond)
         z = mean + (log_variance / 2).exp() * batch.noise.normal(self.config.latent)
         mask = masked(self.space, batch.observed, batch.valid)
-        params = self.decoder(z, cond).float()
+        params = wide(self.decoder(z, cond))
         nll = self.space.nll(
             params, batch.x, mask=mask, log_scale=self.log_scale, likelihood=self.config.likelihood
         )
@@ -124,7 +125,7 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
 
     def decode(self, codes: Tensor, request: Request) -> Tensor:
         cond = self.conditioner(request.raw, request.present, len(codes)).vector
-        params = self.decoder(codes, cond).float()
+        params = wide(self.decoder(codes.to(self.log_scale.dtype), cond))
         return decoded(self.space, params, self.config.likelihood)
 
     def score(self, batch: Batch) -> Tensor:
@@ -133,7 +134,7 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         mean, log_variance = self.posterior(batch, cond)
         z = mean + (log_variance / 2).exp() * batch.noise.normal(self.config.latent)
         mask = masked(self.space, batch.observed, batch.valid)
-        params = self.decoder(z, cond).float()
+        params = wide(self.decoder(z, cond))
         nll = self.space.nll(params, batch.x, mask=mask, log_scale=self.log_scale, likelihood=self.config.likelihood)
         volume = log_volume(self.space) if self.config.likelihood == "gaussian" else 0.0
         return -nll - kl_to_standard_normal(mean, log_variance).sum(1) - volume

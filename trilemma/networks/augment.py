@@ -24,7 +24,8 @@ def augment(x: Tensor, noise: Noise, probability: float) -> Tensor:
     mean = x.flatten(1).mean(1)
     x = (x - expand(mean, x)) * expand(contrast, x) + expand(mean + brightness, x)
     keep = torch.ones_like(x[:, :1])
-    fill = x.amin()
+    # The emptiest value of each example: the batch's would couple its examples.
+    fill = expand(x.flatten(1).amin(1), x).detach()
     for axis in range(2, x.dim()):
         side = x.shape[axis]
         # Translation by up to an eighth of the side; what comes in from outside is the emptiest value.
@@ -35,7 +36,7 @@ def augment(x: Tensor, noise: Noise, probability: float) -> Tensor:
         shape = [len(x), *[1] * (x.dim() - 1)]
         shape[axis] = side
         x = torch.gather(x, axis, places.clamp(0, side - 1).reshape(shape).expand_as(x))
-        x = torch.where(inside.reshape(shape), x, fill.detach())
+        x = torch.where(inside.reshape(shape), x, fill)
         # Cut-out of half the side in each axis.
         start = draws[:, 2 * axis - 1] * side - side / 4
         here = torch.arange(side, device=x.device).unsqueeze(0)

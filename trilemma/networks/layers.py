@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trilemma.maths.precision import wide
+
 Activation = Literal["silu", "relu", "gelu", "leaky_relu", "tanh"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
@@ -124,7 +126,8 @@ class GroupNorm(nn.GroupNorm):
 
 
 def sinusoids(value: Tensor, width: int) -> Tensor:
-    """(B,) -> (B, width) float32 sines and cosines of geometrically spaced frequencies, for values of order 1."""
-    frequencies = torch.exp(torch.linspace(0.0, math.log(1000.0), width // 2, device=value.device)) * 0.25
-    angles = value.float().unsqueeze(1) * frequencies
+    """(B,) -> (B, width) sines and cosines, float32 at least, of geometrically spaced frequencies, for values of order 1."""
+    value = wide(value)
+    powers = torch.linspace(0.0, math.log(1000.0), width // 2, device=value.device, dtype=value.dtype)
+    angles = value.unsqueeze(1) * powers.exp() * 0.25
     return torch.cat([angles.sin(), angles.cos()], 1)

@@ -49,6 +49,7 @@ class Mixture(nn.Module):
 
     def sample(self, normal: Tensor, uniform: Tensor, labels: Tensor | None) -> Tensor:
         """Codes from normal (B, size) and uniform (B,) draws; `labels` (B,) choose the mixture."""
+        normal = normal.to(self.factors.dtype)
         which = torch.zeros(len(normal), dtype=torch.long) if labels is None or self.classes == 1 else labels.long()
         which = which.to(self.weights.device)
         chosen = (self.weights[which].cumsum(1) < uniform.unsqueeze(1) * self.weights[which].sum(1, keepdim=True)).sum(1)

@@ -70,11 +70,11 @@ class Health:
         return {"event": "non-finite", "words": f"{WORDS['non-finite']}: {detail}"}
 
     def state(self) -> dict[str, Any]:
-        return {"counts": self.counts, "lasting": sorted(self.lasting), "gaps": list(self.gaps)}
+        return {"counts": dict(self.counts), "lasting": sorted(self.lasting), "gaps": list(self.gaps)}
 
     def load(self, state: dict[str, Any]) -> None:
         self.counts, self.lasting = dict(state["counts"]), set(state["lasting"])
-        self.gaps.extend(state["gaps"])
+        self.gaps = deque(state["gaps"], maxlen=self.gaps.maxlen)
 
 
 def spread(x: np.ndarray) -> float:

@@ -151,8 +151,13 @@ class Loop:
         self.averages.load(under("average."))
         for group, optimizer in self.optimizers.items():
             entries: dict[int, dict[str, Tensor]] = {}
+            weights = [weight for part in optimizer.param_groups for weight in part["params"]]
             for name, tensor in under(f"optimizer.{group}.").items():
                 number, _, key = name.partition(".")
+                weight = weights[int(number)]
+                if tensor.dim() and tensor.shape == weight.shape:
+                    # Fused optimizers walk through memory: moments must lie there as the weights do (channels last).
+                    tensor = torch.empty_like(weight, dtype=tensor.dtype).copy_(tensor)
                 entries.setdefault(int(number), {})[key] = tensor
             optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
         self.step, self.seen, self.rollbacks = facts["step"], facts["seen"], facts["rollbacks"]
@@ -160,7 +165,9 @@ class Loop:
 
     def save(self, run: Run) -> None:
         """A safe state; the last two are kept, so that a torn write costs little."""
-        if self.engine.main:
+        weights = [p.detach() for p in self.model.parameters()]
+        # Infinite weights show in the loss one step later: such a state is no safe one.
+        if self.engine.main and all(bool(norm.isfinite()) for norm in torch._foreach_norm(weights)):
             run.save_state(f"step-{self.step:09d}", self.tensors(), self.facts())
             run.drop_states(keep=2)
         self.engine.barrier()
@@ -214,6 +221,8 @@ class Loop:
         event = self.health.non_finite(detail)
         rollbacks, health = self.rollbacks + 1, self.health.state()
         if rollbacks > MOST_ROLLBACKS:
+            if run and self.engine.main:
+                self.tell(run, [{**event, "action": "stopped"}])
             raise InputError(
                 f"training became non-finite {rollbacks} times ({detail}). Try a smaller --set optimizer.rate="
                 f"{self.config.rate / 10:g}, or --set training.dtype=float32"

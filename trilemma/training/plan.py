@@ -81,7 +81,9 @@ def build(
         mine, theirs = model.state_dict(), start.state_dict()
         if mine.keys() != theirs.keys() or any(mine[key].shape != theirs[key].shape for key in mine):
             raise InputError("--from: that run has another model, size or kind of data; its weights do not fit here")
-        model.load_state_dict({k: mine[k] if "spaces." in k else v for k, v in theirs.items()})
+        # `space` and `spaces` name the same tensors: both stay this data's own.
+        fitted = {k for k in mine if {"space", "spaces"} & set(k.split("."))}
+        model.load_state_dict({k: mine[k] if k in fitted else v for k, v in theirs.items()})
     return model
 
 

@@ -113,7 +113,9 @@ class Run:
         """Make the folder, or refuse one that is something else."""
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"--out {self.folder} is a file; give a folder")
-        if self.folder.is_dir() and not self.exists and any(self.folder.iterdir()):
+        # A kill in the middle of the first write leaves one unfinished file behind: that is ours.
+        ours = f".{self.config_file.name}.part"
+        if self.folder.is_dir() and not self.exists and any(p.name != ours for p in self.folder.iterdir()):
             raise InputError(f"--out {self.folder} is a folder with other things in it and no run; give a new or empty one")
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)

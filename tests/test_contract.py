@@ -1,0 +1,531 @@
+"""The contract, for every model file that is there in every Space that it accepts. A new file is found by itself."""
+
+from __future__ import annotations
+
+import functools
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import contract_cases as toy
+import numpy as np
+import pytest
+import torch
+from contract_cases import CASES, Case
+from torch import Tensor
+
+from trilemma.batches import Batch, Request
+from trilemma.maths.noise import Noise
+from trilemma.models.contract import Criticizes, Decodes, Denoises, Encodes, Model, Now, Samples, Scores, Turn, find, model_files
+from trilemma.spaces import Categorical, Continuous, Mixed, masked
+from trilemma.training.loop import Loop
+from trilemma.training.run import Run
+
+PAIRS = toy.accepted()
+EVERY = pytest.mark.parametrize(("name", "case"), [(n, CASES[c]) for n, c in PAIRS], ids=[f"{n}-{c}" for n, c in PAIRS])
+
+STEPS = {"vector": 300, "table": 300}  # to learn eight examples by heart; others: 160
+NEAREST = {"diffusion": 0.45}  # mean distance of samples to the nearest example, as a share of the data's deviation
+
+
+def turn_losses(model: Model, batch: Batch, *, step: int = 0) -> list[float]:
+    """The loss of every turn of one step, without taking it."""
+    found = []
+    for turn in model.losses(batch, Now(step, step * len(batch), 1000)):
+        found.append(float(turn.loss.detach()) / turn.weight)
+        assert turn.weight > 0
+        assert all(not value.requires_grad for value in turn.logs.values()), "logs hold a graph"
+    return found
+
+
+@functools.cache
+def trained(name: str, case_name: str) -> Loop:
+    """A model that has learned one toy batch by heart."""
+    case = CASES[case_name]
+    config = toy.settings(name, case)
+    config.optimizer.batch = 64 if not case.space.grid else 16
+    loop = toy.loop(name, case, steps=STEPS.get(case_name, 160), config=config)
+    while loop.seen < loop.training.examples:
+        loop.take_step()
+    loop.model.eval()
+    with torch.no_grad():
+        loop.model.fit(case.data.batches(4), Noise(0, np.arange(1)))
+    return loop
+
+
+@torch.no_grad()
+def sampled(model: Model, request: Request) -> Tensor:
+    assert isinstance(model, Samples)
+    return model.sample(request)
+
+
+def weights_of(loop: Loop) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in loop.model.named_parameters()}
+
+
+def counted(case: Case) -> Tensor:
+    """1 for the embedded elements of the batch that count, (B, width, *grid)."""
+    batch = case.batch()
+    mask = masked(case.space, batch.observed, batch.valid)
+    ones = torch.ones(len(batch), *case.space.shape) if mask is None else mask
+    return case.space.widen(ones).float()
+
+
+def distances(case: Case, samples: Tensor) -> Tensor:
+    """(n, B) root mean squared differences of samples and examples, in units of the data's deviation."""
+    one, two, mask = case.space.embed(samples), case.space.embed(case.batch().x), counted(case)
+    squares = ((one.unsqueeze(1) - two.unsqueeze(0)) ** 2 * mask).flatten(2).sum(2)
+    return (squares / mask.flatten(1).sum(1)).sqrt()
+
+
+def error_of(case: Case, estimate: Tensor) -> float:
+    """Root mean squared error of embedded estimates of the batch, over what counts; 1 is what the mean achieves."""
+    mask = counted(case)
+    wrong = ((estimate - case.space.embed(case.batch().x)) ** 2 * mask).sum() / mask.sum()
+    return float(wrong.sqrt())
+
+
+# --- the contract -----------------------------------------------------------------------------------------------------
+
+
+def check_losses(name: str, case: Case) -> None:
+    """Builds from its defaults at size xs; finite losses, at the start and with weights that are nowhere zero."""
+    model = toy.build(name, case, seed=0).train()
+    assert all(math.isfinite(loss) for step in (0, 1) for loss in turn_losses(model, case.batch(), step=step))
+    toy.randomise(model)
+    assert all(math.isfinite(loss) for step in (0, 1) for loss in turn_losses(model, case.batch(), step=step))
+
+
+@EVERY
+def test_finite_losses(name: str, case: Case) -> None:
+    check_losses(name, case)
+
+
+def check_turns(name: str, case: Case) -> None:
+    """Groups are disjoint; a turn moves its own group, and nothing else."""
+    loop = toy.loop(name, case)
+    toy.randomise(loop.model)
+    places = [id(weight) for weights in loop.groups.values() for weight in weights]
+    assert len(places) == len(set(places)), "a weight is in two groups"
+    owner = {id(weight): group for group, weights in loop.groups.items() for weight in weights}
+    moves, move, before = [], loop._move, weights_of(loop)
+
+    def watched(turns: list[Turn], logs: dict[str, float]) -> None:
+        nonlocal before
+        move(turns, logs)
+        group = turns[0].group
+        # Since the turn before: what `losses` itself did to weights counts too.
+        moved = {n for n, p in loop.model.named_parameters() if not torch.equal(p, before[n])}
+        before = weights_of(loop)
+        mine = {n for n, p in loop.model.named_parameters() if owner.get(id(p)) == group}
+        assert moved, f"turn {group} moved nothing"
+        assert moved <= mine, f"turn {group} moved {sorted(moved - mine)}"
+        moves.append(group)
+
+    loop._move = watched  # type: ignore[method-assign]
+    for _ in range(3):
+        loop.take_step()
+    assert set(moves) == set(loop.groups)
+
+
+@EVERY
+def test_a_turn_changes_only_its_group(name: str, case: Case) -> None:
+    check_turns(name, case)
+
+
+HOLED = [pair for pair in PAIRS if CASES[pair[1]].data.observed is not None or CASES[pair[1]].data.valid is not None]
+
+
+@pytest.mark.parametrize(("name", "case"), [(n, CASES[c]) for n, c in HOLED], ids=[f"{n}-{c}" for n, c in HOLED])
+def test_masked_elements_do_not_count(name: str, case: Case) -> None:
+    batch = case.batch()
+    mask = masked(case.space, batch.observed, batch.valid)
+    assert mask is not None
+    hidden = mask < 0.5
+    assert hidden.any()
+    model = toy.build(name, case)
+    toy.randomise(model)
+    model.train()
+
+    def altered(where: Tensor) -> Batch:
+        x = batch.x.clone()
+        if isinstance(case.space, Categorical):
+            x = torch.where(where, (x + 2) % case.space.count, x)
+        elif isinstance(case.space, Mixed):
+            counts = torch.tensor(case.space.columns)
+            other = torch.where(counts > 0, (x + 1) % counts.clamp(min=1), x + 50)
+            x = torch.where(where, other, x)
+        else:
+            x = torch.where(where, x + 3, x)
+        return replace(case.batch(), x=x)
+
+    for step in (0, 1):
+        assert turn_losses(model, altered(hidden), step=step) == turn_losses(model, case.batch(), step=step)
+        assert turn_losses(model, altered(~hidden), step=step) != turn_losses(model, case.batch(), step=step)
+    model.eval()
+    for kind, verb in ((Encodes, "encode"), (Scores, "score"), (Criticizes, "criticize")):
+        if isinstance(model, kind):
+            torch.testing.assert_close(getattr(model, verb)(altered(hidden)), getattr(model, verb)(case.batch()))
+
+
+@EVERY
+def test_memorises_one_batch(name: str, case: Case) -> None:
+    """Judged by what it makes, never by its loss."""
+    model = trained(name, case.name).model
+    if isinstance(model, Encodes) and isinstance(model, Decodes):
+        batch = case.batch()
+        with torch.no_grad():
+            again = model.decode(model.encode(batch), Request(batch.noise, batch.raw, batch.present))
+        assert error_of(case, case.space.embed(again)) < 0.4
+    if isinstance(model, Samples):
+        samples, fresh = (sampled(m, toy.request(case, 64)) for m in (model, toy.build(name, case).eval()))
+        near, far = distances(case, samples), distances(case, fresh)
+        figure, before = float(near.min(1).values.mean()), float(far.min(1).values.mean())
+        found = len(near.argmin(1).unique())
+        message = f"nearest {before:.3f} -> {figure:.3f}, {found} of {toy.COUNT} examples found"
+        assert figure < NEAREST.get(name, 0.8 * before), message
+        assert found >= toy.COUNT // 2, message
+        spread = float(case.space.embed(samples).std(0).mean() / case.space.embed(case.batch().x).std(0).mean())
+        assert 0.4 < spread < 1.7, f"spread {spread:.2f}"
+    elif not isinstance(model, Decodes):
+        assert isinstance(model, Encodes)
+        batch = case.batch()
+        with torch.no_grad():
+            codes = model.encode(batch)
+            if isinstance(case.space, Continuous):
+                x = batch.x + 0.1 * case.space.deviation.mean() * batch.noise.normal(*case.space.shape)
+                batch = replace(batch, x=x)
+            again = model.encode(batch)
+        assert torch.equal(torch.cdist(again, codes).argmin(1), torch.arange(len(codes))), "codes do not tell examples apart"
+
+
+def check_samples(name: str, case: Case, model: Model) -> None:
+    """Shape, dtype and range of samples; a function of (seed, i) alone."""
+    space = case.space
+    x = sampled(model, toy.request(case, 7))
+    assert x.shape == (7, *space.shape)
+    assert x.dtype == space.dtype
+    if isinstance(space, Categorical):
+        assert 0 <= int(x.min()) and int(x.max()) < space.count
+        extent = torch.tensor(1.0)
+    elif isinstance(space, Mixed):
+        for column, (count, gap) in enumerate(zip(space.columns, space.gaps, strict=True)):
+            here = x[:, column]
+            assert gap or not here.isnan().any()
+            if count:
+                assert set(here[~here.isnan()].tolist()) <= set(range(count))
+        extent = 4 * space.deviation
+    else:
+        assert isinstance(space, Continuous)
+        assert torch.isfinite(x).all()
+        if space.low is not None:
+            assert x.min() >= space.low and x.max() <= space.high
+            assert torch.equal(x, x.round())  # this toy set's levels are whole numbers
+        extent = 4 * space.deviation.reshape(-1, *[1] * len(space.grid))
+    assert torch.equal(x.nan_to_num(-9), sampled(model, toy.request(case, 7)).nan_to_num(-9)), "not deterministic"
+    other = sampled(model, toy.request(case, 7, seed=4))
+    assert not torch.equal(x.nan_to_num(-9), other.nan_to_num(-9)), "the seed does not matter"
+    for start, count in ((0, 3), (3, 4), (5, 1)):
+        part = sampled(model, toy.request(case, count, start=start))
+        whole = x[start : start + count]
+        assert torch.equal(part.isnan(), whole.isnan())
+        apart = ((part - whole).nan_to_num(0).abs() / extent).max()
+        allowed = 1 / 255 if not (isinstance(space, Continuous) and space.step) else space.step / float(extent.min()) * 1.01
+        assert apart <= allowed, f"sample {start} depends on its batch by {float(apart):.2g} of the range"
+
+
+@EVERY
+def test_samples(name: str, case: Case) -> None:
+    model = trained(name, case.name).model
+    if not isinstance(model, Samples):
+        pytest.skip("makes no samples")
+    check_samples(name, case, model)
+    for options in model.choices():
+        assert model.calls(options) >= 1
+        assert sampled(model, toy.request(case, 2, options=options)).shape == (2, *case.space.shape)
+
+
+@EVERY
+def test_state_round_trip(name: str, case: Case) -> None:
+    """All that sampling and coding need is in the state: a model of other weights becomes the same by loading it."""
+    model = trained(name, case.name).model
+    other = toy.build(name, case, seed=99).eval()
+    toy.randomise(other, seed=5)
+    other.load_state_dict(model.state_dict())
+    if isinstance(model, Samples):
+        one, two = (sampled(m, toy.request(case, 4)).nan_to_num(-9) for m in (model, other))
+        assert torch.equal(one, two)
+    if isinstance(model, Encodes):
+        assert torch.equal(model.encode(case.batch()), other.encode(case.batch()))  # type: ignore[attr-defined]
+
+
+def check_resume(name: str, case: Case, folder: Path) -> None:
+    """Six steps are three steps, a state on disk, a fresh process's loop, and three steps: to the last bit."""
+
+    def fresh() -> Loop:
+        config = toy.settings(name, case)
+        if hasattr(config, "network"):
+            config.network.dropout = 0.2  # layers' own randomness must come back too
+        config.optimizer.batch = 5  # the order of examples runs across epochs
+        return toy.loop(name, case, steps=12, config=config)
+
+    whole = fresh()
+    for _ in range(6):
+        whole.take_step()
+    half = fresh()
+    for _ in range(3):
+        half.take_step()
+    run = Run(folder)
+    run.save_state("step-000000003", half.tensors(), half.facts())
+    again = fresh()
+    toy.randomise(again.model, seed=8)
+    again.take_step()  # whatever this loop was, it becomes the saved one
+    state = run.latest_state()
+    assert state is not None
+    again.load(*state)
+    for _ in range(3):
+        again.take_step()
+    expected, found = whole.tensors(), again.tensors()
+    assert expected.keys() == found.keys()
+    different = [key for key in expected if not torch.equal(expected[key], found[key])]
+    assert not different, f"resume is not exact in {different[:5]}"
+    assert whole.facts() == again.facts()
+
+
+@EVERY
+def test_resume_is_exact(name: str, case: Case, tmp_path: Path) -> None:
+    check_resume(name, case, tmp_path)
+
+
+def exact_loop(name: str, case: Case, *, batch: int = 8, micro: int = 0) -> Loop:
+    """Float64 and plain gradient descent: equal gradients give equal weights, and small ones no large steps."""
+    config = toy.settings(name, case)
+    config.optimizer.kind, config.optimizer.momentum, config.optimizer.rate = "sgd", 0.0, 1e-2
+    config.optimizer.batch = batch
+    loop = toy.loop(name, case, dtype="float64", config=config, micro=micro)
+    toy.randomise(loop.model)
+    return loop
+
+
+def check_same_step(start: dict[str, Tensor], one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
+    """Both moved from `start` by the same, to nine digits of the movement."""
+    moved = False
+    for name, weight in one.items():
+        step = (weight - start[name]).abs().max()
+        moved |= bool(step > 0)
+        apart = (weight - two[name]).abs().max()
+        assert apart <= 1e-9 * step + 1e-14, f"{name}: {float(apart):.2g} apart after a step of {float(step):.2g}"
+    assert moved
+
+
+def check_micro_batches(name: str, case: Case) -> None:
+    whole, parts = exact_loop(name, case), exact_loop(name, case, micro=4)
+    start, logs = weights_of(whole), []
+    for _ in range(2):
+        logs.append((whole.take_step(), parts.take_step()))
+    check_same_step(start, weights_of(whole), weights_of(parts))
+    for one, two in logs:
+        assert one == pytest.approx(two, rel=1e-9)
+
+
+@EVERY
+def test_two_times_four_is_eight(name: str, case: Case) -> None:
+    if find(name)[0].couples_batch:
+        pytest.skip("says that it couples its batch")
+    check_micro_batches(name, case)
+
+
+def test_two_processes_are_one(tmp_path: Path) -> None:
+    """One pair of processes for all models and spaces; a batch of 7, which they cannot share evenly."""
+    command = [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name, case_name in PAIRS:
+        if find(name)[0].couples_batch:
+            continue
+        loop = exact_loop(name, CASES[case_name], batch=7)
+        start = weights_of(loop)
+        for _ in range(2):
+            loop.take_step()
+        for rank in range(2):
+            state = torch.load(tmp_path / f"{name}-{case_name}-{rank}.pt", weights_only=True)
+            check_same_step(start, weights_of(loop), state)
+
+
+# --- what each capability promises ------------------------------------------------------------------------------------
+
+
+def having(kind: type) -> pytest.MarkDecorator:
+    pairs = [(n, c) for n, c in PAIRS if issubclass(find(n)[0], kind)]
+    return pytest.mark.parametrize(("name", "case"), [(n, CASES[c]) for n, c in pairs], ids=[f"{n}-{c}" for n, c in pairs])
+
+
+@having(Encodes)
+def test_encodes(name: str, case: Case) -> None:
+    model, batch = trained(name, case.name).model, case.batch()
+    assert isinstance(model, Encodes)
+    with torch.no_grad():
+        codes = model.encode(batch)
+        assert codes.dim() == 2 and len(codes) == len(batch)
+        assert torch.isfinite(codes).all()
+        torch.testing.assert_close(model.encode(batch.part(2, 5)), codes[2:5], rtol=1e-4, atol=1e-5)
+        assert torch.isfinite(model.encode(batch, random=True)).all()
+
+
+@having(Decodes)
+def test_decodes(name: str, case: Case) -> None:
+    model = trained(name, case.name).model
+    assert isinstance(model, Decodes)
+    size = model.config.latent
+    codes, request = Noise(1, np.arange(4)).normal(size), toy.request(case, 4)
+    with torch.no_grad():
+        x = model.decode(codes, request)
+        assert x.shape == (4, *case.space.shape) and x.dtype == case.space.dtype
+        assert not torch.equal(x.nan_to_num(-9), model.decode(codes.flip(0), request).nan_to_num(-9)), "codes do not matter"
+
+
+@having(Denoises)
+def test_denoises(name: str, case: Case) -> None:
+    """Without noise the estimate is the input: at once for a denoiser, up to what it learned for one with codes."""
+    model, batch = trained(name, case.name).model, case.batch()
+    assert isinstance(model, Denoises)
+    clean = case.space.embed(batch.x) * counted(case)
+    request = Request(batch.noise, batch.raw, batch.present)
+    with torch.no_grad():
+        estimate = model.denoise(clean, torch.full((len(batch),), 1e-3), request)
+        assert estimate.shape == clean.shape
+        assert error_of(case, estimate) < (0.4 if isinstance(model, Encodes) else 0.02)
+        # At a level of 1 the noise is as large as the data: a model that knows its eight examples removes most of it.
+        noisy = clean + batch.noise.normal(*clean.shape[1:])
+        estimate = model.denoise(noisy, torch.ones(len(batch)), request)
+    assert torch.isfinite(estimate).all()
+    if not isinstance(model, Encodes):
+        assert error_of(case, estimate) < 0.8 * error_of(case, noisy)
+
+
+@having(Scores)
+def test_scores(name: str, case: Case) -> None:
+    """Data that were learned score higher than data far away."""
+    model, batch = trained(name, case.name).model, case.batch().part(0, 4)
+    assert isinstance(model, Scores)
+    if isinstance(case.space, Categorical):
+        far = (batch.x + 1 + batch.noise.integers(case.space.count - 1, *case.space.shape)) % case.space.count
+    elif isinstance(case.space, Mixed):
+        far = batch.x + 10 * case.space.deviation * (torch.tensor(case.space.columns) == 0)
+    else:
+        far = batch.x + 10 * case.space.deviation.reshape(-1, *[1] * len(case.space.grid))
+    with torch.no_grad():
+        near_score, far_score = model.score(batch), model.score(replace(batch.part(0, 4), x=far))
+    assert near_score.shape == far_score.shape == (4,)
+    assert torch.isfinite(near_score).all() and torch.isfinite(far_score).all()
+    assert near_score.mean() > far_score.mean()
+
+
+@having(Criticizes)
+def test_criticizes(name: str, case: Case) -> None:
+    model, batch = trained(name, case.name).model, case.batch()
+    assert isinstance(model, Criticizes)
+    with torch.no_grad():
+        scores = model.criticize(batch)
+        torch.testing.assert_close(model.criticize(batch.part(1, 3)), scores[1:3], rtol=1e-4, atol=1e-4)
+    assert scores.shape == (len(batch),) and torch.isfinite(scores).all()
+
+
+# --- a model that nobody has seen before ------------------------------------------------------------------------------
+
+NEW_MODEL = '''
+"""A Gaussian with one learned mean and deviation per element: the smallest model there is."""
+from dataclasses import dataclass, field
+import math
+import torch
+from torch import nn
+from trilemma.batches import Options
+from trilemma.config import Optimizer
+from trilemma.models.contract import Model, Samples, Turn
+from trilemma.spaces import Continuous, masked
+
+
+@dataclass
+class Config:
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(rate=1e-2))
+    deviation: float = 0.0
+
+
+class Bell(Model, Samples):
+    Config = Config
+    presets = {"wide": {"deviation": 1.0}}
+    accepts = (Continuous,)
+
+    def __init__(self, config, spaces, start=None):
+        super().__init__()
+        self.config, self.spaces = config, nn.ModuleDict(spaces)
+        self.mean = nn.Parameter(torch.zeros(spaces["x"].shape))
+        self.log_deviation = nn.Parameter(torch.full(spaces["x"].shape, config.deviation))
+
+    @classmethod
+    def adapt(cls, spaces, size, count):
+        return {}
+
+    def groups(self):
+        return {"bell": list(self.parameters())}
+
+    def losses(self, batch, now):
+        x = self.spaces["x"].embed(batch.x)
+        error = ((x - self.mean) / self.log_deviation.exp()) ** 2 / 2 + self.log_deviation
+        yield Turn("bell", error.sum(), len(batch), {"error": error.sum().detach()})
+
+    def fit(self, batches, noise):
+        pass
+
+    def choices(self):
+        return [Options()]
+
+    def calls(self, options):
+        return 1
+
+    def sample(self, request):
+        noise = request.noise.normal(*self.spaces["x"].shape)
+        return self.spaces["x"].decode(self.mean + self.log_deviation.exp() * noise)
+'''
+
+
+def test_a_new_model_is_one_file(tmp_path: Path) -> None:
+    """A file named by its path is a model: nothing else has to be edited."""
+    file = tmp_path / "bell.py"
+    file.write_text(NEW_MODEL)
+    name = str(file)
+    model_class, preset = find(f"{name}:wide")
+    assert model_class.__name__ == "Bell" and preset == "wide"
+    case = CASES["image"]
+    check_losses(name, case)
+    check_turns(name, case)
+    check_samples(name, case, toy.build(name, case))
+    check_resume(name, case, tmp_path / "run")
+    check_micro_batches(name, case)
+    with pytest.raises(ValueError, match="Continuous"):
+        toy.settings(name, CASES["tokens"])
+
+
+def test_the_contract_finds_what_breaks_it(tmp_path: Path) -> None:
+    """The checks can fail: a model that couples its batch, and one whose turn moves what is not its own."""
+    coupled, foreign = tmp_path / "coupled.py", tmp_path / "foreign.py"
+    coupled.write_text(NEW_MODEL.replace("error.sum(), len(batch)", "(error * x.mean()).sum(), len(batch)"))
+    with pytest.raises(AssertionError, match="apart"):
+        check_micro_batches(str(coupled), CASES["vector"])
+    source = NEW_MODEL.replace('{"bell": list(self.parameters())}', '{"bell": [self.log_deviation]}')
+    foreign.write_text(source.replace("        x = self.spaces", "        self.mean.data += 1\n        x = self.spaces", 1))
+    with pytest.raises(AssertionError, match="moved"):
+        check_turns(str(foreign), CASES["vector"])
+    forgetful = tmp_path / "forgetful.py"
+    forgetful.write_text(NEW_MODEL.replace("self.log_deviation = nn", "self.calls_so_far = 0\n        self.log_deviation = nn").replace(
+        "        yield Turn(", "        self.calls_so_far += 1\n        error = error * (1 + self.calls_so_far / 10)\n        yield Turn("
+    ))  # fmt: skip
+    with pytest.raises(AssertionError, match="resume is not exact"):
+        check_resume(str(forgetful), CASES["vector"], tmp_path / "run")
+
+
+def test_every_model_file_is_tested() -> None:
+    assert {name for name, _ in PAIRS} == set(model_files())
+    assert set(model_files()) >= {"autoencoder", "vae", "gan", "diffusion"}

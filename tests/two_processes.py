@@ -1,0 +1,54 @@
+"""Two processes train every model in every toy Space; run by test_contract.py with a folder to write weights to.
+
+This file starts itself twice, with the environment that `torchrun` would give.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+STEPS = 2
+
+
+def start(folder: str) -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    root = str(Path(__file__).resolve().parent.parent)
+    children = []
+    for rank in range(2):
+        own = {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": root}
+        command = [sys.executable, __file__, folder, "work"]
+        children.append(subprocess.Popen(command, env={**os.environ, **own, **meeting}))
+    return max(child.wait() for child in children)
+
+
+def work(folder: Path) -> None:
+    import torch
+    from contract_cases import CASES, accepted
+    from test_contract import exact_loop, weights_of
+
+    from trilemma.models.contract import find
+
+    torch.set_num_threads(1)
+    rank = int(os.environ["RANK"])
+    for name, case in accepted():
+        if find(name)[0].couples_batch:
+            continue
+        loop = exact_loop(name, CASES[case], batch=7)
+        for _ in range(STEPS):
+            loop.take_step()
+        torch.save(weights_of(loop), folder / f"{name}-{case}-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        work(Path(sys.argv[1]))
+    else:
+        sys.exit(start(sys.argv[1]))
