@@ -1,0 +1,378 @@
+"""Which model to use, and why: plain rules over the measured table, so that a reader can check the answer by hand.
+
+The rules, in this order:
+
+1. A model is left out when no training of it succeeded, when its samples are copies of training data, when it
+   collapsed (spread of samples below half of the data's, or recall and coverage both below 0.1), or when it does not
+   meet a need. The answer names it with the reason.
+2. Quality is the Frechet distance (the kernel distance where there is none). Two models differ in quality only where
+   the 95 % t interval of their paired differences over three or more common seeds excludes zero; with fewer seeds,
+   only where their intervals do not overlap. Otherwise there is no difference that you could rely on.
+3. Without a preference: the best quality; of the models that do not differ from the best, the fastest (more than 1.2
+   times as fast, otherwise the better figure stays).
+   quality: the best quality; among those that do not differ, the one with the higher recall and coverage.
+   diversity: the highest mean of recall and coverage; among those that do not differ in both, the better quality.
+   speed: the most samples a second among the models that are not worse than the best honest baseline (all, where
+   none is left); within a factor of 1.2 the better quality.
+4. A baseline or the floor is never the answer, but where no model beats a baseline, the answer says so. The resampled
+   training set does not count for that: copying is what a generative model is not for.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from trilemma.errors import InputError, unknown
+from trilemma.report.summary import ENOUGH_SEEDS, Summary, differs, number, shorten, spanned, summaries
+
+HEADLINES = {"frechet": "Fréchet distance", "kernel": "kernel distance", "frechet@random": "Fréchet distance (random)"}
+FASTER = 1.2  # speeds within this factor count as the same
+FEW_TEST_EXAMPLES = 200
+
+# What a task asks of a model, by the names of its capabilities.
+TASKS = {
+    "generate": ("Samples",),
+    "sample": ("Samples",),
+    "encode": ("Encodes",),
+    "embed": ("Encodes",),
+    "decode": ("Decodes",),
+    "interpolate": ("Decodes",),
+    "reconstruct": ("Encodes", "Decodes"),
+    "traverse": ("Encodes", "Decodes"),
+    "denoise": ("Denoises",),
+    "score": ("Scores",),
+    "likelihood": ("Scores",),
+    "criticize": ("Criticizes",),
+}
+# What a limit such as latency<0.1 reads in the row's speeds, and how it is said.
+LIMITS = {
+    "latency": ("first_sample_seconds", "seconds to the first sample"),
+    "rate": ("samples_per_second", "samples a second"),
+    "calls": ("calls", "network calls a sample"),
+    "parameters": ("parameters", "parameters"),
+    "size": ("model_bytes", "bytes of weights"),
+    "memory": ("peak_memory_bytes", "bytes of memory"),
+    "training": ("train_seconds", "seconds of training"),
+}
+UNITS = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "k": 1e3, "M": 1e6, "G": 1e9, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+
+
+# --- needs -----------------------------------------------------------------------------------------------------------
+
+
+def check_needs(need: Iterable[str] | str) -> list[str]:
+    """The needs one by one; InputError for one that nobody knows, so that it is found before anything is trained."""
+    given = need.split(",") if isinstance(need, str) else [part for each in need for part in str(each).split(",")]
+    wanted = [part.strip() for part in given if part.strip()]
+    for part in wanted:
+        _unmet(None, part)
+    return wanted
+
+
+def _unmet(one: Summary | None, need: str) -> str | None:
+    """Why a model does not meet a need, or None; without a model it only reads the need."""
+    limit = re.fullmatch(r"(\w+)\s*(<=|>=|<|>)\s*([\d.]+(?:e-?\d+)?)\s*([a-zA-Z]*)", need)
+    if limit:
+        name, sign, digits, unit = limit.groups()
+        if name not in LIMITS:
+            raise unknown("need", name, [*TASKS, *LIMITS])
+        if unit not in UNITS or digits.count(".") > 1:
+            raise InputError(f"need {need!r}: {digits + unit!r} is no amount; give one such as 0.1, 50ms, 10M or 2GB")
+        key, words = LIMITS[name]
+        bound = float(digits) * UNITS[unit]
+        if one is None:
+            return None
+        value = one.speed.get(key)
+        if value is None:
+            return f"its {words} were not measured"
+        met = value < bound or (value == bound and "=" in sign) if "<" in sign else value > bound
+        met = met or (value == bound and "=" in sign)
+        return None if met else f"{number(value)} {words}, and {need} was asked for"
+    capabilities = {name.lower(): (name,) for names in TASKS.values() for name in names}
+    wanted = TASKS.get(need.lower()) or capabilities.get(need.lower())
+    if wanted is None:
+        raise unknown("need", need, [*TASKS, *(f"{name}<..." for name in LIMITS)])
+    if one is None:
+        return None
+    if one.can is None:
+        return "what it can do was not recorded"
+    return None if all(name in one.can for name in wanted) else f"it cannot {need.lower()}"
+
+
+# --- the choice ------------------------------------------------------------------------------------------------------
+
+
+def _left_out(one: Summary, needs: list[str]) -> str | None:
+    """The reason for which a model cannot be the answer, or None."""
+    if one.status == "failed":
+        error = next((row.get("error") for row in one.rows if row.get("error")), None)
+        return f"its training failed{f' ({shorten(str(error))})' if error else ''}"
+    if one.status == "pending":
+        return "it is not trained yet"
+    if one.verdict == "copies":
+        return "its samples are copies of training data"
+    if one.collapsed:
+        return "it collapsed: its samples show far less variety than the data"
+    return next((reason for need in needs if (reason := _unmet(one, need))), None)
+
+
+def _headline(models: list[Summary]) -> str | None:
+    """The first headline metric that all models have, otherwise the first that any has."""
+    for quantify in (all, any):
+        for name in HEADLINES:
+            if models and quantify(name in one.figures for one in models):
+                return name
+    return None
+
+
+def rank(usable: list[Summary], metric: str, prefer: str | None, baselines: list[Summary]) -> list[Summary]:
+    """The usable models, the answer first: rule 3 of this file."""
+    by_quality = sorted(usable, key=lambda one: one.figures[metric].badness)
+    if prefer == "diversity":
+        pool = [one for one in by_quality if one.diverse() is not None]
+        best = max(pool, key=lambda one: one.diverse() or 0.0, default=None)
+        if best is None:
+            return by_quality
+        tied = [o for o in pool if o is best or not (differs(o, best, "recall") or differs(o, best, "coverage"))]
+        rest = sorted((o for o in usable if o not in tied), key=lambda o: -(o.diverse() or 0.0))
+        return [*tied, *rest]
+    if prefer == "speed":
+        pool = [one for one in by_quality if not _worse_than_any(one, baselines, metric)] or by_quality
+        fastest = max(one.rate for one in pool)
+        tied = [one for one in pool if one.rate * FASTER >= fastest]
+        rest = sorted((one for one in usable if one not in tied), key=lambda one: (one not in pool, -one.rate))
+        return [*tied, *rest]
+    best = by_quality[0]
+    tied = [one for one in by_quality if one is best or not differs(one, best, metric)]
+    if prefer == "quality":
+        tied.sort(key=lambda one: -(one.diverse() or 0.0))
+    else:
+        winner = max(tied, key=lambda one: one.rate)
+        winner = winner if winner.rate > FASTER * best.rate else best
+        tied = [winner, *(one for one in tied if one is not winner)]
+    return [*tied, *(one for one in by_quality if one not in tied)]
+
+
+def _worse_than_any(one: Summary, baselines: list[Summary], metric: str) -> bool:
+    return any(
+        differs(one, other, metric) and one.figures[metric].badness > other.figures[metric].badness
+        for other in baselines
+        if metric in other.figures
+    )
+
+
+def _beats(one: Summary, baseline: Summary, metric: str) -> bool:
+    return one.figures[metric].badness < baseline.figures[metric].badness and differs(one, baseline, metric)
+
+
+def front(models: list[Summary], metric: str) -> list[str]:
+    """Names that no other model beats in quality and in speed at once, fastest first."""
+    pool = sorted((o for o in models if metric in o.figures and o.rate > 0), key=lambda o: (-o.rate, _bad(o, metric)))
+    kept: list[Summary] = []
+    for one in pool:
+        if not kept or _bad(one, metric) < _bad(kept[-1], metric):
+            kept.append(one)
+    return [one.name for one in kept]
+
+
+def _bad(one: Summary, metric: str) -> float:
+    return one.figures[metric].badness
+
+
+# --- the words -------------------------------------------------------------------------------------------------------
+
+
+def listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def _said(one: Summary, metric: str) -> str:
+    figure = one.figures[metric]
+    value, low, high = spanned(figure.value, figure.low, figure.high)
+    return f"{value} ({low} to {high})" if low else value
+
+
+def _inside(one: Summary, metric: str) -> str:
+    return _said(one, metric).replace(" (", ", ").removesuffix(")")
+
+
+def _pace(one: Summary) -> str:
+    return f"{number(one.rate)} samples a second" if one.rate else "an unmeasured number of samples a second"
+
+
+def _why(ranked: list[Summary], metric: str, prefer: str | None, floor: str) -> str:
+    """The first sentence."""
+    winner, others = ranked[0], ranked[1:]
+    label = HEADLINES[metric]
+    if not others:
+        return f"Use {winner.name}: it is the only model left to choose from, {label} {_said(winner, metric)}{floor}."
+    if prefer == "diversity" and winner.diverse() is not None:
+        shares = [f"{name} {_said(winner, name)}" for name in ("recall", "coverage") if name in winner.figures]
+        best = max(others, key=lambda one: one.diverse() or 0.0)
+        same = not any(differs(winner, best, name) for name in ("recall", "coverage"))
+        close = f", though {best.name} cannot be told from it and its quality decided" if same else ""
+        return f"Use {winner.name}: its samples show the most of the data's variety, {' and '.join(shares)}{close}."
+    if prefer == "speed":
+        return (
+            f"Use {winner.name}: it makes {_pace(winner)}, the most of the models that are not worse than a "
+            f"baseline, at {_said(winner, metric)} {label}{floor}."
+        )
+    best = min(ranked, key=lambda one: one.figures[metric].badness)
+    tied = [one for one in others if not differs(one, best, metric) or one is best]
+    if not tied:
+        return (
+            f"Use {winner.name}: its samples are nearest to the real data, {label} {_said(winner, metric)} against "
+            f"{_said(others[0], metric)} for {others[0].name}{floor}; it makes {_pace(winner)}."
+        )
+    names = listed([f"{one.name} ({_inside(one, metric)})" for one in tied[:3]])
+    if winner is best and prefer != "quality":
+        pick = f"it has the best figure and makes {_pace(winner)}"
+    elif prefer == "quality":
+        pick = "it shows the most of the data's variety among them"
+    else:
+        pick = f"it is the fastest of them at {_pace(winner)}"
+    return (
+        f"Use {winner.name}: no difference in quality that you could rely on separates it ({label} "
+        f"{_inside(winner, metric)}) from {names}{floor}; {pick}."
+    )
+
+
+def _otherwise(ranked: list[Summary], metric: str, prefer: str | None, baselines: list[Summary]) -> str:
+    """The second sentence."""
+    if len(ranked) < 2:
+        return "There is no runner-up; comparing more models, or asking for less, would give a choice."
+    winner, second = ranked[0], ranked[1]
+    pace = ""
+    if winner.rate and second.rate:
+        times = second.rate / winner.rate
+        if times > FASTER or times < 1 / FASTER:
+            ratio = max(times, 1 / times)
+            pace = f", {ratio:,.{0 if ratio >= 10 else 1}f} times as {'fast' if times > 1 else 'slow'}"
+    text = f"The runner-up is {second.name} ({HEADLINES[metric]} {_inside(second, metric)}{pace})"
+    changes, same = [], []
+    for asked in ("quality", "diversity", "speed"):
+        if asked == prefer:
+            continue
+        other = rank(ranked, metric, asked, baselines)[0]
+        if other is winner:
+            same.append(f"--prefer {asked}")
+        else:
+            changes.append(f"with --prefer {asked} the answer would be {other.name}{_trait(other, asked, metric)}")
+    if changes:
+        return f"{text}; {', and '.join(changes)}."
+    return f"{text}; {listed(same).replace('and', 'or')} would give the same answer."
+
+
+def _trait(one: Summary, asked: str, metric: str) -> str:
+    if asked == "speed":
+        return f" ({_pace(one)})"
+    if asked == "diversity" and one.diverse() is not None:
+        shares = [f"{n} {number(one.figures[n].value)}" for n in ("recall", "coverage") if n in one.figures]
+        return f" ({', '.join(shares)})"
+    return f" ({HEADLINES[metric]} {number(one.figures[metric].value)})" if asked == "quality" else ""
+
+
+def _caveats(
+    results: dict[str, Any], ranked: list[Summary], metric: str, baselines: list[Summary], left: dict[str, str]
+) -> list[str]:
+    """What a careful reader should know, the gravest first."""
+    said = []
+    unbeaten = [b for b in baselines if metric in b.figures and not any(_beats(one, b, metric) for one in ranked)]
+    if unbeaten:
+        names = listed([f"{b.name} ({_inside(b, metric)})" for b in unbeaten])
+        said.append(f"no model beats the baseline {names}: train longer before you rely on any of them")
+    seeds = min(len(one.done) for one in ranked[:2])
+    if seeds < ENOUGH_SEEDS:
+        times = "once" if seeds == 1 else "twice"
+        said.append(f"each model was trained only {times}, so that a repeat may turn it round (--seeds 3 would tell)")
+    tests = ((results.get("data") or {}).get("counts") or {}).get("test")
+    if tests is not None and tests < FEW_TEST_EXAMPLES:
+        said.append(f"only {tests} test examples are few to measure with")
+    if ranked[0].verdict == "cannot tell":
+        said.append(f"whether samples of {ranked[0].name} are copies of training data cannot be told")
+    out = [f"{name} ({reason})" for name, reason in left.items() if reason != "it is not trained yet"]
+    if out:
+        said.append(f"left out: {'; '.join(out)}")
+    partly = [one.name for one in ranked if any(row.get("status") == "failed" for row in one.rows)]
+    if partly:
+        said.append(f"some trainings of {listed(partly)} failed")
+    troubled = [one.name for one in ranked[:1] if one.events]
+    if troubled:
+        said.append(f"the training of {troubled[0]} had events that are told below")
+    return said
+
+
+def advise(
+    results: dict[str, Any],
+    *,
+    prefer: str | None = None,
+    need: Iterable[str] | str = (),
+    folder: str | Path | None = None,
+) -> dict[str, Any]:
+    """Which model to use, from the rows of results.json by the rules of this file; trains and measures nothing.
+
+    prefer: 'quality', 'diversity', 'speed' or None. need: tasks ('encode', 'likelihood') and limits ('latency<0.1',
+    'size<10MB'). folder: that of the report, for the next command. The answer: 'sentences' (three), 'winner' and
+    'runner_up' (names or None), 'next_command', 'pareto' (names, fastest first) and 'why' ('metric', 'ranking',
+    'left_out' name -> reason, 'caveats', 'prefer', 'need'). Raises InputError for unknown preferences and needs.
+    """
+    if prefer not in (None, "quality", "diversity", "speed"):
+        raise unknown("preference", str(prefer), ("quality", "diversity", "speed"))
+    needs = check_needs(need)
+    everything = summaries(results)
+    models = [one for one in everything if one.kind == "model"]
+    baselines = [one for one in everything if one.honest and one.status == "ok"]
+    left = {one.name: reason for one in models if (reason := _left_out(one, needs))}
+    usable = [one for one in models if one.name not in left]
+    metric = _headline(usable)
+    for one in [one for one in usable if metric is None or metric not in one.figures]:
+        usable.remove(one)
+        left[one.name] = "its quality could not be measured"
+    sound = [one for one in models if one.status == "ok" and one.verdict != "copies" and not one.collapsed]
+    answer: dict[str, Any] = {
+        "winner": None,
+        "runner_up": None,
+        "next_command": results.get("command"),
+        "pareto": front(sound, headline) if (headline := _headline(sound)) else [],
+        "why": {"metric": metric, "ranking": [], "left_out": left, "caveats": [], "prefer": prefer, "need": needs},
+    }
+    waiting = [row for one in models for row in one.rows if row.get("status") == "pending"]
+    if metric is None:
+        return {**answer, "sentences": _no_answer(models, left, waiting)}
+    ranked = rank(usable, metric, prefer, baselines)
+    floors = [one for one in everything if one.kind == "floor" and metric in one.figures]
+    floor = f"; real data themselves have {number(floors[0].figures[metric].value)}" if floors else ""
+    first = _why(ranked, metric, prefer, floor)
+    if waiting:
+        total = sum(row.get("kind") == "model" for row in results["rows"])
+        first = f"So far, with {total - len(waiting)} of {total} trainings done: {first[0].lower()}{first[1:]}"
+    caveats = _caveats(results, ranked, metric, baselines, left)
+    warning = f"Keep in mind: {'; '.join(caveats)}." if caveats else "Nothing in the table speaks against it."
+    run = ranked[0].done[0].get("run")
+    answer["winner"], answer["runner_up"] = ranked[0].name, ranked[1].name if len(ranked) > 1 else None
+    answer["why"] |= {"ranking": [one.name for one in ranked], "caveats": caveats}
+    if run:
+        place = str(Path(folder) / run) if folder is not None else str(run)
+        answer["next_command"] = f"trilemma generate {shlex.quote(place)} -n 64 --seed 0 --out samples.png"
+    return {**answer, "sentences": [first, _otherwise(ranked, metric, prefer, baselines), warning]}
+
+
+def _no_answer(models: list[Summary], left: dict[str, str], waiting: list[dict[str, Any]]) -> list[str]:
+    if waiting:
+        total = sum(len(one.rows) for one in models)
+        out = "; ".join(f"{name}: {reason}" for name, reason in left.items() if reason != "it is not trained yet")
+        return [
+            f"There is no answer yet: {total - len(waiting)} of {total} trainings are done.",
+            f"Next in line is {waiting[0]['name']}.",
+            out[:1].upper() + out[1:] + "." if out else "This page is written anew after each training.",
+        ]
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in left.items()) or "no model was compared"
+    return [
+        "No model can be recommended on these data.",
+        f"The reasons: {reasons}.",
+        "A larger budget, other models or fewer needs may change that.",
+    ]

@@ -1,0 +1,320 @@
+"""The table: which columns there are, what each means in plain words, and how its cells read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trilemma.report.plots import family_class
+from trilemma.report.summary import Figure, Summary, differs, number, shorten, spanned, summaries
+
+ARROWS = {"lower": "↓", "higher": "↑", "one": "→ 1", "half": "→ ½"}
+KINDS = {"model": "Models", "baseline": "Baselines", "floor": "Floor"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its title and where its value comes from."""
+
+    group: str
+    key: str
+    title: str
+    source: str = "metric"  # metric, speed, spread, events or verdict
+    better: str = ""  # of speeds; metrics say it themselves
+    form: str = ""  # seconds, bytes or whole
+    first: bool = True  # in the first table, not only in the last
+
+    @property
+    def words(self) -> str:
+        return WORDS[self.key]
+
+
+# What a reader who points at a title is told.
+WORDS = {
+    "frechet": (
+        "Distance between the clouds of features of samples and of unseen real data: means and covariances "
+        "compared. 0: no difference. It grows with fewer samples, so compare it only within this table."
+    ),
+    "frechet@random": (
+        "The same distance on features of an untrained (random) convolutional network: another judge, which sees "
+        "blur and noise."
+    ),
+    "kernel": (
+        "Kernel distance (unbiased): whether any smooth function of the features tells samples from real data. 0: "
+        "none does; slightly negative values are noise."
+    ),
+    "precision": (
+        "Share of samples that lie where real data lie: how many look real. It does not see what is missing."
+    ),
+    "density": (
+        "How many real neighbourhoods a sample lies in, on average, relative to real data. 1: as dense as real "
+        "data; more: only the most typical."
+    ),
+    "classifier": (
+        "Area under the curve of a classifier trained to tell samples from real data. 0.5: it can only guess; 1: "
+        "it always knows."
+    ),
+    "sharpness": "Fine detail in samples relative to real data. 1: as sharp; less: blurred; more: noisy.",
+    "log_likelihood": (
+        "Mean logarithm of the probability density that the model gives to unseen real examples. Higher: it finds "
+        "them more plausible."
+    ),
+    "reconstruction": (
+        "Mean squared error between unseen examples and what is left of them after encoding and decoding."
+    ),
+    "recall": "Share of unseen real data that lie where samples lie: how much of the variety is reached.",
+    "coverage": (
+        "Share of unseen real examples that have a sample in their own neighbourhood; harder to fool by outliers "
+        "than recall."
+    ),
+    "diversity": "Mean distance between two samples relative to real data. 1: as varied; 0: always the same.",
+    "modes": "How many of the known clusters of the data appear among the samples.",
+    "at_modes": "Share of samples that lie at one of the known clusters.",
+    "samples_per_second": "Samples that the model makes in a second, many at once, on the machine named below.",
+    "first_sample_seconds": "Time until one single sample is there.",
+    "calls": "Evaluations of the network for one sample; guidance counts twice.",
+    "spread": "Standard deviation of the quality figure between trainings that differ only in their seed.",
+    "events": (
+        "What went wrong in training, counted: not finite, constant, collapsed and so on. A rollback is a return "
+        "to the last good state."
+    ),
+    "train_seconds": "Time that the training took.",
+    "examples": "Training examples that the model saw, repeats counted.",
+    "examples_per_second": "Training examples a second.",
+    "parameters": "Numbers that were learned.",
+    "model_bytes": "Size of the trained model on disk.",
+    "peak_memory_bytes": "Largest memory of the program so far.",
+    "verdict": (
+        "Whether samples lie nearer to training examples than unseen real data do: copies, none, or too little "
+        "data to tell. Beneath: the share of near-copies."
+    ),
+    "near_copies": (
+        "Share of samples that are nearer to a training example than almost any unseen real example is. About "
+        "0.01 when nothing was memorised."
+    ),
+    "memorisation": (
+        "How near samples are to training examples rather than to unseen ones, relative to real data. 1: no "
+        "nearer; 0: copies."
+    ),
+}
+
+COLUMNS = (
+    Column("Quality", "frechet", "Fréchet"),
+    Column("Quality", "frechet@random", "Fréchet, second judge"),
+    Column("Quality", "kernel", "Kernel", first=False),
+    Column("Quality", "precision", "Precision"),
+    Column("Quality", "density", "Density", first=False),
+    Column("Quality", "classifier", "Told apart"),
+    Column("Quality", "sharpness", "Sharpness"),
+    Column("Quality", "log_likelihood", "Log-likelihood"),
+    Column("Quality", "reconstruction", "Reconstruction", first=False),
+    Column("Diversity", "recall", "Recall"),
+    Column("Diversity", "coverage", "Coverage"),
+    Column("Diversity", "diversity", "Spread", first=False),
+    Column("Diversity", "modes", "Modes"),
+    Column("Diversity", "at_modes", "At modes", first=False),
+    Column("Memorisation", "verdict", "Copies?", "verdict"),
+    Column("Memorisation", "near_copies", "Near-copies", first=False),
+    Column("Memorisation", "memorisation", "Nearness", first=False),
+    Column("Speed", "samples_per_second", "Samples/s", "speed", "higher"),
+    Column("Speed", "first_sample_seconds", "First sample", "speed", "lower", "seconds"),
+    Column("Speed", "calls", "Calls", "speed", "lower", "whole"),
+    Column("Stability", "spread", "Over seeds", "spread"),
+    Column("Stability", "events", "Events", "events"),
+    Column("Cost", "train_seconds", "Training", "speed", "", "seconds"),
+    Column("Cost", "examples", "Examples seen", "speed", "", "", False),
+    Column("Cost", "examples_per_second", "Examples/s", "speed", "", "", False),
+    Column("Cost", "parameters", "Parameters", "speed"),
+    Column("Cost", "model_bytes", "Weights", "speed", "", "bytes", False),
+    Column("Cost", "peak_memory_bytes", "Memory", "speed", "", "bytes", False),
+)  # fmt: skip
+
+
+@dataclass
+class Cell:
+    """What one cell shows; `sort` orders the column, missing cells stay last."""
+
+    text: str = "–"
+    small: str = ""
+    sort: float | None = None
+    style: str = ""
+
+
+@dataclass
+class Line:
+    """One row of the table, with those of its seeds beneath."""
+
+    name: str
+    note: str
+    style: str
+    cells: list[Cell]
+    problem: str = ""
+    seeds: list[Line] = field(default_factory=list)
+
+
+def amount(value: float, form: str = "") -> str:
+    """A number with its unit, as short as it can be read."""
+    if form == "seconds":
+        if value < 1:
+            return f"{number(value * 1000)} ms"
+        if value < 100:
+            return f"{number(value)} s"
+        return f"{value / 60:.1f} min" if value < 5400 else f"{value / 3600:.1f} h"
+    if form == "bytes":
+        for unit in ("B", "kB", "MB"):
+            if value < 999.5:
+                return f"{number(value)} {unit}"
+            value /= 1000
+        return f"{number(value)} GB"
+    return f"{value:,.0f}" if form == "whole" else number(value)
+
+
+def cell(one: Summary, column: Column, headline: str | None) -> Cell:
+    """The cell of a model (or of one of its seeds, given as a Summary of one row)."""
+    if column.source == "metric":
+        figure = one.figures.get(column.key)
+        if figure is None:
+            return Cell()
+        text, low, high = spanned(figure.value, figure.low, figure.high)
+        text += f" {figure.unit}" if figure.unit.startswith("of ") else ""
+        return Cell(
+            text,
+            f"{low}–{high}" if low and not low.startswith("-") else f"{low} to {high}" if low else "",
+            figure.value,
+        )
+    if column.source == "speed":
+        value = one.speed.get(column.key)
+        return Cell() if value is None else Cell(amount(value, column.form), "", value)
+    if column.source == "spread":
+        figure = one.figures.get(headline or "")
+        if figure is None or figure.spread is None:
+            return Cell()
+        return Cell(f"± {number(figure.spread)}", "", figure.spread)
+    if not one.done:
+        return Cell()
+    if column.source == "events":
+        if one.kind != "model":
+            return Cell()
+        total = sum(one.events.values())
+        small = ", ".join(f"{name} {count}×" if count > 1 else name for name, count in one.events.items())
+        if one.rollbacks:
+            small += f"; {one.rollbacks} rollback" + ("s" if one.rollbacks > 1 else "")
+        return Cell(str(total) if total else "none", small, total, "warn" if total else "")
+    order = {"none": 0, "cannot tell": 1, "copies": 2}
+    if one.verdict is None:
+        return Cell()
+    near = one.figures.get("near_copies")
+    small = f"{near.value:.0%} near" if near else ""
+    return Cell(one.verdict, small, order[one.verdict], "warn" if one.verdict == "copies" else "")
+
+
+def present(columns: Sequence[Column], everything: list[Summary]) -> list[Column]:
+    """The columns in which at least one row has something."""
+
+    def known(column: Column) -> bool:
+        if column.source == "metric":
+            return any(column.key in one.figures for one in everything)
+        if column.source == "speed":
+            return any(column.key in one.speed for one in everything)
+        if column.source == "spread":
+            return any(len(one.done) > 1 for one in everything)
+        return any(one.done for one in everything)
+
+    return [column for column in columns if known(column)]
+
+
+def direction(column: Column, everything: list[Summary]) -> str:
+    """The good direction of a column: 'lower', 'higher', 'one', 'half' or nothing."""
+    if column.source == "metric":
+        return next((one.figures[column.key].better for one in everything if column.key in one.figures), "")
+    return column.better
+
+
+def mark_best(column: Column, place: int, models: list[Summary], lines: list[Line], better: str) -> None:
+    """Mark the best model of a column, and those that cannot be told from it."""
+    if better not in ARROWS or len(models) < 2:
+        return
+    if column.source == "speed":
+        known = {one.name: one.speed[column.key] for one in models if column.key in one.speed}
+        best = (min if better == "lower" else max)(known.values(), default=None)
+        for line in lines:
+            if known.get(line.name) == best and best is not None:
+                line.cells[place].style = "best"
+        return
+    pool = [one for one in models if column.key in one.figures]
+    if column.source != "metric" or len(pool) < 2:
+        return
+    leader = min(pool, key=lambda one: one.figures[column.key].badness)
+    for one in pool:
+        line = next(line for line in lines if line.name == one.name)
+        if one.figures[column.key].value == leader.figures[column.key].value:
+            line.cells[place].style = "best"
+        elif _measured(one.figures[column.key]) and not differs(one, leader, column.key):
+            line.cells[place].style = "tied"
+
+
+def _measured(figure: Figure) -> bool:
+    return figure.low is not None and figure.high is not None
+
+
+def table(everything: list[Summary], headline: str | None, winner: str | None) -> dict[str, Any]:
+    """Columns in their groups, and rows by kind, for the template."""
+    columns = present([column for column in COLUMNS if column.first], everything)
+    bodies: list[dict[str, Any]] = []
+    for kind, title in KINDS.items():
+        members = [one for one in everything if one.kind == kind]
+        lines = [_line(one, columns, headline, winner) for one in members]
+        if kind == "model":
+            sound = [one for one in members if one.status == "ok" and one.verdict != "copies"]
+            for place, column in enumerate(columns):
+                mark_best(column, place, sound, lines, direction(column, everything))
+        if lines:
+            bodies.append({"kind": kind, "title": title, "lines": lines})
+    groups: list[tuple[str, int]] = []
+    for column in columns:
+        if groups and groups[-1][0] == column.group:
+            groups[-1] = (column.group, groups[-1][1] + 1)
+        else:
+            groups.append((column.group, 1))
+    return {
+        "columns": [(column, ARROWS.get(direction(column, everything), "")) for column in columns],
+        "starts": [i == 0 or columns[i - 1].group != column.group for i, column in enumerate(columns)],
+        "groups": groups,
+        "bodies": bodies,
+        "tied": any(c.style == "tied" for body in bodies for line in body["lines"] for c in line.cells),
+        "best": any(c.style == "best" for body in bodies for line in body["lines"] for c in line.cells),
+    }
+
+
+def _line(one: Summary, columns: list[Column], headline: str | None, winner: str | None) -> Line:
+    style = f"{family_class(one.family)} {'winner' if one.name == winner else ''} {one.status}".replace("  ", " ")
+    line = Line(one.name, _note(one), style, [cell(one, column, headline) for column in columns], _problem(one))
+    if len(one.rows) > 1:
+        for row in one.rows:
+            alone = single(row, one)
+            cells = [cell(alone, column, headline) for column in columns]
+            line.seeds.append(Line(f"seed {row.get('seed')}", "", str(row.get("status")), cells, _problem(alone)))
+    return line
+
+
+def single(row: dict[str, Any], of: Summary) -> Summary:
+    """One row as a Summary of its own."""
+    return summaries({"rows": [{**row, "name": of.name, "family": of.family, "kind": of.kind}]})[0]
+
+
+def _note(one: Summary) -> str:
+    states = [row.get("status") for row in one.rows]
+    if len(states) < 2:
+        return ""
+    done = states.count("ok")
+    return f"{done} seeds" if done == len(states) else f"{done} of {len(states)} seeds so far"
+
+
+def _problem(one: Summary) -> str:
+    if one.status == "ok":
+        return ""
+    error = next((str(row["error"]) for row in one.rows if row.get("error")), "")
+    if one.status == "failed":
+        return f"training failed: {shorten(error, 160)}" if error else "training failed"
+    return "not trained yet"

@@ -1,0 +1,170 @@
+"""Pictures of examples as data URIs: grids, strips, pairs and films at one of several thrifts."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageSequence
+
+Pictures = Callable[[np.ndarray], Image.Image]
+GAP = 2
+LARGE = 60_000  # bytes from which a picture without loss is too dear
+
+
+@dataclass(frozen=True)
+class Thrift:
+    """How much room pictures may take."""
+
+    samples: int  # in a grid
+    side: int  # pixels of a grid's longer side
+    quality: int  # of lossy WebP
+    film: int  # largest film in bytes; 0: none
+
+
+THRIFTS = (
+    Thrift(64, 520, 82, 400_000),
+    Thrift(64, 400, 70, 150_000),
+    Thrift(36, 320, 60, 60_000),
+    Thrift(16, 256, 45, 0),
+    Thrift(9, 160, 30, 0),
+    Thrift(0, 0, 0, 0),  # no pictures: the figures come first
+)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A picture in the page."""
+
+    uri: str
+    width: int
+    height: int
+    crisp: bool  # enlarged pixels, which a browser should not smooth
+    still: str = ""  # of a film, for readers who asked for less motion
+
+
+class Gallery:
+    """Reads the arrays of a report folder and turns them into embedded pictures; what cannot be read is left out."""
+
+    def __init__(self, folder: Path, pictures: Pictures, thrift: Thrift):
+        self.folder, self.pictures, self.thrift = folder, pictures, thrift
+
+    def load(self, name: str | None) -> np.ndarray | None:
+        if not name or not self.thrift.samples:
+            return None
+        path = self.folder / name
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        return array if len(array) else None
+
+    def grid(self, name: str | None) -> Embedded | None:
+        """Samples in a square; points and other kinds as their modality draws them."""
+        x = self.load(name)
+        if x is None:
+            return None
+        if x.ndim != 4:
+            return self.embed(_within(self.pictures(np.asarray(x)), self.thrift.side))
+        native = max(x.shape[2:])
+        columns = 8 if native <= 64 else 5 if native <= 128 else 4
+        columns = max(1, min(columns, int(min(len(x), self.thrift.samples) ** 0.5)))
+        cells = [self._one(x[i : i + 1], self.thrift.side // columns) for i in range(min(columns**2, len(x)))]
+        return self.embed(tile([cells[i : i + columns] for i in range(0, len(cells), columns)]), crisp=native <= 16)
+
+    def row(self, name: str | None, count: int, cell: int = 64) -> Embedded | None:
+        """The first samples in one row; of points one picture."""
+        x = self.load(name)
+        if x is None:
+            return None
+        if x.ndim != 4:
+            return self.embed(_within(self.pictures(np.asarray(x)), 160))
+        cell = min(cell, self.thrift.side // 4)
+        cells = [self._one(x[i : i + 1], cell) for i in range(min(count, len(x)))]
+        return self.embed(tile([cells]), crisp=max(x.shape[2:]) <= 16)
+
+    def strip(self, name: str | None, frames: int = 10, samples: int = 4) -> Embedded | None:
+        """(frames, n, C, *grid) as a sheet: time goes right, one sample a row."""
+        x = self.load(name)
+        if x is None or x.ndim < 3:
+            return None
+        moments = np.unique(np.linspace(0, len(x) - 1, min(frames, len(x))).round().astype(int))
+        cell = min(64 if x.ndim == 5 else 120, self.thrift.side // 4)
+        if x.ndim != 5:
+            return self.embed(tile([[_within(self.pictures(np.asarray(x[t])), cell) for t in moments]]))
+        rows = [[self._one(x[t, i : i + 1], cell) for t in moments] for i in range(min(samples, x.shape[1]))]
+        return self.embed(tile(rows), crisp=max(x.shape[3:]) <= 16)
+
+    def pairs(self, above: str | None, below: str | None, count: int = 8) -> Embedded | None:
+        """Each sample above its neighbour."""
+        one, two = self.load(above), self.load(below)
+        if one is None or two is None or one.ndim != 4:
+            return None
+        cell = min(64, self.thrift.side // 4)
+        rows = [[self._one(x[i : i + 1], cell) for i in range(min(count, len(one), len(two)))] for x in (one, two)]
+        return self.embed(tile(rows), crisp=max(one.shape[2:]) <= 16)
+
+    def film(self, name: str | None) -> Embedded | None:
+        """An animated picture where it is small enough, otherwise its last frame."""
+        if not name or not self.thrift.samples:
+            return None
+        try:
+            with Image.open(self.folder / name) as image:
+                frames = [_within(f.convert("RGB"), min(320, self.thrift.side)) for f in ImageSequence.Iterator(image)]
+        except (OSError, ValueError):
+            return None
+        last = self.embed(frames[-1])
+        if len(frames) < 2 or not self.thrift.film:
+            return last
+        file = io.BytesIO()
+        frames[0].save(
+            file, format="WEBP", save_all=True, append_images=frames[1:], duration=500, loop=0, quality=60, method=2
+        )
+        if file.tell() > self.thrift.film:
+            return last
+        return Embedded(_uri(file.getvalue(), "webp"), *frames[0].size, crisp=False, still=last.uri)
+
+    def _one(self, x: np.ndarray, cell: int) -> Image.Image:
+        return _within(self.pictures(np.asarray(x)), cell)
+
+    def embed(self, image: Image.Image, *, crisp: bool = False) -> Embedded:
+        """WebP: without loss where that is small (few or enlarged pixels), otherwise lossy."""
+        if image.mode not in ("L", "RGB", "RGBA"):
+            image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
+        file = io.BytesIO()
+        if crisp or image.width * image.height < 30_000:
+            image.save(file, format="WEBP", lossless=True, quality=20, method=1)
+        if not 0 < file.tell() <= LARGE:
+            file = io.BytesIO()
+            image.save(file, format="WEBP", quality=self.thrift.quality, method=2)
+        return Embedded(_uri(file.getvalue(), "webp"), *image.size, crisp=crisp)
+
+
+def tile(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """Pictures of one size on a sheet with transparent gaps, so that it stands on light and dark pages."""
+    width, height = rows[0][0].size
+    across, down = max(len(row) for row in rows), len(rows)
+    size = (across * (width + GAP) - GAP, down * (height + GAP) - GAP)
+    sheet = Image.new("RGBA", size, (0, 0, 0, 0))
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            sheet.paste(image.convert("RGB"), (x * (width + GAP), y * (height + GAP)))
+    return sheet
+
+
+def _within(image: Image.Image, side: int) -> Image.Image:
+    """No side longer than this; whole fractions of enlarged pixels stay sharp."""
+    longest = max(image.size)
+    if longest <= side:
+        return image
+    factor = side / longest
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+
+
+def _uri(contents: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(contents).decode()}"
