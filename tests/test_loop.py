@@ -1,0 +1,639 @@
+"""The loop: its clock, averages and health, what it does when numbers break, and runs that survive anything."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import contract_cases as toy
+import golden_losses
+import numpy as np
+import pytest
+import torch
+from contract_cases import CASES
+from safetensors.torch import load_file
+from torch import nn
+
+import trilemma as tl
+from trilemma.batches import Arrays
+from trilemma.config import Optimizer, Training
+from trilemma.errors import InputError
+from trilemma.models.contract import Model, Turn
+from trilemma.modalities.door import open_data
+from trilemma.spaces import Continuous
+from trilemma.training import run as run_files
+from trilemma.training.average import Averages, exponent
+from trilemma.training.engine import Engine
+from trilemma.training.health import WORDS, Health
+from trilemma.training.loop import MOST_ROLLBACKS, Loop
+from trilemma.training.optimizers import KINDS, make, rate_factor
+from trilemma.training.plan import build
+from trilemma.training.restore import restore
+from trilemma.training.run import Run, write_json, write_tensors, write_text
+
+# --- the clock --------------------------------------------------------------------------------------------------------
+
+
+def test_rate_warms_up_stays_and_decays_to_zero() -> None:
+    config = Optimizer(warm_up=1000, stay=0.5, batch=100)
+    curve = [rate_factor(config, seen, 100_000) for seen in range(0, 100_000, 100)]
+    assert curve[:10] == pytest.approx([k / 10 for k in range(1, 11)])
+    assert set(curve[10:501]) == {1.0}
+    falling = np.diff(curve[501:])
+    assert (falling < 0).all() and np.ptp(falling) < 1e-12  # linear
+    assert curve[750] == pytest.approx(0.5)
+    assert 0 < curve[-1] < 0.005 and rate_factor(config, 100_000, 100_000) == 0
+
+
+def test_warm_up_is_at_most_a_twentieth_of_the_budget() -> None:
+    config = Optimizer(warm_up=20_000, batch=100)
+    assert rate_factor(config, 400, 10_000) == 1.0 and rate_factor(config, 300, 10_000) == pytest.approx(0.8)
+    assert rate_factor(Optimizer(warm_up=0), 0, 10_000) == 1.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_optimizers_descend(kind: str) -> None:
+    weight = nn.Parameter(torch.tensor([[3.0, -2.0]]))
+    optimizer = make(Optimizer(kind=kind, rate=0.05), [weight])
+    for _ in range(200):
+        optimizer.zero_grad()
+        weight.square().sum().backward()
+        optimizer.step()
+    assert weight.abs().max() < 0.3
+
+
+# --- power averages ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deviation", [0.05, 0.10, 0.16, 0.25])
+def test_exponent_gives_the_asked_deviation(deviation: float) -> None:
+    """Mean and variance of the density (g + 1) t^g on [0, 1] in closed form."""
+    g = exponent(deviation)
+    mean, second = (g + 1) / (g + 2), (g + 1) / (g + 3)
+    assert math.sqrt(second - mean**2) == pytest.approx(deviation, rel=1e-9)
+
+
+def test_exponents_of_the_paper() -> None:
+    """Karras et al. 2024: relative deviations 5 % and 10 % are gamma 16.97 and 6.94."""
+    assert exponent(0.05) == pytest.approx(16.97, abs=0.01)
+    assert exponent(0.10) == pytest.approx(6.94, abs=0.01)
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_averages_are_weighted_sums_of_the_trajectory(every: int) -> None:
+    """Step k of T weighs the integral of (g + 1) t^g over its share of [0, 1]: no half-life, no bias at the start."""
+    generator = torch.Generator().manual_seed(0)
+    model, steps = nn.Linear(3, 2).double(), 60
+    averages, path = Averages(model, (0.05, 0.16)), []
+    for step in range(1, steps + 1):
+        with torch.no_grad():
+            model.weight.copy_(torch.randn(2, 3, generator=generator, dtype=torch.float64))
+        path.append(model.weight.detach().clone())
+        if step % every == 0:
+            averages.update(model, step, every)
+    own = model.weight.detach().clone()
+    for key, g in averages.exponents.items():
+        ends = torch.arange(0, steps + 1, every, dtype=torch.float64) / steps
+        weights = ends[1:] ** (g + 1) - ends[:-1] ** (g + 1)
+        assert float(weights.sum()) == pytest.approx(1)
+        expected = sum(w * path[(k + 1) * every - 1] for k, w in enumerate(weights))
+        with averages.applied(model, key):
+            torch.testing.assert_close(model.weight.detach(), expected)
+        assert torch.equal(model.weight, own), "the model did not get its own weights back"
+        # And the weights are those of t^g: their ratio at two places tells the exponent.
+        measured = math.log(weights[-1] / weights[len(weights) // 2]) / math.log(ends[-1] / ends[len(weights) // 2 + 1])
+        assert measured == pytest.approx(g, rel=0.2)
+
+
+def test_averages_round_trip() -> None:
+    model = nn.Linear(2, 2)
+    one, two = Averages(model, (0.1,)), Averages(nn.Linear(2, 2), (0.1,))
+    two.load({name: tensor.clone() for name, tensor in one.state().items()})
+    assert all(torch.equal(a, b) for a, b in zip(one.state().values(), two.state().values(), strict=True))
+
+
+# --- numbers that break -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class FragileConfig:
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="sgd", rate=0.1, momentum=0.0, batch=4, warm_up=0))
+
+
+class Fragile(Model):
+    """A point that walks to the data; at the steps `bad` its loss, or only its gradient, is not finite."""
+
+    Config = FragileConfig
+    accepts = (Continuous,)
+
+    def __init__(self, bad: Callable[[int], bool], *, gradient_only: bool = False):
+        super().__init__()
+        self.place, self.bad, self.gradient_only = nn.Parameter(torch.zeros(3)), bad, gradient_only
+
+    @classmethod
+    def adapt(cls, spaces: Any, size: str, count: int) -> dict[str, Any]:
+        return {}
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"model": [self.place]}
+
+    def losses(self, batch: Any, now: Any) -> Iterator[Turn]:
+        loss = (batch.x - self.place).square().sum()
+        if self.bad(now.step):
+            # The root's slope at 0 is infinite though its value is 0.
+            loss = loss + (self.place * 0).sum().sqrt() if self.gradient_only else loss * math.nan
+        yield Turn("model", loss, len(batch), {"error": loss.detach()})
+
+    def fit(self, batches: Any, noise: Any) -> None:
+        pass
+
+
+def fragile_loop(bad: Callable[[int], bool], *, steps: int = 20, **kind: Any) -> Loop:
+    data = Arrays(np.random.default_rng(0).normal(2, 1, size=(16, 3)).astype(np.float32))
+    training = Training(examples=4 * steps, averages=(0.1,), average_every=1, save_every=2)
+    engine = Engine(dtype="float32", device="cpu")
+    optimizer = FragileConfig().optimizer
+    return Loop(Fragile(bad, **kind), data, optimizer, training, engine, seed=0)
+
+
+@pytest.mark.parametrize("gradient_only", [False, True])
+def test_non_finite_rolls_back_and_goes_on(tmp_path: Path, gradient_only: bool) -> None:
+    """Back to the last good state, past the bad examples, at half the rate; written down before it goes on."""
+    run, before, after = Run(tmp_path), [], []
+    loop = fragile_loop(lambda step: step == 7, gradient_only=gradient_only)
+    take, back = loop.take_step, loop.roll_back
+
+    def watched_back(*arguments: Any) -> None:
+        before.append((loop.seen, loop.step, loop.model.place.detach().clone()))
+        back(*arguments)
+        state = run.latest_state()
+        assert state is not None
+        after.append((loop.seen, loop.step, loop.model.place.detach().clone(), run.stats(), state))
+
+    rates = {}
+
+    def watched_take() -> dict[str, float]:
+        logs = take()
+        rates[loop.step] = loop.optimizers["model"].param_groups[0]["lr"]
+        return logs
+
+    saved = {}
+    save = run.save_state
+
+    def watched_save(name: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        saved[facts["step"]] = tensors["model.place"].clone()
+        save(name, tensors, facts)
+
+    run.save_state = watched_save  # type: ignore[method-assign]
+    loop.roll_back, loop.take_step = watched_back, watched_take  # type: ignore[method-assign]
+    loop.go(run)
+    assert len(before) == 1 and loop.rollbacks == 1 and loop.seen == 80
+    assert before[0][:2] == (28, 7) and after[0][:2] == (32, 8), "the clock goes on past the bad examples"
+    assert torch.equal(after[0][2], saved[6]) and not torch.equal(after[0][2], before[0][2])
+    events = [row for row in after[0][3] if row.get("event") == "non-finite"]
+    assert len(events) == 1 and "rolled back" in events[0]["action"], "the event is written before going on"
+    state = after[0][4]
+    assert state[1]["step"] == 8 and state[1]["rollbacks"] == 1, "a kill now resumes behind the bad examples"
+    assert rates[7] == pytest.approx(0.1)
+    assert rates[9] == pytest.approx(0.05)
+    assert torch.isfinite(loop.model.place).all()
+    assert loop.health.counts == {"non-finite": 1}
+
+
+def test_three_rollbacks_are_enough(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    loop = fragile_loop(lambda step: step >= 5)
+    with pytest.raises(InputError, match=r"optimizer\.rate") as error:
+        loop.go(run)
+    assert "non-finite" in str(error.value)
+    events = [row for row in run.stats() if row.get("event") == "non-finite"]
+    assert [row["action"].split()[0] for row in events] == ["rolled"] * MOST_ROLLBACKS + ["stopped"]
+    state = run.latest_state()
+    assert state is not None and all(torch.isfinite(t).all() for t in state[0].values() if t.is_floating_point())
+
+
+def test_infinite_weights_are_not_saved(tmp_path: Path) -> None:
+    run, loop = Run(tmp_path), fragile_loop(lambda step: False)
+    loop.take_step()
+    loop.save(run)
+    loop.take_step()
+    loop.model.place.data[0] = math.inf
+    loop.save(run)
+    assert run.states() == ["step-000000001"]
+
+
+def test_clipping_bounds_the_step() -> None:
+    one, two = fragile_loop(lambda step: False), fragile_loop(lambda step: False)
+    two.config.clip = 0.5
+    before = one.model.place.detach().clone()
+    one.take_step(), two.take_step()
+    free, clipped = ((loop.model.place - before).norm() for loop in (one, two))
+    assert free > clipped and float(clipped) == pytest.approx(0.1 * 0.5, rel=1e-4)
+
+
+# --- health -----------------------------------------------------------------------------------------------------------
+
+
+def kinds_of(events: list[dict[str, Any]]) -> list[str]:
+    return [event["event"] for event in events]
+
+
+def test_health_of_samples() -> None:
+    generator = np.random.default_rng(0)
+    real = generator.normal(100, 30, size=(200, 1, 6, 6))
+    fine = generator.normal(90, 25, size=(64, 1, 6, 6))
+    constant = np.full((64, 1, 6, 6), 17.0) + generator.normal(0, 0.01, size=(64, 1, 6, 6))
+    collapsed = real[:1] + generator.normal(0, 3, size=(64, 1, 6, 6))
+    assert Health().of_samples(fine, real) == []
+    assert kinds_of(Health().of_samples(constant, real)) == ["constant"]
+    assert kinds_of(Health().of_samples(collapsed, real)) == ["collapsed"]
+    assert kinds_of(Health().of_samples(fine * np.nan, real)) == ["non-finite"]
+    assert "mode collapse" in Health().of_samples(collapsed, real)[0]["words"]
+
+
+def test_health_tells_each_trouble_once_while_it_lasts() -> None:
+    generator = np.random.default_rng(1)
+    real = generator.normal(size=(100, 4))
+    bad, health = np.zeros((64, 4)), Health()
+    told = [kinds_of(health.of_samples(x, real)) for x in (bad, bad, real, bad)]
+    assert told == [["constant"], [], [], ["constant"]]
+    assert health.counts == {"constant": 2}
+
+
+def gan_logs(gap: float, penalty: float = 0.0) -> dict[str, float]:
+    return {"critic_real": gap / 2, "critic_fake": -gap / 2, "penalty": penalty}
+
+
+def test_health_of_critics() -> None:
+    """Overpowered: a large gap for a long time, and no penalty that holds it. A short or a held one is no trouble."""
+    lasting, short, held, healthy = Health(), Health(), Health(), Health()
+    assert [kinds_of(lasting.of_logs(gan_logs(15), 0.5)) for _ in range(20)] == [[]] * 19 + [["critic-overpowered"]]
+    assert not any(short.of_logs(gan_logs(15 if k == 3 else 1), 0.5) for k in range(60))
+    assert not any(held.of_logs(gan_logs(15, penalty=0.5), 0.5) for k in range(60))
+    assert not any(healthy.of_logs(gan_logs(1.5), k / 60) for k in range(60))
+    assert healthy.counts == {}
+
+
+def test_health_of_codes() -> None:
+    """Posterior collapse counts after the warm-up of beta only."""
+    assert Health().of_logs({"nll": 5.0, "kl": 0.001}, 0.1) == []
+    assert kinds_of(Health().of_logs({"nll": 5.0, "kl": 0.001}, 0.5)) == ["posterior-collapsed"]
+    assert Health().of_logs({"nll": 5.0, "kl": 9.0}, 0.5) == []
+    assert Health().of_logs({"error": 1.0}, 0.5) == []
+
+
+def test_health_round_trip() -> None:
+    one = Health()
+    for _ in range(15):
+        one.of_logs(gan_logs(15), 0.5)
+    one.of_samples(np.zeros((8, 2)), np.random.default_rng(0).normal(size=(9, 2)))
+    two = Health()
+    two.of_logs(gan_logs(3), 0.5)
+    two.load(json.loads(json.dumps(one.state())))
+    assert two.state() == one.state()
+    assert [kinds_of(two.of_logs(gan_logs(15), 0.5)) for _ in range(5)] == [[]] * 4 + [["critic-overpowered"]]
+    assert set(WORDS) >= set(two.counts)
+
+
+# --- the run folder ---------------------------------------------------------------------------------------------------
+
+
+def full_disk(*arguments: Any, **settings: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, weights, run = tmp_path / "a.json", tmp_path / "w.safetensors", Run(tmp_path / "run")
+    write_json(text, {"good": 1})
+    write_tensors(weights, {"w": torch.ones(3)})
+    run.save_state("step-000000001", {"w": torch.ones(3)}, {"step": 1})
+    for broken in ("os.fsync", "os.replace", "save_file"):
+        with monkeypatch.context() as patched:
+            patched.setattr(run_files if broken == "save_file" else run_files.os, broken.split(".")[-1], full_disk)
+            for attempt in (
+                lambda: write_json(text, {"good": 2}),
+                lambda: write_tensors(weights, {"w": torch.zeros(3)}),
+                lambda: run.save_state("step-000000002", {"w": torch.zeros(3)}, {"step": 2}),
+            ):
+                if broken == "save_file" and attempt.__code__.co_names[0] == "write_json":
+                    continue
+                with pytest.raises(InputError, match="disk is full"):
+                    attempt()
+    assert json.loads(text.read_text()) == {"good": 1}
+    assert torch.equal(load_file(weights)["w"], torch.ones(3))
+    assert run.states() == ["step-000000001"]
+    assert not [p for p in tmp_path.rglob("*") if p.name.endswith(".part")], "half-written files are left"
+
+
+def test_a_forbidden_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*arguments: Any, **settings: Any) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(run_files.os, "replace", forbidden)
+    with pytest.raises(InputError, match=r"no permission to write .*a\.txt"):
+        write_text(tmp_path / "a.txt", "x")
+
+
+def test_equal_tensors_give_equal_bytes(tmp_path: Path) -> None:
+    """Whatever their order and layout in memory: runs are compared by the bytes of their weights."""
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    write_tensors(tmp_path / "1", {"a": x, "b": torch.ones(2)})
+    write_tensors(tmp_path / "2", {"b": torch.ones(2), "a": x.contiguous(memory_format=torch.channels_last)})
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no facts", "empty", "other bytes"])
+def test_a_torn_state_is_passed_over(tmp_path: Path, damage: str) -> None:
+    run = Run(tmp_path)
+    for step in (1, 2):
+        run.save_state(f"step-{step:09d}", {"w": torch.full((50,), float(step))}, {"step": step})
+    newest = tmp_path / "state" / "step-000000002"
+    file = newest / "tensors.safetensors"
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-20])
+    elif damage == "no facts":
+        (newest / "facts.json").unlink()
+    elif damage == "empty":
+        file.write_bytes(b"")
+    else:
+        (newest / "facts.json").write_text('{"step": ')
+    state = run.latest_state()
+    assert state is not None and state[1]["step"] == 1 and torch.equal(state[0]["w"], torch.ones(50))
+
+
+def test_only_the_newest_states_are_kept(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for step in (9, 10, 100):
+        run.save_state(f"step-{step:09d}", {"w": torch.ones(1)}, {"step": step})
+    run.save_state("before-decay", {"w": torch.ones(1)}, {"step": 5})
+    run.drop_states(keep=2)
+    assert run.states() == ["before-decay", "step-000000010", "step-000000100"]
+
+
+def test_a_torn_last_line_of_the_log_is_left_out(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.log({"seen": 1})
+    run.log({"seen": 2, "event": "collapsed"})
+    run.log({"seen": 3})
+    with open(run.stats_file, "a") as file:
+        file.write('{"seen": 4, "lo')
+    assert [row["seen"] for row in run.stats()] == [1, 2, 3]
+    run.forget_stats_after(1)
+    assert run.stats() == [{"seen": 1}, {"seen": 2, "event": "collapsed"}]
+
+
+# --- whole trainings --------------------------------------------------------------------------------------------------
+
+# Nothing here asks what is fast on this machine: the same numbers everywhere.
+PLAIN = {"training.threads": 1, "training.dtype": "float32", "training.previews": 2, "training.preview_samples": 8}
+
+
+def moons(count: int = 240, shift: float = 0.0) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    angle = generator.uniform(0, np.pi, count)
+    side = generator.integers(0, 2, count)
+    x = np.stack([np.cos(angle) * (1 - 2 * side) + side, np.sin(angle) * (1 - 2 * side) + side / 2], 1)
+    return (x + generator.normal(0, 0.05, x.shape) + shift).astype(np.float32)
+
+
+def pictures(count: int = 120) -> np.ndarray:
+    """(count, 8, 8) uint8: a bright bar at a random place and angle."""
+    generator = np.random.default_rng(0)
+    rows, columns = np.meshgrid(np.arange(8), np.arange(8), indexing="ij")
+    slope, place = generator.normal(size=(2, count, 1, 1))
+    return (255 * np.exp(-((rows - 4 + slope * (columns - 4) + place) ** 2) / 2)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished VAE on points, 6,000 examples."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    tl.train(moons(), model="vae", out=out, budget="6k", size="xs", settings=dict(PLAIN), quiet=True)
+    return out
+
+
+def test_a_run_has_everything(finished: Path) -> None:
+    run = Run.at(finished)
+    assert run.finished
+    config = run.config()
+    assert config["training"]["examples"] >= 6000 and config["training"]["dtype"] == "float32"
+    rows = run.stats()
+    losses = [row["nll"] for row in rows if "nll" in row]
+    assert len(losses) > 10 and np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert rows[-1]["event"] == "end" and rows[0]["event"] == "start"
+    assert any("kernel@random" in row for row in rows)
+    assert list(run.samples_folder.glob("*.png")) and (run.samples_folder / "film.gif").is_file()
+    assert "vae" in (finished / "card.md").read_text()
+    assert run.states() == ["before-decay"], "work in progress is gone, the state before the decay stays"
+    assert set(run.choices()) >= {"average", "options", "seconds", "events"}
+    assert not list(finished.rglob("*.part"))
+    samples = tl.load(finished).generate(200, seed=1)
+    assert samples.shape == (200, 2)
+    assert np.abs(samples.mean(0) - moons().mean(0)).max() < 0.3
+
+
+def test_a_finished_run_says_so(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (finished / "weights.safetensors").stat().st_mtime_ns
+    tl.train(moons(), model="vae", out=finished, budget="6k", size="xs", settings=dict(PLAIN))
+    assert "finished" in capsys.readouterr().err
+    assert (finished / "weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_changed_settings_are_named(finished: Path) -> None:
+    usual: dict[str, Any] = {"model": "vae", "out": finished, "budget": "6k", "size": "xs", "settings": dict(PLAIN)}
+    for change, named in (
+        ({"seed": 1}, "seed"),
+        ({"budget": "7k"}, "budget"),
+        ({"size": "s"}, "size"),
+        ({"model": "gan"}, "model"),
+        ({"settings": {**PLAIN, "model.beta": 2.0}}, "settings.model.beta"),
+    ):
+        with pytest.raises(InputError, match="other settings") as error:
+            tl.train(moons(), **{**usual, **change})
+        assert f"{named}:" in str(error.value)
+
+
+def test_other_data_are_refused(tmp_path: Path) -> None:
+    """An unfinished run knows its data by their contents."""
+    np.save(tmp_path / "x.npy", moons())
+    usual: dict[str, Any] = {"model": "vae", "out": tmp_path / "run", "budget": "6k", "size": "xs", "quiet": True}
+    run = tl.train(tmp_path / "x.npy", **usual, settings=dict(PLAIN))
+    run.weights_file.unlink()
+    np.save(tmp_path / "x.npy", moons(shift=0.1))
+    with pytest.raises(InputError, match="other data"):
+        tl.train(tmp_path / "x.npy", **usual, settings=dict(PLAIN))
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="other things"):
+        tl.train(moons(), model="vae", out=tmp_path, budget="1k")
+    with pytest.raises(InputError, match="is a file"):
+        tl.train(moons(), model="vae", out=tmp_path / "thesis.tex", budget="1k")
+    # What a kill in the middle of the very first write leaves is no other thing.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.json.part").write_text("{")
+    Run(tmp_path / "run").claim()
+
+
+def test_the_same_command_gives_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    tl.train(moons(), model="vae", out=tmp_path / "run", budget="6k", size="xs", settings=dict(PLAIN), quiet=True)
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == (finished / "weights.safetensors").read_bytes()
+    tl.train(moons(), model="vae", out=tmp_path / "2", budget="6k", size="xs", seed=1, settings=dict(PLAIN), quiet=True)
+    assert (tmp_path / "2" / "weights.safetensors").read_bytes() != (finished / "weights.safetensors").read_bytes()
+
+
+def test_a_plus_goes_on_from_before_the_decay(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    run, loaded = Run.at(out), []
+    place = run.load_state("before-decay")[1]["seen"]
+    old = run.config()["training"]["examples"]
+    assert 0.35 * old < place < 0.6 * old
+    load = Loop.load
+
+    def watched(self: Loop, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        loaded.append(facts["seen"])
+        load(self, tensors, facts)
+
+    monkeypatch.setattr(Loop, "load", watched)
+    usual: dict[str, Any] = {"model": "vae", "out": out, "size": "xs", "settings": dict(PLAIN), "quiet": True}
+    with pytest.raises(InputError, match="too small"):
+        tl.train(moons(), budget="+1k", **usual)
+    assert run.finished
+    tl.train(moons(), budget="+6k", **usual)
+    assert loaded == [place]
+    config = run.config()
+    assert config["extended"] == ["+6k"] and run.finished
+    assert old < config["training"]["examples"] and place + 6000 <= config["training"]["examples"] < place + 6600
+    assert (out / "weights.safetensors").read_bytes() != (finished / "weights.safetensors").read_bytes()
+    assert max(row["seen"] for row in run.stats()) == config["training"]["examples"]
+    # The original command still knows the run as its own, finished.
+    tl.train(moons(), budget="6k", **usual)
+
+
+def test_a_plus_needs_a_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="finished run"):
+        tl.train(moons(), model="vae", out=tmp_path / "run", budget="+6k")
+
+
+def test_from_starts_with_the_weights_of_a_run(finished: Path, tmp_path: Path) -> None:
+    """The weights are theirs, the Space's statistics are those of the new data."""
+    source, engine = Run.at(finished), Engine(dtype="float32", device="cpu")
+    start = restore(source, engine)
+    data = open_data(moons(shift=5.0))
+    model = build("vae", start.config, data.spaces, 3, start=start)
+    for (name, mine), theirs in zip(model.named_parameters(), start.parameters(), strict=True):
+        assert torch.equal(mine, theirs), name
+    assert torch.equal(model.spaces["x"].mean, data.spaces["x"].mean)
+    assert model.spaces["x"].mean.mean() > 4
+    settings = {**PLAIN, "optimizer.rate": 1e-9}
+    out = tmp_path / "run"
+    tl.train(moons(), model="vae", out=out, budget="500", size="xs", start=finished, settings=settings, quiet=True)
+    one, two = load_file(finished / "weights.safetensors"), load_file(out / "weights.safetensors")
+    for name in ("encoder.net.enter.weight", "decoder.net.leave.bias"):
+        torch.testing.assert_close(one[name], two[name], atol=1e-6, rtol=0)
+    with pytest.raises(InputError, match="do not fit"):
+        tl.train(moons(), model="gan", out=tmp_path / "gan", budget="500", size="xs", start=finished, quiet=True)
+
+
+def test_a_run_in_float64_trains_and_samples(tmp_path: Path) -> None:
+    for model in ("vae", "gan", "diffusion"):
+        settings = {**PLAIN, "training.dtype": "float64", "training.previews": 1}
+        run = tl.train(moons(), model=model, out=tmp_path / model, budget="600", size="xs", settings=settings, quiet=True)
+        assert tl.load(run.folder).generate(3).shape == (3, 2)
+
+
+# --- kills ------------------------------------------------------------------------------------------------------------
+
+# Processes that have imported everything already: a kill test would otherwise wait for imports most of its time.
+CHILDREN = multiprocessing.get_context("forkserver")
+CHILDREN.set_forkserver_preload(["trilemma.training.start", "trilemma.modalities.image", "trilemma.tasks.load"])
+
+
+def train_pictures(source: str, model: str, out: str, budget: str) -> None:
+    torch.set_num_threads(1)
+    settings = {**PLAIN, "training.save_every": 4}
+    tl.train(source, model=model, out=out, budget=budget, size="xs", settings=settings, quiet=True)
+
+
+def wait_for(condition: Callable[[], bool], child: Any, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and child.is_alive():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("model", ["autoencoder", "vae", "gan", "diffusion"])
+def test_killed_at_any_moment(model: str, tmp_path: Path) -> None:
+    """Bit-identical weights however often and whenever it was killed. (A longer one is in benchmarks/.)"""
+    source, whole, killed = str(tmp_path / "x.npy"), tmp_path / "whole", tmp_path / "killed"
+    np.save(source, pictures())
+    begin = time.monotonic()
+    train_pictures(source, model, str(whole), "1600")
+    spent = time.monotonic() - begin
+    effective = 0
+    # One kill after the first safe state, one at a moment that nobody chose.
+    for moment in (None, random.uniform(0, spent)):
+        child = CHILDREN.Process(target=train_pictures, args=(source, model, str(killed), "1600"))
+        child.start()
+        if moment is None:
+            wait_for(lambda: any((killed / "state").glob("step-*/facts.json")), child)
+        else:
+            child.join(moment)
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        effective += child.exitcode == -signal.SIGKILL and not (killed / "weights.safetensors").exists()
+    assert effective >= 1, "no kill came in time"
+    train_pictures(source, model, str(killed), "1600")
+    assert (killed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert Run(killed).choices()["options"] == Run(whole).choices()["options"]
+
+
+def test_ctrl_c_leaves_a_usable_run(tmp_path: Path) -> None:
+    source, out = str(tmp_path / "x.npy"), tmp_path / "run"
+    np.save(source, pictures())
+    child = CHILDREN.Process(target=train_pictures, args=(source, "vae", str(out), "400k"))
+    child.start()
+    wait_for(lambda: any((out / "state").glob("step-*/facts.json")), child)
+    os.kill(child.pid, signal.SIGINT)
+    child.join(60)
+    assert not child.is_alive() and child.exitcode not in (None, 0, -signal.SIGINT)
+    run = Run.at(out)
+    assert not run.finished
+    loaded = tl.load(out)
+    assert loaded.generate(4).shape == (4, 8, 8) and loaded.generate(4).dtype == np.uint8
+    assert loaded.info()["finished"] is False
+    stopped = run.latest_state()
+    assert stopped is not None and stopped[1]["seen"] > 0
+    assert not list(out.rglob("*.part"))
+
+
+# --- golden losses ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", golden_losses.names())
+def test_golden_losses(name: str) -> None:
+    """Twenty steps in float64 give the numbers that they gave before: see golden_losses.py where they do not."""
+    expected = json.loads(golden_losses.FILE.read_text())[name]
+    found = golden_losses.losses(name)
+    assert found.keys() == expected.keys()
+    for key, values in expected.items():
+        assert np.isfinite(values).all()
+        np.testing.assert_allclose(found[key], values, rtol=1e-7, atol=1e-10, err_msg=f"{name}: {key}")
+
+
+def test_golden_losses_cover_every_preset() -> None:
+    assert set(json.loads(golden_losses.FILE.read_text())) == set(golden_losses.names())
+    assert CASES["image"].spaces["x"].shape == (1, 10, 9) and toy.COUNT == 8
