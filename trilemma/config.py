@@ -43,7 +43,8 @@ class Training:
     save_every: int = 0  # steps between safe states
     previews: int = 8  # moments at which samples are shown
     preview_samples: int = 64
-    choose_samples: int = 0  # samples behind each choice; 0: by the model's cost
+    choose_samples: int | None = None  # samples behind each choice; 0: defaults are taken; None: by the model's cost
+    corrections: tuple[tuple[int, int], ...] = ()  # (step, examples): where a time budget's count was set right
     fit_examples: int = 20_000  # at most, for the density on an autoencoder's codes
     flip: bool = False  # mirror the last grid axis at random: photographs, not letters
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trilemma.networks.layers import (
     ACTIVATIONS,
@@ -59,7 +58,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, places, C)
         q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        # Written out: for the few places of a coarse grid the fused kernel's backward is many times slower on CPUs.
+        weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).softmax(-1)
+        mixed = (weights @ v).transpose(1, 2).flatten(2)
         return x + self.out(mixed).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
@@ -77,29 +78,19 @@ class UNet(nn.Module):
             return Block(inputs, width, dims, embedding=embedding, activation=activation, dropout=dropout)
 
         self.enter = initialise(convolution(dims, channels * self.patch**dims, widths[0]))
-        self.down, self.up, skips = nn.ModuleList(), nn.ModuleList(), [widths[0]]
-        here = widths[0]
+        self.down, self.up, self.shrink, self.grow = (nn.ModuleList() for _ in range(4))
         for level, width in enumerate(widths):
-            for _ in range(network.depth):
-                self.down.append(block(here, width))
-                here = width
-                skips.append(here)
+            self.down.append(nn.ModuleList(block(width, width) for _ in range(network.depth)))
+            self.up.append(nn.ModuleList(block(width, width) for _ in range(network.depth)))
             if level < len(widths) - 1:
-                self.down.append(initialise(convolution(dims, here, widths[level + 1], 2, stride=2)))
-                here = widths[level + 1]
-                skips.append(here)
+                self.shrink.append(initialise(convolution(dims, width, widths[level + 1], 2, stride=2)))
+                self.grow.append(initialise(convolution(dims, widths[level + 1], width * 2**dims, 1)))
         places = 1
         for side in grid:
             places *= -(-side // self.multiple)
-        self.middle = nn.ModuleList([block(here, here)])
-        if places <= 256:
-            self.middle += [Attention(here, dims), block(here, here)]
-        for level, width in reversed(list(enumerate(widths))):
-            for _ in range(network.depth + 1):
-                self.up.append(block(here + skips.pop(), width))
-                here = width
-            if level > 0:
-                self.up.append(nn.Upsample(scale_factor=2, mode="nearest"))
+        here = widths[-1]
+        self.middle = nn.ModuleList([Attention(here, dims)] if places <= 256 else [])
+        here = widths[0]
         self.leave_norm = GroupNorm(here)
         self.leave = initialise(convolution(dims, here, outputs * self.patch**dims), 0.0)
         self.activation = ACTIVATIONS[network.activation]
@@ -108,13 +99,21 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         grid = x.shape[2:]
         h = self.enter(to_patches(pad_to(x, self.multiple), self.patch))
-        skips = [h]
-        for layer in self.down:
-            h = layer(h, embedding) if isinstance(layer, Block) else layer(h)
+        skips = []
+        for level, blocks in enumerate(self.down):
+            for layer in blocks:
+                h = layer(h, embedding)
             skips.append(h)
+            if level < len(self.shrink):
+                h = self.shrink[level](h)
         for layer in self.middle:
-            h = layer(h, embedding) if isinstance(layer, Block) else layer(h)
-        for layer in self.up:
-            h = layer(torch.cat([h, skips.pop()], 1), embedding) if isinstance(layer, Block) else layer(h)
+            h = layer(h)
+        for level in reversed(range(len(self.up))):
+            # Skips are added, not concatenated: half the work of a block, and no convolution to shrink its input.
+            h = (h + skips[level]) * 0.5**0.5
+            for layer in self.up[level]:
+                h = layer(h, embedding)
+            if level > 0:
+                h = from_patches(self.grow[level - 1](h), 2)
         out = self.leave(self.activation(self.leave_norm(h)))
         return crop_to(from_patches(out, self.patch), grid)

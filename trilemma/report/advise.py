@@ -3,8 +3,8 @@
 The rules, in this order:
 
 1. A model is left out when no training of it succeeded, when its samples are copies of training data, when it
-   collapsed (spread of samples below half of the data's, or recall and coverage both below 0.1), or when it does not
-   meet a need. The answer names it with the reason.
+   collapsed (spread of samples below half of the data's), when its samples are nothing like the data (recall and
+   coverage both below 0.1), or when it does not meet a need. The answer names it with the reason.
 2. Quality is the Frechet distance (the kernel distance where there is none). Two models differ in quality only where
    the 95 % t interval of their paired differences over three or more common seeds excludes zero; with fewer seeds,
    only where their intervals do not overlap. Otherwise there is no difference that you could rely on.
@@ -117,6 +117,8 @@ def _left_out(one: Summary, needs: list[str]) -> str | None:
         return "its samples are copies of training data"
     if one.collapsed:
         return "it collapsed: its samples show far less variety than the data"
+    if one.lost:
+        return "its samples are nothing like the data"
     return next((reason for need in needs if (reason := _unmet(one, need))), None)
 
 
@@ -332,7 +334,9 @@ def advise(
     for one in [one for one in usable if metric is None or metric not in one.figures]:
         usable.remove(one)
         left[one.name] = "its quality could not be measured"
-    sound = [one for one in models if one.status == "ok" and one.verdict != "copies" and not one.collapsed]
+    sound = [
+        one for one in models if one.status == "ok" and one.verdict != "copies" and not (one.collapsed or one.lost)
+    ]
     answer: dict[str, Any] = {
         "winner": None,
         "runner_up": None,

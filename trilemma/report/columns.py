@@ -201,12 +201,16 @@ def cell(one: Summary, column: Column, headline: str | None) -> Cell:
         if one.rollbacks:
             small += f"; {one.rollbacks} rollback" + ("s" if one.rollbacks > 1 else "")
         return Cell(str(total) if total else "none", small, total, "warn" if total else "")
+    if one.kind == "floor":
+        return Cell()  # real data are what copies are measured against
     order = {"none": 0, "cannot tell": 1, "copies": 2}
     if one.verdict is None:
         return Cell()
     near = one.figures.get("near_copies")
     small = f"{near.value:.0%} near" if near else ""
-    return Cell(one.verdict, small, order[one.verdict], "warn" if one.verdict == "copies" else "")
+    return Cell(
+        one.verdict, small, order[one.verdict], "warn" if one.verdict == "copies" and one.kind == "model" else ""
+    )
 
 
 def present(columns: Sequence[Column], everything: list[Summary]) -> list[Column]:
@@ -266,7 +270,7 @@ def table(everything: list[Summary], headline: str | None, winner: str | None) -
         members = [one for one in everything if one.kind == kind]
         lines = [_line(one, columns, headline, winner) for one in members]
         if kind == "model":
-            sound = [one for one in members if one.status == "ok" and one.verdict != "copies"]
+            sound = [one for one in members if one.status == "ok" and one.verdict != "copies" and not one.lost]
             for place, column in enumerate(columns):
                 mark_best(column, place, sound, lines, direction(column, everything))
         if lines:

@@ -13,6 +13,7 @@ import numpy as np
 from trilemma.batches import Options
 from trilemma.metrics.classifier import two_sample_test
 from trilemma.metrics.fidelity import frechet_distance, kernel_distance
+from trilemma.metrics.imagenet import ImageNetFeatures, available
 from trilemma.metrics.memorisation import memorisation
 from trilemma.metrics.neighbours import precision_recall_density_coverage
 from trilemma.metrics.pixels import mean_distance_between_pairs, modes_found, reconstruction_error, sharpness
@@ -40,6 +41,10 @@ class Ruler:
         self.train_features = self.network(self.train)
         self.random = RandomFeatures(self.train[:2000]) if self.test.ndim > 2 else None
         self.random_features = self.random(self.test) if self.random else None
+        self.imagenet: ImageNetFeatures | None = None
+        if data.modality.kind == "image" and data.x.shape[1] == 3 and data.x.dtype == np.uint8 and available():
+            self.imagenet = ImageNetFeatures()
+            self.imagenet_features = self.imagenet(self.test[:2000])
         self.protocol = Protocol(
             features=self.network.name,
             features_hash=self.network.hash,
@@ -64,16 +69,23 @@ class Ruler:
         if self.random is not None and self.random_features is not None:
             found["frechet@random"] = frechet_distance(self.random_features, self.random(samples))
             found["sharpness"] = sharpness(self.test, samples)
+        if self.imagenet is not None:
+            # With more features than samples a Frechet distance is mostly bias; the kernel distance has none.
+            found["kernel@imagenet"] = kernel_distance(self.imagenet_features, self.imagenet(samples))
         if self.data.centres is not None:
             spread = float(np.median(_to_centres(self.test, self.data.centres)))
             # The distance to the nearest of K round modes in D dimensions is about spread times a chi variable.
             found |= modes_found(samples, self.data.centres, spread / max(self.data.centres.shape[1] - 0.6, 0.5) ** 0.5)
         copies = memorisation(self.train_features, self.features, features)
+        # Features miss a copy under noise, pixels miss a shifted one: either may raise the alarm.
+        flat = [x.reshape(len(x), -1).astype(np.float32) for x in (self.train, self.test, samples)]
+        alarms = {copies["verdict"], memorisation(*flat)["verdict"]}
+        verdict = next(word for word in ("copies", "none", "cannot tell") if word in alarms)
         found["memorisation"], found["near_copies"] = copies["ratio"], copies["near_copies"]
         order = np.argsort(copies["distances"])[:8]
         nearest = np.asarray(copies["nearest"])[order]
         metrics = {name: measure.record() for name, measure in found.items()}
-        return metrics, {"memorisation": copies["verdict"]}, order, nearest
+        return metrics, {"memorisation": verdict}, order, nearest
 
 
 def _to_centres(x: np.ndarray, centres: np.ndarray) -> np.ndarray:

@@ -194,7 +194,7 @@ class Plot:
         """A name beside its point, where it covers no other; beyond that a thin line leads to it."""
         wide = len(name) * LETTER * 1.02
         tries = [(a + 10, b + 4), (a - 10 - wide, b + 4), (a - wide / 2, b - 11), (a - wide / 2, b + 20)]
-        tries += [(a + dx, b + dy) for dy in (-20, 24, -32, 36, -46, 50, -60, 64) for dx in (8, -8 - wide)]
+        tries += [(a + dx, b + dy) for dy in (-20, 24, -32, 36, -46, 50, -60, 64) for dx in (8, -8 - wide, -wide / 2)]
         for left, base in tries:
             box = (left, base - 10, left + wide, base + 3)
             inside = (

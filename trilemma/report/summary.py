@@ -78,9 +78,13 @@ class Summary:
 
     @property
     def collapsed(self) -> bool:
-        spread, recall, coverage = (self.figures.get(name) for name in ("diversity", "recall", "coverage"))
-        if spread is not None and spread.value < 0.5:
-            return True
+        """Its samples show less than half of the data's spread."""
+        return "diversity" in self.figures and self.figures["diversity"].value < 0.5
+
+    @property
+    def lost(self) -> bool:
+        """Its samples lie nowhere near the data: noise, not variety."""
+        recall, coverage = self.figures.get("recall"), self.figures.get("coverage")
         return recall is not None and coverage is not None and max(recall.value, coverage.value) < 0.1
 
     @property
@@ -177,6 +181,8 @@ def spanned(value: float, low: float | None, high: float | None) -> tuple[str, s
     half = (high - low) / 2
     power = math.floor(math.log10(half))
     digits = max(0, -power + (half < 2 * 10.0**power))
+    if value:  # never more than three figures, however narrow the interval
+        digits = min(digits, max(0, 2 - math.floor(math.log10(abs(value)))))
     if digits > 6 or max(abs(low), abs(high)) >= 1e6:
         return number(value), number(low), number(high)
     return tuple(f"{round(each, digits) + 0.0:,.{digits}f}" for each in (value, low, high))  # type: ignore[return-value]

@@ -31,7 +31,7 @@ def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[st
     assert isinstance(model, Samples)
     train, keys = data.split("train"), list(loop.averages.exponents)
     default = keys[len(keys) // 2]
-    count = training.choose_samples or default_samples(model)
+    count = default_samples(model) if training.choose_samples is None else training.choose_samples
     options = model.choices()
     if count < 100 or len(data.splits["choose"]) < 32:
         return default, options[0], {"reason": "too few samples or examples to choose by: defaults taken"}

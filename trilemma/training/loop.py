@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from trilemma.training.progress import Bar
 from trilemma.training.run import Run
 
 MOST_ROLLBACKS = 3
+Correct = Callable[["Loop", float, int], None]  # (loop, seconds of stepping, steps in them): may set the count right
 
 
 class NonFinite(Exception):
@@ -174,14 +175,28 @@ class Loop:
 
     # --- the whole training --------------------------------------------------------------------------------------------
 
-    def go(self, run: Run | None = None, *, preview: Preview | None = None, bar: Bar | None = None) -> None:
+    def go(
+        self,
+        run: Run | None = None,
+        *,
+        preview: Preview | None = None,
+        bar: Bar | None = None,
+        correct: Correct | None = None,
+    ) -> None:
         """Train to the end of the budget, from wherever the state is."""
-        total, training = self.training.examples, self.training
-        log_every = max(total // self.config.batch // 200, 1)
+        training = self.training
+        log_every = max(training.examples // self.config.batch // 200, 1)
         sums: dict[str, float] = {}
         began, shown = time.monotonic(), 0
-        decay_at = self.config.stay * total
-        while self.seen < total:
+        first, paused = self.step, 0.0
+        while self.seen < training.examples:
+            recorded = dict(training.corrections)
+            if self.step in recorded:
+                training.examples = recorded[self.step]
+            elif correct:
+                correct(self, time.monotonic() - began - paused, self.step - first)
+            total = training.examples
+            decay_at = self.config.stay * total
             if run and self.engine.main and decay_at <= self.seen < decay_at + self.config.batch:
                 run.save_state("before-decay", self.tensors(), self.facts())
             try:
@@ -201,8 +216,10 @@ class Loop:
                 if bar:
                     bar.update(self.seen, means)
                 sums, shown = {}, 0
-            if preview and preview.due(self.step):
+            if preview and preview.due(self.seen, self.config.batch, total):
+                start = time.monotonic()
                 events = preview.show(self)
+                paused += time.monotonic() - start
                 if run and self.engine.main:
                     self.tell(run, events)
             if self.stop or (run and training.save_every and self.step % training.save_every == 0 and self.seen < total):

@@ -44,6 +44,7 @@ class Plan:
     step_seconds: float | None
     train_seconds: float | None  # the loop alone
     total_seconds: float | None  # with probe, previews and choices
+    aside_seconds: float | None  # of that, for what comes after the last step
     memory_bytes: int
     samples_per_second: float | None
 
@@ -115,14 +116,12 @@ class Probe:
         for _ in range(2):
             loop.take_step()
         times, begin = [], time.perf_counter()
-        while len(times) < 3 or (time.perf_counter() - begin < most and len(times) < 12):
+        while not times or (time.perf_counter() - begin < most and len(times) < 12):
             start = time.perf_counter()
             for _ in range(4):
                 loop.take_step()
             loop.engine.synchronize()
             times.append((time.perf_counter() - start) / 4)
-            if time.perf_counter() - begin > 3 * most and len(times) >= 1:
-                break
         return float(np.median(times))
 
     def gradient(self, dtype: str, training: Training) -> torch.Tensor:
@@ -191,18 +190,19 @@ def plan(
     optimizer.batch = min(optimizer.batch, max(16, len(data.splits["train"])))
     training.threads = training.threads or torch.get_num_threads()
     probe = Probe(name, config, data, seed, networks=networks, make=make)
-    most = max(0.1, min(3.0, 0.01 * amount)) if kind == "seconds" else 0.5
+    most = max(0.1, min(3.0, 0.008 * amount)) if kind == "seconds" else 0.5
     training.dtype = training.dtype or dtype_verdict(probe, training, most)
     loop = probe.loop(training, training.dtype)
     model = loop.model
     parameters = sum(p.numel() for p in model.parameters())
-    step = rate = train_seconds = total = None
+    step = rate = train_seconds = total = after = None
     if kind == "seconds" or measure:
         step = probe.seconds(loop, most)
         sampler = Sampler(model, loop.engine, frequencies=frequencies_of(data), dtype=data.x.dtype)
         rate, fit = _rates(sampler, data, training, most)
         left = amount - (time.monotonic() - begun) if kind == "seconds" else training.examples / optimizer.batch * step
-        aside = _set_aside(model, data, training, rate, fit, left if kind == "seconds" else 1e9, step)
+        during, after = _set_aside(model, data, training, rate, fit, left if kind == "seconds" else 1e9)
+        aside = during + after
         if kind == "seconds":
             training.examples = max(int((left - aside) / step), 1) * optimizer.batch
         train_seconds = training.examples / optimizer.batch * step
@@ -213,12 +213,13 @@ def plan(
     if not training.save_every:
         safe = int(min(SAFE_SECONDS / step, SAFE_SHARE * steps)) if step else int(SAFE_SHARE * steps)
         training.save_every = max(safe, 1)
-    training.choose_samples = training.choose_samples or (default_samples(model) if isinstance(model, Samples) else 0)
-    copies = 3 + len(training.averages) + (2 if optimizer.micro else 2)
+    if training.choose_samples is None:
+        training.choose_samples = default_samples(model) if isinstance(model, Samples) else 0
+    copies = 4 + len(training.averages)  # weights, gradients, two moments, averages
     width = max(getattr(config.network, "width", 64), 1)
     activations = optimizer.batch * int(np.prod(data.x.shape[2:] or (1,))) * width * 40
     return Plan(
-        parameters, training.examples, steps, training.dtype, step, train_seconds, total,
+        parameters, training.examples, steps, training.dtype, step, train_seconds, total, after,
         parameters * 4 * copies + activations, rate,
     )  # fmt: skip
 
@@ -242,25 +243,48 @@ def _rates(sampler: Sampler, data: Data, training: Training, most: float) -> tup
 
 
 def _set_aside(
-    model: Model, data: Data, training: Training, rate: float, fit: float, budget: float, step: float
-) -> float:
-    """Seconds for previews, choices and files; cuts their counts where they would take too much of the budget."""
+    model: Model, data: Data, training: Training, rate: float, fit: float, budget: float
+) -> tuple[float, float]:
+    """Seconds for previews, and for choices and files; cuts their counts where they would take too much."""
     assert isinstance(model, Samples)
     fit = fit if fit > 0.05 else 0.0
-    shown = training.preview_samples / rate + min(fit * 0.15, 2.0) + 0.25
+    training.preview_samples = int(np.clip(0.005 * budget * rate, 16, training.preview_samples))
+    shown = training.preview_samples / rate + min(fit * 0.15, 2.0) + 0.15
     training.previews = int(min(training.previews, max(1, 0.06 * budget / shown)))
-    options = len(model.choices())
-    tries = len(training.averages) + options - 1
-    dearer = np.mean([model.calls(o) for o in model.choices()]) / model.calls(Options())
-    want = training.choose_samples or default_samples(model)
-    allowed = (0.08 * budget - fit * (len(training.averages) + 1)) / tries * rate / dearer
-    if not training.choose_samples:
-        training.choose_samples = int(np.clip(allowed, 64, want))
+    tries = len(training.averages) + len(model.choices()) - 1
+    dearer = float(np.mean([model.calls(o) for o in model.choices()])) / model.calls(Options())
+    if training.choose_samples is None:
+        allowed = (0.08 * budget - fit * (len(training.averages) + 1)) / tries * rate / dearer
+        # Fewer than this choose by chance: then the defaults are as good.
+        training.choose_samples = int(min(allowed, default_samples(model))) if allowed >= 150 else 0
     features = 0.0
-    if not is_cached(data, "choose"):
-        features = examples_for(data) / 6000 * (np.prod(data.x.shape[1:]) / 784) ** 0.7
+    if training.choose_samples and not is_cached(data, "choose"):
+        features = examples_for(data) / 6000 * float(np.prod(data.x.shape[1:]) / 784) ** 0.7
     choosing = tries * training.choose_samples / rate * dearer + fit * (len(training.averages) + 2)
-    return float(training.previews * shown + choosing + features + 0.3)
+    if not training.choose_samples:
+        choosing = fit
+    return (training.previews + 1) * shown, choosing + features + 0.3
 
 
-__all__ = ["Plan", "build", "choose_size", "frequencies_of", "plan"]
+class Clock:
+    """Keeps a time budget: at two moments, before anything depends on the end, the count of examples is set right.
+
+    The machine may be faster or slower than it was during the probe. A correction is written to config.json before it
+    acts, and read from there afterwards: a resumed or repeated run does what this one did.
+    """
+
+    def __init__(self, seconds: float, begun: float, after: float, steps: int):
+        self.seconds, self.begun, self.after = seconds, begun, after
+        self.moments = {max(steps // 10, 1), max(steps // 4, 1)}
+
+    def corrected(self, step: int, batch: int, examples: int, spent: float, steps_timed: int, previews: float) -> int | None:
+        """The new count of examples at this step, or None where there is nothing to set right."""
+        if step not in self.moments or steps_timed < 2:
+            return None
+        pace = spent / steps_timed
+        left = self.seconds - (time.monotonic() - self.begun) - self.after - previews
+        new = (step + max(int(left / pace), step // 4)) * batch
+        return new if abs(new - examples) > 0.02 * examples else None
+
+
+__all__ = ["Clock", "Plan", "build", "choose_size", "frequencies_of", "plan"]

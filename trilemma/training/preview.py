@@ -19,18 +19,21 @@ FIT_LIMIT = 2000  # codes that a preview fits its density on
 
 
 class Preview:
-    """Shows the averaged model at given steps, with the same seeds each time: the film shows one thing changing."""
+    """Shows the averaged model at a few moments of the budget, with the same seeds each time: the film shows one thing changing."""
 
-    def __init__(self, run: Run, data: Data, sampler: Sampler, *, moments: list[int], count: int, average: str | None):
+    def __init__(self, run: Run, data: Data, sampler: Sampler, *, moments: int, count: int, average: str | None):
         self.run, self.data, self.sampler = run, data, sampler
-        self.moments, self.count, self.average = set(moments), count, average
+        # The first picture comes early: people want to see that something happens.
+        self.moments = [0.02, *((i + 1) / moments for i in range(moments))]
+        self.count, self.average = count, average
         self.real = data.rows("choose", 500)
         self.random = RandomFeatures(self.real, width=32)
         self.reference = self.random(self.real)
         self.seconds = 0.0
 
-    def due(self, step: int) -> bool:
-        return step in self.moments
+    def due(self, seen: int, batch: int, total: int) -> bool:
+        """Did this step of `batch` examples pass one of the moments?"""
+        return any(seen - batch < moment * total <= seen for moment in self.moments)
 
     def show(self, loop: Any) -> list[dict[str, Any]]:
         """Make the picture and the figure; returns health events."""

@@ -25,9 +25,9 @@ from trilemma.modalities.door import open_data
 from trilemma.models.contract import CAPABILITIES, Samples, configure, find, known_models
 from trilemma.training.choose import choose
 from trilemma.training.engine import Engine, prepare
-from trilemma.training.loop import Loop, Stopped
+from trilemma.training.loop import Correct, Loop, Stopped
 from trilemma.training.optimizers import MakeOptimizer
-from trilemma.training.plan import Plan, build, choose_size, frequencies_of, plan
+from trilemma.training.plan import Clock, Plan, build, choose_size, frequencies_of, plan
 from trilemma.training.preview import Preview, film
 from trilemma.training.progress import Bar
 from trilemma.training.run import FORMAT, Run, disk_errors, write_json, write_tensors, write_text
@@ -212,7 +212,8 @@ def _extend(run: Run, config: dict[str, Any], unit: str, amount: float, budget: 
             f"budget {budget!r} is too small: it must repeat the part in which the learning rate fell, "
             f"{least:,} examples; give more than that"
         )
-    config["training"]["examples"] = total
+    config["training"] |= {"examples": total, "corrections": []}
+    config["plan"]["examples"] = total
     config["extended"] = [*config["extended"], budget]
     run.save_state(f"step-{facts['step']:09d}", tensors, facts)
     write_json(run.config_file, config)
@@ -255,21 +256,25 @@ def _train(run: Run, data: Data, config: dict[str, Any], *, networks: Any, make:
     state = run.latest_state()
     if state is not None:
         loop.load(*state)
+    # What the count was at this moment: it may have been set right at a later one.
+    passed = [examples for step, examples in training.corrections if step < loop.step]
+    training.examples = passed[-1] if passed else config["plan"]["examples"]
+    if state is not None:
         run.forget_stats_after(loop.seen)
         said(f"resumed {run.folder} at {loop.seen:,} of {training.examples:,} examples")
     sampler = Sampler(model, engine, frequencies=config["data"]["frequencies"], dtype=data.x.dtype)  # type: ignore[arg-type]
-    steps = training.examples // model_config.optimizer.batch
-    moments = [max(round(steps * (i + 1) / training.previews), 1) for i in range(training.previews)]
     middle = list(loop.averages.exponents)[len(training.averages) // 2] if training.averages else None
-    # The first picture comes early: people want to see that something happens.
-    preview = Preview(run, data, sampler, moments=[*moments, max(steps // 50, 1)], count=training.preview_samples, average=middle)
+    preview = Preview(
+        run, data, sampler, moments=training.previews, count=training.preview_samples, average=middle
+    )
+    correct = _clock(run, config, loop, preview, begun) if state is None and not config["extended"] else None
     bar = Bar(f"{name} on {data.name}", training.examples, begun=loop.seen, quiet=said.quiet)
     if loop.step == 0:
         run.log({"event": "start", "words": f"{name} ({config['size']}) on {data.name}", "seen": 0})
     loop_begun = time.monotonic()
     try:
         with interruptible(loop):
-            loop.go(run, preview=preview, bar=bar)
+            loop.go(run, preview=preview, bar=bar, correct=correct)
     except Stopped:
         bar.close()
         said(f"stopped at {loop.seen:,} examples; the same command goes on, `trilemma generate {run.folder}` works now")
@@ -278,6 +283,27 @@ def _train(run: Run, data: Data, config: dict[str, Any], *, networks: Any, make:
     loop.save(run)
     spent = time.monotonic() - loop_begun
     _finish(run, data, config, loop, sampler, said, begun=begun, spent=spent - preview.seconds)
+
+
+def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Preview, begun: float) -> Correct | None:
+    """What keeps a time budget in the face of a machine that changes its pace; None for budgets in examples."""
+    unit, seconds, _ = parse_budget(config["asked"]["budget"])
+    if unit != "seconds" or loop.engine.world > 1:
+        return None
+    training, batch = loop.training, loop.config.batch
+    clock = Clock(seconds, begun, config["plan"]["aside_seconds"] or 0.0, training.examples // batch)
+
+    def correct(loop: Loop, spent: float, steps: int) -> None:
+        shown = max(sum(moment * training.examples <= loop.seen for moment in preview.moments), 1)
+        previews = preview.seconds / shown * (len(preview.moments) - shown)
+        new = clock.corrected(loop.step, batch, training.examples, spent, steps, previews)
+        if new is not None:
+            training.examples = new
+            training.corrections = (*training.corrections, (loop.step, new))
+            config["training"] |= {"examples": new, "corrections": to_json(training.corrections)}
+            write_json(run.config_file, config)
+
+    return correct
 
 
 def _finish(run: Run, data: Data, config: dict[str, Any], loop: Loop, sampler: Sampler, said: Say, *, begun: float, spent: float) -> None:  # fmt: skip

@@ -1,0 +1,268 @@
+"""Judge samples of Fashion-MNIST with networks that no contestant trains on, and print one table.
+
+Everything here is written independently of the package that it measures. Three judges:
+
+- `fd`, `precision`, `recall`, `density`, `coverage`: on the 64 penultimate outputs of a small classifier, trained below
+  on the 60,000 training images and their labels only. Outputs are divided by one number, so that their variance is 1
+  on average. `fd` is the Frechet distance of 2,000 samples to the 10,000 test images; the other four compare 2,000
+  samples with 2,000 test images and are means over the five such blocks of the test images: precision and recall with
+  k = 3 nearest neighbours (Kynkaanniemi et al. 2019), density and coverage with k = 5 (Naeem et al. 2020).
+- `texture`: Frechet distance on 64 averages of an untrained convolutional network's responses, which see blur and noise
+  that the classifier forgives; each average is divided by its deviation over training images.
+- `sharp`: mean absolute Laplacian of the samples, divided by that of the test images.
+
+The floor is 2,000 training images; the same images, blurred by 0.6 pixels, show what the judges see of blur.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from idx import read_split
+from scipy.ndimage import gaussian_filter
+from torch import nn
+from torch.nn import functional
+
+NUMBER = 2000
+CLASSIFIER_SEED, TEXTURE_SEED, FLOOR_SEED = 90210, 4711, 1234
+EPOCHS, BATCH, RATE = 5, 125, 4e-3
+NEIGHBOURS_MANIFOLD, NEIGHBOURS_DENSITY = 3, 5
+COLUMNS = ("fd", "precision", "recall", "density", "coverage", "texture", "sharp")
+
+
+class Classifier(nn.Module):
+    """Ten classes from 28 x 28 greys through 64 outputs, which are the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 32, 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(32),
+            nn.SiLU(),
+            nn.Conv2d(32, 64, 3, padding=1, bias=False),
+            nn.BatchNorm2d(64),
+            nn.SiLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(64, 96, 3, padding=1, bias=False),
+            nn.BatchNorm2d(96),
+            nn.SiLU(),
+            nn.AdaptiveAvgPool2d(3),
+            nn.Flatten(),
+            nn.Linear(96 * 9, 64),
+            nn.SiLU(),
+        )
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, 10) of images (B, 1, 28, 28) in [-1, 1]."""
+        return self.head(functional.dropout(self.body(images), 0.2, self.training))
+
+
+class Texture(nn.Module):
+    """64 averages of the absolute responses of random filters without a constant part, at two scales."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(TEXTURE_SEED)
+        first = torch.randn(32, 1, 3, 3, generator=generator)
+        second = torch.randn(32, 32, 3, 3, generator=generator)
+        self.register_buffer("first", self.centred(first))
+        self.register_buffer("second", self.centred(second))
+
+    @staticmethod
+    def centred(filters: torch.Tensor) -> torch.Tensor:
+        """Return the filters with mean zero over space and norm one."""
+        filters = filters - filters.mean(dim=(2, 3), keepdim=True)
+        return filters / filters.flatten(1).norm(dim=1)[:, None, None, None]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return averages (B, 64) of images (B, 1, 28, 28) in [-1, 1]."""
+        fine = functional.conv2d(images, self.first).abs()
+        coarse = functional.conv2d(functional.avg_pool2d(fine, 2), self.second).abs()
+        return torch.cat([fine.mean(dim=(2, 3)), coarse.mean(dim=(2, 3))], dim=1)
+
+
+def scaled(images: np.ndarray) -> torch.Tensor:
+    """Return bytes (N, 28, 28) as floats (N, 1, 28, 28) in [-1, 1]."""
+    return torch.from_numpy(images.astype(np.float32) / 127.5 - 1)[:, None]
+
+
+def train_classifier(data: str) -> Classifier:
+    """Train the classifier on the training images and labels."""
+    torch.manual_seed(CLASSIFIER_SEED)
+    images, labels = read_split(data, "train")
+    inputs, targets = scaled(images), torch.from_numpy(labels.astype(np.int64))
+    network = Classifier()
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
+    steps = EPOCHS * (len(inputs) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=RATE, total_steps=steps)
+    start = time.perf_counter()
+    for epoch in range(EPOCHS):
+        network.train()
+        total = 0.0
+        for chosen in torch.randperm(len(inputs)).split(BATCH):
+            batch = inputs[chosen]
+            flipped = torch.rand(len(batch)) < 0.5
+            batch = torch.where(flipped[:, None, None, None], batch.flip(3), batch)
+            loss = functional.cross_entropy(network(batch), targets[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(batch)
+        passed = time.perf_counter() - start
+        print(f"classifier: epoch {epoch + 1} of {EPOCHS}, loss {total / len(inputs):.4f}, {passed:.0f} s", flush=True)
+    return network.eval()
+
+
+def load_classifier(data: str, cache: Path) -> tuple[Classifier, str]:
+    """Return the classifier, trained unless the cache holds it, and the first digits of its weights' SHA-256."""
+    network = Classifier().eval()
+    if cache.exists():
+        network.load_state_dict(torch.load(cache, weights_only=True))
+    else:
+        network = train_classifier(data)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(network.state_dict(), cache)
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.numpy().tobytes())
+    return network, digest.hexdigest()[:16]
+
+
+@torch.no_grad()
+def features(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Return float64 features (N, 64) of bytes (N, 28, 28)."""
+    return torch.cat([network(part) for part in scaled(images).split(1000)]).double().numpy()
+
+
+def frechet(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the squared Frechet distance of Gaussians fitted to two sets of features (N, D)."""
+    covariance_one, covariance_other = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
+    values, vectors = np.linalg.eigh(covariance_one)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ covariance_other @ root).clip(0)).sum()
+    shift = one.mean(axis=0) - other.mean(axis=0)
+    return float(shift @ shift + np.trace(covariance_one) + np.trace(covariance_other) - 2 * cross)
+
+
+def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return Euclidean distances (N, M) between features (N, D) and (M, D)."""
+    squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
+    return np.sqrt(squares.clip(0))
+
+
+def neighbours(real: np.ndarray, made: np.ndarray) -> dict[str, float]:
+    """Return precision, recall, density and coverage of features (N, D) made against as many real ones."""
+    between = distances(real, made)  # rows real, columns made
+    # The nearest of a point's distances to its own set is itself, so that index k is the k-th neighbour.
+    within_real, within_made = np.sort(distances(real, real), axis=1), np.sort(distances(made, made), axis=1)
+    real_radius, made_radius = within_real[:, NEIGHBOURS_MANIFOLD], within_made[:, NEIGHBOURS_MANIFOLD]
+    inside = between <= within_real[:, NEIGHBOURS_DENSITY][:, None]
+    return {
+        "precision": float((between <= real_radius[:, None]).any(axis=0).mean()),
+        "recall": float((between <= made_radius[None]).any(axis=1).mean()),
+        "density": float(inside.sum(axis=0).mean() / NEIGHBOURS_DENSITY),
+        "coverage": float(inside.any(axis=1).mean()),
+    }
+
+
+def laplacian(images: np.ndarray) -> float:
+    """Return the mean absolute Laplacian (four neighbours, inner pixels) of bytes (N, 28, 28)."""
+    x = images.astype(np.float64)
+    around = x[:, :-2, 1:-1] + x[:, 2:, 1:-1] + x[:, 1:-1, :-2] + x[:, 1:-1, 2:]
+    return float(np.abs(4 * x[:, 1:-1, 1:-1] - around).mean())
+
+
+class Judge:
+    """The judges with what they know of the real images: networks, scales, features of the test images."""
+
+    def __init__(self, data: str, cache: Path) -> None:
+        self.classifier, self.digest = load_classifier(data, cache)
+        train, _ = read_split(data, "train")
+        self.test, labels = read_split(data, "test")
+        with torch.no_grad():
+            logits = torch.cat([self.classifier(part) for part in scaled(self.test).split(1000)])
+        self.accuracy = float((logits.argmax(dim=1).numpy() == labels).mean())
+        self.texture = Texture()
+        self.chosen = train[np.random.default_rng(FLOOR_SEED).permutation(len(train))[:NUMBER]]
+        some = train[:10000]
+        self.scale = float(np.sqrt(features(self.classifier.body, some).var(axis=0).mean()))
+        self.texture_scale = features(self.texture, some).std(axis=0)
+        self.real = features(self.classifier.body, self.test) / self.scale
+        self.real_texture = features(self.texture, self.test) / self.texture_scale
+        self.real_laplacian = laplacian(self.test)
+
+    def measure(self, images: np.ndarray) -> dict[str, float]:
+        """Return every measure of bytes (NUMBER, 28, 28)."""
+        made = features(self.classifier.body, images) / self.scale
+        blocks = [neighbours(real, made) for real in np.split(self.real, len(self.real) // NUMBER)]
+        return {
+            "fd": frechet(made, self.real),
+            **{name: float(np.mean([block[name] for block in blocks])) for name in blocks[0]},
+            "texture": frechet(features(self.texture, images) / self.texture_scale, self.real_texture),
+            "sharp": laplacian(images) / self.real_laplacian,
+        }
+
+
+def read_samples(path: Path) -> np.ndarray:
+    """Return the first 2,000 samples of a file as bytes (2000, 28, 28)."""
+    images = np.load(path, allow_pickle=False)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.dtype != np.uint8 or images.shape[1:] != (28, 28) or len(images) < NUMBER:
+        raise SystemExit(f"{path}: needs {NUMBER} or more images of 28 x 28 bytes, has {images.dtype} {images.shape}")
+    return images[:NUMBER]
+
+
+def table(rows: list[dict]) -> str:
+    """Return the rows as a Markdown table."""
+
+    forms = {"parameters": ",d", "training_images_per_second": ",.0f", "sampling_images_per_second": ",.1f"}
+    forms |= dict.fromkeys(COLUMNS, ".3f") | {"texture": ".2f", "sharp": ".2f"}
+    heads = ["row", "parameters", "training images/s", "sampling images/s", *COLUMNS]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for row in rows:
+        cells = [row["name"], *(format(row[name], form) if name in row else "" for name, form in forms.items())]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Judge the given files; write one JSON line a row and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("samples", nargs="*", type=Path, help="files of samples; figures come from row.json beside")
+    parser.add_argument("--data", required=True, help="folder of the four IDX files of Fashion-MNIST")
+    parser.add_argument("--cache", required=True, type=Path, help="file that keeps the trained classifier")
+    parser.add_argument("--out", type=Path, help="file for the rows, one JSON object a line")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_flush_denormal(True)  # before any parallel work: threads that exist by then keep their denormals
+    torch.set_num_threads(arguments.threads)
+    judge = Judge(arguments.data, arguments.cache)
+    print(f"classifier {judge.digest}: test accuracy {judge.accuracy:.4f}", flush=True)
+    blurred = gaussian_filter(judge.chosen.astype(np.float64), (0, 0.6, 0.6)).round().astype(np.uint8)
+    rows = [
+        {"name": "floor: training images"} | judge.measure(judge.chosen),
+        {"name": "training images, blurred by 0.6"} | judge.measure(blurred),
+    ]
+    for path in arguments.samples:
+        record = path.parent / "row.json"
+        row = {"name": path.parent.name if path.stem == "samples" else path.stem}
+        row |= json.loads(record.read_text()) if path.stem == "samples" and record.exists() else {}
+        rows.append(row | judge.measure(read_samples(path)))
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        stamp = {"classifier": judge.digest, "classifier_accuracy": judge.accuracy}
+        arguments.out.write_text("".join(json.dumps(row | stamp) + "\n" for row in rows))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
