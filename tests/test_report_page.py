@@ -19,7 +19,7 @@ from trilemma.errors import InputError
 from trilemma.report.advise import advise, check_needs
 from trilemma.report.columns import COLUMNS, WORDS
 from trilemma.report.page import LIMIT, render, write_page
-from trilemma.report.summary import differs, number, summaries
+from trilemma.report.summary import differs, number, spanned, summaries
 
 CAN = {
     "autoencoder": ["Samples", "Encodes", "Decodes"],
@@ -275,7 +275,7 @@ def test_page_loads_nothing_and_is_small(finished: tuple[Path, dict[str, Any], s
 
 def test_page_shows_every_row_and_section(finished: tuple[Path, dict[str, Any], str]) -> None:
     _, results, text = finished
-    plain = " ".join(read(text).text)
+    plain = "".join(read(text).text)
     for entry in results["rows"]:
         assert plain.count(entry["name"]) >= 2, entry["name"]
     for sentence in results["answer"]["sentences"]:
@@ -309,7 +309,7 @@ def test_partial_results_say_so(tmp_path: Path, finished: tuple[Path, dict[str, 
     rows = results["rows"][:2]
     rows += [row(name, status="pending") for name, *_ in MODELS[2:]]
     results |= {"rows": rows, "finished": False, "answer": {}, "protocol": {}, "protocol_key": ""}
-    plain = " ".join(read(render(folder, results, picture)).text)
+    plain = "".join(read(render(folder, results, picture)).text)
     assert "so far: 2 of 6 trainings" in plain
     assert "So far, with 2 of 6 trainings done: use" in plain
     assert plain.count("not trained yet") >= 4
@@ -337,7 +337,7 @@ def test_missing_and_empty_metrics_leave_a_dash(tmp_path: Path) -> None:
 
 def test_failed_training_is_told(tmp_path: Path) -> None:
     rows = [row("vae", frechet=5.0), row("gan", status="failed") | {"error": "RuntimeError: <out> of memory"}]
-    plain = " ".join(read(render(tmp_path, small_results(rows), picture)).text)
+    plain = "".join(read(render(tmp_path, small_results(rows), picture)).text)
     assert plain.count("<out> of memory") >= 3  # the answer, the table, what went wrong
     assert "Nothing with vae" in plain
 
@@ -509,11 +509,13 @@ def test_copies_collapse_and_failures_are_left_out_with_the_reason() -> None:
         fast(row("diffusion:flow", frechet=0.5, diversity=0.3), 9e4),
     ]
     rows[3]["verdicts"] = {"memorisation": "copies"}
+    rows.append(fast(row("vae:noise", frechet=0.1, diversity=1.4, recall=0.01, coverage=0.0), 9e4))
     rows.append(row("diffusion:ddpm", status="failed") | {"error": "ValueError: no"})
     answer = advise(small_results(rows))
     assert answer["winner"] == "diffusion"
     assert "copies" in answer["why"]["left_out"]["gan:wasserstein"]
     assert "collapsed" in answer["why"]["left_out"]["diffusion:flow"]
+    assert "nothing like the data" in answer["why"]["left_out"]["vae:noise"]
     assert "ValueError: no" in answer["sentences"][2]
     assert answer["pareto"] == ["vae", "gan", "diffusion"]
 
@@ -587,3 +589,18 @@ def test_answer_survives_values_that_are_not_numbers() -> None:
 )
 def test_numbers_are_short(value: float, text: str) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("figures", "texts"),
+    [
+        ((3.149, 2.9, 3.4), ("3.1", "2.9", "3.4")),
+        ((0.9997, 0.9991, 1.0), ("1.000", "0.999", "1.000")),
+        ((1234.0, 1100.0, 1400.0), ("1,234", "1,100", "1,400")),
+        ((0.0, -0.001, 0.001), ("0.0000", "-0.0010", "0.0010")),
+        ((2.0, None, None), ("2", "", "")),
+        ((2.0, 2.0, 2.0), ("2", "", "")),
+    ],
+)
+def test_intervals_leave_as_many_digits_as_they_allow(figures: Any, texts: tuple[str, str, str]) -> None:
+    assert spanned(*figures) == texts

@@ -110,7 +110,7 @@ def _left_out(one: Summary, needs: list[str]) -> str | None:
     """The reason for which a model cannot be the answer, or None."""
     if one.status == "failed":
         error = next((row.get("error") for row in one.rows if row.get("error")), None)
-        return f"its training failed{f' ({shorten(str(error))})' if error else ''}"
+        return f"its training failed{f': {shorten(str(error))}' if error else ''}"
     if one.status == "pending":
         return "it is not trained yet"
     if one.verdict == "copies":
@@ -232,11 +232,11 @@ def _why(ranked: list[Summary], metric: str, prefer: str | None, floor: str) -> 
         )
     names = listed([f"{one.name} ({_inside(one, metric)})" for one in tied[:3]])
     if winner is best and prefer != "quality":
-        pick = f"it has the best figure and makes {_pace(winner)}"
+        pick = f"{winner.name} has the best figure and makes {_pace(winner)}"
     elif prefer == "quality":
-        pick = "it shows the most of the data's variety among them"
+        pick = f"{winner.name} shows the most of the data's variety among them"
     else:
-        pick = f"it is the fastest of them at {_pace(winner)}"
+        pick = f"{winner.name} is the fastest of them at {_pace(winner)}"
     return (
         f"Use {winner.name}: no difference in quality that you could rely on separates it ({label} "
         f"{_inside(winner, metric)}) from {names}{floor}; {pick}."

@@ -56,7 +56,13 @@ def _environment() -> Environment:
     )
     environment.filters["number"], environment.filters["amount"] = number, amount
     environment.filters["value"], environment.filters["breakable"] = _value, breakable
+    environment.filters["spoken"] = spoken
     return environment
+
+
+def spoken(sentence: str) -> Markup:
+    """A sentence whose options are not broken at their hyphens."""
+    return Markup(re.sub(r"--\w+( \w+)?", r'<span class="whole">\g<0></span>', str(escape(sentence))))
 
 
 def breakable(name: str) -> Markup:
