@@ -25,7 +25,7 @@ from trilemma.models.contract import (
     find,
     model_files,
 )
-from trilemma.spaces import Categorical, space_from
+from trilemma.spaces import Categorical
 from trilemma.training.engine import Engine
 from trilemma.training.restore import restore
 from trilemma.training.run import Run
@@ -69,7 +69,7 @@ class Loaded:
         self.model: Model = restore(self.run, self.engine, networks=networks)
         data = self.config["data"]
         self.modality = modality(data["kind"]).from_description(data["modality"])
-        self.space = space_from(self.config["spaces"]["x"])
+        self.space = self.model.space  # with the statistics that were fitted: they are saved with the weights
         self.label_names: list[str] = data["label_names"]
         self.options = Options(**{k: _tuple(v) for k, v in (self.run.choices().get("options") or {}).items()})
         self.sampler = Sampler(
@@ -124,6 +124,7 @@ class Loaded:
         self._require("generate")
         if n < 1:
             raise InputError(f"-n {n}: ask for at least one sample")
+        self._check_options(guidance=guidance, steps=steps, sampler=sampler)
         options = self._options(guidance=guidance, steps=steps, sampler=sampler, prior=prior)
         x = self.sampler.samples(n, seed=seed, start=start, label=self.label(label), options=options)
         return x if raw else self.modality.export(x)
@@ -142,22 +143,31 @@ class Loaded:
         """Log-likelihood (or its lower bound) in nats per example (n,), as a density of the data's own units."""
         self._require("score")
         assert isinstance(self.model, Scores)
-        scores = [self.model.score(batch).detach().float().cpu().numpy() for batch in self._batches(source, seed)]
+        scores = []
+        for batch in self._batches(source, seed):
+            score = self.model.score(batch).detach().float()
+            if "label" in batch.raw and bool(batch.present["label"].all()):
+                # log p(x) >= log p(x, label): of a score under a label only this is a bound.
+                shares = torch.tensor(self.sampler.frequencies, device=score.device)
+                score = score + shares[batch.raw["label"][:, 0]].log()
+            scores.append(score.cpu().numpy())
         return np.concatenate(scores)
 
     def denoise(self, source: Any, *, sigma: float | None = None, raw: bool = False) -> np.ndarray:
         """Inputs without their noise. sigma: its deviation in units of the data's own; None: estimated per example."""
         self._require("denoise")
         assert isinstance(self.model, Denoises)
+        if sigma is not None and not 0 < sigma < np.inf:
+            raise InputError(f"--sigma {sigma:g}: give the noise's deviation, larger than 0 (the data's own is 1)")
         cleaned = []
         for batch in self._batches(source, 0):
-            x = self.space_on_device().embed(batch.x)
+            x = self.space.embed(batch.x)
             level = estimated_noise(x) if sigma is None else torch.full((len(x),), sigma, device=x.device)
             with torch.no_grad(), self.engine.autocast():
                 clean = self.model.denoise(x, level, Request(batch.noise, batch.raw, batch.present))
-            cleaned.append(self.sampler.array(self.space_on_device().decode(clean.float())))
-        x = np.concatenate(cleaned)
-        return x if raw else self.modality.export(x)
+            cleaned.append(self.sampler.array(self.space.decode(clean.float())))
+        result = np.concatenate(cleaned)
+        return result if raw else self.modality.export(result)
 
     def interpolate(self, first: Any = 0, second: Any = 1, *, steps: int = 9, seed: int = 0) -> np.ndarray:
         """`steps` examples on the way from one to another: two files (models that encode) or two sample numbers."""
@@ -167,16 +177,20 @@ class Loaded:
         codes, request = self._ends(first, second, seed)
         t = torch.linspace(0, 1, steps, device=codes.device).unsqueeze(1)
         way = spherical(codes[:1], codes[1:], t)
+        # Labels have no way between them: each half of the way has that of its end, so that the ends are met.
+        end = (torch.arange(steps, device=codes.device) * 2 >= steps).long()
         request = Request(
             Noise(seed, np.zeros(steps)),
-            {name: value[:1].expand(steps, -1) for name, value in request.raw.items()},
-            {name: value[:1].expand(steps) for name, value in request.present.items()},
+            {name: value[end] for name, value in request.raw.items()},
+            {name: value[end] for name, value in request.present.items()},
         )
         return self.modality.export(self._decoded(way, request))
 
     def traverse(self, source: Any = None, *, dimensions: int = 8, steps: int = 9, reach: float = 2.5, seed: int = 0) -> np.ndarray:
         """(dimensions, steps, ...) examples: each of the most used code dimensions varied alone, over +-reach deviations."""
         self._require("traverse")
+        if dimensions < 1 or steps < 2:
+            raise InputError(f"--dimensions {dimensions} --steps {steps}: at least one dimension and two values of it")
         sample = self.generate(256, seed=seed, raw=True)
         codes = self.embed(self.modality.export(sample)) if source is None else self.embed(source)
         deviation = codes.std(0) if len(codes) > 1 else np.ones(codes.shape[1])
@@ -194,7 +208,7 @@ class Loaded:
         seen: list[np.ndarray] = []
 
         def watch(step: int, clean: Tensor) -> None:
-            seen.append(self.sampler.array(self.space_on_device().decode(clean.float())))
+            seen.append(self.sampler.array(self.space.decode(clean.float())))
 
         final = next(self.sampler.stream(n, seed=seed, options=self.options, watch=watch))
         if not seen:
@@ -218,22 +232,47 @@ class Loaded:
         known = ", ".join(self.label_names[:20]) or f"0 ... {space['count'] - 1}"
         raise InputError(f"--label {given!r}: unknown. Known: {known}")
 
-    def space_on_device(self) -> Any:
-        return self.model.spaces["x"]
-
     def _options(self, **asked: Any) -> Options:
         return merged(self.options, Options(**asked))
+
+    def _check_options(self, *, guidance: float | None, steps: int | None, sampler: str | None) -> None:
+        """A setting that this model does not have is an error, not a wish that is passed over."""
+        for name, value in (("guidance", guidance), ("steps", steps), ("sampler", sampler)):
+            if value is not None and name not in self.config["config"]:
+                raise InputError(f"--{name} {value}: {self.config['model']} has no such setting; leave it out")
+        if steps is not None and steps < 1:
+            raise InputError(f"--steps {steps}: a sampler needs at least one step")
+        if guidance is not None and "label" not in self.config["spaces"]:
+            raise InputError(f"--guidance {guidance:g}: this model was trained on data without labels; leave it out")
+        if guidance is not None and not np.isfinite(guidance):
+            raise InputError(f"--guidance {guidance}: give a number, such as 1.5")
 
     def _batches(self, source: Any, seed: int) -> list[Batch]:
         x, _ = self.modality.read(source, self.space)
         arrays = Arrays(x)
         batches = list(arrays.batches(BATCH, seed=seed, device=str(self.engine.device)))
         for batch in batches:
-            # Labels of foreign inputs are unknown: their present bit is off, and the model's null stands in.
             if "label" in self.config["spaces"]:
-                batch.raw["label"] = torch.zeros(len(batch), 1, dtype=torch.long, device=batch.x.device)
-                batch.present["label"] = torch.zeros(len(batch), dtype=torch.bool, device=batch.x.device)
+                self._fill_label(batch)
         return batches
+
+    def _fill_label(self, batch: Batch) -> None:
+        """Inputs of a task come without labels. A model with codes learned under labels only, so that the one under
+        which it repeats the input best stands in; the others have learned without labels too, and get none."""
+        model, frequencies, device = self.model, self.sampler.frequencies or [], batch.x.device
+        batch.raw["label"] = torch.zeros(len(batch), 1, dtype=torch.long, device=device)
+        batch.present["label"] = torch.zeros(len(batch), dtype=torch.bool, device=device)
+        if not (isinstance(model, Encodes) and isinstance(model, Decodes)):
+            return
+        batch.present["label"] = ~batch.present["label"]
+        x, errors = self.space.embed(batch.x).flatten(1), []
+        with torch.no_grad(), self.engine.autocast():
+            for label, share in enumerate(frequencies):
+                batch.raw["label"] = torch.full_like(batch.raw["label"], label)
+                again = model.decode(model.encode(batch), Request(batch.noise, batch.raw, batch.present))
+                error = (self.space.embed(again).flatten(1) - x).float().square().mean(1)
+                errors.append(error if share > 0 else torch.full_like(error, np.inf))
+        batch.raw["label"] = torch.stack(errors).argmin(0).unsqueeze(1)
 
     def _codes(self, source: Any, random: bool, seed: int) -> list[tuple[Tensor, Batch]]:
         assert isinstance(self.model, Encodes)
@@ -257,12 +296,15 @@ class Loaded:
         if not numbers:
             self._require("embed")
             ends = [next(iter(self._codes(end, False, seed))) for end in (first, second)]
-            return torch.cat([codes[:1] for codes, _ in ends]), Request(ends[0][1].noise, ends[0][1].raw, ends[0][1].present)
+            batches = [batch for _, batch in ends]
+            raw = {name: torch.cat([batch.raw[name][:1] for batch in batches]) for name in batches[0].raw}
+            present = {name: torch.cat([batch.present[name][:1] for batch in batches]) for name in batches[0].present}
+            return torch.cat([codes[:1] for codes, _ in ends]), Request(batches[0].noise, raw, present)
         index = np.array([int(first), int(second)])
         request = self.sampler.request(seed, index)
         if isinstance(self.model, Encodes):
-            x = torch.from_numpy(self.sampler.samples(1, seed=seed, start=int(first)))
-            other = torch.from_numpy(self.sampler.samples(1, seed=seed, start=int(second)))
+            made = [self.sampler.samples(1, seed=seed, start=int(end), options=self.options) for end in index]
+            x, other = map(torch.from_numpy, made)
             batch = Batch(torch.cat([x, other]).to(self.engine.device), request.noise, torch.from_numpy(index), raw=request.raw, present=request.present)
             with torch.no_grad(), self.engine.autocast():
                 return self.model.encode(batch), request

@@ -12,6 +12,10 @@ from trilemma.errors import InputError
 from trilemma.tasks.load import Loaded, load
 from trilemma.training.run import disk_errors
 
+PICTURES, ARRAYS = (".npy", ".png"), (".npy", ".csv")
+# Endings by which people mean a file: a folder of this name would surprise them.
+OTHERS = (".npy", ".png", ".csv", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".npz", ".json", ".zip", ".txt")
+
 
 def generate(
     run: Path,
@@ -66,12 +70,12 @@ def traverse(run: Path, *, dimensions: int, steps: int, seed: int, out: Path) ->
 
 
 def embed(run: Path, source: Any, *, out: Path) -> list[Path]:
-    check_out(out)
+    check_out(out, ARRAYS)
     return save_array(load(run).embed(source), out)
 
 
 def score(run: Path, source: Any, *, out: Path) -> list[Path]:
-    check_out(out)
+    check_out(out, ARRAYS)
     return save_array(load(run).score(source), out)
 
 
@@ -80,9 +84,13 @@ def info(run: Path) -> str:
     return json.dumps(load(run).info(), indent=1, ensure_ascii=False)
 
 
-def check_out(out: Path) -> None:
+def check_out(out: Path, suffixes: tuple[str, ...] = PICTURES) -> None:
     """Refuse a bad --out before the work, not after it."""
-    if out.suffix in (".npy", ".png", ".csv"):
+    if suffixes == ARRAYS and out.suffix not in suffixes:
+        raise InputError(f"--out {out}: codes and scores are written as .npy or .csv")
+    if out.suffix.lower() in OTHERS and out.suffix not in suffixes and not out.is_dir():
+        raise InputError(f"--out {out}: {out.suffix} is not written here; name a folder, an .npy or a .png")
+    if out.suffix in suffixes:
         if out.is_dir():
             raise InputError(f"--out {out} is a folder; name a file")
         if not out.parent.is_dir():
