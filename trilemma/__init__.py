@@ -1,4 +1,4 @@
-"""Trilemma: which generative model for my data? Train, measure, compare, choose and use autoencoders, GANs and diffusion."""
+"""Trilemma: which generative model for my data? Train, measure, compare, choose and use three families."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WHERE = {
     "train": "trilemma.training.start",
     "load": "trilemma.tasks.load",
     "open_data": "trilemma.modalities.door",
-    "inspect": "trilemma.modalities.inspection",
+    "inspect": "trilemma.report.outlook",
 }
 __all__ = ["__version__", "compare", "inspect", "load", "open_data", "train"]
 

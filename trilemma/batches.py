@@ -89,7 +89,9 @@ class Arrays:
     def __len__(self) -> int:
         return len(self.x) if self.rows is None else len(self.rows)
 
-    def gather(self, places: np.ndarray, *, seed: int = 0, index: np.ndarray | None = None, device: str = "cpu") -> Batch:
+    def gather(
+        self, places: np.ndarray, *, seed: int = 0, index: np.ndarray | None = None, device: str = "cpu"
+    ) -> Batch:
         """The examples at `places` of this split as a Batch; its noise is keyed by `index` (default: the places)."""
         index = places if index is None else index
         rows = places if self.rows is None else self.rows[places]

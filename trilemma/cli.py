@@ -13,19 +13,24 @@ from trilemma.errors import InputError
 
 app = typer.Typer(
     name="trilemma",
-    help="Which generative model for my data? Train, measure, compare, choose and use autoencoders, GANs and diffusion.",
+    help="Which generative model for my data? Train, measure, compare and use autoencoders, GANs and diffusion.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="Folder, archive, array file, or a named set such as digits.")]
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DATA", help="Folder, archive, array file, or a named set such as digits.")
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `trilemma train --out` wrote.")]
 Kind = Annotated[str | None, typer.Option(help="Kind of data when it is not recognised: image, points.")]
 Resolution = Annotated[str | None, typer.Option(help="Longer side in pixels, or HxW.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without unreadable files.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. model.beta=4. Repeatable.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. model.beta=4. Repeatable."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder, .npy or .png to write.")]
 Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
@@ -37,14 +42,13 @@ def inspect(
     data: DataArgument,
     kind: Kind = None,
     resolution: Resolution = None,
-    skip_bad: SkipBad = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the grid picture and the findings.")] = None,
     debug: Debug = False,
 ) -> None:
     """Say what is in DATA: counts, sizes, labels, duplicates, bad files, what would be trained."""
-    from trilemma.modalities.inspection import inspect as look
+    from trilemma.report.outlook import inspect as look
 
-    found = look(data, kind=kind, resolution=resolution, skip_bad=skip_bad)
+    found = look(data, kind=kind, resolution=resolution)
     print(found.text())
     if out is not None:
         for path in found.save(out):
@@ -55,19 +59,26 @@ def inspect(
 def train(
     data: DataArgument,
     out: Annotated[Path, typer.Option("--out", help="Run folder; run the same command again to resume.")],
-    model: Annotated[str, typer.Option(help="autoencoder, vae, gan, diffusion, or a preset such as gan:wasserstein.")] = "diffusion",
+    model: Annotated[
+        str, typer.Option(help="autoencoder, vae, gan, diffusion, or a preset such as gan:wasserstein.")
+    ] = "diffusion",
     size: Annotated[str | None, typer.Option(help="xs, s, m, l or xl; chosen for the budget unless given.")] = None,
-    budget: Annotated[str, typer.Option(help="Time (10m, 1h30m), examples (40k, 2M), or +10m to go on with a finished run.")] = "10m",
+    budget: Annotated[
+        str, typer.Option(help="Time (10m, 1h30m), examples (40k, 2M), or +10m to go on with a finished run.")
+    ] = "10m",
     seed: Seed = 0,
     kind: Kind = None,
     resolution: Resolution = None,
     skip_bad: SkipBad = False,
     settings: Set = None,
     start: Annotated[Path | None, typer.Option("--from", help="Run whose weights to start from.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print parameters, memory, examples and finish time; train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print parameters, memory, examples and finish time; train nothing.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Train one model on DATA until the budget is spent."""
+    from trilemma.training.plan import Plan
     from trilemma.training.start import train as begin
 
     done = begin(
@@ -84,7 +95,7 @@ def train(
         start=start,
         dry_run=dry_run,
     )
-    print(done.text() if dry_run else out)
+    print(done.text() if isinstance(done, Plan) else out)
 
 
 @app.command()
@@ -95,7 +106,9 @@ def compare(
     budget_each: Annotated[str | None, typer.Option("--budget-each", help="For each training: 10m, 200k.")] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each model.")] = 1,
     prefer: Annotated[str | None, typer.Option(help="quality, diversity or speed.")] = None,
-    need: Annotated[str | None, typer.Option(help="Comma-separated tasks the winner must do: encode, likelihood, ...")] = None,
+    need: Annotated[
+        str | None, typer.Option(help="Comma-separated tasks the winner must do: encode, likelihood, ...")
+    ] = None,
     seed: Seed = 0,
     kind: Kind = None,
     resolution: Resolution = None,
@@ -130,11 +143,17 @@ def generate(
     run: RunArgument,
     n: Annotated[int, typer.Option("-n", help="How many.")] = 64,
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option("--out", help="Folder of files, .npy array, or .png grid.")] = Path("samples.png"),
-    label: Annotated[str | None, typer.Option(help="Name or number of a label; default: as in the training data.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of files, .npy array, or .png grid.")] = Path(
+        "samples.png"
+    ),
+    label: Annotated[
+        str | None, typer.Option(help="Name or number of a label; default: as in the training data.")
+    ] = None,
     guidance: Annotated[float | None, typer.Option(help="Strength of guidance (diffusion with labels).")] = None,
     steps: Steps = None,
-    sampler: Annotated[str | None, typer.Option(help="ddpm, ddim, euler, heun, dpm++2m, dpm++3m, adams-bashforth, ipndm.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddpm, ddim, euler, heun, dpm++2m, dpm++3m, adams-bashforth, ipndm.")
+    ] = None,
     prior: Annotated[str | None, typer.Option(help="normal or mixture (VAE).")] = None,
     debug: Debug = False,
 ) -> None:
@@ -161,7 +180,9 @@ def reconstruct(
 def denoise(
     run: RunArgument,
     source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
-    sigma: Annotated[float | None, typer.Option(help="Deviation of the noise (data's deviation = 1); default: estimated.")] = None,
+    sigma: Annotated[
+        float | None, typer.Option(help="Deviation of the noise (data's deviation = 1); default: estimated.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("denoised.png"),
     debug: Debug = False,
 ) -> None:
@@ -277,7 +298,10 @@ def main() -> None:
     except OSError as problem:
         if debug or problem.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
-        print(f"error: {problem.strerror}: {problem.filename or 'a file'}; free some space or choose another folder", file=sys.stderr)
+        print(
+            f"error: {problem.strerror}: {problem.filename or 'a file'}; free some space or choose another folder",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 

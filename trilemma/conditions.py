@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +24,11 @@ class Cond:
 class Conditioner(nn.Module):
     """Raw conditions -> Cond. Owned by the model; an absent condition becomes its learned null vector, per example.
 
-    Labels (Categorical, grid ()) and numbers (Continuous, grid ()) add up on the `vector` route.
+    Labels (Categorical, grid ()) and numbers (Continuous, grid ()) add up on the `vector` route. `scale` is the
+    deviation of a label's vector at the start.
     """
 
-    def __init__(self, spaces: dict[str, Space], width: int):
+    def __init__(self, spaces: dict[str, Space], width: int, *, scale: float = 1.0):
         super().__init__()
         self.names = [name for name in sorted(spaces) if name not in ("x", "other")]
         self.width = width
@@ -37,12 +39,14 @@ class Conditioner(nn.Module):
             if space.grid != ():
                 raise ValueError(f"condition {name!r} has a grid; only labels and numbers can condition this model")
             if isinstance(space, Categorical):
-                self.maps[name] = nn.Embedding(space.count, width)
+                embedding = nn.Embedding(space.count, width)
+                nn.init.normal_(embedding.weight, std=scale)
+                self.maps[name] = embedding
             elif isinstance(space, Continuous):
                 self.maps[name] = nn.Linear(space.width, width)
             else:
                 raise ValueError(f"condition {name!r} is of a kind that cannot condition a model yet")
-            self.nulls[name] = nn.Parameter(torch.randn(width) * 0.5)
+            self.nulls[name] = nn.Parameter(torch.randn(width) * 0.5 * scale)
         self.spaces = nn.ModuleDict({name: spaces[name] for name in self.names})
 
     def forward(self, raw: dict[str, Tensor], present: dict[str, Tensor], count: int) -> Cond:
@@ -57,7 +61,11 @@ class Conditioner(nn.Module):
                 total = total + null
                 continue
             layer, space = self.maps[name], self.spaces[name]
-            value = layer(raw[name][:, 0].long()) if isinstance(layer, nn.Embedding) else layer(space.embed(raw[name]))
+            value = (
+                layer(raw[name][:, 0].long())
+                if isinstance(layer, nn.Embedding)
+                else layer(cast(Space, space).embed(raw[name]))
+            )
             here = present.get(name)
             total = total + (value if here is None else torch.where(here.unsqueeze(1), value, null))
         return Cond(vector=total)

@@ -94,7 +94,7 @@ def _fits(value: Any, hint: Any) -> tuple[bool, Any]:
         parts = [_fits(v, k) for v, k in zip(value, kinds, strict=True)]
         return all(ok for ok, _ in parts), tuple(v for _, v in parts)
     if dataclasses.is_dataclass(hint):
-        return isinstance(value, hint), value
+        return isinstance(value, typing.cast(type, hint)), value
     return True, value
 
 

@@ -1,7 +1,7 @@
 """What a model sees of the data: shapes, units and likelihoods.
 
-A Space turns raw examples `x` of shape (B, channels, *grid), in the data's own units, into unit-variance floats
-(`embed`) and back (`decode`). Its fitted statistics are buffers: they travel with the weights that were trained on them.
+A Space turns raw examples `x` (B, channels, *grid), in the data's own units, into unit-variance floats
+(`embed`) and back (`decode`). Its fitted statistics are buffers: they travel with the weights trained on them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Space(nn.Module, ABC):
 
     @abstractmethod
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
-        """A differentiable sample in `embed`'s units; `uniform` in (0, 1), params' shape, where the Space needs noise."""
+        """A differentiable sample in `embed`'s units; `uniform` (0, 1) of params' shape where the Space needs noise."""
 
     def widen(self, mask: Tensor) -> Tensor:
         """A mask of x's shape -> one of `embed`'s shape (B, width, *grid)."""
@@ -72,6 +72,9 @@ class Continuous(Space):
     `levels` counts the steps between `low` and `high` when the data are discretised (256 for 8-bit images): then
     `decode` rounds to them and the discretised likelihood exists.
     """
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(
         self,
@@ -161,6 +164,8 @@ class Continuous(Space):
 class Categorical(Space):
     """One of `count` tokens at each place of the grid; raw x is (B, 1, *grid) of whole numbers."""
 
+    one: Tensor
+
     def __init__(self, shape: tuple[int, ...], count: int):
         super().__init__()
         assert shape[0] == 1, "tokens have one channel"
@@ -209,6 +214,9 @@ class Mixed(Space):
     missing (`gaps`) carries a generated 'present' bit; a category that may be missing has one value more.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(
         self,
         columns: list[int],
@@ -223,7 +231,9 @@ class Mixed(Space):
         self.shape, self.dtype = (len(columns),), torch.float32
         self.widths = [(1 + gap) if count == 0 else count + gap for count, gap in zip(columns, gaps, strict=True)]
         self.width = sum(self.widths)
-        kinds = [Categorical((1,), count + gap) if count else nn.Identity() for count, gap in zip(columns, gaps, strict=True)]
+        kinds = [
+            Categorical((1,), count + gap) if count else nn.Identity() for count, gap in zip(columns, gaps, strict=True)
+        ]
         self.tokens = nn.ModuleList(kinds)
         self.register_buffer("mean", torch.zeros(len(columns)) if mean is None else mean.float())
         self.register_buffer("deviation", torch.ones(len(columns)) if deviation is None else deviation.float())
@@ -361,4 +371,3 @@ def masked(space: Space, observed: Tensor | None, valid: Tensor | None) -> Tenso
     for mask in both[1:]:
         result = result * mask.float()
     return result
-

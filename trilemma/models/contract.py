@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import math
 import pkgutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -143,10 +144,11 @@ def find(name: str) -> tuple[type[Model], str]:
     if name.endswith(".py") or ".py:" in name:
         file, _, preset = name.partition(".py")
         path, preset = Path(file + ".py"), preset.removeprefix(":")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
+        spec = importlib.util.spec_from_file_location(f"trilemma_model_{path.stem}", path)
         if not path.is_file() or spec is None or spec.loader is None:
             raise InputError(f"model file {path} does not exist")
         module = importlib.util.module_from_spec(spec)
+        sys.modules[module.__name__] = module  # dataclasses look up their module by name
         spec.loader.exec_module(module)
     else:
         stem, _, preset = name.partition(":")

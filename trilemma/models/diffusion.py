@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from trilemma.batches import Batch, Options, Request
 from trilemma.conditions import Conditioner, drop
-from trilemma.config import Optimizer
+from trilemma.config import SIZES, Optimizer
 from trilemma.errors import InputError, unknown
 from trilemma.maths import samplers
 from trilemma.maths.likelihood import log_likelihood
@@ -116,7 +116,7 @@ class Diffusion(Model, Samples, Denoises, Scores):
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
-        space, number = spaces["x"], "xs s m l xl".split().index(size)
+        space, number = spaces["x"], SIZES.index(size)
         if not space.grid:
             width = (64, 128, 256, 384, 512)[number]
             settings = {"network.kind": "mlp", "network.width": width, "network.depth": 4, "embedding": 64}
@@ -141,7 +141,7 @@ class Diffusion(Model, Samples, Denoises, Scores):
     def dtype(self) -> torch.dtype:
         return next(self.level.parameters()).dtype
 
-    # --- the network call: everything above it speaks of y, s and x_0 --------------------------------------------------
+    # --- the network call: everything above it speaks of y, s and x_0 ---
 
     def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha, sigma_t) of the path at scaled levels s: x_t = alpha y, sigma_t = alpha s."""
@@ -172,7 +172,7 @@ class Diffusion(Model, Samples, Denoises, Scores):
         prediction, v = out.chunk(2, 1)
         return prediction, ((v + 1) / 2).clamp(0, 1)
 
-    # --- training ------------------------------------------------------------------------------------------------------
+    # --- training ---
 
     def levels(self, noise: Noise) -> tuple[Tensor, Tensor | None]:
         """Scaled levels s (B,) to train at, and the DDPM step numbers where there are steps."""
@@ -235,7 +235,7 @@ class Diffusion(Model, Samples, Denoises, Scores):
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """Nothing to fit: the prior is Gaussian noise."""
 
-    # --- sampling ------------------------------------------------------------------------------------------------------
+    # --- sampling ---
 
     def choices(self) -> list[Options]:
         if self.ddpm is not None or not self.conditioner.names:
@@ -249,7 +249,9 @@ class Diffusion(Model, Samples, Denoises, Scores):
         config = self.config
         if config.path == "ddpm":
             if steps > config.train_steps:
-                raise InputError(f"steps={steps}: this model was trained with {config.train_steps} steps; ask for fewer")
+                raise InputError(
+                    f"steps={steps}: this model was trained with {config.train_steps} steps; ask for fewer"
+                )
             return ddpm_sigmas(steps, train_steps=config.train_steps)
         if config.path == "linear":
             return uniform_sigmas(linear_path(), steps, high=config.sigma_high)

@@ -38,6 +38,7 @@ class Config:
 
 
 class Features(Model, Encodes):
+    projection: Tensor
     Config = Config
     accepts = (Continuous, Categorical, Mixed)
 
@@ -57,7 +58,9 @@ class Features(Model, Encodes):
         self.heads = initialise(nn.Linear(config.features, heads))
         generator = torch.Generator().manual_seed(0)
         probe = self.coarse(torch.zeros(1, space.width, *space.grid))
-        self.register_buffer("projection", torch.randn(probe.shape[1], PROJECTIONS, generator=generator) / probe.shape[1] ** 0.5)
+        self.register_buffer(
+            "projection", torch.randn(probe.shape[1], PROJECTIONS, generator=generator) / probe.shape[1] ** 0.5
+        )
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
@@ -78,7 +81,9 @@ class Features(Model, Encodes):
 
     def damage(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """Mirror, then blur or add noise, per example; returns x and the two answers (B,)."""
-        flips = noise.integers(2**self.mirrors) if self.mirrors else torch.zeros(len(x), dtype=torch.long, device=x.device)
+        flips = (
+            noise.integers(2**self.mirrors) if self.mirrors else torch.zeros(len(x), dtype=torch.long, device=x.device)
+        )
         for axis in range(self.mirrors):
             flipped = torch.flip(x, (x.dim() - 1 - axis,))
             x = torch.where(expand((flips >> axis) & 1, x).bool(), flipped, x)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from trilemma.batches import Batch, Options, Request
 from trilemma.conditions import Conditioner
-from trilemma.config import Optimizer
+from trilemma.config import SIZES, Optimizer
 from trilemma.errors import InputError
 from trilemma.maths.losses import PLAYS, gradient_penalty, squared_gradient_norm
 from trilemma.maths.noise import Noise
@@ -51,6 +51,7 @@ class Config:
 
 
 class GAN(Model, Samples, Decodes, Criticizes):
+    score: nn.Linear
     Config = Config
     presets = {
         "minimax": {"play": "minimax", "penalty": "r1"},
@@ -84,29 +85,36 @@ class GAN(Model, Samples, Decodes, Criticizes):
         given = networks or {}
         style = config.style
         self.play = PLAYS[config.play]
-        self.generator_conditioner = Conditioner(spaces, style)
+        # Labels start quieter than z: with equal voices a generator learns one picture a class and goes deaf to z.
+        self.generator_conditioner = Conditioner(spaces, style, scale=0.25)
         self.critic_conditioner = Conditioner(spaces, style)
+        told = style if self.generator_conditioner.names else 0
         self.mapping = nn.ModuleList(
-            [initialise(nn.Linear(config.latent, style), math.sqrt(2)), initialise(nn.Linear(style, style), math.sqrt(2))]
+            [
+                initialise(nn.Linear(config.latent + told, style), math.sqrt(2)),
+                initialise(nn.Linear(style, style), math.sqrt(2)),
+            ]
         )
         self.generator = given.get("generator") or generator(space, style, config.network)
         self.critic = given.get("critic") or critic(space, style, config.critic)
-        self.score = initialise(nn.Linear(style, 1))
+        self.score = nn.Linear(style, 1)
+        initialise(self.score)
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
-        space, number = spaces["x"], "xs s m l xl".split().index(size)
+        space, number = spaces["x"], SIZES.index(size)
         if not space.grid:
             width = (64, 128, 256, 384, 512)[number]
             vector: dict[str, Any] = {"latent": max(16, space.width), "optimizer.batch": 256}
             for part in ("network", "critic"):
                 vector |= {f"{part}.kind": "mlp", f"{part}.width": width, f"{part}.depth": 3}
+                vector[f"{part}.activation"] = "silu"
             return vector
         side = max(space.grid)
         patch = 2 if side >= 16 else 1
         levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
         settings: dict[str, Any] = {"augment": 1.0 if count < 10_000 else 0.0}
-        for part, widths in (("network", (24, 48, 64, 96, 128)), ("critic", (16, 32, 48, 64, 96))):
+        for part, widths in (("network", (24, 48, 64, 96, 128)), ("critic", (20, 40, 64, 96, 128))):
             settings |= {
                 f"{part}.width": widths[number],
                 f"{part}.multipliers": (1, 2, 3, 4)[:levels],
@@ -130,12 +138,11 @@ class GAN(Model, Samples, Decodes, Criticizes):
 
     def generate(self, z: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor], relax: Tensor | None) -> Tensor:
         """(B, latent) -> embedded fake data (B, width, *grid)."""
+        cond = self.generator_conditioner(raw, present, len(z)).vector
         style = z.to(self.score.weight.dtype)
+        style = style if cond is None else torch.cat([style, cond], 1)
         for layer in self.mapping:
             style = ACTIVATIONS["leaky_relu"](layer(style))
-        cond = self.generator_conditioner(raw, present, len(z)).vector
-        if cond is not None:
-            style = style + cond
         return self.space.relax(wide(self.generator(style)), relax)
 
     def holed(self, x: Tensor, batch: Batch) -> Tensor:
@@ -238,7 +245,7 @@ class VectorGenerator(nn.Module):
         return self.net(style).unflatten(1, self.shape)
 
 
-class ImageGenerator(nn.Module):
+class GridGenerator(nn.Module):
     """(B, style) -> (B, channels, *grid): the style enters at the coarsest grid and again in every block."""
 
     def __init__(self, style: int, channels: int, grid: tuple[int, ...], network: Network):
@@ -264,7 +271,7 @@ class VectorCritic(nn.Module):
 def generator(space: Space, style: int, network: Network) -> nn.Module:
     if network.kind == "mlp" or not space.grid:
         return VectorGenerator(style, space.width, space.grid, network)
-    return ImageGenerator(style, space.width, space.grid, network)
+    return GridGenerator(style, space.width, space.grid, network)
 
 
 def critic(space: Space, features: int, network: Network) -> nn.Module:

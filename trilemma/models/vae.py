@@ -1,4 +1,4 @@
-"""Variational autoencoder (Kingma & Welling 2014), with the optimal decoder deviation of sigma-VAE (Rybkin et al. 2021).
+"""Variational autoencoder (Kingma & Welling 2014) with the optimal decoder deviation of Rybkin et al. 2021.
 
 Loss: -ELBO = -log p(x | z) + beta KL(q(z | x) || N(0, I)), in nats, z ~ q by reparameterisation. The Gaussian decoder's
 deviation is one learned scalar, so no weight has to be tuned between the two terms. Samples come from N(0, I) or from
@@ -31,7 +31,9 @@ from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
 @dataclass
 class Config:
     network: Network = field(default_factory=Network)
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adamw", rate=2e-3, betas=(0.9, 0.99), stay=0.4, weight_decay=1e-4))
+    optimizer: Optimizer = field(
+        default_factory=lambda: Optimizer(kind="adamw", rate=2e-3, betas=(0.9, 0.99), stay=0.4, weight_decay=1e-4)
+    )
     latent: int = 32  # dimensions of a code
     beta: float = 1.0  # weight of the KL term
     warm_up: float = 0.05  # fraction of the budget over which beta rises from 0
@@ -88,12 +90,12 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         z = mean + (log_variance / 2).exp() * batch.noise.normal(self.config.latent)
         mask = masked(self.space, batch.observed, batch.valid)
         params = wide(self.decoder(z, cond))
-        nll = self.space.nll(
-            params, batch.x, mask=mask, log_scale=self.log_scale, likelihood=self.config.likelihood
-        )
+        nll = self.space.nll(params, batch.x, mask=mask, log_scale=self.log_scale, likelihood=self.config.likelihood)
         kl = kl_to_standard_normal(mean, log_variance)  # (B, latent)
         paid = free_bits(kl, self.config.free_bits).sum() if self.config.free_bits else kl.sum()
-        beta = self.config.beta * min(now.progress / self.config.warm_up, 1.0) if self.config.warm_up else self.config.beta
+        beta = (
+            self.config.beta * min(now.progress / self.config.warm_up, 1.0) if self.config.warm_up else self.config.beta
+        )
         logs = {"nll": nll.sum().detach(), "kl": kl.sum().detach()}
         yield Turn("model", nll.sum() + beta * paid, len(batch), logs)
 
@@ -138,4 +140,3 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         nll = self.space.nll(params, batch.x, mask=mask, log_scale=self.log_scale, likelihood=self.config.likelihood)
         volume = log_volume(self.space) if self.config.likelihood == "gaussian" else 0.0
         return -nll - kl_to_standard_normal(mean, log_variance).sum(1) - volume
-

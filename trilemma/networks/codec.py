@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trilemma.batches import Batch
+from trilemma.config import SIZES
 from trilemma.networks.conv import Down, Up
 from trilemma.networks.layers import Network
 from trilemma.networks.mixture import Mixture
@@ -17,12 +18,10 @@ from trilemma.networks.mlp import MLP
 from trilemma.spaces import Continuous, Space
 
 
-
-
 def coder_settings(spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
     """Widths for the size dial. Small data get more weight decay: an autoencoder learns 400 faces by heart."""
     space = spaces["x"]
-    number = "xs s m l xl".split().index(size)
+    number = SIZES.index(size)
     if not space.grid:
         width = (64, 128, 256, 384, 512)[number]
         return {
@@ -65,7 +64,14 @@ class Flat(nn.Module):
     def __init__(self, channels: int, grid: tuple[int, ...], outputs: int, network: Network, condition: int):
         super().__init__()
         inputs = channels * int(np.prod(grid))
-        self.net = MLP(inputs, outputs, width=network.width, depth=network.depth, condition=condition, activation=network.activation)
+        self.net = MLP(
+            inputs,
+            outputs,
+            width=network.width,
+            depth=network.depth,
+            condition=condition,
+            activation=network.activation,
+        )
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         return self.net(x.flatten(1), cond)
@@ -78,7 +84,9 @@ class Unflat(nn.Module):
         super().__init__()
         outputs = channels * int(np.prod(grid))
         self.shape = (channels, *grid)
-        self.net = MLP(codes, outputs, width=network.width, depth=network.depth, condition=condition, activation=network.activation)
+        self.net = MLP(
+            codes, outputs, width=network.width, depth=network.depth, condition=condition, activation=network.activation
+        )
 
     def forward(self, codes: Tensor, cond: Tensor | None = None) -> Tensor:
         return self.net(codes, cond).unflatten(1, self.shape)

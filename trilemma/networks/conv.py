@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from trilemma.networks.layers import (
     ACTIVATIONS,
+    CONVOLUTIONS,
     Network,
     channels_last,
     convolution,
@@ -114,30 +115,31 @@ def pooled(x: Tensor, factor: int) -> Tensor:
 
 
 class Critic(nn.Module):
-    """Critic body: like `Down`, but each channel is read by one learned pattern over the coarsest grid (R3GAN)."""
+    """Critic body: strided convolutions down to about 4 places a side, then one learned pattern a channel (R3GAN).
+
+    Few, large operations and no normalisation: a gradient penalty differentiates through every one of them twice.
+    """
 
     def __init__(self, channels: int, features: int, grid: tuple[int, ...], network: Network):
         super().__init__()
         dims, self.patch = len(grid), network.patch
-        widths = [network.width * m for m in network.multipliers]
-        self.multiple = network.patch * 2 ** (len(widths) - 1)
-        self.enter = initialise(convolution(dims, channels * self.patch**dims, widths[0]))
+        here, sides = network.width, [side // network.patch for side in padded_grid(grid, network.patch)]
+        self.enter = initialise(convolution(dims, channels * self.patch**dims, here))
         self.layers = nn.ModuleList()
-        for level, width in enumerate(widths):
-            for _ in range(network.depth):
-                self.layers.append(Residual(width, dims, activation=network.activation, dropout=network.dropout))
-            if level < len(widths) - 1:
-                self.layers.append(initialise(convolution(dims, width, widths[level + 1], 2, stride=2)))
-        coarse = [side // self.multiple for side in padded_grid(grid, self.multiple)]
-        self.last = initialise(convolution(dims, widths[-1], features), math.sqrt(2))
-        self.basis = nn.Parameter(torch.randn(features, *coarse) / math.sqrt(math.prod(coarse)))
-        self.leave = initialise(nn.Linear(features, features))
+        while max(sides) > 4:
+            wider = min(2 * here, 4 * network.width)
+            self.layers.append(initialise(CONVOLUTIONS[dims](here, wider, 4, stride=2, padding=1), math.sqrt(2)))
+            self.layers.extend(Residual(wider, dims, activation=network.activation) for _ in range(network.depth - 1))
+            here, sides = wider, [max(side // 2, 1) for side in sides]
+        self.basis = nn.Parameter(torch.randn(math.prod(sides), here) / math.sqrt(math.prod(sides)))
+        self.leave = initialise(nn.Linear(here, features))
         self.activation = ACTIVATIONS[network.activation]
         channels_last(self, dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.enter(to_patches(pad_to(x, self.multiple), self.patch))
+        h = self.enter(to_patches(pad_to(x, self.patch), self.patch))
         for layer in self.layers:
-            h = layer(h)
-        h = self.activation(self.last(self.activation(h)))
-        return self.leave((h * self.basis).flatten(2).sum(2))
+            h = layer(h) if isinstance(layer, Residual) else layer(self.activation(h))
+        h = self.activation(h)
+        # Places before channels: the layout that the convolutions left in memory, forward and backward.
+        return self.leave((h.movedim(1, -1).flatten(1, -2) * self.basis).sum(1))

@@ -37,7 +37,9 @@ class Network:
     dropout: float = 0.0
 
 
-def convolution(dims: int, inputs: int, outputs: int, size: int = 3, *, stride: int = 1, bias: bool = True) -> nn.Module:
+def convolution(
+    dims: int, inputs: int, outputs: int, size: int = 3, *, stride: int = 1, bias: bool = True
+) -> nn.Module:
     """An n-dimensional convolution that keeps the grid (at stride 1)."""
     padding = 0 if size == stride else size // 2
     return CONVOLUTIONS[dims](inputs, outputs, size, stride=stride, padding=padding, bias=bias)
@@ -111,7 +113,7 @@ def channels_last(module: nn.Module, dims: int) -> nn.Module:
     formats = {2: torch.channels_last, 3: torch.channels_last_3d}
     for layer in module.modules():
         if dims in formats and isinstance(layer, tuple(CONVOLUTIONS.values())):
-            layer.to(memory_format=formats[dims])
+            layer.to(memory_format=formats[dims])  # type: ignore[call-overload]
     return module
 
 
@@ -126,7 +128,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 def sinusoids(value: Tensor, width: int) -> Tensor:
-    """(B,) -> (B, width) sines and cosines, float32 at least, of geometrically spaced frequencies, for values of order 1."""
+    """(B,) of order 1 -> (B, width) sines and cosines of geometrically spaced frequencies, float32 at least."""
     value = wide(value)
     powers = torch.linspace(0.0, math.log(1000.0), width // 2, device=value.device, dtype=value.dtype)
     angles = value.unsqueeze(1) * powers.exp() * 0.25

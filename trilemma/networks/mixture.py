@@ -15,6 +15,10 @@ from torch import Tensor, nn
 class Mixture(nn.Module):
     """`classes` mixtures of `components` full-covariance Gaussians in `size` dimensions."""
 
+    weights: Tensor
+    means: Tensor
+    factors: Tensor
+
     def __init__(self, size: int, components: int, classes: int = 1):
         super().__init__()
         self.register_buffer("weights", torch.full((classes, components), 1 / components))
@@ -26,7 +30,7 @@ class Mixture(nn.Module):
         return len(self.weights)
 
     def fit(self, codes: np.ndarray, labels: np.ndarray | None, *, seed: int, most: int = 20_000) -> None:
-        """Fit to codes (N, size); class by class when `labels` (N,) are given. A class without examples gets the whole."""
+        """Fit to codes (N, size), class by class when `labels` (N,) are given; an empty class gets the whole."""
         from sklearn.mixture import GaussianMixture
 
         codes = codes.astype(np.float64)
@@ -52,6 +56,8 @@ class Mixture(nn.Module):
         normal = normal.to(self.factors.dtype)
         which = torch.zeros(len(normal), dtype=torch.long) if labels is None or self.classes == 1 else labels.long()
         which = which.to(self.weights.device)
-        chosen = (self.weights[which].cumsum(1) < uniform.unsqueeze(1) * self.weights[which].sum(1, keepdim=True)).sum(1)
+        chosen = (self.weights[which].cumsum(1) < uniform.unsqueeze(1) * self.weights[which].sum(1, keepdim=True)).sum(
+            1
+        )
         chosen = chosen.clamp(max=self.weights.shape[1] - 1)
         return self.means[which, chosen] + (self.factors[which, chosen] @ normal.unsqueeze(2)).squeeze(2)

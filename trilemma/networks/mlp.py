@@ -26,7 +26,9 @@ class MLP(nn.Module):
         super().__init__()
         self.enter = initialise(nn.Linear(inputs, width))
         self.hidden = nn.ModuleList(initialise(nn.Linear(width, width), 1.0) for _ in range(depth))
-        self.film = nn.ModuleList(initialise(nn.Linear(condition, 2 * width), 0.0) for _ in range(depth if condition else 0))
+        self.film = nn.ModuleList(
+            initialise(nn.Linear(condition, 2 * width), 0.0) for _ in range(depth if condition else 0)
+        )
         self.leave = initialise(nn.Linear(width, outputs), gain)
         self.activation = ACTIVATIONS[activation]
         self.dropout = nn.Dropout(dropout)
@@ -45,7 +47,9 @@ class MLP(nn.Module):
 class VectorDenoiser(nn.Module):
     """(B, C) noisy vector, (B, E) embedding of noise level and conditions -> (B, C)."""
 
-    def __init__(self, channels: int, outputs: int, *, width: int, depth: int, embedding: int, activation: str, dropout: float):
+    def __init__(
+        self, channels: int, outputs: int, *, width: int, depth: int, embedding: int, activation: str, dropout: float
+    ):
         super().__init__()
         self.net = MLP(
             channels + embedding,

@@ -6,6 +6,8 @@ channels-last, and a block is two large convolutions with as few passes over mem
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -101,7 +103,7 @@ class UNet(nn.Module):
         h = self.enter(to_patches(pad_to(x, self.multiple), self.patch))
         skips = []
         for level, blocks in enumerate(self.down):
-            for layer in blocks:
+            for layer in cast(nn.ModuleList, blocks):
                 h = layer(h, embedding)
             skips.append(h)
             if level < len(self.shrink):
@@ -111,7 +113,7 @@ class UNet(nn.Module):
         for level in reversed(range(len(self.up))):
             # Skips are added, not concatenated: half the work of a block, and no convolution to shrink its input.
             h = (h + skips[level]) * 0.5**0.5
-            for layer in self.up[level]:
+            for layer in cast(nn.ModuleList, self.up[level]):
                 h = layer(h, embedding)
             if level > 0:
                 h = from_patches(self.grow[level - 1](h), 2)

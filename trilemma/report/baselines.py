@@ -9,23 +9,28 @@ from trilemma.modalities.contract import Data
 MOST = 20_000  # training rows that a covariance is fitted on
 
 
+def random(seed: int) -> np.random.Generator:
+    """Any whole number is a seed, negative ones too, as it is for models."""
+    return np.random.default_rng(seed % 2**64)
+
+
 def resampled(data: Data, count: int, *, seed: int) -> np.ndarray:
     """Training examples drawn with replacement: perfect quality, nothing new."""
     rows = data.splits["train"]
-    chosen = np.random.default_rng(seed).choice(rows, count, replace=True)
+    chosen = random(seed).choice(rows, count, replace=True)
     return np.stack([data.x[row] for row in chosen])
 
 
 def real(data: Data, count: int, *, seed: int) -> np.ndarray:
     """Training examples drawn without replacement (as far as they go): the floor of every distance."""
-    rows = np.random.default_rng(seed).permutation(data.splits["train"])
+    rows = random(seed).permutation(data.splits["train"])
     rows = np.resize(rows, count)
     return np.stack([data.x[row] for row in rows])
 
 
 def pca_gaussian(data: Data, count: int, *, seed: int, components: int = 64) -> np.ndarray:
     """A Gaussian on the leading principal components of the training set, with the rest as isotropic noise."""
-    generator = np.random.default_rng(seed)
+    generator = random(seed)
     rows = np.sort(generator.permutation(data.splits["train"])[:MOST])
     x = np.stack([data.x[row] for row in rows]).astype(np.float64).reshape(len(rows), -1)
     mean = x.mean(0)

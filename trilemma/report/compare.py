@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from trilemma.config import differences, parse_budget
+from trilemma.config import Training, assign, differences, parse_budget
 from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import CAPABILITIES, Samples, find, known_models
-from trilemma.report.advise import advise
+from trilemma.models.contract import CAPABILITIES, Samples, configure, find, known_models
+from trilemma.report.advise import advise, check_needs
 from trilemma.report.baselines import BASELINES, FLOOR, real
 from trilemma.report.measure import Ruler, of_run, write_samples
 from trilemma.report.page import write_page
@@ -77,8 +77,12 @@ def compare(
         raise InputError(f"--seeds {seeds}: at least one training of each model is needed")
     if budget and budget_each:
         raise InputError("--budget is the total and --budget-each is for each training: give one of them")
-    data = source if isinstance(source, Data) else open_data(source, opening=Opening(kind, resolution, skip_bad=skip_bad))
-    each = _budget_each(data, budget, budget_each, len(names) * seeds)
+    need = check_needs(need)
+    data = (
+        source if isinstance(source, Data) else open_data(source, opening=Opening(kind, resolution, skip_bad=skip_bad))
+    )
+    each = budget_for_each(data, budget, budget_each, len(names) * seeds)
+    check_settings(names, data, settings or {})
     folder = Path(out) if out is not None else Path("report") / data.name
     comparison = Comparison(data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), quiet)
     comparison.start()
@@ -90,7 +94,24 @@ def compare(
     return folder / "index.html"
 
 
-def _budget_each(data: Data, budget: str | None, budget_each: str | None, trainings: int) -> str:
+def check_settings(names: list[str], data: Data, settings: dict[str, Any]) -> None:
+    """A setting that one of the models does not know is found before anything is trained."""
+    for key, value in settings.items():
+        if key.startswith("training."):
+            assign(Training(), key.removeprefix("training."), value, setting=key)
+    changes = {key.removeprefix("model."): v for key, v in settings.items() if not key.startswith("training.")}
+    for name in names:
+        if not isinstance(data.spaces["x"], find(name)[0].accepts):
+            continue  # that is no mistake in a setting: its row says so
+        try:
+            configure(name, data.spaces, changes=changes)
+        except InputError as problem:
+            raise InputError(
+                f"model {name}: {problem}. Leave the setting out, or choose --models that have it"
+            ) from None
+
+
+def budget_for_each(data: Data, budget: str | None, budget_each: str | None, trainings: int) -> str:
     """The budget of one training, as `train` takes it."""
     if budget_each:
         if parse_budget(budget_each)[2]:
@@ -102,7 +123,9 @@ def _budget_each(data: Data, budget: str | None, budget_each: str | None, traini
         raise InputError(f"--budget {budget!r}: a comparison starts anew; leave out the +")
     share = amount / trainings
     if unit == "seconds" and share < 2:
-        raise InputError(f"--budget {budget!r} is {share:.1f} s for each of {trainings} trainings; give more, or fewer --models")
+        raise InputError(
+            f"--budget {budget!r} is {share:.1f} s for each of {trainings} trainings; give more, or fewer --models"
+        )
     return f"{share:g}s" if unit == "seconds" else str(max(int(share), 1))
 
 
@@ -119,13 +142,24 @@ class Comparison:
         places = int(np.prod(data.x.shape[1:]))
         enough = len(data.splits["test"]) >= 1000
         self.count = 500 if places <= 256 and not enough else 2000 if places <= 4096 and enough else 1000
+        self.real = data.rows("test", SHOWN if data.x.ndim > 2 else 500)
         self.results: dict[str, Any] = {
             "title": data.name,
             "finished": False,
-            "command": "trilemma " + shlex.join(sys.argv[1:]) if sys.argv[0].endswith("trilemma") else "trilemma.compare(...)",
+            "command": "trilemma " + shlex.join(sys.argv[1:])
+            if sys.argv[0].endswith("trilemma")
+            else "trilemma.compare(...)",
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "seconds": 0.0,
-            "settings": {"models": names, "budget_each": each, "seeds": seeds, "seed": seed, "prefer": prefer, "need": need, "set": settings},
+            "settings": {
+                "models": names,
+                "budget_each": each,
+                "seeds": seeds,
+                "seed": seed,
+                "prefer": prefer,
+                "need": need,
+                "set": settings,
+            },
             "versions": current_versions(),
             "machine": f"{machine()}, {platform.system()}",
             "data": {
@@ -145,7 +179,7 @@ class Comparison:
             "answer": {},
         }
 
-    # --- before and after ----------------------------------------------------------------------------------------------
+    # --- before and after ---
 
     def start(self) -> None:
         """Take the folder, or go on with the comparison that is in it."""
@@ -164,7 +198,9 @@ class Comparison:
                 raise InputError(f"{file} is damaged; give another --out or remove the folder") from None
             if changed or other:
                 what = "; ".join(changed) or "other data"
-                raise InputError(f"{self.folder} holds another comparison ({what}). Give a new --out, or repeat its command")
+                raise InputError(
+                    f"{self.folder} holds another comparison ({what}). Give a new --out, or repeat its command"
+                )
             for key in ("rows", "started", "seconds"):
                 self.results[key] = old[key]
             self.results["rows"] = [row for row in old["rows"] if row["status"] == "ok"]
@@ -173,21 +209,25 @@ class Comparison:
         with disk_errors(self.folder):
             (self.folder / "samples").mkdir(parents=True, exist_ok=True)
         with disk_errors(self.folder):
-            self.results["real"] = write_samples(self.folder, "real", self.data.rows("test", SHOWN if self.data.x.ndim > 2 else 500))
+            self.results["real"] = write_samples(self.folder, "real", self.real)
         self.write()
 
     def write(self) -> None:
         """results.json, results.csv and the page, with rows in the order people expect."""
         done = {row["name"] + str(row["seed"]) for row in self.results["rows"]}
-        waiting = [self.row(name, seed, "model", "pending") for name, seed in self.trainings if f"{name}{seed}" not in done]
+        waiting = [
+            self.row(name, seed, "model", "pending") for name, seed in self.trainings if f"{name}{seed}" not in done
+        ]
         rows = [*sorted(self.results["rows"], key=self._order), *waiting]
         results = {**self.results, "rows": rows}
         ready = [row for row in rows if row["status"] == "ok" and row["kind"] == "model"]
         if ready:
-            self.results["answer"] = results["answer"] = advise(results, prefer=self.prefer, need=self.need)
+            self.results["answer"] = results["answer"] = advise(
+                results, prefer=self.prefer, need=self.need, folder=self.folder
+            )
         write_json(self.folder / "results.json", results)
         write_text(self.folder / "results.csv", as_csv(rows))
-        write_page(self.folder, results, self.data.modality.picture)
+        write_page(self.folder, results, lambda x: self.data.modality.picture(x, reference=self.real))
 
     def _order(self, row: dict[str, Any]) -> tuple[int, int, int]:
         place = [(name, seed) for name, seed in self.trainings]
@@ -195,7 +235,7 @@ class Comparison:
         key = (row["name"], row["seed"])
         return kinds[row["kind"]], place.index(key) if key in place else 0, row["seed"] or 0
 
-    # --- the work ------------------------------------------------------------------------------------------------------
+    # --- the work ---
 
     def go(self) -> None:
         """All rows that are not done yet: first the trainings, so that the first samples come early."""
@@ -204,6 +244,10 @@ class Comparison:
             if not self._done(name, seed):
                 ruler = self._training(name, seed, ruler)
         ruler = ruler or self._ruler()
+        for name, seed in self.trainings:
+            # Done in an earlier session under another protocol: what the ruler has put aside is measured again.
+            if not self._done(name, seed):
+                self._training(name, seed, ruler)
         for name, make in {**BASELINES, FLOOR: real}.items():
             if not self._done(name, None):
                 row = self.row(name, None, "floor" if name == FLOOR else "baseline", "ok")
@@ -259,7 +303,8 @@ class Comparison:
         can = [c.__name__ for c in CAPABILITIES if issubclass(find(name)[0], c)] if kind == "model" else []
         return {
             "name": name, "family": family, "kind": kind, "seed": seed, "status": status, "error": None, "run": None,
-            "can": can, "column": None, "metrics": {}, "verdicts": {}, "speed": {}, "stability": {"events": {}, "rollbacks": 0},
+            "can": can, "column": None, "metrics": {}, "verdicts": {}, "speed": {},
+            "stability": {"events": {}, "rollbacks": 0},
             "events": [], "curve": [], "losses": [], "choices": {}, "config": {}, "training": {}, "samples": None,
             "film": None, "strip": None, "nearest": None,
         }  # fmt: skip
@@ -279,7 +324,9 @@ class Comparison:
         losses = [r for r in stats if "event" not in r and "kernel@random" not in r]
         seconds = {r["seen"]: r["seconds"] for r in losses}
         row["curve"] = [
-            {**r, "seconds": seconds.get(r["seen"]) or _nearest(seconds, r["seen"])} for r in stats if r.get("kernel@random") is not None
+            {**r, "seconds": seconds.get(r["seen"]) or _nearest(seconds, r["seen"])}
+            for r in stats
+            if r.get("kernel@random") is not None
         ]
         row["losses"] = losses[:: max(len(losses) // 100, 1)]
         row["choices"], row["config"], row["training"] = choices, loaded.config["config"], loaded.config["training"]
@@ -311,10 +358,28 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
     speeds = sorted({name for row in rows for name in row["speed"]})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "kind", "seed", "status", "protocol", *(f"{n}{e}" for n in names for e in ("", "_low", "_high")), *speeds])
+    writer.writerow(
+        [
+            "name",
+            "kind",
+            "seed",
+            "status",
+            "protocol",
+            *(f"{n}{e}" for n in names for e in ("", "_low", "_high")),
+            *speeds,
+        ]
+    )
     for row in rows:
         figures = [row["metrics"].get(name, {}).get(key) for name in names for key in ("value", "low", "high")]
         writer.writerow(
-            [row["name"], row["kind"], row["seed"], row["status"], row["column"], *figures, *(row["speed"].get(n) for n in speeds)]
+            [
+                row["name"],
+                row["kind"],
+                row["seed"],
+                row["status"],
+                row["column"],
+                *figures,
+                *(row["speed"].get(n) for n in speeds),
+            ]
         )
     return text.getvalue()

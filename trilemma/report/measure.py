@@ -122,7 +122,9 @@ def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str
     arrays = data.split("test")
     places = np.arange(len(rows))
     if isinstance(model, Encodes) and isinstance(model, Decodes):
-        again = np.concatenate([loaded.sampler.reconstruct(arrays.gather(part)) for part in np.array_split(places, -(-len(places) // 250))])
+        again = np.concatenate(
+            [loaded.sampler.reconstruct(arrays.gather(part)) for part in np.array_split(places, -(-len(places) // 250))]
+        )
         errors = reconstruction_error(np.asarray(data.x[rows]), again)
         metrics["reconstruction"] = errors["mse"].record()
     if isinstance(model, Scores) and data.x.ndim == 2:

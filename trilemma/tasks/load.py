@@ -72,11 +72,9 @@ class Loaded:
         self.space = self.model.space  # with the statistics that were fitted: they are saved with the weights
         self.label_names: list[str] = data["label_names"]
         self.options = Options(**{k: _tuple(v) for k, v in (self.run.choices().get("options") or {}).items()})
-        self.sampler = Sampler(
-            self.model, self.engine, frequencies=data["frequencies"], dtype=np.dtype(data["dtype"])
-        )
+        self.sampler = Sampler(self.model, self.engine, frequencies=data["frequencies"], dtype=np.dtype(data["dtype"]))
 
-    # --- what it can do ------------------------------------------------------------------------------------------------
+    # --- what it can do ---
 
     def can(self) -> list[str]:
         return [task for task in TASKS if needs(type(self.model), task)]
@@ -105,7 +103,7 @@ class Loaded:
             "choices": self.run.choices(),
         }
 
-    # --- tasks ---------------------------------------------------------------------------------------------------------
+    # --- tasks ---
 
     def generate(
         self,
@@ -132,7 +130,9 @@ class Loaded:
     def reconstruct(self, source: Any, *, random: bool = False, seed: int = 0) -> np.ndarray:
         """decode(encode(x)) of files or arrays; with `random`, from a draw of the posterior instead of its mean."""
         self._require("reconstruct")
-        return self.modality.export(np.concatenate([self._decode(codes, b) for codes, b in self._codes(source, random, seed)]))
+        return self.modality.export(
+            np.concatenate([self._decode(codes, b) for codes, b in self._codes(source, random, seed)])
+        )
 
     def embed(self, source: Any) -> np.ndarray:
         """Codes (n, D) of files or arrays."""
@@ -186,8 +186,10 @@ class Loaded:
         )
         return self.modality.export(self._decoded(way, request))
 
-    def traverse(self, source: Any = None, *, dimensions: int = 8, steps: int = 9, reach: float = 2.5, seed: int = 0) -> np.ndarray:
-        """(dimensions, steps, ...) examples: each of the most used code dimensions varied alone, over +-reach deviations."""
+    def traverse(
+        self, source: Any = None, *, dimensions: int = 8, steps: int = 9, reach: float = 2.5, seed: int = 0
+    ) -> np.ndarray:
+        """(dimensions, steps, ...) examples: each of the most used code dimensions varied alone, +-reach deviations."""
         self._require("traverse")
         if dimensions < 1 or steps < 2:
             raise InputError(f"--dimensions {dimensions} --steps {steps}: at least one dimension and two values of it")
@@ -216,7 +218,7 @@ class Loaded:
         chosen = np.linspace(0, len(seen) - 1, frames - 1).round().astype(int)
         return np.stack([*(seen[i] for i in chosen), final])
 
-    # --- how -----------------------------------------------------------------------------------------------------------
+    # --- how ---
 
     def label(self, given: str | int | None) -> int | None:
         """A label's number from its name or number."""
@@ -305,7 +307,13 @@ class Loaded:
         if isinstance(self.model, Encodes):
             made = [self.sampler.samples(1, seed=seed, start=int(end), options=self.options) for end in index]
             x, other = map(torch.from_numpy, made)
-            batch = Batch(torch.cat([x, other]).to(self.engine.device), request.noise, torch.from_numpy(index), raw=request.raw, present=request.present)
+            batch = Batch(
+                torch.cat([x, other]).to(self.engine.device),
+                request.noise,
+                torch.from_numpy(index),
+                raw=request.raw,
+                present=request.present,
+            )
             with torch.no_grad(), self.engine.autocast():
                 return self.model.encode(batch), request
         latent = self.config["config"]["latent"]

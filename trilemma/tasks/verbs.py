@@ -32,7 +32,9 @@ def generate(
     """n samples into a folder of files, an .npy array or a .png grid."""
     check_out(out)
     loaded = load(run)
-    x = loaded.generate(n, seed=seed, label=label, guidance=guidance, steps=steps, sampler=sampler, prior=prior, raw=True)
+    x = loaded.generate(
+        n, seed=seed, label=label, guidance=guidance, steps=steps, sampler=sampler, prior=prior, raw=True
+    )
     return loaded.modality.save(x, out)
 
 

@@ -25,15 +25,15 @@ def default_samples(model: Samples) -> int:
     return max(256, min(2000, 24_000 // model.calls(Options())))
 
 
-def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[str, Options, dict[str, Any]]:
+def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[str | None, Options, dict[str, Any]]:
     """(average, options, what was tried): the best average with default options, then the best options with it."""
     training, model = loop.training, loop.model
     assert isinstance(model, Samples)
     train, keys = data.split("train"), list(loop.averages.exponents)
-    default = keys[len(keys) // 2]
+    default = keys[len(keys) // 2] if keys else None
     count = default_samples(model) if training.choose_samples is None else training.choose_samples
     options = model.choices()
-    if count < 100 or len(data.splits["choose"]) < 32:
+    if count < 100 or len(data.splits["choose"]) < 32 or not keys:
         return default, options[0], {"reason": "too few samples or examples to choose by: defaults taken"}
     features = feature_network(data, "choose", quiet=quiet)
     reference = features(data.rows("choose", REFERENCE))

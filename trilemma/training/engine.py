@@ -24,6 +24,13 @@ def prepare() -> None:
     torch.set_flush_denormal(True)
 
 
+def bf16_possible() -> bool:
+    """Where bf16 has instructions of its own; elsewhere it is emulated, and slower."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
 class Engine:
     """Where and how numbers are computed in this process."""
 

@@ -22,7 +22,7 @@ from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import configure
 from trilemma.models.features import Features
-from trilemma.training.engine import Engine
+from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.loop import Loop
 from trilemma.training.progress import Bar
 from trilemma.training.run import write_json, write_tensors
@@ -52,10 +52,10 @@ class FeatureNetwork:
 
 
 def examples_for(data: Data) -> int:
-    """Budget of one feature network: about fifteen passes, within bounds that keep it to a minute."""
+    """Budget of one feature network: about fifteen passes, within bounds that keep it to half a minute."""
     count, places = len(data.splits["train"]), int(np.prod(data.x.shape[1:]))
-    most = max(30_000, 250_000_000 // max(places, 64))
-    return int(min(max(15 * count, 20_000), most, 250_000))
+    most = max(20_000, 60_000_000 // max(places, 64))
+    return int(min(max(15 * count, 20_000), most, 100_000))
 
 
 def place(data: Data, purpose: str) -> tuple[Path, str]:
@@ -97,9 +97,9 @@ def feature_network(data: Data, purpose: str, *, quiet: bool = False) -> Feature
 def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
     seed, _ = PURPOSES[purpose]
     config = _config(data, purpose)
-    training = Training(examples=examples_for(data), dtype="float32", averages=(0.1,), average_every=4, previews=0)
+    training = Training(examples=examples_for(data), averages=(0.1,), average_every=4, previews=0)
     torch.manual_seed(seed)
-    engine = Engine(dtype="float32", device="cpu")
+    engine = Engine(dtype="bfloat16" if bf16_possible() else "float32", device="cpu")
     model = engine.place(Features(config, _spaces(data)))  # type: ignore[arg-type]
     arrays = data.split("train")
     loop = Loop(model, arrays, config.optimizer, training, engine, seed=seed)  # type: ignore[arg-type, attr-defined]
@@ -112,6 +112,8 @@ def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     write_tensors(aside / "weights.safetensors", state)
-    write_json(aside / "facts.json", {"purpose": purpose, "seed": seed, "data": data.hash, "examples": training.examples})
+    write_json(
+        aside / "facts.json", {"purpose": purpose, "seed": seed, "data": data.hash, "examples": training.examples}
+    )
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)

@@ -54,14 +54,15 @@ class Loop:
         self.seed, self.step, self.seen, self.rollbacks = seed, 0, 0, 0
         self.groups = model.groups()
         self.optimizers = {
-            name: make(weights) if make else optimizers.make(optimizer, weights) for name, weights in self.groups.items()
+            name: make(weights) if make else optimizers.make(optimizer, weights)
+            for name, weights in self.groups.items()
         }
         self.base_rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
         self.averages = Averages(model, training.averages)
         self.health = Health()
         self.stop = False  # set from a signal handler: the loop ends after the step under way
 
-    # --- one step ------------------------------------------------------------------------------------------------------
+    # --- one step ---
 
     def batch(self) -> Batch:
         """This process's share of the next batch of the endless order; noise is keyed by the place in that order."""
@@ -92,8 +93,9 @@ class Loop:
             turns = [self._turn(run) for run in runs]
             if all(turn is None for turn in turns):
                 break
-            assert all(turn is not None and turn.group == turns[0].group for turn in turns), "micro-batches disagree"
-            self._move([turn for turn in turns if turn is not None], logs)
+            taken = [turn for turn in turns if turn is not None]
+            assert len(taken) == len(turns) and len({turn.group for turn in taken}) == 1, "micro-batches disagree"
+            self._move(taken, logs)
         self.step += 1
         self.seen += self.config.batch
         if self.step % self.training.average_every == 0:
@@ -131,14 +133,18 @@ class Loop:
             for key, value in turn.logs.items():
                 logs[key] = logs.get(key, 0.0) + float(value) / total
 
-    # --- state ---------------------------------------------------------------------------------------------------------
+    # --- state ---
 
     def tensors(self) -> dict[str, Tensor]:
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         state |= {f"average.{name}": tensor for name, tensor in self.averages.state().items()}
         for group, optimizer in self.optimizers.items():
             for number, entries in optimizer.state_dict()["state"].items():
-                state |= {f"optimizer.{group}.{number}.{key}": torch.as_tensor(v) for key, v in entries.items() if v is not None}
+                state |= {
+                    f"optimizer.{group}.{number}.{key}": torch.as_tensor(v)
+                    for key, v in entries.items()
+                    if v is not None
+                }
         return state
 
     def facts(self) -> dict[str, Any]:
@@ -173,7 +179,7 @@ class Loop:
             run.drop_states(keep=2)
         self.engine.barrier()
 
-    # --- the whole training --------------------------------------------------------------------------------------------
+    # --- the whole training ---
 
     def go(
         self,
@@ -211,10 +217,12 @@ class Loop:
                 means = {key: self.engine.total(value) / shown for key, value in sums.items()}
                 events = self.health.of_logs(means, self.seen / total)
                 if run and self.engine.main:
-                    run.log({"seen": self.seen, "step": self.step, "seconds": round(time.monotonic() - began, 3), **means})
+                    run.log(
+                        {"seen": self.seen, "step": self.step, "seconds": round(time.monotonic() - began, 3), **means}
+                    )
                     self.tell(run, events)
                 if bar:
-                    bar.update(self.seen, means)
+                    bar.update(self.seen, means, total=total)
                 sums, shown = {}, 0
             if preview and preview.due(self.seen, self.config.batch, total):
                 start = time.monotonic()
@@ -222,7 +230,9 @@ class Loop:
                 paused += time.monotonic() - start
                 if run and self.engine.main:
                     self.tell(run, events)
-            if self.stop or (run and training.save_every and self.step % training.save_every == 0 and self.seen < total):
+            if self.stop or (
+                run and training.save_every and self.step % training.save_every == 0 and self.seen < total
+            ):
                 if run:
                     self.save(run)
                 if self.stop:
@@ -260,4 +270,4 @@ def _coins(seed: int, index: Any, x: Tensor) -> Tensor:
     """One fair coin an example, (B, 1, ...), a function of (seed, index) alone."""
     from trilemma.maths.noise import Noise
 
-    return (Noise(seed, index, x.device, draw=2**32).uniform() < 0.5).reshape(-1, *[1] * (x.dim() - 1))
+    return (Noise(seed, index, x.device, draw=2**32 - 1).uniform() < 0.5).reshape(-1, *[1] * (x.dim() - 1))

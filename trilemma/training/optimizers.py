@@ -18,7 +18,9 @@ def make(config: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optim
     """The torch optimizer that the settings ask for."""
     fused = all(p.dtype in (torch.float32, torch.float64) for p in parameters)
     if config.kind == "adam":
-        return torch.optim.Adam(parameters, lr=config.rate, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+        return torch.optim.Adam(
+            parameters, lr=config.rate, betas=config.betas, weight_decay=config.weight_decay, fused=fused
+        )
     if config.kind == "adamw":
         # Decay pulls on matrices only: biases, scales and learned scalars have no reason to be small.
         matrices, others = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]

@@ -21,7 +21,7 @@ from trilemma.modalities.contract import Data
 from trilemma.models.contract import Model, Now, Samples, find
 from trilemma.spaces import Categorical
 from trilemma.training.choose import default_samples
-from trilemma.training.engine import Engine
+from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.features import examples_for, is_cached
 from trilemma.training.loop import Loop
 from trilemma.training.optimizers import MakeOptimizer
@@ -49,7 +49,10 @@ class Plan:
     samples_per_second: float | None
 
     def text(self) -> str:
-        lines = [f"parameters        {self.parameters:,}", f"training examples {self.examples:,} in {self.steps:,} steps"]
+        lines = [
+            f"parameters        {self.parameters:,}",
+            f"training examples {self.examples:,} in {self.steps:,} steps",
+        ]
         lines += [f"precision         {self.dtype}", f"memory            about {self.memory_bytes / 2**20:,.0f} MiB"]
         if self.total_seconds is not None:
             lines.append(f"finishes in       about {self.total_seconds:,.0f} s")
@@ -105,7 +108,9 @@ class Probe:
     def loop(self, training: Training, dtype: str) -> Loop:
         engine = Engine(dtype=dtype, threads=training.threads)
         networks = copy.deepcopy(self.networks)
-        model = engine.place(build(self.name, copy.deepcopy(self.config), self.data.spaces, self.seed, networks=networks))
+        model = engine.place(
+            build(self.name, copy.deepcopy(self.config), self.data.spaces, self.seed, networks=networks)
+        )
         trial = Training(examples=10**9, averages=training.averages, average_every=training.average_every)
         optimizer = copy.deepcopy(self.config.optimizer)
         optimizer.warm_up = 0
@@ -115,7 +120,8 @@ class Probe:
         """Median-like time of a step: the mean over runs of a few steps (penalties may come every second step)."""
         for _ in range(2):
             loop.take_step()
-        times, begin = [], time.perf_counter()
+        times: list[float] = []
+        begin = time.perf_counter()
         while not times or (time.perf_counter() - begin < most and len(times) < 12):
             start = time.perf_counter()
             for _ in range(4):
@@ -142,14 +148,8 @@ class Probe:
 
 def machine() -> str:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return f"{device} {torch.get_num_threads()} threads {torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"
-
-
-def bf16_possible() -> bool:
-    """Where bf16 has instructions of its own; elsewhere it is emulated, and slower."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{device} {torch.get_num_threads()} threads {capability} torch {torch.__version__}"
 
 
 def dtype_verdict(probe: Probe, training: Training, most: float) -> str:
@@ -216,7 +216,7 @@ def plan(
     if training.choose_samples is None:
         training.choose_samples = default_samples(model) if isinstance(model, Samples) else 0
     copies = 4 + len(training.averages)  # weights, gradients, two moments, averages
-    width = max(getattr(config.network, "width", 64), 1)
+    width = getattr(getattr(config, "network", None), "width", 64)
     activations = optimizer.batch * int(np.prod(data.x.shape[2:] or (1,))) * width * 40
     return Plan(
         parameters, training.examples, steps, training.dtype, step, train_seconds, total, after,
@@ -248,6 +248,10 @@ def _set_aside(
     """Seconds for previews, and for choices and files; cuts their counts where they would take too much."""
     assert isinstance(model, Samples)
     fit = fit if fit > 0.05 else 0.0
+    if fit > 0.02 * budget:
+        # The mixture is fitted a few times: on fewer codes where it would eat the budget.
+        training.fit_examples = max(int(training.fit_examples * 0.02 * budget / fit), 500)
+        fit = 0.02 * budget
     training.preview_samples = int(np.clip(0.005 * budget * rate, 16, training.preview_samples))
     shown = training.preview_samples / rate + min(fit * 0.15, 2.0) + 0.15
     training.previews = int(min(training.previews, max(1, 0.06 * budget / shown)))
@@ -259,7 +263,7 @@ def _set_aside(
         training.choose_samples = int(min(allowed, default_samples(model))) if allowed >= 150 else 0
     features = 0.0
     if training.choose_samples and not is_cached(data, "choose"):
-        features = examples_for(data) / 6000 * float(np.prod(data.x.shape[1:]) / 784) ** 0.7
+        features = examples_for(data) / 3000 * float(np.prod(data.x.shape[1:]) / 784) ** 0.7
     choosing = tries * training.choose_samples / rate * dearer + fit * (len(training.averages) + 2)
     if not training.choose_samples:
         choosing = fit
@@ -277,7 +281,9 @@ class Clock:
         self.seconds, self.begun, self.after = seconds, begun, after
         self.moments = {max(steps // 10, 1), max(steps // 4, 1)}
 
-    def corrected(self, step: int, batch: int, examples: int, spent: float, steps_timed: int, previews: float) -> int | None:
+    def corrected(
+        self, step: int, batch: int, examples: int, spent: float, steps_timed: int, previews: float
+    ) -> int | None:
         """The new count of examples at this step, or None where there is nothing to set right."""
         if step not in self.moments or steps_timed < 2:
             return None

@@ -19,7 +19,7 @@ FIT_LIMIT = 2000  # codes that a preview fits its density on
 
 
 class Preview:
-    """Shows the averaged model at a few moments of the budget, with the same seeds each time: the film shows one thing changing."""
+    """Shows the averaged model at a few moments of the budget, with equal seeds: the film shows one thing changing."""
 
     def __init__(self, run: Run, data: Data, sampler: Sampler, *, moments: int, count: int, average: str | None):
         self.run, self.data, self.sampler = run, data, sampler

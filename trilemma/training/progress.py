@@ -14,9 +14,12 @@ class Bar:
 
     def __init__(self, title: str, total: int, *, begun: int = 0, quiet: bool = False):
         self.title, self.total, self.quiet = title, total, quiet or sys.stderr is None
-        self.start, self.begun, self.bar, self.task = time.monotonic(), begun, None, None
+        self.start, self.begun = time.monotonic(), begun
+        self.bar: Any = None
+        self.task: Any = None
 
-    def update(self, done: int, figures: dict[str, float]) -> None:
+    def update(self, done: int, figures: dict[str, float], *, total: int | None = None) -> None:
+        self.total = total or self.total
         if self.quiet or time.monotonic() - self.start < PATIENCE:
             return
         text = "  ".join(f"{name} {value:.4g}" for name, value in list(figures.items())[:4])
@@ -31,14 +34,14 @@ class Bar:
         if self.bar is None:
             self._begin()
         assert self.bar is not None
-        self.bar.update(self.task, completed=done, figures=text)
+        self.bar.update(self.task, completed=done, total=self.total, figures=text)
 
     def _begin(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        self.bar: Any = Progress(*columns, TextColumn("{task.fields[figures]}"), console=Console(stderr=True))
+        self.bar = Progress(*columns, TextColumn("{task.fields[figures]}"), console=Console(stderr=True))
         self.bar.start()
         self.task = self.bar.add_task(self.title, total=self.total, figures="")
 

@@ -22,7 +22,9 @@ def restore(run: Run, engine: Engine, *, networks: dict[str, nn.Module] | None =
     spaces = {name: space_from(description) for name, description in config["spaces"].items()}
     missing = set(config["own"]["networks"]) - set(networks or {})
     if missing:
-        raise InputError(f"{run.folder} was trained with your own networks ({', '.join(sorted(missing))}): hand them in")
+        raise InputError(
+            f"{run.folder} was trained with your own networks ({', '.join(sorted(missing))}): hand them in"
+        )
     extra = {"networks": copy.deepcopy(networks)} if networks else {}
     model = model_class(from_json(model_class.Config, config["config"]), spaces, **extra)  # type: ignore[call-arg]
     if run.finished:
@@ -33,7 +35,9 @@ def restore(run: Run, engine: Engine, *, networks: dict[str, nn.Module] | None =
     else:
         state = run.latest_state()
         if state is None:
-            raise InputError(f"{run.folder} has no weights yet: training has not reached its first safe state; try again soon")
+            raise InputError(
+                f"{run.folder} has no weights yet: training has not reached its first safe state; try again soon"
+            )
         tensors = {name.removeprefix("model."): t for name, t in state[0].items() if name.startswith("model.")}
         training = from_json(Training, config["training"])
         if training.averages:

@@ -1,12 +1,12 @@
 """A run: one folder with everything that is needed to use a model, to go on with its training and to repeat it.
 
-    config.json           data, spaces, model, every setting, seed, budget (written before step 1)
-    weights.safetensors   the final model: a function of config and seed
-    choices.json          how to sample, as chosen on held-out data, and the figures behind the choice
-    stats.jsonl           losses, qualities and events, one line each
-    card.md               what this is, in words
-    samples/              pictures of samples at about eight moments, and a film of them
-    state/                work in progress, and the state before the learning rate falls
+config.json           data, spaces, model, every setting, seed, budget (written before step 1)
+weights.safetensors   the final model: a function of config and seed
+choices.json          how to sample, as chosen on held-out data, and the figures behind the choice
+stats.jsonl           losses, qualities and events, one line each
+card.md               what this is, in words
+samples/              pictures of samples at about eight moments, and a film of them
+state/                work in progress, and the state before the learning rate falls
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"the disk is full: {path} could not be written. Free some space, then repeat the command") from None
+            raise InputError(
+                f"the disk is full: {path} could not be written. Free some space, then repeat the command"
+            ) from None
         if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise InputError(f"no permission to write {path}: choose another --out") from None
         raise
@@ -97,7 +99,9 @@ class Run:
         if not run.folder.exists():
             raise InputError(f"run {run.folder} does not exist: give the folder that `trilemma train --out` wrote")
         if not run.config_file.is_file():
-            raise InputError(f"{run.folder} is not a run: it has no config.json. Give the folder that `trilemma train --out` wrote")
+            raise InputError(
+                f"{run.folder} is not a run: it has no config.json. Give the folder that `trilemma train --out` wrote"
+            )
         run.config()
         return run
 
@@ -116,7 +120,9 @@ class Run:
         # A kill in the middle of the first write leaves one unfinished file behind: that is ours.
         ours = f".{self.config_file.name}.part"
         if self.folder.is_dir() and not self.exists and any(p.name != ours for p in self.folder.iterdir()):
-            raise InputError(f"--out {self.folder} is a folder with other things in it and no run; give a new or empty one")
+            raise InputError(
+                f"--out {self.folder} is a folder with other things in it and no run; give a new or empty one"
+            )
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -132,7 +138,7 @@ class Run:
     def choices(self) -> dict[str, Any]:
         return json.loads(self.choices_file.read_text(encoding="utf-8")) if self.choices_file.is_file() else {}
 
-    # --- stats ---------------------------------------------------------------------------------------------------------
+    # --- stats ---
 
     def log(self, row: dict[str, Any]) -> None:
         with disk_errors(self.stats_file), open(self.stats_file, "a", encoding="utf-8") as file:
@@ -154,7 +160,7 @@ class Run:
         kept = [row for row in self.stats() if row.get("seen", 0) <= seen or "event" in row]
         write_text(self.stats_file, "".join(json.dumps(row) + "\n" for row in kept))
 
-    # --- states --------------------------------------------------------------------------------------------------------
+    # --- states ---
 
     def save_state(self, name: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """A state appears whole or not at all: it is written aside and renamed."""
@@ -179,7 +185,9 @@ class Run:
 
     def load_state(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         folder = self.state_folder / name
-        return load_file(folder / "tensors.safetensors"), json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        return load_file(folder / "tensors.safetensors"), json.loads(
+            (folder / "facts.json").read_text(encoding="utf-8")
+        )
 
     def latest_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The newest step state that can be read; a damaged one is passed over."""

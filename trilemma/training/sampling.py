@@ -105,8 +105,7 @@ class Sampler:
         device = str(self.engine.device)
 
         def batches() -> Iterator[Batch]:
-            for batch in data.batches(BATCH, limit=limit, seed=seed, device=device):
-                yield batch
+            yield from data.batches(BATCH, limit=limit, seed=seed, device=device)
 
         with self.engine.autocast():
             self.model.fit(batches(), Noise(seed, np.arange(1), device))

@@ -113,7 +113,10 @@ def _open(source: Any, opening: Opening) -> Data:
     return source if isinstance(source, Data) else open_data(source, opening=opening)
 
 
-def _asked(source: Any, model: str, size: Any, budget: Any, seed: int, settings: Any, start: Any, kind: Any, resolution: Any, skip_bad: bool) -> dict[str, Any]:  # fmt: skip
+def _asked(
+    source: Any, model: str, size: Any, budget: Any, seed: int, settings: Any, start: Any, kind: Any, resolution: Any,
+    skip_bad: bool,
+) -> dict[str, Any]:  # fmt: skip
     """The user's own words, by which a second call is recognised."""
     shown = source.source if isinstance(source, Data) else source
     shown = str(Path(shown).resolve()) if isinstance(shown, (str, Path)) and Path(shown).exists() else shown
@@ -149,7 +152,7 @@ def _plan(
 ) -> tuple[dict[str, Any], Plan]:  # fmt: skip
     """The whole config.json of a new run."""
     name, count = asked["model"], len(data.splits["train"])
-    model_class, preset = find(name)
+    model_class, _ = find(name)
     if not issubclass(model_class, Samples):
         raise unknown("model", name, known_models())
     size = asked["size"] or choose_size(data, unit, amount)
@@ -198,7 +201,9 @@ def _plan(
 def _extend(run: Run, config: dict[str, Any], unit: str, amount: float, budget: str) -> None:
     """Turn a finished run into one that goes on from its state before the decay, with a larger budget."""
     if "before-decay" not in run.states():
-        raise InputError(f"{run.folder} has no state/before-decay to go on from; start a new run with --from {run.folder}")
+        raise InputError(
+            f"{run.folder} has no state/before-decay to go on from; start a new run with --from {run.folder}"
+        )
     tensors, facts = run.load_state("before-decay")
     old, batch = config["training"]["examples"], config["config"]["optimizer"]["batch"]
     step_seconds = (run.choices().get("seconds") or {}).get("step") or config["plan"]["step_seconds"]
@@ -264,9 +269,7 @@ def _train(run: Run, data: Data, config: dict[str, Any], *, networks: Any, make:
         said(f"resumed {run.folder} at {loop.seen:,} of {training.examples:,} examples")
     sampler = Sampler(model, engine, frequencies=config["data"]["frequencies"], dtype=data.x.dtype)  # type: ignore[arg-type]
     middle = list(loop.averages.exponents)[len(training.averages) // 2] if training.averages else None
-    preview = Preview(
-        run, data, sampler, moments=training.previews, count=training.preview_samples, average=middle
-    )
+    preview = Preview(run, data, sampler, moments=training.previews, count=training.preview_samples, average=middle)
     correct = _clock(run, config, loop, preview, begun) if state is None and not config["extended"] else None
     bar = Bar(f"{name} on {data.name}", training.examples, begun=loop.seen, quiet=said.quiet)
     if loop.step == 0:
@@ -306,7 +309,9 @@ def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Preview, begun
     return correct
 
 
-def _finish(run: Run, data: Data, config: dict[str, Any], loop: Loop, sampler: Sampler, said: Say, *, begun: float, spent: float) -> None:  # fmt: skip
+def _finish(
+    run: Run, data: Data, config: dict[str, Any], loop: Loop, sampler: Sampler, said: Say, *, begun: float, spent: float
+) -> None:  # fmt: skip
     """Choices, final weights, film and card; the weights come last, they mark the run as finished."""
     if not loop.engine.main:
         loop.engine.barrier()
@@ -335,20 +340,24 @@ def _finish(run: Run, data: Data, config: dict[str, Any], loop: Loop, sampler: S
     said(f"finished {run.folder}: {loop.seen:,} examples in {total:.1f} s")
 
 
-def card(config: dict[str, Any], options: Options, average: str, seconds: dict[str, float], events: dict[str, int]) -> str:
+def card(
+    config: dict[str, Any], options: Options, average: str | None, seconds: dict[str, float], events: dict[str, int]
+) -> str:
     """The model card: what this is, on what it was trained, what it can do, how to use it."""
     data, training = config["data"], config["training"]
     model_class, _ = find(config["model"])
     can = ", ".join(kind.__name__.lower() for kind in CAPABILITIES if issubclass(model_class, kind))
     chosen = ", ".join(f"{key} {value}" for key, value in asdict(options).items() if value is not None) or "defaults"
+    weights = f"power average of relative deviation {average}" if average else "as trained"
     trouble = ", ".join(f"{kind} ({count}x)" for kind, count in events.items()) or "none"
     return (
         f"# {config['model']} on {data['name']}\n\n"
         f"Trained by Trilemma {trilemma.__version__} on {data['counts']['train']:,} examples of {data['name']!r} "
         f"(contents {data['hash'][:16]}), {training['examples']:,} examples seen in {seconds['total']:.0f} s, "
         f"seed {config['seed']}, size {config['size']}, {training['dtype']}.\n\n"
-        f"- can: {can}\n- weights: power average of relative deviation {average}\n- sampling, chosen on held-out data: {chosen}\n"
+        f"- can: {can}\n- weights: {weights}\n"
+        f"- sampling, chosen on held-out data: {chosen}\n"
         f"- trouble in training: {trouble}\n\n"
-        "The weights follow the licence of the training data. Samples may resemble training examples: measure before you "
-        "publish (`trilemma compare` reports memorisation).\n"
+        "The weights follow the licence of the training data. Samples may resemble training examples: measure before "
+        "you publish (`trilemma compare` reports memorisation).\n"
     )
