@@ -1,4 +1,4 @@
-"""For all tests: a cache of their own, and one thread, so that numbers and times do not depend on the machine's cores."""
+"""For all tests: a cache of their own, and one thread, so that numbers do not depend on the machine's cores."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from trilemma.batches import Arrays, Batch, Request
 from trilemma.config import Optimizer, Training
 from trilemma.maths.noise import Noise
 from trilemma.models.contract import Model, configure, find, model_files
-from trilemma.spaces import Categorical, Continuous, Mixed, Space, fit_continuous
+from trilemma.spaces import Categorical, Mixed, Space, fit_continuous
 from trilemma.training.engine import Engine
 from trilemma.training.loop import Loop
 
@@ -146,7 +146,14 @@ def build(name: str, case: Case, config: Any = None, *, seed: int = 0) -> Model:
 
 
 def loop(
-    name: str, case: Case, *, steps: int = 10**6, dtype: str = "float32", config: Any = None, seed: int = 0, micro: int = 0
+    name: str,
+    case: Case,
+    *,
+    steps: int = 10**6,
+    dtype: str = "float32",
+    config: Any = None,
+    seed: int = 0,
+    micro: int = 0,
 ) -> Loop:
     config = config if config is not None else settings(name, case)
     config.optimizer.micro = micro

@@ -1,4 +1,4 @@
-"""Losses of twenty steps of every preset, float64: `python tests/golden_losses.py` writes tests/golden/losses.json anew.
+"""Losses of twenty steps of every preset, float64: `python tests/golden_losses.py` writes golden/losses.json anew.
 
 A difference means that some model, network, loss or draw has changed: on purpose, then write the file anew and say so
 in the commit; or not. Weights come from our own generator, so that the numbers are the same on every machine.

@@ -18,16 +18,40 @@ from torch import Tensor
 
 from trilemma.batches import Batch, Request
 from trilemma.maths.noise import Noise
-from trilemma.models.contract import Criticizes, Decodes, Denoises, Encodes, Model, Now, Samples, Scores, Turn, find, model_files
+from trilemma.models.contract import (
+    Criticizes,
+    Decodes,
+    Denoises,
+    Encodes,
+    Model,
+    Now,
+    Samples,
+    Scores,
+    Turn,
+    find,
+    model_files,
+)
 from trilemma.spaces import Categorical, Continuous, Mixed, masked
 from trilemma.training.loop import Loop
 from trilemma.training.run import Run
 
 PAIRS = toy.accepted()
-EVERY = pytest.mark.parametrize(("name", "case"), [(n, CASES[c]) for n, c in PAIRS], ids=[f"{n}-{c}" for n, c in PAIRS])
 
-STEPS = {"vector": 300, "table": 300}  # to learn eight examples by heart; others: 160
-NEAREST = {"diffusion": 0.45}  # mean distance of samples to the nearest example, as a share of the data's deviation
+
+def having(*kinds: type, holes: bool = False) -> pytest.MarkDecorator:
+    """Every pair whose model has these capabilities; with `holes`, in the Spaces whose toy data have masks."""
+    pairs = [(n, CASES[c]) for n, c in PAIRS if all(issubclass(find(n)[0], kind) for kind in kinds)]
+    pairs = [(n, c) for n, c in pairs if not holes or c.data.observed is not None or c.data.valid is not None]
+    return pytest.mark.parametrize(("name", "case"), pairs, ids=[f"{n}-{c.name}" for n, c in pairs])
+
+
+EVERY = having()
+
+# To learn eight examples by heart, quickly: what is known to help a model with that, and what is then asked of it.
+EAGER = {"gan": {"gamma_end": 1.0}}  # at a gamma of 0.1 the generator keeps one example of each label
+STEPS = {"diffusion": 150, "gan": 150}  # on grids; others, which are told what to make of each example: 80
+NEAREST = {"diffusion": 0.65}  # mean distance of samples to the nearest example, in units of the data's deviation
+FOUND = {"diffusion": 6, "gan": 3}  # examples that some sample comes closest to; others: half of them
 
 
 def turn_losses(model: Model, batch: Batch, *, step: int = 0) -> list[float]:
@@ -44,9 +68,10 @@ def turn_losses(model: Model, batch: Batch, *, step: int = 0) -> list[float]:
 def trained(name: str, case_name: str) -> Loop:
     """A model that has learned one toy batch by heart."""
     case = CASES[case_name]
-    config = toy.settings(name, case)
-    config.optimizer.batch = 64 if not case.space.grid else 16
-    loop = toy.loop(name, case, steps=STEPS.get(case_name, 160), config=config)
+    config = toy.settings(name, case, **EAGER.get(name, {}))
+    config.optimizer.batch = 32 if case.space.grid else 64
+    config.optimizer.rate *= 2.5 if case.space.grid else 1.5
+    loop = toy.loop(name, case, steps=STEPS.get(name, 80) if case.space.grid else 250, config=config)
     while loop.seen < loop.training.examples:
         loop.take_step()
     loop.model.eval()
@@ -85,6 +110,14 @@ def error_of(case: Case, estimate: Tensor) -> float:
     mask = counted(case)
     wrong = ((estimate - case.space.embed(case.batch().x)) ** 2 * mask).sum() / mask.sum()
     return float(wrong.sqrt())
+
+
+def energy_distance(case: Case, samples: Tensor) -> float:
+    """How far samples are from the batch as distributions: 0 where they are equal (Szekely & Rizzo 2013)."""
+    counts = counted(case).amax(0)
+    one, two = ((case.space.embed(x) * counts).flatten(1).double() for x in (samples, case.batch().x))
+    within = torch.cdist(one, one).sum() / (len(one) * (len(one) - 1))
+    return float(2 * torch.cdist(one, two).mean() - within - torch.cdist(two, two).mean())
 
 
 # --- the contract -----------------------------------------------------------------------------------------------------
@@ -135,10 +168,7 @@ def test_a_turn_changes_only_its_group(name: str, case: Case) -> None:
     check_turns(name, case)
 
 
-HOLED = [pair for pair in PAIRS if CASES[pair[1]].data.observed is not None or CASES[pair[1]].data.valid is not None]
-
-
-@pytest.mark.parametrize(("name", "case"), [(n, CASES[c]) for n, c in HOLED], ids=[f"{n}-{c}" for n, c in HOLED])
+@having(holes=True)
 def test_masked_elements_do_not_count(name: str, case: Case) -> None:
     batch = case.batch()
     mask = masked(case.space, batch.observed, batch.valid)
@@ -181,12 +211,13 @@ def test_memorises_one_batch(name: str, case: Case) -> None:
         assert error_of(case, case.space.embed(again)) < 0.4
     if isinstance(model, Samples):
         samples, fresh = (sampled(m, toy.request(case, 64)) for m in (model, toy.build(name, case).eval()))
-        near, far = distances(case, samples), distances(case, fresh)
-        figure, before = float(near.min(1).values.mean()), float(far.min(1).values.mean())
-        found = len(near.argmin(1).unique())
-        message = f"nearest {before:.3f} -> {figure:.3f}, {found} of {toy.COUNT} examples found"
-        assert figure < NEAREST.get(name, 0.8 * before), message
-        assert found >= toy.COUNT // 2, message
+        apart, before, near = energy_distance(case, samples), energy_distance(case, fresh), distances(case, samples)
+        nearest, found = float(near.min(1).values.mean()), len(near.argmin(1).unique())
+        message = f"distance {before:.2f} -> {apart:.2f}, nearest {nearest:.2f}, {found} of {toy.COUNT} examples found"
+        # A fresh denoiser's samples are of the right mean and variance: there is little distance to lose.
+        assert apart < (1 if name in NEAREST else 0.75) * before, message
+        assert nearest < NEAREST.get(name, 0.75), message
+        assert found >= FOUND.get(name, toy.COUNT // 2), message
         spread = float(case.space.embed(samples).std(0).mean() / case.space.embed(case.batch().x).std(0).mean())
         assert 0.4 < spread < 1.7, f"spread {spread:.2f}"
     elif not isinstance(model, Decodes):
@@ -198,7 +229,9 @@ def test_memorises_one_batch(name: str, case: Case) -> None:
                 x = batch.x + 0.1 * case.space.deviation.mean() * batch.noise.normal(*case.space.shape)
                 batch = replace(batch, x=x)
             again = model.encode(batch)
-        assert torch.equal(torch.cdist(again, codes).argmin(1), torch.arange(len(codes))), "codes do not tell examples apart"
+        assert torch.equal(torch.cdist(again, codes).argmin(1), torch.arange(len(codes))), (
+            "codes do not tell examples apart"
+        )
 
 
 def check_samples(name: str, case: Case, model: Model) -> None:
@@ -208,7 +241,7 @@ def check_samples(name: str, case: Case, model: Model) -> None:
     assert x.shape == (7, *space.shape)
     assert x.dtype == space.dtype
     if isinstance(space, Categorical):
-        assert 0 <= int(x.min()) and int(x.max()) < space.count
+        assert int(x.min()) >= 0 and int(x.max()) < space.count
         extent = torch.tensor(1.0)
     elif isinstance(space, Mixed):
         for column, (count, gap) in enumerate(zip(space.columns, space.gaps, strict=True)):
@@ -232,15 +265,16 @@ def check_samples(name: str, case: Case, model: Model) -> None:
         whole = x[start : start + count]
         assert torch.equal(part.isnan(), whole.isnan())
         apart = ((part - whole).nan_to_num(0).abs() / extent).max()
-        allowed = 1 / 255 if not (isinstance(space, Continuous) and space.step) else space.step / float(extent.min()) * 1.01
+        allowed = (
+            1 / 255 if not (isinstance(space, Continuous) and space.step) else space.step / float(extent.min()) * 1.01
+        )
         assert apart <= allowed, f"sample {start} depends on its batch by {float(apart):.2g} of the range"
 
 
-@EVERY
+@having(Samples)
 def test_samples(name: str, case: Case) -> None:
     model = trained(name, case.name).model
-    if not isinstance(model, Samples):
-        pytest.skip("makes no samples")
+    assert isinstance(model, Samples)
     check_samples(name, case, model)
     for options in model.choices():
         assert model.calls(options) >= 1
@@ -357,11 +391,6 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
 # --- what each capability promises ------------------------------------------------------------------------------------
 
 
-def having(kind: type) -> pytest.MarkDecorator:
-    pairs = [(n, c) for n, c in PAIRS if issubclass(find(n)[0], kind)]
-    return pytest.mark.parametrize(("name", "case"), [(n, CASES[c]) for n, c in pairs], ids=[f"{n}-{c}" for n, c in pairs])
-
-
 @having(Encodes)
 def test_encodes(name: str, case: Case) -> None:
     model, batch = trained(name, case.name).model, case.batch()
@@ -383,7 +412,9 @@ def test_decodes(name: str, case: Case) -> None:
     with torch.no_grad():
         x = model.decode(codes, request)
         assert x.shape == (4, *case.space.shape) and x.dtype == case.space.dtype
-        assert not torch.equal(x.nan_to_num(-9), model.decode(codes.flip(0), request).nan_to_num(-9)), "codes do not matter"
+        assert not torch.equal(x.nan_to_num(-9), model.decode(codes.flip(0), request).nan_to_num(-9)), (
+            "codes do not matter"
+        )
 
 
 @having(Denoises)
@@ -515,13 +546,17 @@ def test_the_contract_finds_what_breaks_it(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="apart"):
         check_micro_batches(str(coupled), CASES["vector"])
     source = NEW_MODEL.replace('{"bell": list(self.parameters())}', '{"bell": [self.log_deviation]}')
-    foreign.write_text(source.replace("        x = self.spaces", "        self.mean.data += 1\n        x = self.spaces", 1))
+    foreign.write_text(
+        source.replace("        x = self.spaces", "        self.mean.data += 1\n        x = self.spaces", 1)
+    )
     with pytest.raises(AssertionError, match="moved"):
         check_turns(str(foreign), CASES["vector"])
     forgetful = tmp_path / "forgetful.py"
-    forgetful.write_text(NEW_MODEL.replace("self.log_deviation = nn", "self.calls_so_far = 0\n        self.log_deviation = nn").replace(
-        "        yield Turn(", "        self.calls_so_far += 1\n        error = error * (1 + self.calls_so_far / 10)\n        yield Turn("
-    ))  # fmt: skip
+    source = NEW_MODEL.replace(
+        "        self.log_deviation = nn", "        self.count = 0\n        self.log_deviation = nn"
+    )
+    grows = "        self.count += 1\n        error = error * (1 + self.count / 10)\n        yield Turn("
+    forgetful.write_text(source.replace("        yield Turn(", grows))
     with pytest.raises(AssertionError, match="resume is not exact"):
         check_resume(str(forgetful), CASES["vector"], tmp_path / "run")
 

@@ -29,8 +29,8 @@ import trilemma as tl
 from trilemma.batches import Arrays
 from trilemma.config import Optimizer, Training
 from trilemma.errors import InputError
-from trilemma.models.contract import Model, Turn
 from trilemma.modalities.door import open_data
+from trilemma.models.contract import Model, Turn
 from trilemma.spaces import Continuous
 from trilemma.training import run as run_files
 from trilemma.training.average import Averages, exponent
@@ -128,7 +128,9 @@ def test_averages_round_trip() -> None:
 
 @dataclass
 class FragileConfig:
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="sgd", rate=0.1, momentum=0.0, batch=4, warm_up=0))
+    optimizer: Optimizer = field(
+        default_factory=lambda: Optimizer(kind="sgd", rate=0.1, momentum=0.0, batch=4, warm_up=0)
+    )
 
 
 class Fragile(Model):
@@ -238,8 +240,22 @@ def test_clipping_bounds_the_step() -> None:
     two.config.clip = 0.5
     before = one.model.place.detach().clone()
     one.take_step(), two.take_step()
-    free, clipped = ((loop.model.place - before).norm() for loop in (one, two))
-    assert free > clipped and float(clipped) == pytest.approx(0.1 * 0.5, rel=1e-4)
+    free, clipped = (float((loop.model.place - before).detach().norm()) for loop in (one, two))
+    assert free > clipped and clipped == pytest.approx(0.1 * 0.5, rel=1e-4)
+
+
+def test_mirroring_is_a_fair_coin_of_its_own() -> None:
+    """Half of the examples, chosen by (seed, place) alone, and not by a number that the model draws too."""
+    x = np.tile(np.arange(4, dtype=np.float32), (500, 1, 1))
+    loop = fragile_loop(lambda step: False)
+    loop.data, loop.config.batch, loop.training.flip = Arrays(x), 500, True
+    batch = loop.batch()
+    flipped = batch.x[:, 0, 0] == 3
+    assert torch.equal(batch.x[flipped], torch.from_numpy(x[:1]).flip(-1).expand(int(flipped.sum()), -1, -1))
+    assert 200 < int(flipped.sum()) < 300
+    for first in (batch.part(0, 500).noise.uniform() < 0.5, batch.part(0, 500).noise.normal() < 0):
+        agree = float((first == flipped).float().mean())
+        assert 0.4 < agree < 0.6
 
 
 # --- health -----------------------------------------------------------------------------------------------------------
@@ -551,7 +567,9 @@ def test_from_starts_with_the_weights_of_a_run(finished: Path, tmp_path: Path) -
 def test_a_run_in_float64_trains_and_samples(tmp_path: Path) -> None:
     for model in ("vae", "gan", "diffusion"):
         settings = {**PLAIN, "training.dtype": "float64", "training.previews": 1}
-        run = tl.train(moons(), model=model, out=tmp_path / model, budget="600", size="xs", settings=settings, quiet=True)
+        run = tl.train(
+            moons(), model=model, out=tmp_path / model, budget="600", size="xs", settings=settings, quiet=True
+        )
         assert tl.load(run.folder).generate(3).shape == (3, 2)
 
 
@@ -631,7 +649,10 @@ def test_golden_losses(name: str) -> None:
     assert found.keys() == expected.keys()
     for key, values in expected.items():
         assert np.isfinite(values).all()
-        np.testing.assert_allclose(found[key], values, rtol=1e-7, atol=1e-10, err_msg=f"{name}: {key}")
+        # The last bit of a logarithm may differ between processors, and every step carries it on: 1e-7 to 1e-4.
+        allowed = np.abs(values) * np.geomspace(1e-7, 1e-4, len(values)) + 1e-10
+        assert len(found[key]) == len(values)
+        assert (np.abs(np.subtract(found[key], values)) <= allowed).all(), f"{name}: {key}: {found[key]} not {values}"
 
 
 def test_golden_losses_cover_every_preset() -> None:

@@ -32,6 +32,15 @@ def test_the_same_whatever_the_batch(kind: str) -> None:
     assert torch.equal(drawn(Noise(7, torch.tensor([4])), kind), whole[4:5])
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (3, 3), (1, 4, 4)])
+def test_not_a_bit_depends_on_the_size_of_the_batch(shape: tuple[int, ...]) -> None:
+    """Vector units take several numbers at once: what a number becomes must not depend on its place among them."""
+    whole = Noise(3, np.arange(67)).normal(*shape)
+    for size in (1, 2, 3, 8, 31):
+        parts = [Noise(3, np.arange(k, min(k + size, 67))).normal(*shape) for k in range(0, 67, size)]
+        assert torch.equal(torch.cat(parts), whole)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_seeds_differ(kind: str) -> None:
     one, two = drawn(Noise(0, np.arange(50)), kind), drawn(Noise(1, np.arange(50)), kind)
@@ -70,7 +79,7 @@ def test_normal_moments() -> None:
 
 def test_uniform_moments() -> None:
     x = Noise(11, np.arange(2000)).uniform(20).double().flatten()
-    assert 0 <= x.min() and x.max() < 1
+    assert x.min() >= 0 and x.max() < 1
     assert abs(float(x.mean()) - 0.5) < 5 / math.sqrt(12 * len(x))
     assert abs(float(x.var()) - 1 / 12) < 5 * math.sqrt(1 / 180 / len(x))
     counts = np.bincount(Noise(2, np.arange(3000)).integers(6).numpy(), minlength=6)

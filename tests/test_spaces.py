@@ -105,7 +105,9 @@ def test_mixed_without_gaps_never_decodes_to_one() -> None:
     assert set(x[:, 1].tolist()) == {0.0, 1.0, 2.0, 3.0}
 
 
-@pytest.mark.parametrize("space", [Continuous((2, 4)), Categorical((1, 6), 5), table()[0]], ids=["numbers", "tokens", "table"])
+@pytest.mark.parametrize(
+    "space", [Continuous((2, 4)), Categorical((1, 6), 5), table()[0]], ids=["numbers", "tokens", "table"]
+)
 def test_description_round_trip(space: Space) -> None:
     """A Space comes back from JSON and its state dict: both are in the run."""
     for buffer in space.buffers():
@@ -117,7 +119,9 @@ def test_description_round_trip(space: Space) -> None:
         assert torch.equal(one, two)
 
 
-@pytest.mark.parametrize("space", [Continuous((3,)), Categorical((1, 2), 4), table()[0]], ids=["numbers", "tokens", "table"])
+@pytest.mark.parametrize(
+    "space", [Continuous((3,)), Categorical((1, 2), 4), table()[0]], ids=["numbers", "tokens", "table"]
+)
 def test_double_precision_follows_the_model(space: Space) -> None:
     """A model in float64 gets float64 from its Space, so that tests can compare to nine digits."""
     x = {"Continuous": torch.ones(2, 3), "Categorical": torch.ones(2, 1, 2, dtype=torch.long)}.get(type(space).__name__)
@@ -146,7 +150,9 @@ def test_gaussian_density_integrates_to_one() -> None:
 @pytest.mark.parametrize("scale", [-3.0, -0.5, 1.0])
 @pytest.mark.parametrize("place", [-4.0, 0.1, 2.5])
 def test_discretised_probabilities_sum_to_one(scale: float, place: float) -> None:
-    space = Continuous((1,), low=0, high=15, levels=16, mean=torch.tensor([6.0]), deviation=torch.tensor([4.0])).double()
+    space = Continuous(
+        (1,), low=0, high=15, levels=16, mean=torch.tensor([6.0]), deviation=torch.tensor([4.0])
+    ).double()
     x = torch.arange(16, dtype=torch.float64).unsqueeze(1)
     params, log_scale = torch.full_like(x, place), torch.tensor(scale, dtype=torch.float64)
     mass = torch.exp(-space.nll(params, x, log_scale=log_scale, likelihood="discretised"))
