@@ -20,7 +20,6 @@ PACKAGE = ROOT / "trilemma"
 LAYERS = (
     "__main__",
     "cli",
-    "serve",
     "report",
     "tasks",
     "training",

@@ -26,7 +26,6 @@ def gaussian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.xfail(strict=True, reason="find() must put a model file into sys.modules before it runs it")
 def test_the_example_model_is_the_density_that_it_says(gaussian: Path) -> None:
     model_class, preset = find(f"{gaussian}:smooth")
     assert (model_class.__name__, preset) == ("Gaussian", "smooth")
@@ -43,7 +42,6 @@ def test_the_example_model_is_the_density_that_it_says(gaussian: Path) -> None:
     torch.testing.assert_close(-model.nll(x), law.log_prob(x))  # type: ignore[operator]
 
 
-@pytest.mark.xfail(strict=True, reason="find() as above, and plan() asks every config for a network")
 def test_the_example_model_trains_and_samples(gaussian: Path, tmp_path: Path) -> None:
     """The whole way, from the file to samples, by the functions that the verbs call."""
     name = str(gaussian)

@@ -74,3 +74,8 @@ class Conditioner(nn.Module):
 def drop(present: dict[str, Tensor], uniform: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
     """Present bits with each condition dropped per example where its `uniform` (B,) falls below `probability`."""
     return {name: here & (uniform[name] >= probability) for name, here in present.items()}
+
+
+def told(vector: Tensor | None) -> tuple[Tensor, ...]:
+    """The condition as an argument, or none at all: a user's own network need not take what does not exist."""
+    return () if vector is None else (vector,)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trilemma.batches import Batch, Options, Request
-from trilemma.conditions import Conditioner
+from trilemma.conditions import Conditioner, told
 from trilemma.config import Optimizer
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
@@ -98,10 +98,10 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises):
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
-        codes = wide(self.encoder(self.corrupt(self.embedded(batch), batch.noise), cond))
+        codes = wide(self.encoder(self.corrupt(self.embedded(batch), batch.noise), *told(cond)))
         mask = masked(self.space, batch.observed, batch.valid)
         # The Gaussian likelihood of deviation 1 is the squared error, up to a constant.
-        error = self.space.nll(wide(self.decoder(codes, cond)), batch.x, mask=mask)
+        error = self.space.nll(wide(self.decoder(codes, *told(cond))), batch.x, mask=mask)
         penalty = codes.square().sum() * self.config.code_penalty
         yield Turn("model", error.sum() + penalty, len(batch), {"error": error.sum().detach()})
 
@@ -123,13 +123,13 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises):
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
-        return wide(self.encoder(self.embedded(batch), cond))
+        return wide(self.encoder(self.embedded(batch), *told(cond)))
 
     def decode(self, codes: Tensor, request: Request) -> Tensor:
         cond = self.conditioner(request.raw, request.present, len(codes)).vector
-        return self.space.decode(wide(self.decoder(codes.to(self.mixture.means.dtype), cond)))
+        return self.space.decode(wide(self.decoder(codes.to(self.mixture.means.dtype), *told(cond))))
 
     def denoise(self, noisy: Tensor, sigma: Tensor, request: Request) -> Tensor:
         cond = self.conditioner(request.raw, request.present, len(noisy)).vector
-        codes = self.encoder(noisy.to(self.mixture.means.dtype), cond)
-        return self.space.relax(wide(self.decoder(codes, cond)))
+        codes = self.encoder(noisy.to(self.mixture.means.dtype), *told(cond))
+        return self.space.relax(wide(self.decoder(codes, *told(cond))))

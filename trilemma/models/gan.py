@@ -51,7 +51,6 @@ class Config:
 
 
 class GAN(Model, Samples, Decodes, Criticizes):
-    score: nn.Linear
     Config = Config
     presets = {
         "minimax": {"play": "minimax", "penalty": "r1"},
@@ -89,16 +88,12 @@ class GAN(Model, Samples, Decodes, Criticizes):
         self.generator_conditioner = Conditioner(spaces, style, scale=0.25)
         self.critic_conditioner = Conditioner(spaces, style)
         told = style if self.generator_conditioner.names else 0
-        self.mapping = nn.ModuleList(
-            [
-                initialise(nn.Linear(config.latent + told, style), math.sqrt(2)),
-                initialise(nn.Linear(style, style), math.sqrt(2)),
-            ]
-        )
+        sizes = [] if "generator" in given else [(config.latent + told, style), (style, style)]
+        self.mapping = nn.ModuleList(initialise(nn.Linear(*size), math.sqrt(2)) for size in sizes)
+        # A user's own generator takes z (and the condition behind it), a user's own critic gives the score itself.
         self.generator = given.get("generator") or generator(space, style, config.network)
         self.critic = given.get("critic") or critic(space, style, config.critic)
-        self.score = nn.Linear(style, 1)
-        initialise(self.score)
+        self.score: nn.Module = nn.Identity() if "critic" in given else initialise(nn.Linear(style, 1))
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
@@ -139,7 +134,7 @@ class GAN(Model, Samples, Decodes, Criticizes):
     def generate(self, z: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor], relax: Tensor | None) -> Tensor:
         """(B, latent) -> embedded fake data (B, width, *grid)."""
         cond = self.generator_conditioner(raw, present, len(z)).vector
-        style = z.to(self.score.weight.dtype)
+        style = z.to(next(self.generator.parameters()).dtype)
         style = style if cond is None else torch.cat([style, cond], 1)
         for layer in self.mapping:
             style = ACTIVATIONS["leaky_relu"](layer(style))
@@ -153,9 +148,13 @@ class GAN(Model, Samples, Decodes, Criticizes):
     def judge(self, x: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """Scores (B,) of embedded data; conditions by projection (Miyato & Koyama 2018)."""
         features = wide(self.critic(x))
-        score = wide(self.score(features))[:, 0]
+        score = wide(self.score(features)).flatten(1)[:, 0]
         cond = self.critic_conditioner(raw, present, len(x)).vector
-        return score if cond is None else score + (features * cond).sum(1) / math.sqrt(self.config.style)
+        return (
+            score
+            if cond is None or isinstance(self.score, nn.Identity)
+            else score + (features * cond).sum(1) / math.sqrt(self.config.style)
+        )
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, count = self.config, len(batch)

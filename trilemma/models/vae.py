@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trilemma.batches import Batch, Options, Request
-from trilemma.conditions import Conditioner
+from trilemma.conditions import Conditioner, told
 from trilemma.config import Optimizer
 from trilemma.errors import InputError
 from trilemma.maths.losses import free_bits, kl_to_standard_normal
@@ -81,7 +81,7 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         embedded = self.space.embed(batch.x)
         if mask is not None:
             embedded = embedded * self.space.widen(mask)
-        mean, log_variance = wide(self.encoder(embedded, cond)).chunk(2, 1)
+        mean, log_variance = wide(self.encoder(embedded, *told(cond))).chunk(2, 1)
         return mean, log_variance.clamp(-12, 8)
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
@@ -89,7 +89,7 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         mean, log_variance = self.posterior(batch, cond)
         z = mean + (log_variance / 2).exp() * batch.noise.normal(self.config.latent)
         mask = masked(self.space, batch.observed, batch.valid)
-        params = wide(self.decoder(z, cond))
+        params = wide(self.decoder(z, *told(cond)))
         nll = self.space.nll(params, batch.x, mask=mask, log_scale=self.log_scale, likelihood=self.config.likelihood)
         kl = kl_to_standard_normal(mean, log_variance)  # (B, latent)
         paid = free_bits(kl, self.config.free_bits).sum() if self.config.free_bits else kl.sum()
@@ -127,7 +127,7 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
 
     def decode(self, codes: Tensor, request: Request) -> Tensor:
         cond = self.conditioner(request.raw, request.present, len(codes)).vector
-        params = wide(self.decoder(codes.to(self.log_scale.dtype), cond))
+        params = wide(self.decoder(codes.to(self.log_scale.dtype), *told(cond)))
         return decoded(self.space, params, self.config.likelihood)
 
     def score(self, batch: Batch) -> Tensor:
@@ -136,7 +136,7 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         mean, log_variance = self.posterior(batch, cond)
         z = mean + (log_variance / 2).exp() * batch.noise.normal(self.config.latent)
         mask = masked(self.space, batch.observed, batch.valid)
-        params = wide(self.decoder(z, cond))
+        params = wide(self.decoder(z, *told(cond)))
         nll = self.space.nll(params, batch.x, mask=mask, log_scale=self.log_scale, likelihood=self.config.likelihood)
         volume = log_volume(self.space) if self.config.likelihood == "gaussian" else 0.0
         return -nll - kl_to_standard_normal(mean, log_variance).sum(1) - volume

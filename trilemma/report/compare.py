@@ -32,6 +32,7 @@ from trilemma.report.measure import Ruler, of_run, write_samples
 from trilemma.report.page import write_page
 from trilemma.tasks.load import Loaded
 from trilemma.training.engine import prepare
+from trilemma.training.optimizers import KINDS
 from trilemma.training.plan import machine
 from trilemma.training.run import Run, disk_errors, write_json, write_text
 from trilemma.training.start import train
@@ -104,7 +105,9 @@ def check_settings(names: list[str], data: Data, settings: dict[str, Any]) -> No
         if not isinstance(data.spaces["x"], find(name)[0].accepts):
             continue  # that is no mistake in a setting: its row says so
         try:
-            configure(name, data.spaces, changes=changes)
+            kind = configure(name, data.spaces, changes=changes).optimizer.kind
+            if kind not in KINDS:
+                raise unknown("setting optimizer.kind", kind, KINDS)
         except InputError as problem:
             raise InputError(
                 f"model {name}: {problem}. Leave the setting out, or choose --models that have it"

@@ -44,6 +44,7 @@ TASKS: dict[str, tuple[type, ...]] = {
 
 
 def needs(model_class: type, task: str) -> bool:
+    """Has this model class all capabilities that the task asks for?"""
     return all(issubclass(model_class, kind) for kind in TASKS[task])
 
 
@@ -77,6 +78,7 @@ class Loaded:
     # --- what it can do ---
 
     def can(self) -> list[str]:
+        """Names of the tasks that this run can do."""
         return [task for task in TASKS if needs(type(self.model), task)]
 
     def _require(self, task: str) -> None:

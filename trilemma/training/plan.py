@@ -271,7 +271,7 @@ def _set_aside(
 
 
 class Clock:
-    """Keeps a time budget: at two moments, before anything depends on the end, the count of examples is set right.
+    """Keeps a time budget: at a few moments the count of examples is set right.
 
     The machine may be faster or slower than it was during the probe. A correction is written to config.json before it
     acts, and read from there afterwards: a resumed or repeated run does what this one did.
@@ -279,7 +279,7 @@ class Clock:
 
     def __init__(self, seconds: float, begun: float, after: float, steps: int):
         self.seconds, self.begun, self.after = seconds, begun, after
-        self.moments = {max(steps // 10, 1), max(steps // 4, 1)}
+        self.moments = {max(round(steps * share), 1) for share in (0.1, 0.25, 0.4, 0.55, 0.7, 0.85)}
 
     def corrected(
         self, step: int, batch: int, examples: int, spent: float, steps_timed: int, previews: float
@@ -289,7 +289,7 @@ class Clock:
             return None
         pace = spent / steps_timed
         left = self.seconds - (time.monotonic() - self.begun) - self.after - previews
-        new = (step + max(int(left / pace), step // 4)) * batch
+        new = (step + max(int(left / pace), step // 10)) * batch
         return new if abs(new - examples) > 0.02 * examples else None
 
 
