@@ -16,7 +16,7 @@ import torch
 from contract_cases import CASES, Case
 from torch import Tensor
 
-from trilemma.batches import Batch, Request
+from trilemma.batches import Arrays, Batch, Request
 from trilemma.maths.noise import Noise
 from trilemma.models.contract import (
     Criticizes,
@@ -31,7 +31,7 @@ from trilemma.models.contract import (
     find,
     model_files,
 )
-from trilemma.spaces import Categorical, Continuous, Mixed, masked
+from trilemma.spaces import Categorical, Continuous, Mixed, fit_continuous, masked
 from trilemma.training.loop import Loop
 from trilemma.training.run import Run
 
@@ -134,6 +134,21 @@ def check_losses(name: str, case: Case) -> None:
 @EVERY
 def test_finite_losses(name: str, case: Case) -> None:
     check_losses(name, case)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 70), (3, 1), (1, 1, 9), (2, 3, 3, 17), (1, 33)], ids=str)
+@pytest.mark.parametrize("name", model_files())
+def test_grids_of_any_proportions(name: str, shape: tuple[int, ...]) -> None:
+    """Long and narrow, a single place, odd sides: networks pad, crop and stop shrinking where nothing is left."""
+    space = fit_continuous(np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32))
+    if not isinstance(space, find(name)[0].accepts):
+        pytest.skip("does not accept numbers")
+    x = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
+    case = Case(f"grid {shape}", {"x": space}, Arrays(x))
+    check_losses(name, case)
+    model = toy.build(name, case).eval()
+    if isinstance(model, Samples):
+        assert sampled(model, toy.request(case, 2)).shape == (2, *shape)
 
 
 def check_turns(name: str, case: Case) -> None:

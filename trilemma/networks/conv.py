@@ -126,9 +126,13 @@ class Critic(nn.Module):
         here, sides = network.width, [side // network.patch for side in padded_grid(grid, network.patch)]
         self.enter = initialise(convolution(dims, channels * self.patch**dims, here))
         self.layers = nn.ModuleList()
-        while max(sides) > 4:
+        # At least once, small as the grid may be: with one layer of its own the critic tells next to nothing.
+        while max(sides) > 4 or (not self.layers and max(sides) > 1):
             wider = min(2 * here, 4 * network.width)
-            self.layers.append(initialise(CONVOLUTIONS[dims](here, wider, 4, stride=2, padding=1), math.sqrt(2)))
+            # An axis that has shrunk to one place stays as it is.
+            size, stride, padding = zip(*((4, 2, 1) if side > 1 else (1, 1, 0) for side in sides), strict=True)
+            halve = CONVOLUTIONS[dims](here, wider, size, stride=stride, padding=padding)
+            self.layers.append(initialise(halve, math.sqrt(2)))
             self.layers.extend(Residual(wider, dims, activation=network.activation) for _ in range(network.depth - 1))
             here, sides = wider, [max(side // 2, 1) for side in sides]
         self.basis = nn.Parameter(torch.randn(math.prod(sides), here) / math.sqrt(math.prod(sides)))
