@@ -65,7 +65,9 @@ def main() -> None:
                 break
             shutil.rmtree(killed)  # finished before all kills were spent: begin again, keep counting
         same = digest(peaceful / "weights.safetensors") == digest(killed / "weights.safetensors")
-        rows.append({"model": model, "kills": kills, "seconds_in_peace": round(whole, 1), "identical": same, "moments": moments})
+        rows.append(
+            {"model": model, "kills": kills, "seconds_in_peace": round(whole, 1), "identical": same, "moments": moments}
+        )
         print(json.dumps(rows[-1]), flush=True)
     (arguments.out / "kills.json").write_text(json.dumps(rows, indent=1))
     if not all(row["identical"] for row in rows):

@@ -258,7 +258,7 @@ def _set_aside(
     tries = len(training.averages) + len(model.choices()) - 1
     dearer = float(np.mean([model.calls(o) for o in model.choices()])) / model.calls(Options())
     if training.choose_samples is None:
-        allowed = (0.08 * budget - fit * (len(training.averages) + 1)) / tries * rate / dearer
+        allowed = 0.08 * budget / tries * rate / dearer
         # Fewer than this choose by chance: then the defaults are as good.
         training.choose_samples = int(min(allowed, default_samples(model))) if allowed >= 150 else 0
     features = 0.0
