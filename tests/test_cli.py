@@ -404,7 +404,7 @@ class OwnEncoder(nn.Module):
         super().__init__()
         self.net = nn.Linear(places, out)
 
-    def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return self.net(x.flatten(1))
 
 
@@ -413,7 +413,7 @@ class OwnDecoder(nn.Module):
         super().__init__()
         self.grid, self.net = grid, nn.Linear(latent, int(np.prod(grid)))
 
-    def forward(self, codes: Tensor, cond: Tensor | None) -> Tensor:
+    def forward(self, codes: Tensor) -> Tensor:
         return self.net(codes).unflatten(1, self.grid)
 
 
