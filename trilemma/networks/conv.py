@@ -7,6 +7,7 @@ gradient penalties differentiate cleanly through every layer.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +132,8 @@ class Critic(nn.Module):
             wider = min(2 * here, 4 * network.width)
             # An axis that has shrunk to one place stays as it is.
             size, stride, padding = zip(*((4, 2, 1) if side > 1 else (1, 1, 0) for side in sides), strict=True)
-            halve = CONVOLUTIONS[dims](here, wider, size, stride=stride, padding=padding)
+            halve: Any = CONVOLUTIONS[dims]
+            halve = halve(here, wider, size, stride=stride, padding=padding)
             self.layers.append(initialise(halve, math.sqrt(2)))
             self.layers.extend(Residual(wider, dims, activation=network.activation) for _ in range(network.depth - 1))
             here, sides = wider, [max(side // 2, 1) for side in sides]
