@@ -49,6 +49,11 @@ class Training:
     flip: bool = False  # mirror the last grid axis at random: photographs, not letters
 
 
+LEAST = dict.fromkeys(("batch", "latent", "width", "depth", "patch", "components", "condition", "style", "steps"), 1)
+LEAST |= dict.fromkeys(("micro", "warm_up", "clip", "weight_decay", "momentum", "previews", "rate", "beta", "gamma"), 0)
+LEAST |= {"train_steps": 21, "embedding": 2, "preview_samples": 1, "save_every": 0, "average_every": 1, "threads": 1}
+
+
 def parse_value(text: str) -> Any:
     """'3' -> 3, 'true' -> True, '(0.9,0.99)' -> tuple; everything else stays text."""
     if text.lower() in ("true", "false", "none"):
@@ -124,6 +129,8 @@ def assign(config: Any, path: str, value: Any, *, setting: str | None = None) ->
     fits, brought = _fits(value, hints[head])
     if not fits:
         raise InputError(f"setting {setting}={value!r}: expected {_name(hints[head])}")
+    if head in LEAST and isinstance(brought, (int, float)) and not brought >= LEAST[head]:
+        raise InputError(f"setting {setting}={value!r}: must be at least {LEAST[head]}")
     setattr(config, head, brought)
 
 

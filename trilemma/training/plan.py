@@ -196,6 +196,8 @@ def plan(
     model = loop.model
     parameters = sum(p.numel() for p in model.parameters())
     step = rate = train_seconds = total = after = None
+    if kind == "examples":
+        training.examples = -(-int(amount) // optimizer.batch) * optimizer.batch
     if kind == "seconds" or measure:
         step = probe.seconds(loop, most)
         sampler = Sampler(model, loop.engine, frequencies=frequencies_of(data), dtype=data.x.dtype)
@@ -207,8 +209,6 @@ def plan(
             training.examples = max(int((left - aside) / step), 1) * optimizer.batch
         train_seconds = training.examples / optimizer.batch * step
         total = time.monotonic() - begun + train_seconds + aside
-    else:
-        training.examples = -(-int(amount) // optimizer.batch) * optimizer.batch
     steps = training.examples // optimizer.batch
     if not training.save_every:
         safe = int(min(SAFE_SECONDS / step, SAFE_SHARE * steps)) if step else int(SAFE_SHARE * steps)
@@ -226,19 +226,22 @@ def plan(
 
 def _rates(sampler: Sampler, data: Data, training: Training, most: float) -> tuple[float, float]:
     """Samples a second, and the seconds of fitting a density on all the codes that will be used."""
-    few = min(500, len(data.splits["train"]))
-    start = time.perf_counter()
-    sampler.fit(data.split("train"), seed=0, limit=few)
     limit = min(training.fit_examples, len(data.splits["train"]))
-    fit = (time.perf_counter() - start) * limit / few
+    spent, counts = [], (min(250, limit), min(1000, limit))
+    for few in counts:
+        start = time.perf_counter()
+        sampler.fit(data.split("train"), seed=0, limit=few)
+        spent.append(time.perf_counter() - start)
+    slope = max(spent[1] - spent[0], 0.0) / max(counts[1] - counts[0], 1)
+    fit = spent[1] + slope * (limit - counts[1])
     sampler.samples(8)
     count = 16
     while True:
         start = time.perf_counter()
         sampler.samples(count, batch=250)
-        spent = time.perf_counter() - start
-        if spent > most / 2 or count >= 250:
-            return count / max(spent, 1e-6), fit
+        seconds = time.perf_counter() - start
+        if seconds > most / 2 or count >= 250:
+            return count / max(seconds, 1e-6), fit
         count = min(250, count * 4)
 
 

@@ -113,8 +113,8 @@ class Run:
     def finished(self) -> bool:
         return self.weights_file.is_file()
 
-    def claim(self) -> None:
-        """Make the folder, or refuse one that is something else."""
+    def check(self) -> None:
+        """Refuse a place that is something else."""
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"--out {self.folder} is a file; give a folder")
         # A kill in the middle of the first write leaves one unfinished file behind: that is ours.
@@ -123,6 +123,9 @@ class Run:
             raise InputError(
                 f"--out {self.folder} is a folder with other things in it and no run; give a new or empty one"
             )
+
+    def claim(self) -> None:
+        """Make the folder."""
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 

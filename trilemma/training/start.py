@@ -22,7 +22,7 @@ from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import CAPABILITIES, Samples, configure, find, known_models
+from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, find, known_models
 from trilemma.training.choose import choose
 from trilemma.training.engine import Engine, prepare
 from trilemma.training.loop import Correct, Loop, Stopped
@@ -30,7 +30,8 @@ from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Clock, Plan, build, choose_size, frequencies_of, plan
 from trilemma.training.preview import Preview, film
 from trilemma.training.progress import Bar
-from trilemma.training.run import FORMAT, Run, disk_errors, write_json, write_tensors, write_text
+from trilemma.training.restore import restore
+from trilemma.training.run import FORMAT, Run, write_json, write_tensors, write_text
 from trilemma.training.sampling import Sampler
 
 
@@ -59,16 +60,15 @@ def train(
     start: a run whose weights to begin with. networks, optimizer: your own modules by name ('encoder', 'generator',
     'network', ...) and a function from parameters to a torch optimizer. Raises InputError for everything you can mend.
     """
-    begun = time.monotonic()
     prepare()
     unit, amount, more = parse_budget(budget)
     run = Run(out)
-    if dry_run:
-        if run.exists:
-            raise InputError(f"--dry-run: {run.folder} is a run already; its plan is in {run.config_file}")
-    else:
-        run.claim()
+    if dry_run and run.exists:
+        raise InputError(f"--dry-run: {run.folder} is a run already; its plan is in {run.config_file}")
+    run.check()
     find(model)
+    if start is not None:
+        Run.at(start)
     asked = _asked(source, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
     said = Say(quiet)
     if run.exists:
@@ -80,18 +80,19 @@ def train(
         data = _open(source, Opening(kind, resolution, skip_bad=skip_bad))
         if data.hash != config["data"]["hash"]:
             raise InputError(f"{run.folder} was trained on other data than {source} is now; give a new --out")
+        begun = time.monotonic()
     elif more:
         raise InputError(f"budget {budget!r} goes on with a finished run; {run.folder} has none. Leave out the +")
     else:
         data = _open(source, Opening(kind, resolution, skip_bad=skip_bad))
-        begun = max(begun, time.monotonic() - 1e9)
-        config, planned = _plan(
-            data, asked, unit, amount, time.monotonic(), networks, optimizer, settings or {}, measure=dry_run
-        )
+        begun = time.monotonic()
+        config, planned = _plan(data, asked, unit, amount, begun, networks, optimizer, settings or {}, measure=dry_run)
+        if start is not None:  # do its weights fit? Better known before anything is written
+            _model(config, data, Engine(), networks)
         if dry_run:
             return planned
-        with disk_errors(run.folder):
-            write_json(run.config_file, config)
+        run.claim()
+        write_json(run.config_file, config)
     if more and run.finished:
         _extend(run, config, unit, amount, str(budget))
     _train(run, data, config, networks=networks, make=optimizer, said=said, begun=begun)
@@ -246,17 +247,21 @@ def interruptible(loop: Loop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _model(config: dict[str, Any], data: Data, engine: Engine, networks: dict[str, nn.Module] | None) -> Model:
+    """The model at step 0: fresh weights, or those of the run to start from."""
+    start = None
+    if config["asked"]["from"]:
+        start = restore(Run.at(config["asked"]["from"]), engine)
+    settings = from_json(find(config["model"])[0].Config, config["config"])
+    return build(config["model"], settings, data.spaces, config["seed"], networks=networks, start=start)
+
+
 def _train(run: Run, data: Data, config: dict[str, Any], *, networks: Any, make: Any, said: Say, begun: float) -> None:
     name, seed = config["model"], config["seed"]
     model_config = from_json(find(name)[0].Config, config["config"])
     training = from_json(Training, config["training"])
     engine = Engine(dtype=training.dtype, threads=training.threads)
-    start = None
-    if config["asked"]["from"]:
-        from trilemma.training.restore import restore
-
-        start = restore(Run.at(config["asked"]["from"]), engine)
-    model = engine.place(build(name, model_config, data.spaces, seed, networks=networks, start=start))
+    model = engine.place(_model(config, data, engine, networks))
     loop = Loop(model, data.split("train"), model_config.optimizer, training, engine, seed=seed, make=make)  # type: ignore[arg-type]
     state = run.latest_state()
     if state is not None:
