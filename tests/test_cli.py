@@ -229,6 +229,9 @@ def test_changed_settings_of_a_run_are_named(
         ({"set": "training.dtype=float8"}, ["training.dtype", "float8", "float32"]),
         ({"set": "model.beta"}, ["--set", "model.beta", "KEY=VALUE"]),
         ({"set": "=4"}, ["--set", "=4", "KEY=VALUE"]),
+        ({"set": "model.latent=0"}, ["model.latent", "at least 1"]),
+        ({"set": "optimizer.batch=-1"}, ["optimizer.batch", "at least 1"]),
+        ({"from": "nowhere"}, ["nowhere", "does not exist"]),
         ({"budget": "10x"}, ["10x", "10m", "40k"]),
         ({"budget": "-5m"}, ["-5m", "10m", "40k"]),
         ({"budget": "0"}, ["'0'", "10m", "40k"]),
@@ -248,9 +251,7 @@ def test_what_train_does_not_know(data: Path, tmp_path: Path, options: dict[str,
     said = call(*command)
     for word in words:
         assert word in said.error
-    assert not (tmp_path / "run" / "config.json").exists(), "an error must not leave half a run behind"
-    # And what is left of the folder is not in the way of the corrected command.
-    Run(tmp_path / "run").claim()
+    assert not (tmp_path / "run").exists(), "an error must leave nothing behind"
 
 
 def test_out_is_something_else(data: Path, tmp_path: Path) -> None:

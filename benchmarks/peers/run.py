@@ -2,7 +2,7 @@
 
 First every row trains, then every row samples, then `judge.py` judges all rows that have samples. What is done is read
 from each row's row.json (`training_seconds`, `sampling_seconds`), so that a run that was cut off goes on where it was.
-Needs Python 3.11 and nothing else; the judge runs with the peers' interpreter.
+Needs Python 3.11 and NumPy; the judge runs with the peers' interpreter.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+
+import numpy as np
+from idx import read_split
 
 HERE = Path(__file__).resolve().parent
 DONE = {"train": "training_seconds", "sample": "sampling_seconds"}
@@ -65,6 +68,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trilemma", default=".venv/bin/trilemma", help="our command, for the rows of rows-ours.toml")
     parser.add_argument("--nice", type=int, default=0, help="added to the priority of the training commands")
     arguments = parser.parse_args()
     rows = [row for path in arguments.rows for row in tomllib.loads(path.read_text())["row"]]
@@ -72,6 +76,10 @@ def main() -> None:
     if missing := chosen - {row["name"] for row in rows}:
         raise SystemExit(f"no row is named {', '.join(sorted(missing))}: rows are {', '.join(r['name'] for r in rows)}")
     out = arguments.out.resolve()
+    if not (out / "unlabelled.npz").exists():
+        images = {f"x_{split}": read_split(arguments.data, split)[0] for split in ("train", "test")}
+        out.mkdir(parents=True, exist_ok=True)
+        np.savez(out / "unlabelled.npz", **images)
     for phase, evidence in DONE.items():
         for row in (row for row in rows if row["name"] in chosen):
             folder = out / row["name"]
@@ -80,6 +88,7 @@ def main() -> None:
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             words = {"python": arguments.python, "here": HERE, "folder": folder, "data": Path(arguments.data).resolve()}
+            words |= {"trilemma": Path(arguments.trilemma).absolute(), "out": out}
             words |= {"seconds": f"{arguments.seconds:g}", "seed": arguments.seed, "samples": arguments.samples}
             command = row[phase].format(**words)
             print(f"{row['name']}: {phase}: {command}", flush=True)
