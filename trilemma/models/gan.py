@@ -109,7 +109,9 @@ class GAN(Model, Samples, Decodes, Criticizes):
         patch = 2 if side >= 16 else 1
         levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
         settings: dict[str, Any] = {"augment": 1.0 if count < 10_000 else 0.0}
-        for part, widths in (("network", (24, 48, 64, 96, 128)), ("critic", (20, 40, 64, 96, 128))):
+        if side // patch <= 8:
+            settings["critic.depth"] = 2  # one strided layer is all that a small grid gives: too weak a critic alone
+        for part, widths in (("network", (24, 48, 64, 96, 128)), ("critic", (40, 40, 64, 96, 128))):
             settings |= {
                 f"{part}.width": widths[number],
                 f"{part}.multipliers": (1, 2, 3, 4)[:levels],
