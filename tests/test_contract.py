@@ -430,6 +430,12 @@ def test_decodes(name: str, case: Case) -> None:
         assert not torch.equal(x.nan_to_num(-9), model.decode(codes.flip(0), request).nan_to_num(-9)), (
             "codes do not matter"
         )
+        # A sample is a decoded draw.
+        if isinstance(model, Samples):
+            drawn = model.draw(request)
+            assert drawn.shape == codes.shape
+            again = toy.request(case, 4)
+            torch.testing.assert_close(model.sample(again), model.decode(drawn, again), equal_nan=True)
 
 
 @having(Denoises)

@@ -539,6 +539,28 @@ def test_a_plus_goes_on_from_before_the_decay(finished: Path, tmp_path: Path, mo
     tl.train(moons(), budget="6k", **usual)
 
 
+def test_a_plus_killed_at_its_start_extends_once(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual: dict[str, Any] = {"model": "vae", "size": "xs", "settings": dict(PLAIN), "quiet": True}
+    for name in ("whole", "killed"):
+        shutil.copytree(finished, tmp_path / name)
+    tl.train(moons(), budget="+6k", out=tmp_path / "whole", **usual)
+
+    def kill(self: Run, seen: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "forget_stats_after", kill)
+        with pytest.raises(KeyboardInterrupt):
+            tl.train(moons(), budget="+6k", out=tmp_path / "killed", **usual)
+    run = Run.at(tmp_path / "killed")
+    assert run.weights_file.is_file() and not run.finished
+    tl.train(moons(), budget="+6k", out=tmp_path / "killed", **usual)
+    assert run.finished and run.config()["extended"] == ["+6k"]
+    assert run.weights_file.read_bytes() == (tmp_path / "whole" / "weights.safetensors").read_bytes()
+
+
 def test_a_plus_needs_a_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="finished run"):
         tl.train(moons(), model="vae", out=tmp_path / "run", budget="+6k")

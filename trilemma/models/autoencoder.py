@@ -115,11 +115,14 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises):
         return 1
 
     def sample(self, request: Request) -> Tensor:
+        return self.decode(self.draw(request), request)
+
+    def draw(self, request: Request) -> Tensor:
         if request.options.prior not in (None, "mixture"):
             raise InputError(f"prior {request.options.prior!r}: an autoencoder samples from 'mixture' only")
         normal, uniform = request.noise.normal(self.config.latent), request.noise.uniform()
         label = request.raw.get("label")
-        return self.decode(self.mixture.sample(normal, uniform, None if label is None else label[:, 0]), request)
+        return self.mixture.sample(normal, uniform, None if label is None else label[:, 0])
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         cond = self.conditioner(batch.raw, batch.present, len(batch)).vector

@@ -111,6 +111,10 @@ class Decodes(ABC):
     def decode(self, codes: Tensor, request: Request) -> Tensor:
         """(B, D) codes -> raw x, under the request's conditions."""
 
+    @abstractmethod
+    def draw(self, request: Request) -> Tensor:
+        """(B, D) codes from the prior: `sample` decodes them."""
+
 
 class Denoises(ABC):
     @abstractmethod
@@ -128,6 +132,12 @@ class Criticizes(ABC):
     @abstractmethod
     def criticize(self, batch: Batch) -> Tensor:
         """(B,) how real x looks to the model; larger is more real."""
+
+
+class Perceives(ABC):
+    """A model whose loss compares features: the training puts the data's network for losses into `features`."""
+
+    features: nn.Module | None  # models/features.py, frozen; None where the settings do without
 
 
 CAPABILITIES = (Samples, Encodes, Decodes, Denoises, Scores, Criticizes)

@@ -127,8 +127,8 @@ class GAN(Model, Samples, Decodes, Criticizes):
             "generator": [p for module in player for p in module.parameters()],
         }
 
-    def draw(self, noise: Noise) -> Tensor:
-        """A code (B, latent) of unit variance from the prior."""
+    def prior(self, noise: Noise) -> Tensor:
+        """A code (B, latent) of unit variance."""
         if self.config.prior == "uniform":
             return (noise.uniform(self.config.latent) * 2 - 1) * math.sqrt(3)
         return noise.normal(self.config.latent)
@@ -176,7 +176,7 @@ class GAN(Model, Samples, Decodes, Criticizes):
 
         real = self.space.embed(batch.x)
         with torch.no_grad():
-            fake = self.generate(self.draw(noise), raw, present, relaxing())
+            fake = self.generate(self.prior(noise), raw, present, relaxing())
         penalised = config.penalty != "none" and now.step % config.penalty_every == 0
         real, fake = shown(real).detach(), shown(fake).detach()
         if penalised and config.penalty in ("r1", "r1r2"):
@@ -206,7 +206,7 @@ class GAN(Model, Samples, Decodes, Criticizes):
     def _generator_turn(self, batch: Batch, real: Tensor, shown: Any, relaxing: Any) -> Turn:
         # A function of its own: `frozen` must be left before the caller yields.
         with frozen(self.critic, self.score, self.critic_conditioner):
-            fake = shown(self.generate(self.draw(batch.noise), batch.raw, batch.present, relaxing()))
+            fake = shown(self.generate(self.prior(batch.noise), batch.raw, batch.present, relaxing()))
             on_fake = self.judge(fake, batch.raw, batch.present)
             on_real = self.judge(real, batch.raw, batch.present) if self.play.generator_needs_real else None
         loss = self.play.generator(on_real, on_fake).sum()
@@ -222,9 +222,12 @@ class GAN(Model, Samples, Decodes, Criticizes):
         return 1
 
     def sample(self, request: Request) -> Tensor:
+        return self.decode(self.draw(request), request)
+
+    def draw(self, request: Request) -> Tensor:
         if request.options.prior not in (None, self.config.prior):
             raise InputError(f"prior {request.options.prior!r}: this GAN was trained with {self.config.prior!r}")
-        return self.decode(self.draw(request.noise), request)
+        return self.prior(request.noise)
 
     def decode(self, codes: Tensor, request: Request) -> Tensor:
         return self.space.decode(self.generate(codes, request.raw, request.present, None))

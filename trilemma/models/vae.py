@@ -7,6 +7,7 @@ a mixture fitted on the codes after training (Ghosh et al. 2020); which one is c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,11 +19,24 @@ from trilemma.batches import Batch, Options, Request
 from trilemma.conditions import Conditioner, told
 from trilemma.config import Optimizer
 from trilemma.errors import InputError
-from trilemma.maths.losses import free_bits, kl_to_standard_normal
+from trilemma.maths.losses import free_bits, gaussian_nll, kl_to_standard_normal
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
-from trilemma.models.contract import Decodes, Encodes, Model, Now, Samples, Scores, Turn, log_volume
+from trilemma.maths.shapes import mean_per_example
+from trilemma.models.contract import (
+    Decodes,
+    Encodes,
+    Model,
+    Now,
+    Perceives,
+    Samples,
+    Scores,
+    Turn,
+    log_volume,
+)
+from trilemma.models.features import body
 from trilemma.networks.codec import coder_settings, decoded, decoder, encoder, fit_mixture
+from trilemma.networks.conv import Down
 from trilemma.networks.layers import Network
 from trilemma.networks.mixture import Mixture
 from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
@@ -39,11 +53,12 @@ class Config:
     warm_up: float = 0.05  # fraction of the budget over which beta rises from 0
     free_bits: float = 0.0  # nats a dimension that cost nothing (Kingma et al. 2016)
     likelihood: Literal["gaussian", "bernoulli", "discretised"] = "gaussian"
+    features: float = 1.0  # weight of the likelihood of feature maps, on grids; 0: pixels only
     components: int = 10  # of the mixture (per class where labels are known)
     condition: int = 64  # width of the embedded conditions
 
 
-class VAE(Model, Samples, Encodes, Decodes, Scores):
+class VAE(Model, Samples, Encodes, Decodes, Scores, Perceives):
     Config = Config
     presets = {"bernoulli": {"likelihood": "bernoulli"}, "discretised": {"likelihood": "discretised"}}
     accepts = (Continuous, Categorical, Mixed)
@@ -65,6 +80,11 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         self.encoder = given.get("encoder") or encoder(space, 2 * config.latent, config.network, condition)
         self.decoder = given.get("decoder") or decoder(space, config.latent, config.network, condition)
         self.log_scale = nn.Parameter(torch.zeros(()))
+        self.features = None
+        if config.features and space.grid and isinstance(space, Continuous):
+            self.features = body(space).requires_grad_(False)
+            assert isinstance(self.features, Down)
+            self.feature_scales = nn.Parameter(torch.zeros(len(self.features.maps(torch.zeros(1, *space.shape)))))
         label = spaces.get("label")
         self.mixture = Mixture(config.latent, config.components, label.count if isinstance(label, Categorical) else 1)
 
@@ -97,7 +117,27 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
             self.config.beta * min(now.progress / self.config.warm_up, 1.0) if self.config.warm_up else self.config.beta
         )
         logs = {"nll": nll.sum().detach(), "kl": kl.sum().detach()}
-        yield Turn("model", nll.sum() + beta * paid, len(batch), logs)
+        loss = nll.sum() + beta * paid
+        if self.features is not None:
+            seen = self.feature_nll(params, batch.x, mask).sum()
+            loss, logs["features"] = loss + self.config.features * seen, seen.detach()
+        yield Turn("model", loss, len(batch), logs)
+
+    def feature_nll(self, params: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
+        """-log-likelihood (B,) of x's feature maps under Gaussians around those of the decoder's mean.
+
+        Each map has a learned deviation and counts as many elements as x has, so that no map outvotes the pixels.
+        """
+        assert isinstance(self.features, Down)
+        total = torch.zeros(len(x), device=x.device, dtype=params.dtype)
+        given, made = self.space.embed(x), params
+        if mask is not None:
+            given, made = given * self.space.widen(mask), made * self.space.widen(mask)
+        with torch.no_grad():
+            targets = self.features.maps(given)
+        for target, found, scale in zip(targets, self.features.maps(made), self.feature_scales, strict=True):
+            total = total + mean_per_example(gaussian_nll(wide(found), wide(target), scale))
+        return total * math.prod(self.space.shape) / len(targets)
 
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         fit_mixture(self, self.mixture, batches, noise.seed, random=True)
@@ -109,16 +149,17 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         return 1
 
     def sample(self, request: Request) -> Tensor:
+        return self.decode(self.draw(request), request)
+
+    def draw(self, request: Request) -> Tensor:
         prior = request.options.prior or "mixture"
-        normal, uniform = request.noise.normal(self.config.latent), request.noise.uniform()
-        if prior == "mixture":
-            label = request.raw.get("label")
-            codes = self.mixture.sample(normal, uniform, None if label is None else label[:, 0])
-        elif prior == "normal":
-            codes = normal
-        else:
+        if prior not in ("mixture", "normal"):
             raise InputError(f"prior {prior!r}: a VAE samples from 'mixture' or 'normal'")
-        return self.decode(codes, request)
+        normal, uniform = request.noise.normal(self.config.latent), request.noise.uniform()
+        if prior == "normal":
+            return normal
+        label = request.raw.get("label")
+        return self.mixture.sample(normal, uniform, None if label is None else label[:, 0])
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         cond = self.conditioner(batch.raw, batch.present, len(batch)).vector

@@ -304,22 +304,10 @@ class Loaded:
             raw = {name: torch.cat([batch.raw[name][:1] for batch in batches]) for name in batches[0].raw}
             present = {name: torch.cat([batch.present[name][:1] for batch in batches]) for name in batches[0].present}
             return torch.cat([codes[:1] for codes, _ in ends]), Request(batches[0].noise, raw, present)
-        index = np.array([int(first), int(second)])
-        request = self.sampler.request(seed, index)
-        if isinstance(self.model, Encodes):
-            made = [self.sampler.samples(1, seed=seed, start=int(end), options=self.options) for end in index]
-            x, other = map(torch.from_numpy, made)
-            batch = Batch(
-                torch.cat([x, other]).to(self.engine.device),
-                request.noise,
-                torch.from_numpy(index),
-                raw=request.raw,
-                present=request.present,
-            )
-            with torch.no_grad(), self.engine.autocast():
-                return self.model.encode(batch), request
-        latent = self.config["config"]["latent"]
-        return request.noise.normal(latent), request
+        assert isinstance(self.model, Decodes)
+        request = self.sampler.request(seed, np.array([int(first), int(second)]), options=self.options)
+        with torch.no_grad():
+            return self.model.draw(request), request
 
 
 def load(folder: str | Path, *, networks: dict[str, nn.Module] | None = None) -> Loaded:

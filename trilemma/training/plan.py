@@ -18,7 +18,7 @@ from trilemma.config import Training, to_json
 from trilemma.errors import InputError
 from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
-from trilemma.models.contract import Model, Now, Samples, find
+from trilemma.models.contract import Model, Now, Perceives, Samples, find
 from trilemma.spaces import Categorical
 from trilemma.training.choose import default_samples
 from trilemma.training.engine import Engine, bf16_possible
@@ -248,7 +248,7 @@ def _rates(sampler: Sampler, data: Data, training: Training, most: float) -> tup
 def _set_aside(
     model: Model, data: Data, training: Training, rate: float, fit: float, budget: float
 ) -> tuple[float, float]:
-    """Seconds for previews, and for choices and files; cuts their counts where they would take too much."""
+    """Seconds beside the steps, before and after the last one; cuts counts of previews and choices that cost much."""
     assert isinstance(model, Samples)
     fit = fit if fit > 0.05 else 0.0
     if fit > 0.02 * budget:
@@ -264,13 +264,15 @@ def _set_aside(
         allowed = 0.08 * budget / tries * rate / dearer
         # Fewer than this choose by chance: then the defaults are as good.
         training.choose_samples = int(min(allowed, default_samples(model))) if allowed >= 150 else 0
-    features = 0.0
-    if training.choose_samples and not is_cached(data, "choose"):
-        features = examples_for(data) / 3000 * float(np.prod(data.x.shape[1:]) / 784) ** 0.7
+    each = examples_for(data) / 3000 * float(np.prod(data.x.shape[1:]) / 784) ** 0.7
+    features = each if training.choose_samples and not is_cached(data, "choose") else 0.0
+    before = (
+        each if isinstance(model, Perceives) and model.features is not None and not is_cached(data, "loss") else 0.0
+    )
     choosing = tries * training.choose_samples / rate * dearer + fit * (len(training.averages) + 2)
     if not training.choose_samples:
         choosing = fit
-    return (training.previews + 1) * shown, choosing + features + 0.3
+    return before + (training.previews + 1) * shown, choosing + features + 0.3
 
 
 class Clock:

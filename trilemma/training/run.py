@@ -111,7 +111,10 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.weights_file.is_file()
+        """Are the weights there, and are they those of the whole budget, every `+10m` included?"""
+        if not self.weights_file.is_file():
+            return False
+        return self.choices().get("extended", 0) == len(self.config()["extended"])
 
     def check(self) -> None:
         """Refuse a place that is something else."""

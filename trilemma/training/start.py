@@ -22,9 +22,10 @@ from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, find, known_models
+from trilemma.models.contract import CAPABILITIES, Model, Perceives, Samples, configure, find, known_models
 from trilemma.training.choose import choose
 from trilemma.training.engine import Engine, prepare
+from trilemma.training.features import feature_network
 from trilemma.training.loop import Correct, Loop, Stopped
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Clock, Plan, build, choose_size, frequencies_of, plan
@@ -88,7 +89,7 @@ def train(
         begun = time.monotonic()
         config, planned = _plan(data, asked, unit, amount, begun, networks, optimizer, settings or {}, measure=dry_run)
         if start is not None:  # do its weights fit? Better known before anything is written
-            _model(config, data, Engine(), networks)
+            _model(config, data, Engine(), networks, quiet=quiet)
         if dry_run:
             return planned
         run.claim()
@@ -222,7 +223,7 @@ def _extend(run: Run, config: dict[str, Any], unit: str, amount: float, budget: 
     config["plan"]["examples"] = total
     config["extended"] = [*config["extended"], budget]
     run.save_state(f"step-{facts['step']:09d}", tensors, facts)
-    write_json(run.config_file, config)
+    write_json(run.config_file, config)  # from here on the old weights do not count as finished: a kill loses nothing
     run.forget_stats_after(facts["seen"])
     run.weights_file.unlink()
 
@@ -247,13 +248,20 @@ def interruptible(loop: Loop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _model(config: dict[str, Any], data: Data, engine: Engine, networks: dict[str, nn.Module] | None) -> Model:
+def _model(
+    config: dict[str, Any], data: Data, engine: Engine, networks: dict[str, nn.Module] | None, *, quiet: bool
+) -> Model:
     """The model at step 0: fresh weights, or those of the run to start from."""
     start = None
     if config["asked"]["from"]:
         start = restore(Run.at(config["asked"]["from"]), engine)
     settings = from_json(find(config["model"])[0].Config, config["config"])
-    return build(config["model"], settings, data.spaces, config["seed"], networks=networks, start=start)
+    model = build(config["model"], settings, data.spaces, config["seed"], networks=networks, start=start)
+    if isinstance(model, Perceives) and model.features is not None:
+        trained = feature_network(data, "loss", quiet=quiet).model
+        assert trained is not None, "features for losses need a grid"
+        model.features.load_state_dict(trained.body.state_dict())
+    return model
 
 
 def _train(run: Run, data: Data, config: dict[str, Any], *, networks: Any, make: Any, said: Say, begun: float) -> None:
@@ -261,8 +269,9 @@ def _train(run: Run, data: Data, config: dict[str, Any], *, networks: Any, make:
     model_config = from_json(find(name)[0].Config, config["config"])
     training = from_json(Training, config["training"])
     engine = Engine(dtype=training.dtype, threads=training.threads)
-    model = engine.place(_model(config, data, engine, networks))
+    model = engine.place(_model(config, data, engine, networks, quiet=said.quiet))
     loop = Loop(model, data.split("train"), model_config.optimizer, training, engine, seed=seed, make=make)  # type: ignore[arg-type]
+    run.weights_file.unlink(missing_ok=True)  # an extension that was killed at its start left the old ones
     state = run.latest_state()
     if state is not None:
         loop.load(*state)
@@ -333,7 +342,14 @@ def _finish(
     health = dict(loop.health.counts)
     write_json(
         run.choices_file,
-        {"average": average, "options": asdict(options), "chosen_by": tried, "seconds": seconds, "events": health},
+        {
+            "average": average,
+            "options": asdict(options),
+            "chosen_by": tried,
+            "seconds": seconds,
+            "events": health,
+            "extended": len(config["extended"]),
+        },
     )
     write_text(run.folder / "card.md", card(config, options, average, seconds, health))
     run.log({"event": "end", "words": f"finished in {total:.1f} s", "seen": loop.seen, "seconds": total})
