@@ -51,6 +51,7 @@ EVERY = having()
 EAGER = {"gan": {"gamma_end": 1.0}}  # at a gamma of 0.1 the generator keeps one example of each label
 STEPS = {"diffusion": 150, "gan": 150}  # on grids; others, which are told what to make of each example: 80
 NEAREST = {"diffusion": 0.65}  # mean distance of samples to the nearest example, in units of the data's deviation
+CLOSER = {"diffusion": 1.0, "gan": 0.9}  # factor on a fresh model's distance; a GAN may learn half the tokens by heart
 FOUND = {"diffusion": 6, "gan": 3}  # examples that some sample comes closest to; others: half of them
 
 
@@ -230,7 +231,7 @@ def test_memorises_one_batch(name: str, case: Case) -> None:
         nearest, found = float(near.min(1).values.mean()), len(near.argmin(1).unique())
         message = f"distance {before:.2f} -> {apart:.2f}, nearest {nearest:.2f}, {found} of {toy.COUNT} examples found"
         # A fresh denoiser's samples are of the right mean and variance: there is little distance to lose.
-        assert apart < (1 if name in NEAREST else 0.75) * before, message
+        assert apart < CLOSER.get(name, 0.75) * before, message
         assert nearest < NEAREST.get(name, 0.75), message
         assert found >= FOUND.get(name, toy.COUNT // 2), message
         spread = float(case.space.embed(samples).std(0).mean() / case.space.embed(case.batch().x).std(0).mean())

@@ -38,7 +38,7 @@ from trilemma.training.engine import Engine
 from trilemma.training.health import WORDS, Health
 from trilemma.training.loop import MOST_ROLLBACKS, Loop
 from trilemma.training.optimizers import KINDS, make, rate_factor
-from trilemma.training.plan import build
+from trilemma.training.plan import Clock, build
 from trilemma.training.restore import restore
 from trilemma.training.run import Run, write_json, write_tensors, write_text
 
@@ -680,3 +680,22 @@ def test_golden_losses(name: str) -> None:
 def test_golden_losses_cover_every_preset() -> None:
     assert set(json.loads(golden_losses.FILE.read_text())) == set(golden_losses.names())
     assert CASES["image"].spaces["x"].shape == (1, 10, 9) and toy.COUNT == 8
+
+
+@pytest.mark.parametrize("drift", ["steady", "slower", "faster", "jump", "pause"])
+def test_the_clock_keeps_a_time_budget(drift: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that changes its pace in the middle of a training, step by step in simulated time."""
+    now = [0.0]
+    monkeypatch.setattr("trilemma.training.plan.time.monotonic", lambda: now[0])
+    after, budget, batch, examples, step, stepping = 20.0, 600.0, 64, 7600 * 64, 0, 0.0
+    clock = Clock(budget, 0.0, after)
+    while step * batch < examples:
+        new = clock.corrected(step, batch, examples, stepping, step, 0.0)
+        examples = examples if new is None else new
+        share = step / 7600
+        pace = 0.0763 * {"slower": 1 + 0.4 * share, "faster": 1 - 0.4 * share, "jump": 2.0 if share > 0.5 else 1.0}.get(
+            drift, 1.0
+        )
+        now[0] += pace + (30.0 if drift == "pause" and step == 3000 else 0.0)
+        stepping, step = stepping + pace, step + 1
+    assert abs(now[0] + after - budget) < 0.04 * budget

@@ -1,23 +1,20 @@
-"""The VAE's likelihoods against closed forms, and its loss on feature maps."""
+"""The VAE's likelihoods against closed forms, and its likelihood of texture."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+import pytest
 import torch
-from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-import trilemma as tl
 from trilemma.batches import Arrays
-from trilemma.modalities.door import open_data
 from trilemma.models.contract import Now, configure
 from trilemma.models.vae import VAE
-from trilemma.networks.conv import Down
+from trilemma.networks.texture import FILTERS, Texture
 from trilemma.spaces import Continuous, fit_continuous
-from trilemma.training.features import feature_network
 
 
 def _vae(**changes: object) -> tuple[VAE, Arrays]:
@@ -27,49 +24,56 @@ def _vae(**changes: object) -> tuple[VAE, Arrays]:
     return VAE(configure("vae", spaces, size="xs", changes=dict(changes)), spaces), Arrays(x)
 
 
-def test_feature_likelihood_is_that_of_gaussians_around_the_maps() -> None:
+def test_texture_is_the_mean_magnitude_of_centred_filters() -> None:
+    """Against plain loops over windows; blind to brightness, and blur takes energy away."""
+    texture = Texture(2, (10, 9))
+    x = torch.randn(3, 2, 10, 9)
+    (energies,) = texture(x)
+    responses = torch.nn.functional.conv2d(x, texture.filters, padding=1).abs()
+    for row, column in ((0, 0), (2, 1), (3, 2)):
+        window = responses[:, :, 2 * row : 2 * row + 4, 2 * column : 2 * column + 4]
+        torch.testing.assert_close(energies[:, :, row, column], window.mean((2, 3)))
+    torch.testing.assert_close(texture.filters.flatten(2).mean(2), torch.zeros(FILTERS, 2), atol=1e-6, rtol=0)
+    inside = (slice(None), slice(None), 1, 1)  # away from the border
+    torch.testing.assert_close(texture(x + 5)[0][inside], energies[inside], atol=1e-4, rtol=1e-4)
+    blurred = torch.nn.functional.avg_pool2d(x, 3, 1, 1)
+    assert texture(blurred)[0].mean() < 0.6 * energies.mean()
+
+
+@pytest.mark.parametrize(("grid", "scales"), [((8, 8), 1), ((28, 28), 3), ((12,), 1), ((4, 4, 4), 1), ((64, 48), 3)])
+def test_texture_on_any_grid(grid: tuple[int, ...], scales: int) -> None:
+    texture = Texture(3, grid)
+    energies = texture(torch.randn(2, 3, *grid))
+    assert len(energies) == texture.scales == scales
+    assert all(e.shape[:2] == (2, FILTERS) and e.dim() == 2 + len(grid) for e in energies)
+
+
+def test_texture_likelihood_is_that_of_gaussians_around_the_energies() -> None:
     model, data = _vae()
-    batch = data.gather(np.arange(6))
-    params = torch.randn(6, 1, 12, 12)
+    batch, params = data.gather(np.arange(6)), torch.randn(6, 1, 12, 12)
+    assert model.texture is not None
     with torch.no_grad():
-        model.feature_scales.copy_(torch.linspace(-0.2, 0.3, len(model.feature_scales)))
-        assert isinstance(model.features, Down)
-        made, given = model.features.maps(params), model.features.maps(model.space.embed(batch.x))
+        model.texture_scales.copy_(torch.linspace(-0.2, 0.3, len(model.texture_scales)))
         expected = torch.zeros(6)
-        for one, other, scale in zip(made, given, model.feature_scales, strict=True):
+        for one, other, scale in zip(
+            model.texture(params), model.texture(model.space.embed(batch.x)), model.texture_scales, strict=True
+        ):
             normal = torch.distributions.Normal(one, scale.exp())
-            expected += -normal.log_prob(other).flatten(1).mean(1) * 144 / len(made)
-        torch.testing.assert_close(model.feature_nll(params, batch.x, None), expected)
-        # Maps are read where the network reads them: its features follow from the last one.
-        last = model.features.leave(made[-1].flatten(1))
-        torch.testing.assert_close(last, model.features(params))
+            expected += -normal.log_prob(other).flatten(1).mean(1) * 144 / len(model.texture_scales)
+        torch.testing.assert_close(model.texture_nll(params, batch.x, None), expected)
 
 
-def test_the_feature_network_is_frozen_and_the_bound_does_not_know_it() -> None:
+def test_the_bound_does_not_know_of_texture() -> None:
     model, data = _vae()
-    plain, _ = _vae(features=0.0)
-    assert plain.features is None
-    learning = {id(p) for p in model.groups()["model"]}
-    assert not learning & {id(p) for p in model.features.parameters()}
-    batch = data.gather(np.arange(6))
-    next(model.losses(batch, Now(0, 0, 100))).loss.backward()
-    assert all(p.grad is None for p in model.features.parameters())
-    assert model.feature_scales.grad is not None and model.feature_scales.grad.abs().sum() > 0
-    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("feature")})
+    plain, _ = _vae(texture=0.0)
+    assert plain.texture is None
+    next(model.losses(data.gather(np.arange(6)), Now(0, 0, 100))).loss.backward()
+    assert model.texture_scales.grad is not None and model.texture_scales.grad.abs().sum() > 0
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("texture")})
     with torch.no_grad():
         bound = model.score(data.gather(np.arange(6)))
         torch.testing.assert_close(bound, plain.score(data.gather(np.arange(6))))
     assert math.isfinite(float(bound.sum()))
-
-
-def test_a_training_hands_in_the_network_for_losses(tmp_path) -> None:
-    run = tl.train("digits", model="vae", out=tmp_path / "run", budget="2k", size="xs", quiet=True)
-    trained = feature_network(open_data("digits"), "loss", quiet=True).model
-    assert trained is not None
-    weights = load_file(run.weights_file)
-    for name, tensor in trained.body.state_dict().items():
-        assert torch.equal(weights[f"features.{name}"], tensor), name
-    assert any("features" in row for row in run.stats())
 
 
 class Posterior(nn.Module):

@@ -134,12 +134,6 @@ class Criticizes(ABC):
         """(B,) how real x looks to the model; larger is more real."""
 
 
-class Perceives(ABC):
-    """A model whose loss compares features: the training puts the data's network for losses into `features`."""
-
-    features: nn.Module | None  # models/features.py, frozen; None where the settings do without
-
-
 CAPABILITIES = (Samples, Encodes, Decodes, Denoises, Scores, Criticizes)
 
 

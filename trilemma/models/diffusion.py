@@ -68,7 +68,7 @@ class Config:
     sigma_low: float = 0.006
     sigma_high: float = 80.0
     rho: float = 7.0
-    guidance: float = 1.0
+    guidance: float = 1.5  # where there are conditions; previews and short trainings use it, others choose their own
     interval: tuple[float, float] = (0.3, 5.0)  # of s in which guidance acts (Kynkaanniemi et al. 2024)
 
 
@@ -240,7 +240,8 @@ class Diffusion(Model, Samples, Denoises, Scores):
     def choices(self) -> list[Options]:
         if self.ddpm is not None or not self.conditioner.names:
             return [Options()]
-        return [Options(guidance=g) for g in (1.0, 1.25, 1.5, 2.0)]
+        default = self.config.guidance
+        return [Options(guidance=g) for g in (default, *(other for other in (1.0, 2.0, 3.0) if other != default))]
 
     def grid(self, steps: int) -> Tensor:
         """Scaled levels from noise to data, ending with 0."""

@@ -20,7 +20,7 @@ from trilemma.config import Optimizer
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand
-from trilemma.models.contract import Encodes, Model, Now, Turn, configure
+from trilemma.models.contract import Encodes, Model, Now, Turn
 from trilemma.networks.conv import Down, pooled
 from trilemma.networks.layers import ACTIVATIONS, Network, initialise
 from trilemma.networks.mlp import MLP
@@ -46,7 +46,10 @@ class Features(Model, Encodes):
         super().__init__()
         self.config, self.spaces = config, nn.ModuleDict(spaces)
         space = spaces["x"]
-        self.body = body(space, config)
+        if space.grid:
+            self.body: nn.Module = Down(space.width, config.features, space.grid, config.network)
+        else:
+            self.body = MLP(space.width, config.features, width=config.network.width, depth=2)
         label = spaces.get("label")
         self.classes = label.count if isinstance(label, Categorical) else 0
         self.mirrors = min(len(space.grid), 2)
@@ -122,13 +125,3 @@ class Features(Model, Encodes):
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         """(B, features): the rectified outputs of the body."""
         return ACTIVATIONS["relu"](wide(self.body(self.embedded(batch))))
-
-
-def body(space: Space, config: Config | None = None) -> nn.Module:
-    """The network from embedded data to features, untrained; by default as the network for losses has it."""
-    if config is None:
-        config = configure("features", {"x": space})
-        assert isinstance(config, Config)
-    if space.grid:
-        return Down(space.width, config.features, space.grid, config.network)
-    return MLP(space.width, config.features, width=config.network.width, depth=2)

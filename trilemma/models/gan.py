@@ -30,6 +30,8 @@ from trilemma.networks.layers import ACTIVATIONS, Network, initialise
 from trilemma.networks.mlp import MLP
 from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
 
+QUIET = 0.25  # deviation of a label's vector in the generator at the start; that of z is 1
+
 
 @dataclass
 class Config:
@@ -85,11 +87,14 @@ class GAN(Model, Samples, Decodes, Criticizes):
         style = config.style
         self.play = PLAYS[config.play]
         # Labels start quieter than z: with equal voices a generator learns one picture a class and goes deaf to z.
-        self.generator_conditioner = Conditioner(spaces, style, scale=0.25)
+        self.generator_conditioner = Conditioner(spaces, style, scale=QUIET)
         self.critic_conditioner = Conditioner(spaces, style)
         told = style if self.generator_conditioner.names else 0
         sizes = [] if "generator" in given else [(config.latent + told, style), (style, style)]
-        self.mapping = nn.ModuleList(initialise(nn.Linear(*size), math.sqrt(2)) for size in sizes)
+        # As much variance out as in, though a part of the input is quiet.
+        loud = [math.sqrt((config.latent + told) / (config.latent + QUIET**2 * told)), 1.0]
+        mapping = (initialise(nn.Linear(*size), gain * math.sqrt(2)) for size, gain in zip(sizes, loud, strict=False))
+        self.mapping = nn.ModuleList(mapping)
         # A user's own generator takes z (and the condition behind it), a user's own critic gives the score itself.
         self.generator = given.get("generator") or generator(space, style, config.network)
         self.critic = given.get("critic") or critic(space, style, config.critic)
@@ -111,7 +116,7 @@ class GAN(Model, Samples, Decodes, Criticizes):
         settings: dict[str, Any] = {"augment": 1.0 if count < 10_000 else 0.0}
         if side // patch <= 8:
             settings["critic.depth"] = 2  # one strided layer is all that a small grid gives: too weak a critic alone
-        for part, widths in (("network", (24, 48, 64, 96, 128)), ("critic", (40, 40, 64, 96, 128))):
+        for part, widths in (("network", (24, 48, 64, 96, 128)), ("critic", (40, 64, 80, 96, 128))):
             settings |= {
                 f"{part}.width": widths[number],
                 f"{part}.multipliers": (1, 2, 3, 4)[:levels],

@@ -1,8 +1,10 @@
 """Variational autoencoder (Kingma & Welling 2014) with the optimal decoder deviation of Rybkin et al. 2021.
 
 Loss: -ELBO = -log p(x | z) + beta KL(q(z | x) || N(0, I)), in nats, z ~ q by reparameterisation. The Gaussian decoder's
-deviation is one learned scalar, so no weight has to be tuned between the two terms. Samples come from N(0, I) or from
-a mixture fitted on the codes after training (Ghosh et al. 2020); which one is chosen on held-out data.
+deviation is one learned scalar, so no weight has to be tuned between the two terms. On grids the local energies of x
+are data as well (`networks/texture.py`): a decoder that blurs is far from them, however small its error in pixels.
+Samples come from N(0, I) or from a mixture fitted on the codes after training (Ghosh et al. 2020); which one is chosen
+on held-out data.
 """
 
 from __future__ import annotations
@@ -28,17 +30,15 @@ from trilemma.models.contract import (
     Encodes,
     Model,
     Now,
-    Perceives,
     Samples,
     Scores,
     Turn,
     log_volume,
 )
-from trilemma.models.features import body
 from trilemma.networks.codec import coder_settings, decoded, decoder, encoder, fit_mixture
-from trilemma.networks.conv import Down
 from trilemma.networks.layers import Network
 from trilemma.networks.mixture import Mixture
+from trilemma.networks.texture import Texture
 from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
 
 
@@ -53,12 +53,12 @@ class Config:
     warm_up: float = 0.05  # fraction of the budget over which beta rises from 0
     free_bits: float = 0.0  # nats a dimension that cost nothing (Kingma et al. 2016)
     likelihood: Literal["gaussian", "bernoulli", "discretised"] = "gaussian"
-    features: float = 1.0  # weight of the likelihood of feature maps, on grids; 0: pixels only
+    texture: float = 10.0  # weight of the likelihood of local energies, on grids; 0: pixels only
     components: int = 10  # of the mixture (per class where labels are known)
     condition: int = 64  # width of the embedded conditions
 
 
-class VAE(Model, Samples, Encodes, Decodes, Scores, Perceives):
+class VAE(Model, Samples, Encodes, Decodes, Scores):
     Config = Config
     presets = {"bernoulli": {"likelihood": "bernoulli"}, "discretised": {"likelihood": "discretised"}}
     accepts = (Continuous, Categorical, Mixed)
@@ -80,11 +80,11 @@ class VAE(Model, Samples, Encodes, Decodes, Scores, Perceives):
         self.encoder = given.get("encoder") or encoder(space, 2 * config.latent, config.network, condition)
         self.decoder = given.get("decoder") or decoder(space, config.latent, config.network, condition)
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.features = None
-        if config.features and space.grid and isinstance(space, Continuous):
-            self.features = body(space).requires_grad_(False)
-            assert isinstance(self.features, Down)
-            self.feature_scales = nn.Parameter(torch.zeros(len(self.features.maps(torch.zeros(1, *space.shape)))))
+        # A Bernoulli decoder's numbers are logits: they have no texture.
+        sharpened = config.texture and space.grid and isinstance(space, Continuous) and config.likelihood != "bernoulli"
+        self.texture = Texture(space.width, space.grid) if sharpened else None
+        if self.texture is not None:
+            self.texture_scales = nn.Parameter(torch.zeros(self.texture.scales))
         label = spaces.get("label")
         self.mixture = Mixture(config.latent, config.components, label.count if isinstance(label, Categorical) else 1)
 
@@ -118,26 +118,25 @@ class VAE(Model, Samples, Encodes, Decodes, Scores, Perceives):
         )
         logs = {"nll": nll.sum().detach(), "kl": kl.sum().detach()}
         loss = nll.sum() + beta * paid
-        if self.features is not None:
-            seen = self.feature_nll(params, batch.x, mask).sum()
-            loss, logs["features"] = loss + self.config.features * seen, seen.detach()
+        if self.texture is not None:
+            energies = self.texture_nll(params, batch.x, mask).sum()
+            loss, logs["texture"] = loss + self.config.texture * energies, energies.detach()
         yield Turn("model", loss, len(batch), logs)
 
-    def feature_nll(self, params: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
-        """-log-likelihood (B,) of x's feature maps under Gaussians around those of the decoder's mean.
+    def texture_nll(self, params: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
+        """-log-likelihood (B,) of x's local energies under Gaussians around those of the decoder's mean.
 
-        Each map has a learned deviation and counts as many elements as x has, so that no map outvotes the pixels.
+        Each scale has a learned deviation, and all together count as many elements as x has.
         """
-        assert isinstance(self.features, Down)
-        total = torch.zeros(len(x), device=x.device, dtype=params.dtype)
+        assert self.texture is not None
         given, made = self.space.embed(x), params
         if mask is not None:
             given, made = given * self.space.widen(mask), made * self.space.widen(mask)
         with torch.no_grad():
-            targets = self.features.maps(given)
-        for target, found, scale in zip(targets, self.features.maps(made), self.feature_scales, strict=True):
-            total = total + mean_per_example(gaussian_nll(wide(found), wide(target), scale))
-        return total * math.prod(self.space.shape) / len(targets)
+            targets = self.texture(given)
+        pairs = zip(self.texture(made), targets, self.texture_scales, strict=True)
+        terms = [mean_per_example(gaussian_nll(wide(found), wide(target), scale)) for found, target, scale in pairs]
+        return torch.stack(terms).mean(0) * math.prod(self.space.shape)
 
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         fit_mixture(self, self.mixture, batches, noise.seed, random=True)

@@ -70,18 +70,6 @@ class Down(nn.Module):
         self.activation = ACTIVATIONS[network.activation]
         channels_last(self, dims)
 
-    def maps(self, x: Tensor, condition: Tensor | None = None) -> list[Tensor]:
-        """Activated feature maps, (B, channels, *places) each, from the finest resolution to the coarsest."""
-        h = self.enter(to_patches(pad_to(x, self.multiple), self.patch))
-        found = []
-        for layer in self.layers:
-            if isinstance(layer, Residual):
-                h = layer(h, condition)
-            else:
-                found.append(self.activation(h))
-                h = layer(h)
-        return [*found, self.activation(h)]
-
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         h = self.enter(to_patches(pad_to(x, self.multiple), self.patch))
         for layer in self.layers:

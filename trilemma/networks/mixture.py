@@ -42,9 +42,9 @@ class Mixture(nn.Module):
             mine = mine[:most]
             # A component needs clearly more examples than dimensions, or it sits on a handful of them.
             count = int(np.clip(len(mine) // (3 * codes.shape[1]), 1, self.weights.shape[1]))
-            model = GaussianMixture(count, reg_covar=1e-4 * spread, max_iter=60, random_state=seed % 2**32, tol=1e-3)
+            model = GaussianMixture(count, reg_covar=1e-4 * spread, max_iter=30, random_state=seed % 2**32, tol=1e-3)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # not converged in 60 rounds is good enough for a sampler
+                warnings.simplefilter("ignore")  # not converged in 30 rounds is good enough for a sampler
                 model.fit(mine)
             self.weights[number] = 0
             self.weights[number, :count] = torch.from_numpy(model.weights_)

@@ -110,7 +110,7 @@ def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str
         "samples_per_second": count / seconds,
         "first_sample_seconds": first,
         "calls": model.calls(loaded.options or Options()),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "model_bytes": loaded.run.weights_file.stat().st_size,
         "train_seconds": spent.get("total"),
         "examples": examples,

@@ -97,7 +97,7 @@ class Loaded:
             "labels": self.label_names,
             "finished": self.run.finished,
             "examples": f"{max(seen, default=0):,} of {self.config['training']['examples']:,}",
-            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             "dtype": self.config["training"]["dtype"],
             "seed": self.config["seed"],
             "capabilities": [kind.__name__ for kind in CAPABILITIES if isinstance(self.model, kind)],

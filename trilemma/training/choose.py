@@ -17,6 +17,7 @@ from trilemma.training.loop import Loop
 from trilemma.training.sampling import Sampler
 
 REFERENCE = 5000  # most examples of the choose split
+FIT = 5000  # codes behind a density that is only compared
 SEED = 0x63686F6F7365
 
 
@@ -46,14 +47,15 @@ def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[st
         tried.append({"average": key, **asked, "frechet": value})
         return value
 
-    values: dict[str, float] = {}
+    few, values = min(training.fit_examples, FIT), {}
     for key in keys:
         with loop.averages.applied(model, key):
-            sampler.fit(train, seed=loop.seed, limit=training.fit_examples)
+            sampler.fit(train, seed=loop.seed, limit=few)
             values[key] = figure(key, options[0])
     best = min(values, key=lambda key: values[key])
     with loop.averages.applied(model, best):
-        sampler.fit(train, seed=loop.seed, limit=training.fit_examples)
+        if len(options) > 1:
+            sampler.fit(train, seed=loop.seed, limit=few)
         by_option = [values[best], *(figure(best, option) for option in options[1:])]
     option = options[min(range(len(options)), key=lambda i: by_option[i])]
     return best, option, {"samples": count, "features": features.name, "hash": features.hash, "tried": tried}

@@ -1,4 +1,4 @@
-"""Feature networks for losses, choices and measuring: three per data set, with other seeds and widths.
+"""Feature networks for choices and for measuring, with other seeds and widths.
 
 They are models (`models/features.py`) trained by the one loop on the train split, once for a data set, and cached by
 its hash. The one that measures never enters a loss, a guidance or a choice.
@@ -27,7 +27,7 @@ from trilemma.training.loop import Loop
 from trilemma.training.progress import Bar
 from trilemma.training.run import write_json, write_tensors
 
-PURPOSES = {"loss": (101, 24), "choose": (202, 28), "measure": (303, 32)}  # purpose -> (seed, width)
+PURPOSES = {"choose": (202, 28), "measure": (303, 32)}  # purpose -> (seed, width)
 BATCH = 500
 
 

@@ -18,9 +18,9 @@ from trilemma.config import Training, to_json
 from trilemma.errors import InputError
 from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
-from trilemma.models.contract import Model, Now, Perceives, Samples, find
+from trilemma.models.contract import Model, Now, Samples, find
 from trilemma.spaces import Categorical
-from trilemma.training.choose import default_samples
+from trilemma.training.choose import FIT, default_samples
 from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.features import examples_for, is_cached
 from trilemma.training.loop import Loop
@@ -194,7 +194,7 @@ def plan(
     training.dtype = training.dtype or dtype_verdict(probe, training, most)
     loop = probe.loop(training, training.dtype)
     model = loop.model
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     step = rate = train_seconds = total = after = None
     if kind == "examples":
         training.examples = -(-int(amount) // optimizer.batch) * optimizer.batch
@@ -227,13 +227,14 @@ def plan(
 def _rates(sampler: Sampler, data: Data, training: Training, most: float) -> tuple[float, float]:
     """Samples a second, and the seconds of fitting a density on all the codes that will be used."""
     limit = min(training.fit_examples, len(data.splits["train"]))
-    spent, counts = [], (min(250, limit), min(1000, limit))
+    spent, counts = [], (min(500, limit), min(2000, limit))
     for few in counts:
         start = time.perf_counter()
         sampler.fit(data.split("train"), seed=0, limit=few)
-        spent.append(time.perf_counter() - start)
-    slope = max(spent[1] - spent[0], 0.0) / max(counts[1] - counts[0], 1)
-    fit = spent[1] + slope * (limit - counts[1])
+        spent.append(max(time.perf_counter() - start, 1e-4))
+    # More codes get more components as well: the time grows faster than their number.
+    power = float(np.clip(np.log(spent[1] / spent[0]) / np.log(4), 1.0, 1.5))
+    fit = spent[1] * (limit / counts[1]) ** power
     sampler.samples(8)
     count = 16
     while True:
@@ -264,15 +265,14 @@ def _set_aside(
         allowed = 0.08 * budget / tries * rate / dearer
         # Fewer than this choose by chance: then the defaults are as good.
         training.choose_samples = int(min(allowed, default_samples(model))) if allowed >= 150 else 0
-    each = examples_for(data) / 3000 * float(np.prod(data.x.shape[1:]) / 784) ** 0.7
-    features = each if training.choose_samples and not is_cached(data, "choose") else 0.0
-    before = (
-        each if isinstance(model, Perceives) and model.features is not None and not is_cached(data, "loss") else 0.0
-    )
-    choosing = tries * training.choose_samples / rate * dearer + fit * (len(training.averages) + 2)
+    features = 0.0
+    if training.choose_samples and not is_cached(data, "choose"):
+        features = examples_for(data) / 3000 * float(np.prod(data.x.shape[1:]) / 784) ** 0.7
+    compared = fit * min(FIT / max(training.fit_examples, 1), 1.0) * (len(training.averages) + 1)
+    choosing = tries * training.choose_samples / rate * dearer + compared + fit
     if not training.choose_samples:
         choosing = fit
-    return before + (training.previews + 1) * shown, choosing + features + 0.3
+    return (training.previews + 1) * shown, choosing + features + 0.3
 
 
 class Clock:
@@ -282,19 +282,23 @@ class Clock:
     acts, and read from there afterwards: a resumed or repeated run does what this one did.
     """
 
-    def __init__(self, seconds: float, begun: float, after: float, steps: int):
+    def __init__(self, seconds: float, begun: float, after: float):
         self.seconds, self.begun, self.after = seconds, begun, after
-        self.moments = {max(round(steps * share), 1) for share in (0.1, 0.25, 0.4, 0.55, 0.7, 0.85)}
+        self.shares = [0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95]  # of the count as it then is
+        self.last = (0.0, 0)  # seconds of stepping and steps at the last moment
 
     def corrected(
         self, step: int, batch: int, examples: int, spent: float, steps_timed: int, previews: float
     ) -> int | None:
         """The new count of examples at this step, or None where there is nothing to set right."""
-        if step not in self.moments or steps_timed < 2:
+        if not self.shares or step * batch < self.shares[0] * examples or steps_timed < 2:
             return None
-        pace = spent / steps_timed
+        self.shares = [share for share in self.shares if step * batch < share * examples]
+        # The pace since the last moment: a machine that has become slow is slow from now on.
+        pace = (spent - self.last[0]) / max(steps_timed - self.last[1], 1)
+        self.last = (spent, steps_timed)
         left = self.seconds - (time.monotonic() - self.begun) - self.after - previews
-        new = (step + max(int(left / pace), step // 10)) * batch
+        new = (step + max(int(left / pace), step // 50)) * batch  # some steps at least: the rate must fall
         return new if abs(new - examples) > 0.02 * examples else None
 
 

@@ -22,10 +22,9 @@ from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import CAPABILITIES, Model, Perceives, Samples, configure, find, known_models
+from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, find, known_models
 from trilemma.training.choose import choose
 from trilemma.training.engine import Engine, prepare
-from trilemma.training.features import feature_network
 from trilemma.training.loop import Correct, Loop, Stopped
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Clock, Plan, build, choose_size, frequencies_of, plan
@@ -89,7 +88,7 @@ def train(
         begun = time.monotonic()
         config, planned = _plan(data, asked, unit, amount, begun, networks, optimizer, settings or {}, measure=dry_run)
         if start is not None:  # do its weights fit? Better known before anything is written
-            _model(config, data, Engine(), networks, quiet=quiet)
+            _model(config, data, Engine(), networks)
         if dry_run:
             return planned
         run.claim()
@@ -248,20 +247,13 @@ def interruptible(loop: Loop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _model(
-    config: dict[str, Any], data: Data, engine: Engine, networks: dict[str, nn.Module] | None, *, quiet: bool
-) -> Model:
+def _model(config: dict[str, Any], data: Data, engine: Engine, networks: dict[str, nn.Module] | None) -> Model:
     """The model at step 0: fresh weights, or those of the run to start from."""
     start = None
     if config["asked"]["from"]:
         start = restore(Run.at(config["asked"]["from"]), engine)
     settings = from_json(find(config["model"])[0].Config, config["config"])
-    model = build(config["model"], settings, data.spaces, config["seed"], networks=networks, start=start)
-    if isinstance(model, Perceives) and model.features is not None:
-        trained = feature_network(data, "loss", quiet=quiet).model
-        assert trained is not None, "features for losses need a grid"
-        model.features.load_state_dict(trained.body.state_dict())
-    return model
+    return build(config["model"], settings, data.spaces, config["seed"], networks=networks, start=start)
 
 
 def _train(run: Run, data: Data, config: dict[str, Any], *, networks: Any, make: Any, said: Say, begun: float) -> None:
@@ -269,7 +261,7 @@ def _train(run: Run, data: Data, config: dict[str, Any], *, networks: Any, make:
     model_config = from_json(find(name)[0].Config, config["config"])
     training = from_json(Training, config["training"])
     engine = Engine(dtype=training.dtype, threads=training.threads)
-    model = engine.place(_model(config, data, engine, networks, quiet=said.quiet))
+    model = engine.place(_model(config, data, engine, networks))
     loop = Loop(model, data.split("train"), model_config.optimizer, training, engine, seed=seed, make=make)  # type: ignore[arg-type]
     run.weights_file.unlink(missing_ok=True)  # an extension that was killed at its start left the old ones
     state = run.latest_state()
@@ -308,7 +300,7 @@ def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Preview, begun
     if unit != "seconds" or loop.engine.world > 1:
         return None
     training, batch = loop.training, loop.config.batch
-    clock = Clock(seconds, begun, config["plan"]["aside_seconds"] or 0.0, training.examples // batch)
+    clock = Clock(seconds, begun, config["plan"]["aside_seconds"] or 0.0)
 
     def correct(loop: Loop, spent: float, steps: int) -> None:
         shown = max(sum(moment * training.examples <= loop.seen for moment in preview.moments), 1)
