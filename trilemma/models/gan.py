@@ -114,6 +114,10 @@ class GAN(Model, Samples, Decodes, Criticizes):
         patch = 2 if side >= 16 else 1
         levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
         settings: dict[str, Any] = {"augment": 1.0 if count < 10_000 else 0.0}
+        # Squared gradients grow with the number of pixels; a critic that learns few examples by heart needs holding.
+        few = min(10_000 / count, 10.0) if count < 10_000 and side > 16 else 1.0
+        settings["gamma"] = round(max(math.prod(space.shape) / 1000, 1.0) * math.sqrt(few), 2)
+        settings["gamma_end"] = round(settings["gamma"] * (0.2 if few > 1 else 0.1), 3)
         if side // patch <= 8:
             settings["critic.depth"] = 2  # one strided layer is all that a small grid gives: too weak a critic alone
         for part, widths in (("network", (24, 48, 64, 96, 128)), ("critic", (40, 64, 80, 96, 128))):

@@ -29,6 +29,7 @@ from trilemma.training.run import write_json
 from trilemma.training.sampling import Sampler, label_frequencies
 
 CLEAR_WIN = 1.15  # a setting other than the default must be this much faster
+ENOUGH_STEPS, LEAST_BATCH = 1500, 16  # a budget for fewer steps than this gets smaller batches, down to this
 SAFE_SECONDS = 20.0  # at most this much work is lost by a kill,
 SAFE_SHARE = 0.04  # or this share of the budget
 
@@ -184,6 +185,7 @@ def plan(
     networks: dict | None = None,
     make: MakeOptimizer | None = None,
     measure: bool = False,
+    given_batch: bool = False,
 ) -> Plan:
     """Fill in `training` (dtype, threads, examples, counts) and say what will happen. `begun`: time.monotonic()."""
     optimizer = config.optimizer
@@ -200,6 +202,8 @@ def plan(
         training.examples = -(-int(amount) // optimizer.batch) * optimizer.batch
     if kind == "seconds" or measure:
         step = probe.seconds(loop, most)
+        if kind == "seconds" and not given_batch:
+            step = _smaller_batches(probe, training, step, most, amount - (time.monotonic() - begun))
         sampler = Sampler(model, loop.engine, frequencies=frequencies_of(data), dtype=data.x.dtype)
         rate, fit = _rates(sampler, data, training, most)
         left = amount - (time.monotonic() - begun) if kind == "seconds" else training.examples / optimizer.batch * step
@@ -222,6 +226,19 @@ def plan(
         parameters, training.examples, steps, training.dtype, step, train_seconds, total, after,
         parameters * 4 * copies + activations, rate,
     )  # fmt: skip
+
+
+def _smaller_batches(probe: Probe, training: Training, step: float, most: float, left: float) -> float:
+    """Halve the batch while the budget holds few steps and a smaller batch gives clearly more; seconds of a step."""
+    optimizer = probe.config.optimizer
+    while left / step < ENOUGH_STEPS and optimizer.batch >= 2 * LEAST_BATCH:
+        optimizer.batch //= 2
+        halved = probe.seconds(probe.loop(training, str(training.dtype)), most / 2)
+        if halved > 0.6 * step:  # it would cost more examples than it gives steps
+            optimizer.batch *= 2
+            break
+        step = halved
+    return step
 
 
 def _rates(sampler: Sampler, data: Data, training: Training, most: float) -> tuple[float, float]:

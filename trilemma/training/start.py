@@ -169,7 +169,7 @@ def _plan(
         training.examples = int(amount)
     planned = plan(
         name, config, data, training, kind=unit, amount=amount, seed=asked["seed"], begun=begun,
-        networks=networks, make=make, measure=measure,
+        networks=networks, make=make, measure=measure, given_batch="optimizer.batch" in changes,
     )  # fmt: skip
     whole = {
         "format": FORMAT,
