@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trilemma.spaces import Categorical, Continuous, Mixed, Space, fit_continuous, masked, space_from
+from trilemma.spaces import MARGIN, Categorical, Continuous, Mixed, Space, fit_continuous, masked, space_from
 
 GRIDS = [(), (5,), (4, 6), (2, 3, 4)]
 
@@ -266,3 +266,19 @@ def test_gumbel_noise_draws_from_the_probabilities() -> None:
     uniform = torch.rand(n, 3, 1, generator=torch.Generator().manual_seed(2))
     shares = torch.bincount(space.decode(space.relax(logits, uniform)).flatten(), minlength=3) / n
     torch.testing.assert_close(shares, torch.tensor([0.2, 0.5, 0.3]), atol=5 * 0.5 / n**0.5, rtol=0)
+
+
+def test_relaxed_numbers_stop_softly_outside_the_range() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (50, 2, 4)).astype(np.uint8)
+    space = fit_continuous(x, low=0, high=255, levels=256)
+    inside = space.embed(torch.from_numpy(x[:8]))
+    assert torch.equal(space.relax(inside), inside)
+    ends = space.embed(torch.tensor([0.0, 255.0]).reshape(2, 1, 1).expand(2, 2, 4))
+    far = torch.stack([ends[0] - 1e6, ends[1] + 1e6])
+    margin = (space.relax(far) - ends).abs()
+    torch.testing.assert_close(margin, torch.full_like(margin, MARGIN))
+    near = (ends + torch.tensor([-0.1, 0.1]).reshape(2, 1, 1)).requires_grad_()
+    space.relax(near).sum().backward()
+    assert near.grad is not None and (near.grad > 0.5).all() and (near.grad < 1).all()
+    unlimited = fit_continuous(x)
+    assert torch.equal(unlimited.relax(far), far)

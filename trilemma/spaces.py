@@ -19,6 +19,7 @@ from trilemma.maths.losses import bernoulli_nll, discretised_gaussian_nll, gauss
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import sum_per_example
 
+MARGIN = 0.25  # deviations beyond the data's range that a relaxed sample may reach
 LIKELIHOODS = ("gaussian", "bernoulli", "discretised")
 
 
@@ -158,7 +159,14 @@ class Continuous(Space):
         return sum_per_example(terms)
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
-        return params
+        """The numbers themselves within the data's range, a soft stop just outside it: a generator cannot run away."""
+        if self.low is None or self.high is None:
+            return params
+        low, high = (
+            (limit - self._column(self.mean)) / self._column(self.deviation) for limit in (self.low, self.high)
+        )
+        inside = torch.maximum(torch.minimum(params, high), low)
+        return inside + MARGIN * torch.tanh((params - inside) / MARGIN)
 
 
 class Categorical(Space):

@@ -47,6 +47,7 @@ class Health:
             self.gaps.append(logs["critic_real"] - logs["critic_fake"])
             gap = float(np.mean(self.gaps))
             wrong = len(self.gaps) == self.gaps.maxlen and gap > 8 and logs.get("penalty", 0.0) < 1e-3
+            wrong = wrong or ("critic-overpowered" in self.lasting and gap > 4)  # one event, not one for each wobble
             events += self._judge("critic-overpowered", wrong, f"mean score gap {gap:.1f}")
         if "kl" in logs and progress > 0.2:
             events += self._judge("posterior-collapsed", logs["kl"] < 0.1, f"KL {logs['kl']:.3f} nats")
@@ -62,7 +63,8 @@ class Health:
         share = one / two
         events = self._judge("constant", share < 0.01, f"distance between samples is {share:.1%} of the data's")
         if not events and "constant" not in self.lasting:
-            events += self._judge("collapsed", share < 0.4, f"distance between samples is {share:.0%} of the data's")
+            limit = 0.5 if "collapsed" in self.lasting else 0.4
+            events += self._judge("collapsed", share < limit, f"distance between samples is {share:.0%} of the data's")
         return events
 
     def non_finite(self, detail: str) -> dict[str, Any]:
