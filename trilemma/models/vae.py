@@ -53,7 +53,7 @@ class Config:
     warm_up: float = 0.05  # fraction of the budget over which beta rises from 0
     free_bits: float = 0.0  # nats a dimension that cost nothing (Kingma et al. 2016)
     likelihood: Literal["gaussian", "bernoulli", "discretised"] = "gaussian"
-    texture: float = 10.0  # weight of the likelihood of local energies, on grids; 0: pixels only
+    texture: float = 6.0  # weight of the likelihood of local energies, on grids; 0: pixels only
     components: int = 10  # of the mixture (per class where labels are known)
     condition: int = 64  # width of the embedded conditions
 

@@ -15,6 +15,7 @@ from trilemma.modalities.contract import Data
 from trilemma.training.run import Run, disk_errors
 from trilemma.training.sampling import Sampler
 
+EARLY = 0.2  # share of the budget in which samples are shown, not judged
 FIT_LIMIT = 2000  # codes that a preview fits its density on
 
 
@@ -53,7 +54,9 @@ class Preview:
             figure = kernel_distance(self.reference, self.random(samples)).value
         self.seconds += time.monotonic() - start
         self.run.log({"seen": loop.seen, "step": loop.step, "kernel@random": figure, "samples": self.count})
-        return loop.health.of_samples(samples, self.real)
+        # Every model begins with too little variety: that is no trouble yet.
+        early = loop.seen < EARLY * loop.training.examples
+        return [] if early else loop.health.of_samples(samples, self.real)
 
 
 def film(folder: Path) -> Path | None:
