@@ -430,9 +430,18 @@ def test_the_total_is_shared() -> None:
     assert comparing.budget_for_each(data, "60k", None, 6) == "10000"
     assert comparing.budget_for_each(data, None, "40k", 6) == "40k"
     assert comparing.budget_for_each(data, None, None, 6) == "30s", "three minutes in all for toys"
+    assert comparing.budget_for_each(open_data("moons"), None, None, 6) == "30s", "those with a name too"
     photographs = open_data(np.random.default_rng(0).integers(0, 256, (32, 20, 20), dtype=np.uint8))
     assert comparing.budget_for_each(photographs, None, None, 6) == "300s"
     assert "30s each" in " ".join(outlook(data)) and "300s each" in " ".join(outlook(photographs))
+
+
+def test_the_gaussian_has_the_data_s_moments() -> None:
+    """On two numbers all components are kept: mean and covariance are those of the training set."""
+    data = open_data(clusters(4000))
+    x, train = pca_gaussian(data, 20_000, seed=0), data.rows("train")
+    assert np.allclose(x.mean(0), train.mean(0), atol=0.05)
+    assert np.allclose(np.cov(x.T), np.cov(train.T), atol=0.08)
 
 
 @pytest.mark.parametrize("make", [resampled, real, pca_gaussian])
@@ -455,3 +464,45 @@ def test_baselines(make: Callable[..., np.ndarray], source: Callable[[], np.ndar
         assert set(mine) <= training
     if make is real:
         assert len(set(mine[: len(training)])) == min(len(training), 300), "each once, before any comes twice"
+
+
+# --- corners ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [16, 40])
+def test_few_images_end_in_a_report(count: int, tmp_path: Path) -> None:
+    file = tmp_path / "few.npy"
+    np.save(file, bars()[:count])
+    code, _, err = call(file, "--models", "vae", "--budget-each", "256", "--out", tmp_path / "report", *QUICK)
+    assert code == 0, err
+    rows = {row["name"]: row for row in results(tmp_path / "report")["rows"]}
+    assert rows["vae"]["status"] == "ok", rows["vae"]["error"]
+    assert "frechet" in rows["vae"]["metrics"]
+
+
+def test_a_model_file_of_one_s_own(points: Path, tmp_path: Path) -> None:
+    """A path as a model's name: its run and its samples lie in the report's folder."""
+    own = tmp_path / "my model.py"
+    own.write_text((Path(comparing.__file__).parents[1] / "models" / "vae.py").read_text())
+    out = tmp_path / "report"
+    code, _, err = call(points, "--models", own, "--budget-each", "512", "--out", out, *QUICK)
+    assert code == 0, err
+    (row,) = [row for row in results(out)["rows"] if row["kind"] == "model"]
+    assert row["status"] == "ok" and row["name"] == str(own)
+    assert (out / row["run"] / "weights.safetensors").is_file() and (out / row["samples"]).is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my model.py", "report"]
+
+
+def test_settings_with_tuples_go_on(points: Path, tmp_path: Path, trainings: list[str]) -> None:
+    command = [points, "--models", "vae", "--budget-each", "512", "--out", tmp_path / "report", *QUICK]
+    command += ["--set", "optimizer.betas=(0.5,0.9)"]
+    assert call(*command)[0] == 0
+    trainings.clear()
+    code, _, err = call(*command)
+    assert code == 0, err
+    assert trainings == []
+
+
+def test_the_second_judges_are_in_the_protocol(report: tuple[Path, str, list[object]]) -> None:
+    protocol = results(report[0])["protocol"]
+    assert set(protocol["judges"]) == {"random"} and len(protocol["judges"]["random"]) == 16

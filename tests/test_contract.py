@@ -17,6 +17,7 @@ from contract_cases import CASES, Case
 from torch import Tensor
 
 from trilemma.batches import Arrays, Batch, Request
+from trilemma.maths.losses import squared_gradient_norm
 from trilemma.maths.noise import Noise
 from trilemma.models.contract import (
     Criticizes,
@@ -29,6 +30,7 @@ from trilemma.models.contract import (
     Scores,
     Turn,
     find,
+    known_models,
     model_files,
 )
 from trilemma.spaces import Categorical, Continuous, Mixed, fit_continuous, masked
@@ -186,6 +188,11 @@ def test_a_turn_changes_only_its_group(name: str, case: Case) -> None:
 
 @having(holes=True)
 def test_masked_elements_do_not_count(name: str, case: Case) -> None:
+    check_masks(name, case)
+
+
+def check_masks(name: str, case: Case) -> None:
+    """Neither losses nor codes and scores see what is hidden; they do see the rest."""
     batch = case.batch()
     mask = masked(case.space, batch.observed, batch.valid)
     assert mask is not None
@@ -385,6 +392,63 @@ def test_two_times_four_is_eight(name: str, case: Case) -> None:
     if find(name)[0].couples_batch:
         pytest.skip("says that it couples its batch")
     check_micro_batches(name, case)
+
+
+@pytest.mark.parametrize("name", [name for name in known_models() if ":" in name])
+def test_presets_keep_the_contract(name: str, tmp_path: Path) -> None:
+    """What the default of each file does in every Space, every other preset does on images (holes: on a series)."""
+    case = CASES["image"]
+    check_losses(name, case)
+    check_turns(name, case)
+    check_resume(name, case, tmp_path)
+    check_micro_batches(name, case)
+    if getattr(toy.settings(name, case), "likelihood", "gaussian") == "gaussian":  # others need data with levels
+        check_masks(name, CASES["series"])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("gan", {"prior": "uniform"}),
+        ("gan", {"penalty": "none"}),
+        ("gan", {"gamma": 0.0}),
+        ("gan", {"augment": 1.0}),
+        ("vae", {"free_bits": 0.1, "beta": 4.0}),
+        ("vae", {"texture": 0.0}),
+        *(("diffusion", {"prediction": prediction}) for prediction in ("eps", "x0", "v", "velocity")),
+        *(("diffusion", {"weight": weight}) for weight in ("edm", "snr", "simple", "min-snr", "velocity")),
+        ("diffusion:ddpm", {"prediction": "v"}),
+        ("diffusion:ddpm", {"variance": "large"}),
+    ],
+    ids=str,
+)
+def test_settings_train_and_sample(name: str, changes: dict) -> None:
+    """Settings that no preset uses: finite losses that move the weights, finite samples."""
+    case = CASES["image"]
+    loop = toy.loop(name, case, config=toy.settings(name, case, **changes))
+    before = weights_of(loop)
+    for _ in range(3):
+        assert all(math.isfinite(value) for value in loop.take_step().values())
+    assert any(not torch.equal(p, before[n]) for n, p in loop.model.named_parameters())
+    loop.model.eval()
+    with torch.no_grad():
+        loop.model.fit(case.data.batches(4), Noise(0, np.arange(1)))
+    assert torch.isfinite(sampled(loop.model, toy.request(case))).all()
+
+
+def test_a_penalty_in_bf16_is_the_one_in_fp32() -> None:
+    """Its graph may run in bf16, its norm is summed in fp32: within 2 %."""
+    case = CASES["image"]
+    model = toy.build("gan", case)
+    toy.randomise(model)
+    batch, found = case.batch(), []
+    for low in (False, True):
+        x = case.space.embed(batch.x).requires_grad_(True)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
+            score = model.judge(x, batch.raw, batch.present)
+            found.append(squared_gradient_norm(score, x).sum().detach())
+    assert found[1].dtype == torch.float32
+    assert float(found[1]) == pytest.approx(float(found[0]), rel=0.02)
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:

@@ -19,11 +19,12 @@ import torch
 from PIL import Image
 
 from trilemma.errors import InputError
-from trilemma.modalities import assemble, cache, door, download, inspection, named, splits, toys
+from trilemma.modalities import assemble, cache, door, download, named, splits, toys
 from trilemma.modalities.contract import Opening
 from trilemma.modalities.door import open_data
 from trilemma.modalities.image import Images
 from trilemma.modalities.points import Points
+from trilemma.report import outlook
 from trilemma.spaces import Categorical, Continuous, fit_continuous
 
 COUNT = 40
@@ -163,6 +164,34 @@ def write_mnist(folder: Path, packed: bool = True) -> tuple[np.ndarray, np.ndarr
         path = folder / (name + "-ubyte" + (".gz" if packed else ""))
         path.write_bytes(gzip.compress(content) if packed else content)
     return x, y
+
+
+def test_test_files_of_other_idx_sets_are_the_test_split(tmp_path: Path) -> None:
+    """EMNIST's names have the word in the middle."""
+    for part, count in (("train", 20), ("test", 8)):
+        images = grey(count, seed=count)
+        header = struct.pack(">IIII", 0x803, count, *images.shape[1:])
+        (tmp_path / f"emnist-letters-{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+    data = open_data(tmp_path)
+    assert len(data.x) == 28 and as_set(data.rows("test")[:, 0]) == as_set(grey(8, seed=8))
+
+
+def test_linked_folders_are_entered_and_circles_are_not(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "cats", colour(20, seed=1))
+    folder = write(tmp_path / "set" / "dogs", colour(20, seed=2)).parent
+    (folder / "cats").symlink_to(tmp_path / "elsewhere" / "cats")
+    (folder / "cats" / "up").symlink_to(folder)
+    data = open_data(folder)
+    assert data.label_names == ["cats", "dogs"] and len(data.x) == 40
+
+
+@pytest.mark.parametrize("count", [16, 17, 30, 60, 100])
+def test_small_sets_can_be_measured(count: int) -> None:
+    data = open_data(grey(count))
+    test, choose = len(data.splits["test"]), len(data.splits["choose"])
+    assert min(test, choose) >= 2 and test + choose < count / 2
+    if count >= 60:
+        assert min(test, choose) >= 9
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -325,6 +354,26 @@ def test_training_rows_that_repeat_the_official_test_set_are_left_out() -> None:
     assert "left out" in notes[0]
 
 
+def test_inspecting_first_does_not_decode_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`inspect` passes over bad files, `train` does not: without bad ones they share one cached set."""
+    folder = write(tmp_path / "set", colour())
+    first = open_data(folder, skip_bad=True)
+    monkeypatch.setattr(assemble, "build", None)
+    assert open_data(folder).hash == first.hash
+    monkeypatch.undo()
+    (folder / "bad.png").write_bytes(b"no picture")
+    assert len(open_data(folder, skip_bad=True).x) == COUNT
+    with pytest.raises(InputError, match=r"bad\.png"):
+        open_data(folder)
+
+
+def test_large_arrays_are_mapped(tmp_path: Path) -> None:
+    """A mapped array goes into the cache piece by piece; what is trained on is mapped from there."""
+    np.save(tmp_path / "x.npy", colour())
+    for source in (tmp_path / "x.npy", np.load(tmp_path / "x.npy", mmap_mode="r")):
+        assert isinstance(open_data(source).x, np.memmap)
+
+
 def test_the_second_opening_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(tmp_path / "set", colour(), names=[f"{'ab'[i % 2]}/{i}" for i in range(COUNT)])
     first = open_data(folder)
@@ -380,7 +429,8 @@ def test_metadata_gives_labels_captions_and_numbers(tmp_path: Path, form: str) -
     assert data.present["label"].tolist() == [True] * 19 + [False]
     assert data.conditions["age"].shape == (20, 1) and data.conditions["age"].dtype == np.float32
     assert not data.present["age"][3] and data.conditions["age"][4, 0] == 2
-    assert isinstance(data.spaces["age"], Continuous)
+    assert set(data.spaces) == {"x", "label"}  # numbers condition nothing: nobody could ask for them when sampling
+    assert any("'age'" in note for note in data.notes)
     assert open_data(folder).captions == data.captions
 
 
@@ -411,13 +461,13 @@ def test_save_read_and_picture(tmp_path: Path) -> None:
 def test_inspection(tmp_path: Path) -> None:
     folder = write(tmp_path / "set", colour(30), names=[f"{'ab'[i % 2]}/{i}" for i in range(30)])
     (folder / "a" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    seen = inspection.inspect(folder)
+    seen = outlook.inspect(folder)
     text = seen.text()
-    assert seen.labels == {"a": 15, "b": 15} and seen.examples == 30 and seen.plan == []
+    assert seen.labels == {"a": 15, "b": 15} and seen.examples == 30 and "compare" in seen.plan[0]
     assert "broken.png" in text and "--skip-bad" in text and "2: a 15, b 15" in text
     paths = seen.save(tmp_path / "look")
     assert json.loads(paths[1].read_text())["examples"] == 30 and Image.open(paths[2]).width > 100
-    assert "points" in inspection.inspect("moons").text()
+    assert "points" in outlook.inspect("moons").text()
 
 
 # Named sets ---------------------------------------------------------------------------------------------------------
@@ -454,6 +504,31 @@ def test_toy_densities_are_true(name: str) -> None:
         assert data.centres.shape == (8, 2)
     picture = data.modality.picture(data.x[:200], reference=data.x[:500])
     assert picture.size == (512, 512)
+
+
+@pytest.mark.parametrize("splits", [False, True])
+def test_a_dataset_of_hugging_face(splits: bool) -> None:
+    """Image, class label and caption columns; a DatasetDict's own test split stays the test split."""
+    datasets = pytest.importorskip("datasets", reason="an extra: pip install trilemma[datasets]")
+    pictures = np.random.default_rng(5).integers(0, 256, (30, 9, 7, 3), dtype=np.uint8)
+    columns = {
+        "image": [Image.fromarray(one) for one in pictures],
+        "label": [number % 3 for number in range(30)],
+        "caption": [f"picture {number}" for number in range(30)],
+    }
+    features = datasets.Features(
+        image=datasets.Image(), label=datasets.ClassLabel(names=["a", "b", "c"]), caption=datasets.Value("string")
+    )
+    source = datasets.Dataset.from_dict(columns, features=features)
+    if splits:
+        source = datasets.DatasetDict(train=source.select(range(24)), test=source.select(range(24, 30)))
+    data = open_data(source)
+    assert data.label_names == ["a", "b", "c"] and len(data.x) == 30
+    of = {one.tobytes(): number % 3 for number, one in enumerate(pictures.transpose(0, 3, 1, 2))}
+    assert [of[one.tobytes()] for one in np.asarray(data.x)] == data.conditions["label"].ravel().tolist()
+    if splits:
+        test = {data.x[row].tobytes() for row in data.splits["test"]}
+        assert test == {one.tobytes() for one in pictures[24:].transpose(0, 3, 1, 2)}
 
 
 def test_points_from_arrays(tmp_path: Path) -> None:

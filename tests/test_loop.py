@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import contract_cases as toy
@@ -27,10 +28,12 @@ from torch import nn
 
 import trilemma as tl
 from trilemma.batches import Arrays
-from trilemma.config import Optimizer, Training
+from trilemma.config import Optimizer, Training, assign, parse_value
 from trilemma.errors import InputError
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import Model, Turn
+from trilemma.models.contract import Model, Turn, configure
+from trilemma.networks.codec import fit_mixture
+from trilemma.networks.mixture import Mixture
 from trilemma.spaces import Continuous
 from trilemma.training import run as run_files
 from trilemma.training.average import Averages, exponent
@@ -38,9 +41,10 @@ from trilemma.training.engine import Engine
 from trilemma.training.health import WORDS, Health
 from trilemma.training.loop import MOST_ROLLBACKS, Loop
 from trilemma.training.optimizers import KINDS, make, rate_factor
-from trilemma.training.plan import Clock, build
+from trilemma.training.plan import Clock, Probe, _smaller_batches, build, dtype_verdict, threads_verdict
 from trilemma.training.restore import restore
 from trilemma.training.run import Run, write_json, write_tensors, write_text
+from trilemma.training.sampling import label_frequencies
 
 # --- the clock --------------------------------------------------------------------------------------------------------
 
@@ -307,6 +311,29 @@ def test_health_of_codes() -> None:
     assert kinds_of(Health().of_logs({"nll": 5.0, "kl": 0.001}, 0.5)) == ["posterior-collapsed"]
     assert Health().of_logs({"nll": 5.0, "kl": 9.0}, 0.5) == []
     assert Health().of_logs({"error": 1.0}, 0.5) == []
+
+
+def test_health_of_denoisers() -> None:
+    """Dead: no better than an answer that does not look at its input, after the first fifth of the budget."""
+    logs = {"error": 0.999, "error_of_zero": 1.0}
+    assert Health().of_logs(logs, 0.1) == []
+    assert kinds_of(Health().of_logs(logs, 0.5)) == ["dead"]
+    assert Health().of_logs({**logs, "error": 0.7}, 0.5) == []
+
+
+def test_health_has_one_event_for_one_trouble() -> None:
+    """A figure that wobbles about its limit is one trouble: it ends only where it is clearly over."""
+    health, generator = Health(), np.random.default_rng(2)
+    real = generator.normal(size=(400, 6))
+
+    def spread_of(share: float) -> list[str]:
+        return kinds_of(health.of_samples(share * generator.normal(size=(400, 6)), real))
+
+    assert [spread_of(share) for share in (0.35, 0.45, 0.35, 0.45)] == [["collapsed"], [], [], []]
+    assert [spread_of(share) for share in (0.6, 0.45, 0.35)] == [[], [], ["collapsed"]]
+    critic = Health()
+    told = [critic.of_logs(gan_logs(9.5 if k % 40 < 20 else 6.5), 0.5) for k in range(400)]
+    assert sum(map(len, told)) == 1 and critic.counts == {"critic-overpowered": 1}
 
 
 def test_health_round_trip() -> None:
@@ -595,6 +622,197 @@ def test_a_run_in_float64_trains_and_samples(tmp_path: Path) -> None:
         assert tl.load(run.folder).generate(3).shape == (3, 2)
 
 
+def test_a_corrected_count_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time budget whose count was set right: done again, and killed and resumed, it ends in the same weights."""
+
+    class Once:
+        def __init__(self, *_: Any, **__: Any):
+            pass
+
+        def corrected(self, step: int, batch: int, *_: Any) -> int | None:
+            return 60 * batch if step == 3 else None
+
+    monkeypatch.setattr("trilemma.training.start.Clock", Once)
+    settings = {**PLAIN, "training.save_every": 10, "optimizer.batch": 16, "training.choose_samples": 0}
+
+    def command(out: Path) -> None:
+        tl.train(moons(), model="vae", out=out, budget="20s", size="xs", settings=settings, quiet=True)
+
+    one, two, killed = (tmp_path / name for name in ("one", "two", "killed"))
+    command(one)
+    config = Run.at(one).config()
+    assert config["training"]["corrections"] == [[3, 960]] and Run.at(one).choices()["seconds"]["step"] > 0
+    for other in (two, killed):  # the plan of this machine at this moment is a part of the run
+        other.mkdir()
+        shutil.copy(one / "config.json", other)
+    command(two)
+    step, stop = Loop.take_step, [True]
+
+    def stopping(self: Loop) -> dict[str, float]:
+        self.stop = stop[0] and self.step == 25
+        return step(self)
+
+    monkeypatch.setattr(Loop, "take_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        command(killed)
+    before = Run.at(killed).latest_state()
+    assert before is not None and before[1]["seconds"] > 0
+    stop[0] = False
+    command(killed)
+    for other in (two, killed):
+        assert (one / "weights.safetensors").read_bytes() == (other / "weights.safetensors").read_bytes()
+    # What it cost is the sum of both sessions.
+    seconds = Run.at(killed).choices()["seconds"]
+    assert seconds["loop"] > before[1]["seconds"] and seconds["total"] > seconds["loop"]
+    rows = [row["seconds"] for row in Run.at(killed).stats() if "event" not in row and "seconds" in row]
+    assert rows == sorted(rows)
+
+
+def test_a_budget_that_shrinks_past_the_decay_keeps_its_state(tmp_path: Path) -> None:
+    """The clock may set the count right at the very moment at which the rate begins to fall."""
+    case = CASES["vector"]
+    loop = toy.loop("vae", case, steps=100)
+
+    def correct(loop: Loop, spent: float, steps: int) -> None:
+        if loop.step == 40:  # stay is 0.4: of 80 steps the rate would have begun to fall at 32
+            loop.training.examples = 80 * loop.config.batch
+
+    run = Run(tmp_path)
+    loop.go(run, correct=correct)
+    assert run.load_state("before-decay")[1]["step"] == 40
+
+
+def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="torchrun"):
+        tl.train(moons(), model="vae", out=tmp_path / "run", budget="1k", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_own_parts_are_asked_for_on_resume(tmp_path: Path) -> None:
+    def optimizer(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adagrad(weights, lr=0.01)
+
+    out = tmp_path / "run"
+    common: dict[str, Any] = {"model": "vae", "budget": "1k", "size": "xs", "settings": dict(PLAIN), "quiet": True}
+    tl.train(moons(), out=out, optimizer=optimizer, **common)
+    (out / "weights.safetensors").unlink()
+    with pytest.raises(InputError, match="your own optimizer"):
+        tl.train(moons(), out=out, **common)
+    tl.train(moons(), out=out, optimizer=optimizer, **common)
+
+
+def test_a_likelihood_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="discretised"):
+        tl.train(moons(), model="vae:discretised", out=tmp_path / "run", budget="1k", size="xs", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_mean_nothing() -> None:
+    from trilemma.models.autoencoder import Config as Autoencoder
+    from trilemma.models.gan import Config as Gan
+
+    for config, name in ((Gan(), "penalty"), (Autoencoder(), "corruption")):
+        assign(config, name, parse_value("none"))
+        assert getattr(config, name) == "none"
+    for name in ("penalty_every", "critic_steps"):
+        with pytest.raises(InputError, match="at least 1"):
+            assign(Gan(), name, 0)
+
+
+def test_only_grids_are_mirrored() -> None:
+    loop = toy.loop("vae", CASES["vector"])
+    loop.training.flip = True
+    with pytest.raises(InputError, match="flip"):
+        loop.take_step()
+
+
+def test_examples_without_a_label_count_for_none() -> None:
+    """Two thirds are not labelled: shares come from the rest, and no class is fitted on codes of nobody knows whom."""
+    count = 90
+    labels = np.zeros((count, 1), dtype=np.int64)
+    labels[:10] = 1
+    present = np.arange(count) < 30
+    data = Arrays(np.zeros((count, 2), dtype=np.float32), {"label": labels}, {"label": present})
+    assert label_frequencies(data, 2) == pytest.approx([20 / 30, 10 / 30])
+    x = np.random.default_rng(0).normal(size=(count, 2))
+    x[30:] += 50
+    given = Arrays(x.astype(np.float32), {"label": labels}, {"label": present})
+
+    class Identity:
+        def encode(self, batch: Any, *, random: bool) -> torch.Tensor:
+            return batch.x
+
+    mixture = Mixture(2, 1, 2)
+    fit_mixture(Identity(), mixture, given.batches(16), 0, random=False)
+    assert mixture.means.abs().max() < 3
+
+
+# --- the verdict of the probe -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("agrees", "seconds", "verdict"),
+    [
+        (True, {"float32": 2.0, "bfloat16": 1.0}, "bfloat16"),
+        (True, {"float32": 1.1, "bfloat16": 1.0}, "float32"),  # no clear win
+        (False, {"float32": 9.0, "bfloat16": 1.0}, "float32"),  # fast and wrong
+    ],
+)
+def test_bf16_where_it_is_faster_and_right(
+    agrees: bool, seconds: dict[str, float], verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path))
+    monkeypatch.setattr("trilemma.training.plan.bf16_possible", lambda: True)
+    timed: list[str] = []
+
+    def time_of(dtype: str, most: float) -> float:
+        timed.append(dtype)
+        return seconds[dtype]
+
+    probe: Any = SimpleNamespace(
+        name="vae", config=Optimizer(), data=SimpleNamespace(x=np.zeros((4, 1, 8, 8))),
+        agree=lambda training: agrees, loop=lambda training, dtype: dtype, seconds=time_of,
+    )  # fmt: skip
+    assert dtype_verdict(probe, Training(), 0.1) == verdict
+    asked = len(timed)
+    assert dtype_verdict(probe, Training(), 0.1) == verdict and len(timed) == asked, "the verdict is remembered"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "threads"),
+    [
+        ({8: 1.0, 4: 1.4}, 8),
+        ({8: 1.0, 4: 0.95}, 8),  # no clear win
+        ({8: 1.0, 4: 0.7, 2: 0.69}, 4),
+        ({8: 1.0, 4: 0.6, 2: 0.4, 1: 0.3}, 1),
+    ],
+    ids=str,
+)
+def test_fewer_threads_where_that_is_faster(
+    seconds: dict[int, float], threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    probe: Any = SimpleNamespace(
+        name="vae", config=Optimizer(), data=SimpleNamespace(x=np.zeros((4, 1, 8, 8))),
+        loop=lambda training, dtype: training.threads, seconds=lambda loop, most: seconds[loop],
+    )  # fmt: skip
+    training = Training(dtype="float32")
+    assert threads_verdict(probe, training, 0.1) == threads
+    probe.seconds = None
+    assert threads_verdict(probe, training, 0.1) == threads, "the verdict is remembered"
+
+
+def test_agreement_sees_behind_layers_that_start_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_data(pictures())
+    config = configure("diffusion", data.spaces, size="xs")
+    config.optimizer.batch = 16
+    probe = Probe("diffusion", config, data, 0, networks=None, make=None)
+    gradient = probe.gradient("float32", Training())
+    assert (gradient != 0).float().mean() > 0.9
+
+
 # --- kills ------------------------------------------------------------------------------------------------------------
 
 # Processes that have imported everything already: a kill test would otherwise wait for imports most of its time.
@@ -699,3 +917,47 @@ def test_the_clock_keeps_a_time_budget(drift: str, monkeypatch: pytest.MonkeyPat
         now[0] += pace + (30.0 if drift == "pause" and step == 3000 else 0.0)
         stepping, step = stepping + pace, step + 1
     assert abs(now[0] + after - budget) < 0.04 * budget
+
+
+@pytest.mark.parametrize(
+    ("fixed", "each", "left", "batch"),
+    [
+        (0.0, 1e-3, 1000.0, 128),  # enough steps as it is
+        (0.0, 1e-3, 100.0, 64),  # halved once: 1,562 steps
+        (0.0, 1e-3, 1.0, 16),  # never below the least
+        (0.1, 1e-4, 100.0, 128),  # steps cost the same at any batch: a smaller one would only lose examples
+    ],
+)
+def test_short_budgets_get_smaller_batches(fixed: float, each: float, left: float, batch: int) -> None:
+    optimizer = Optimizer(batch=128)
+
+    def seconds(*_: Any) -> float:
+        return fixed + each * optimizer.batch
+
+    probe: Any = SimpleNamespace(config=SimpleNamespace(optimizer=optimizer), loop=lambda *_: None, seconds=seconds)
+    assert _smaller_batches(probe, Training(), seconds(), 0.1, left) == pytest.approx(seconds())
+    assert optimizer.batch == batch
+
+
+def test_a_batch_that_was_asked_for_is_kept() -> None:
+    plan = tl.train("digits", model="vae", out="nowhere", budget="4s", size="xs", dry_run=True, quiet=True,
+                    settings={"optimizer.batch": 96})  # fmt: skip
+    assert plan.examples == 96 * plan.steps
+
+
+def test_a_dead_denoiser_is_told(tmp_path: Path) -> None:
+    """A network whose weights do not reach its output: the run says so in its events."""
+
+    class Dead(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+            return torch.relu(-self.weight.abs() - x**2) + 0 * embedding.sum()
+
+    run = tl.train("digits", model="diffusion", out=tmp_path / "run", budget="4k", size="xs", quiet=True,
+                   networks={"network": Dead()}, settings={**PLAIN, "training.choose_samples": 0})  # fmt: skip
+    assert isinstance(run, Run)
+    assert [r["event"] for r in run.stats() if "event" in r and r["event"] not in ("start", "end")].count("dead") == 1
+    assert run.choices()["events"]["dead"] == 1

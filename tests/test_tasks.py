@@ -6,6 +6,7 @@ import contextlib
 import csv
 import errno
 import io
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -281,11 +282,16 @@ def test_diffusion_options_cost_what_they_say(
 
 def test_options_change_the_samples(run: Callable[[str], Path], tmp_path: Path) -> None:
     seen = []
-    for number, more in enumerate([[], ["--steps", 4], ["--sampler", "heun"], ["--guidance", 4]]):
+    more_options = [
+        ["--sampler", "ddim"],
+        ["--sampler", "ddim", "--eta", 1],
+        ["--guidance", 4, "--interval", "0.01,70"],
+    ]
+    for number, more in enumerate([[], ["--steps", 4], ["--sampler", "heun"], ["--guidance", 4], *more_options]):
         seen.append(
             written("generate", run("diffusion"), "-n", 2, *more, "--out", tmp_path / f"{number}.npy").tobytes()
         )
-    assert len(set(seen)) == 4
+    assert len(set(seen)) == 7
     priors = [
         written("generate", run("vae"), "--prior", p, "--out", tmp_path / f"{p}.npy") for p in ("normal", "mixture")
     ]
@@ -299,6 +305,10 @@ def test_options_change_the_samples(run: Callable[[str], Path], tmp_path: Path) 
         ("diffusion", ["--steps", "0"], ["--steps 0"]),
         ("diffusion", ["--steps", "-3"], ["--steps -3"]),
         ("diffusion", ["--guidance", "nan"], ["--guidance nan"]),
+        ("diffusion", ["--eta", "2"], ["--eta 2"]),
+        ("diffusion", ["--interval", "5,1"], ["--interval 5,1"]),
+        ("diffusion", ["--interval", "5"], ["--interval 5", "0.3,5"]),
+        ("vae", ["--eta", "1"], ["--eta 1", "vae"]),
         ("diffusion", ["--prior", "mixture"], ["mixture", "normal"]),
         ("diffusion", ["-n", "0"], ["-n 0"]),
         ("vae", ["--prior", "uniform"], ["uniform", "mixture", "normal"]),
@@ -332,6 +342,23 @@ def test_reconstruct(run: Callable[[str], Path], shapes: Path, model: str, tmp_p
     assert np.abs(alone.astype(int) - again[:1]).max() <= 1
     assert call("reconstruct", run(model), shapes / "dot", "--out", tmp_path / "folder").code == 0
     assert len(list((tmp_path / "folder").glob("*.png"))) == LABELS["dot"]
+
+
+def test_files_keep_their_names_and_ranges(run: Callable[[str], Path], shapes: Path, tmp_path: Path) -> None:
+    """What comes out is named after what went in; a dark batch is not taken for black and white on its way out."""
+    dark = tmp_path / "dark"
+    for name, picture in zip(("a/1", "b/1", "b/2"), some(shapes, 1), strict=True):
+        (dark / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((picture > 99).astype(np.uint8)).save(dark / f"{name}.png")
+    for verb, model in (("reconstruct", "vae"), ("denoise", "diffusion")):
+        out = tmp_path / verb
+        assert call(verb, run(model), dark, "--out", out).code == 0
+        assert sorted(path.name for path in out.glob("*.png")) == ["a-1.png", "b-1.png", "b-2.png"]
+    loaded = tl.load(run("vae"))
+    expected = loaded.reconstruct(dark)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "reconstruct" / "b-2.png")), expected[2])
+    error = call("embed", run("vae"), shapes / "no-such", "--out", tmp_path / "x.npy").error
+    assert "--skip-bad" not in error
 
 
 def test_denoise(run: Callable[[str], Path], shapes: Path, tmp_path: Path) -> None:
@@ -576,6 +603,11 @@ def test_the_same_methods_in_python(run: Callable[[str], Path], shapes: Path) ->
     assert np.array_equal(loaded.reconstruct(x[0]), loaded.reconstruct(x[:1]))
     strip = tl.load(run("diffusion")).film(2, frames=5)
     assert strip.shape == (5, 2, 1, 8, 8) and strip.dtype == np.uint8
+    # The way into the noise: it begins with the picture itself, and its end does not tell one from the other.
+    way = tl.load(run("diffusion")).noised(x[:2], frames=6)
+    assert way.shape == (6, 2, 1, 8, 8) and np.array_equal(way[0, :, 0], x[:2])
+    distances = [np.corrcoef(way[0].ravel(), frame.ravel())[0, 1] for frame in way]
+    assert all(a > b for a, b in itertools.pairwise(distances)) and abs(distances[-1]) < 0.3
     with pytest.raises(InputError, match="cannot denoise"):
         loaded.denoise(x)
 

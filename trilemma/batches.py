@@ -54,6 +54,7 @@ class Options:
     sampler: str | None = None
     guidance: float | None = None
     interval: tuple[float, float] | None = None  # of sigma (unit-variance data) in which guidance acts
+    eta: float | None = None  # noise that ddim adds on its way: 0 none, 1 as much as ddpm
     prior: str | None = None  # normal, mixture
 
 

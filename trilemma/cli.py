@@ -32,7 +32,6 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. model.beta=4. Repeatable."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder, .npy or .png to write.")]
 Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
 Steps = Annotated[int | None, typer.Option(help="Sampler steps (diffusion).")]
 
@@ -154,13 +153,21 @@ def generate(
     sampler: Annotated[
         str | None, typer.Option(help="ddpm, ddim, euler, heun, dpm++2m, dpm++3m, adams-bashforth, ipndm.")
     ] = None,
+    eta: Annotated[float | None, typer.Option(help="Noise that ddim adds: 0 none, 1 as much as ddpm.")] = None,
+    interval: Annotated[
+        str | None, typer.Option(help="LOW,HIGH: noise levels between which guidance acts, data of variance 1.")
+    ] = None,
     prior: Annotated[str | None, typer.Option(help="normal or mixture (VAE).")] = None,
     debug: Debug = False,
 ) -> None:
     """Make samples with a trained (or unfinished) RUN."""
     from trilemma.tasks.verbs import generate as make
 
-    _print(make(run, n, seed=seed, out=out, label=label, guidance=guidance, steps=steps, sampler=sampler, prior=prior))
+    done = make(
+        run, n, seed=seed, out=out, label=label, guidance=guidance, steps=steps, sampler=sampler, eta=eta,
+        interval=interval, prior=prior,
+    )  # fmt: skip
+    _print(done)
 
 
 @app.command()

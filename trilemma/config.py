@@ -7,7 +7,7 @@ import dataclasses
 import re
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from trilemma.errors import InputError, unknown
@@ -51,6 +51,7 @@ class Training:
 
 LEAST = dict.fromkeys(("batch", "latent", "width", "depth", "patch", "components", "condition", "style", "steps"), 1)
 LEAST |= dict.fromkeys(("micro", "warm_up", "clip", "weight_decay", "momentum", "previews", "rate", "beta", "gamma"), 0)
+LEAST |= {"penalty_every": 1, "critic_steps": 1, "gamma_end": 0, "free_bits": 0, "texture": 0, "eta": 0}
 LEAST |= {"train_steps": 21, "embedding": 2, "preview_samples": 1, "save_every": 0, "average_every": 1, "threads": 1}
 
 
@@ -88,6 +89,8 @@ def _fits(value: Any, hint: Any) -> tuple[bool, Any]:
     if hint is str:
         return isinstance(value, str), value
     if origin is typing.Literal:
+        # The command line reads "none" as nothing, which is what these settings mean by it.
+        value = "none" if value is None else value
         return value in typing.get_args(hint), value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
@@ -194,17 +197,3 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
             found += differences(old.get(key), new.get(key), f"{prefix}{key}.")
         return found
     return [] if old == new else [f"{prefix[:-1]}: {old!r} -> {new!r}"]
-
-
-__all__ = [
-    "SIZES",
-    "Optimizer",
-    "Training",
-    "assign",
-    "differences",
-    "field",
-    "from_json",
-    "parse_budget",
-    "parse_value",
-    "to_json",
-]

@@ -36,6 +36,16 @@ class Path:
         return self.sigma(t) / self.alpha(t)
 
 
+def coefficients(kind: str, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """(alpha, sigma_t) at scaled levels s, so that x_t = alpha y: the path's own time is not needed.
+
+    kind: 'linear' has alpha + sigma = 1; 'variance-preserving' (DDPM, cosine, EDM's preconditioned input) has
+    alpha^2 + sigma^2 = 1.
+    """
+    alpha = 1 / (1 + sigma) if kind == "linear" else (1 + sigma**2).rsqrt()
+    return alpha, alpha * sigma
+
+
 def linear_path() -> Path:
     """alpha = 1 - t, sigma = t: flow matching and rectified flow (Liu et al. 2023, eq. 1; their time is our 1 - t)."""
     return Path("linear", alpha=lambda t: 1 - t, sigma=lambda t: t, time=lambda s: s / (1 + s))

@@ -97,7 +97,8 @@ class Protocol:
     """Everything besides the samples that a figure depends on.
 
     `seeds` are those of the measuring (feature network, folds, subsamples), never those of the training that is
-    measured. `data_hash` is the fingerprint of the reference data before features are taken from them.
+    measured. `data_hash` is the fingerprint of the reference data before features are taken from them. `judges`: hash
+    (or name and reference count) of each further feature network, by the name that stands behind @ in a metric.
     """
 
     features: str
@@ -109,12 +110,13 @@ class Protocol:
     feature_split: str = "train"
     seeds: Mapping[str, int] = field(default_factory=dict)
     data_hash: str = ""
+    judges: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=current_versions)
 
     def record(self) -> dict[str, Any]:
         """Return the protocol as plain values for JSON."""
         entries = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return entries | {"seeds": dict(self.seeds), "versions": dict(self.versions)}
+        return entries | {"seeds": dict(self.seeds), "judges": dict(self.judges), "versions": dict(self.versions)}
 
     @classmethod
     def from_record(cls, entries: Mapping[str, Any]) -> Protocol:

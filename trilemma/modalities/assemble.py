@@ -23,11 +23,23 @@ USUAL = 64  # pixels of the longer side when nothing is said
 AT_ONCE = 512  # images in flight while decoding
 
 
-def unreadable(pictures: Any, bad: dict[int, str], shown: str, *, total: int | None = None) -> InputError:
+def contents_of(opening: Opening) -> dict[str, Any]:
+    """What of an opening decides the contents; `skip_bad` does not where nothing is bad."""
+    return {name: value for name, value in asdict(opening).items() if name != "skip_bad"}
+
+
+def unreadable(
+    pictures: Any,
+    bad: dict[int, str],
+    shown: str,
+    *,
+    total: int | None = None,
+    hint: str = "mend or remove them, or go on without them: --skip-bad",
+) -> InputError:
     listed = "; ".join(f"{pictures.name(index)} ({bad[index]})" for index in sorted(bad)[:10])
     more = f"; and {len(bad) - 10} more" if len(bad) > 10 else ""
     count = f"{len(bad):,} of {total or len(pictures):,} images cannot be read"
-    return InputError(f"{shown}: {count}: {listed}{more}. Mend or remove them, or go on without them: --skip-bad")
+    return InputError(f"{shown}: {count}: {listed}{more}; {hint}")
 
 
 def target_size(sizes: Counter[tuple[int, int]], resolution: tuple[int, int] | int | None) -> tuple[int, int]:
@@ -163,7 +175,8 @@ def build(
         "unreadable": [[pictures.name(index), bad[index]] for index in sorted(bad)],
     }
     captions = [found.captions[row] for row in kept] if found.captions else None
-    settings = (cls.kind, x.shape[1:], str(x.dtype), (low, high, levels), asdict(opening), condition.hashable(digest))
+    how = (cls.kind, x.shape[1:], str(x.dtype), (low, high, levels), contents_of(opening))
+    settings = (*how, condition.hashable(digest))
     data = Data(
         name=name,
         source=shown,
@@ -248,6 +261,8 @@ def restore(cls: Any, key: str, name: str, shown: str, opening: Opening) -> Data
     if stored is None:
         return None
     x, columns, meta = stored
+    if meta["facts"]["unreadable"] and not opening.skip_bad:
+        return None  # decoded without its bad files once: now they are an error again
 
     def named_columns(prefix: str) -> dict[str, np.ndarray]:
         return {key.removeprefix(prefix): value for key, value in columns.items() if key.startswith(prefix)}

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from trilemma.batches import Arrays
+from trilemma.errors import unknown
 from trilemma.spaces import Space
 
 SPLITS = ("train", "choose", "test")
@@ -29,6 +30,15 @@ class Opening:
     resolution: tuple[int, int] | int | None = None  # (height, width), or the length of the longer side
     fit: str = "crop"  # how an image of another aspect is brought to (height, width): crop or pad
     skip_bad: bool = False  # go on without unreadable files
+
+
+def opening_of(settings: dict[str, Any] | None, kind: str | None, resolution: Any, skip_bad: bool) -> Opening:
+    """The opening that a command asks for; of its settings those that begin with `data.` belong to it."""
+    wanted = {key: value for key, value in (settings or {}).items() if key.split(".")[0] == "data"}
+    for key in wanted:
+        if key != "data.fit":
+            raise unknown("setting", key, ["data.fit"])
+    return Opening(kind, resolution, str(wanted.get("data.fit", "crop")), skip_bad)
 
 
 @dataclass

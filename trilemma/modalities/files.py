@@ -58,6 +58,11 @@ def _ignored(name: str) -> bool:
     return any(part.startswith(".") or part.lower() in IGNORED for part in parts)
 
 
+def _identity(folder: str | Path) -> tuple[int, int]:
+    state = os.stat(folder)
+    return state.st_dev, state.st_ino
+
+
 def list_folder(path: Path) -> Listing:
     """All files below a folder, hidden ones and operating systems' litter apart."""
     stamps: list[tuple[str, int, int]] = []
@@ -65,8 +70,14 @@ def list_folder(path: Path) -> Listing:
     def refuse(error: OSError) -> None:
         raise reading_error(error, error.filename or path)
 
-    for folder, inner, files in os.walk(path, onerror=refuse, followlinks=False):
+    visited = {_identity(path)}
+    for folder, inner, files in os.walk(path, onerror=refuse, followlinks=True):
         inner[:] = sorted(name for name in inner if not _ignored(name))
+        for name in list(inner):  # linked folders are entered, circles are not
+            here = _identity(os.path.join(folder, name))
+            if here in visited:
+                inner.remove(name)
+            visited.add(here)
         relative = Path(folder).relative_to(path)
         for name in files:
             if _ignored(name):
@@ -89,7 +100,7 @@ def list_folder(path: Path) -> Listing:
 def holds(path: Path, wanted: Callable[[str], bool], *, limit: int = 10_000) -> bool:
     """Does a folder hold a file with a wanted name among its first `limit`? Cheap: for deciding who opens it."""
     seen = 0
-    for _, inner, names in os.walk(path):
+    for _, inner, names in os.walk(path, followlinks=True):
         inner[:] = sorted(name for name in inner if not _ignored(name))
         for name in names:
             seen += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -196,8 +197,10 @@ def _official(parts: list[tuple[str, ...]]) -> tuple[np.ndarray | None, list[tup
 def from_idx_folder(images: list[Path], shown: str) -> Found:
     """MNIST-type files: *images-idx3-ubyte[.gz], each with its *labels-idx1-ubyte[.gz]."""
     by_stem = {path.name.lower().removesuffix(".gz"): path for path in sorted(images)}
-    test_files = [path for stem, path in by_stem.items() if stem.startswith(("t10k", "test"))]
-    train_files = [path for stem, path in by_stem.items() if not stem.startswith(("t10k", "test"))]
+    # t10k-images-idx3-ubyte, emnist-letters-test-images-idx3-ubyte, ...
+    tests = [stem for stem in by_stem if re.search(r"(^|[-_.])(t10k|test)", stem)]
+    test_files = [path for stem, path in by_stem.items() if stem in tests]
+    train_files = [path for stem, path in by_stem.items() if stem not in tests]
     parts = [_idx_part(files, shown) for files in (train_files, test_files) if files]
     if len(parts) == 1:
         return Found(shown, ArrayPictures(parts[0][0], shown), parts[0][1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +62,11 @@ class Images(Modality):
             listing, key, label_names = None, None, named.label_names(name)
             if isinstance(source, Path):
                 inside = files.archive_around(source)
-                key = cache.key_of("image", _stamps(source), asdict(opening))
+                asked = assemble.contents_of(opening)
+                key = cache.key_of("image", _stamps(source), asked)
                 if source.is_dir():
                     listing = files.list_folder(source)
-                    key = cache.key_of("image", str(source.resolve()), listing.stamps, asdict(opening))
+                    key = cache.key_of("image", str(source.resolve()), listing.stamps, asked)
                 known = assemble.restore(cls, key, name, shown, opening)
                 if known is not None:
                     return known
@@ -74,7 +74,8 @@ class Images(Modality):
                     listing = stack.enter_context(files.opened(*(inside or (source,))))
             found = _found(source, listing, shown)
             found.label_names = found.label_names or label_names
-            folder = stack.enter_context(cache.filling()) if isinstance(source, Path) else None
+            large = isinstance(source, (Path, np.memmap)) or gather.is_dataset(source)  # what memory may not hold
+            folder = stack.enter_context(cache.filling()) if large else None
             return assemble.build(cls, found, opening, folder, key, name, shown)
 
     def describe(self) -> dict[str, Any]:
@@ -108,8 +109,9 @@ class Images(Modality):
                 pictures = self._few(source, shown)
             else:
                 pictures = gather.from_object(source).pictures
+            hint = "mend or remove them"
             if pictures.bad:
-                raise assemble.unreadable(pictures, pictures.bad, shown)
+                raise assemble.unreadable(pictures, pictures.bad, shown, hint=hint)
             rows = []
             for index in range(len(pictures)):
                 try:
@@ -119,9 +121,14 @@ class Images(Modality):
                     else:
                         one = self._convert(pictures.read(index))
                 except decode.Bad as error:
-                    raise assemble.unreadable(pictures, {index: str(error)}, shown) from error
+                    raise assemble.unreadable(pictures, {index: str(error)}, shown, hint=hint) from error
                 rows.append(pixels.resize(one, size, self.fit).transpose(2, 0, 1))
-        names = [Path(pictures.name(index)).stem for index in range(len(pictures))]
+        paths = [Path(pictures.name(index)).with_suffix("") for index in range(len(pictures))]
+        names = [path.name for path in paths]
+        if len(set(names)) < len(names):  # cats/1.png and dogs/1.png
+            names = ["-".join(path.parts) for path in paths]
+        if len(set(names)) < len(names):  # 1.png and 1.jpg
+            names = [f"{name}-{index}" for index, name in enumerate(names)]
         x = np.stack(rows)
         if x.shape[1:] != space.shape:
             raise InputError(f"{shown}: {x.shape[1]} channels where the run has {space.shape[0]}; convert the images")

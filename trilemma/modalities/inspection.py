@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from trilemma.modalities.contract import SPLITS, Data, Opening
-from trilemma.modalities.door import open_data
+from trilemma.modalities.contract import SPLITS, Data
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Categorical, Continuous
 
@@ -94,19 +93,6 @@ class Inspection:
             with writing_to(paths[2]) as temporary:
                 self.picture.save(temporary, format="PNG")
         return paths
-
-
-def inspect(
-    source: Any,
-    *,
-    opening: Opening | None = None,
-    kind: str | None = None,
-    resolution: Any = None,
-    fit: str = "crop",
-) -> Inspection:
-    """Open data and say what is in it; unreadable files are listed, not refused. InputError like `open_data`."""
-    opening = opening or Opening(kind=kind, resolution=resolution, fit=fit)
-    return of_data(open_data(source, opening=replace(opening, skip_bad=True)))
 
 
 def of_data(data: Data) -> Inspection:

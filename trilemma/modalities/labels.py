@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trilemma.errors import InputError
-from trilemma.spaces import Categorical, Space, fit_continuous
+from trilemma.spaces import Categorical, Space
 
 MOST_LABELS = 10_000
 
@@ -38,9 +38,9 @@ def columns_of(
     *,
     label_names: Sequence[str] | None = None,
 ) -> Columns:
-    """'label' -> (N, 1) int64 codes of a Categorical; every other name -> (N, 1) float32 numbers of a Continuous.
+    """'label' -> (N, 1) int64 codes of a Categorical; every other name -> (N, 1) float32 numbers, without a Space.
 
-    None, '' and NaN mean that the value is missing. `train` holds the rows whose statistics the Spaces take.
+    None, '' and NaN mean that the value is missing; a column needs a value among the rows `train`.
     """
     result = Columns()
     for name, values in given.items():
@@ -56,7 +56,7 @@ def columns_of(
 def _label(result: Columns, values: Any, source: str, label_names: Sequence[str] | None) -> None:
     listed = np.asarray(values, dtype=object).tolist()
     listed = [value.item() if isinstance(value, np.generic) else value for value in listed]
-    here = np.array([value is not None and value != "" for value in listed], dtype=bool)
+    here = np.array([value is not None and value != "" and value == value for value in listed], dtype=bool)
     if not here.any():
         return
     distinct = sorted({value for value, known in zip(listed, here, strict=True) if known}, key=_natural)
@@ -100,4 +100,5 @@ def _number(result: Columns, name: str, values: Any, train: np.ndarray) -> None:
     result.values[name] = column
     if not here.all():
         result.present[name] = here
-    result.spaces[name] = fit_continuous(column, rows=train[here[train]])
+    # Without a Space: no model is conditioned on what nobody can ask for when sampling (only labels can be asked for).
+    result.notes.append(f"numbers of {name!r} are kept beside the examples; models are not told them")

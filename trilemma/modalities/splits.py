@@ -13,6 +13,7 @@ from trilemma.errors import InputError
 
 LARGEST = 5_000  # examples in the choose split, and in a test split that we cut ourselves
 FEWEST = 16
+LEAST = 10  # examples in choose and in test, where a fifth of the data are as many
 
 
 def digests(x: np.ndarray, *, chunk: int = 4096) -> np.ndarray:
@@ -78,8 +79,10 @@ def cut(
         chosen = free & (closeness < share)
         groups, sizes = np.unique(group[free], return_counts=True)
         groups, sizes = (groups, sizes) if name == "test" else (groups[::-1], sizes[::-1])
-        if not chosen.any():
-            chosen = free & (group == groups[0])
+        # Of small sets the share may be one row or none: measures need some.
+        least = min(LEAST, max(int(free.sum()) // 5, 1))
+        if chosen.sum() < least:
+            chosen = free & np.isin(group, groups[: int(np.searchsorted(np.cumsum(sizes), least)) + 1])
         if chosen.sum() > LARGEST and sizes[0] <= LARGEST:
             fits = groups[np.cumsum(sizes) <= LARGEST]
             chosen &= np.isin(group, fits)

@@ -26,6 +26,7 @@ from trilemma.maths import samplers
 from trilemma.maths.likelihood import log_likelihood
 from trilemma.maths.noise import Noise
 from trilemma.maths.paths import (
+    coefficients,
     ddpm_path,
     ddpm_sigmas,
     karras_sigmas,
@@ -84,13 +85,14 @@ class Diffusion(Model, Samples, Denoises, Scores):
             "sampler": "heun",
             "steps": 16,
         },
-        "ddpm": {"path": "ddpm", "prediction": "eps", "sampler": "ddpm", "steps": 100},
+        "ddpm": {"path": "ddpm", "prediction": "eps", "sampler": "ddpm", "steps": 100, "guidance": 1.0},
         "ddpm-learned": {
             "path": "ddpm",
             "prediction": "eps",
             "variance": "learned",
             "sampler": "ddpm",
             "steps": 100,
+            "guidance": 1.0,
         },
     }
     accepts = (Continuous, Categorical, Mixed)
@@ -104,12 +106,14 @@ class Diffusion(Model, Samples, Denoises, Scores):
         networks: dict[str, nn.Module] | None = None,
     ):
         super().__init__()
+        if config.variance == "learned" and config.path != "ddpm":
+            raise InputError("setting variance=learned: only the ddpm path has a variance to learn (--set path=ddpm)")
         self.config, self.spaces = config, nn.ModuleDict(spaces)
         space = spaces["x"]
         width = config.embedding
         self.conditioner = Conditioner(spaces, width)
         self.level = nn.Sequential(initialise(nn.Linear(64, width)), nn.SiLU(), initialise(nn.Linear(width, width)))
-        self.learns_variance = config.variance == "learned" and config.path == "ddpm"
+        self.learns_variance = config.variance == "learned"
         outputs = space.width * (2 if self.learns_variance else 1)
         self.network = (networks or {}).get("network") or denoiser(space, outputs, config.network, width)
         self.ddpm = ddpm_path(config.train_steps) if config.path == "ddpm" else None
@@ -145,8 +149,7 @@ class Diffusion(Model, Samples, Denoises, Scores):
 
     def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha, sigma_t) of the path at scaled levels s: x_t = alpha y, sigma_t = alpha s."""
-        alpha = 1 / (1 + sigma) if self.config.path == "linear" else (1 + sigma**2).rsqrt()
-        return alpha, alpha * sigma
+        return coefficients("linear" if self.config.path == "linear" else "variance-preserving", sigma)
 
     def output(self, y: Tensor, sigma: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """The network's raw prediction at y (B, width, *grid) and s (B,); levels and sinusoids stay fp32."""
@@ -196,16 +199,16 @@ class Diffusion(Model, Samples, Denoises, Scores):
         alpha, sigma_t = self.coefficients(sigma)
         y = x + expand(sigma, x) * epsilon
         out, v = self.split(self.output(y, sigma, batch.raw, present))
-        error = (out - target(config.prediction, x, epsilon, alpha, sigma_t)) ** 2
-        weight = self.weight(sigma)
+        wanted = target(config.prediction, x, epsilon, alpha, sigma_t)
+        error, weight = (out - wanted) ** 2, self.weight(sigma)
         if mask is not None:
-            error = error * self.space.widen(mask)
+            error, wanted = error * self.space.widen(mask), wanted * self.space.widen(mask)
         dimensions = math.prod(x.shape[1:])
         loss = (weight * sum_per_example(error) / dimensions).sum()
-        logs = {"error": loss.detach()}
+        logs = {"error": loss.detach(), "error_of_zero": (weight * sum_per_example(wanted**2) / dimensions).sum()}
         if v is not None and step is not None:
             x0 = to_x0(config.prediction, out, y * expand(alpha, y), alpha, sigma_t).detach()
-            loss = loss + config.variance_weight * config.train_steps * self.bound(x, y, x0, v, sigma, step).sum()
+            loss = loss + config.variance_weight * config.train_steps * self.bound(x, y, x0, v, sigma, step, mask).sum()
         yield Turn("model", loss, len(batch), logs)
 
     def weight(self, sigma: Tensor) -> Tensor:
@@ -216,7 +219,9 @@ class Diffusion(Model, Samples, Denoises, Scores):
         natural = NATURAL_WEIGHT.get(self.config.prediction)
         return of_x0 if natural is None else of_x0 / loss_weight(natural, sigma)
 
-    def bound(self, x: Tensor, y: Tensor, x0: Tensor, v: Tensor, sigma: Tensor, step: Tensor) -> Tensor:
+    def bound(
+        self, x: Tensor, y: Tensor, x0: Tensor, v: Tensor, sigma: Tensor, step: Tensor, mask: Tensor | None
+    ) -> Tensor:
         """KL of the reverse step from the posterior, nats a dimension (B,) (Nichol & Dhariwal 2021, eq. 4, 6 and 15).
 
         Only v learns from it. Step 1 has no posterior variance: it is left out.
@@ -230,6 +235,8 @@ class Diffusion(Model, Samples, Denoises, Scores):
         log_variance = torch.lerp(log_small.expand_as(x), log_large.expand_as(x), v)
         distance = expand(gap / sigma**2, x) * (x - x0)  # between the two means, in scaled coordinates
         kl = (log_variance - log_small + (log_small.exp() + distance**2) / log_variance.exp() - 1) / 2
+        if mask is not None:
+            kl = kl * self.space.widen(mask)
         return torch.where(step > 1, sum_per_example(kl) / math.prod(x.shape[1:]), 0.0)
 
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
@@ -299,8 +306,8 @@ class Diffusion(Model, Samples, Denoises, Scores):
         settings: dict[str, Any] = {"callback": None if watch is None else lambda i, y, clean: watch(i, clean)}
         if name == "ddpm":
             settings |= {"noise": lambda: noise.normal(*shape), "variance": config.variance}
-        elif name == "ddim" and config.eta:
-            settings |= {"noise": lambda: noise.normal(*shape), "eta": config.eta}
+        elif name == "ddim" and (eta := config.eta if options.eta is None else options.eta):
+            settings |= {"noise": lambda: noise.normal(*shape), "eta": eta}
         denoise = self.denoiser(request, len(request))
         if self.learns_variance and name != "ddpm":
             with_variance, denoise = denoise, lambda y, s: with_variance(y, s)[0]

@@ -195,7 +195,8 @@ class GAN(Model, Samples, Decodes, Criticizes):
         loss = self.play.critic(on_real, on_fake).sum()
         logs = {"critic_real": on_real.sum().detach(), "critic_fake": on_fake.sum().detach(), "critic": loss.detach()}
         if penalised:
-            gamma = config.gamma * (config.gamma_end / config.gamma) ** now.progress * config.penalty_every
+            first, last = max(config.gamma, 1e-12), max(config.gamma_end, 1e-12)
+            gamma = first * (last / first) ** now.progress * config.penalty_every
             if config.penalty == "gradient":
                 t = noise.uniform()
                 penalty = gamma * gradient_penalty(lambda x: self.judge(x, raw, present), real, fake, t)
@@ -204,7 +205,7 @@ class GAN(Model, Samples, Decodes, Criticizes):
                 if config.penalty == "r1r2":
                     penalty = penalty + gamma / 2 * squared_gradient_norm(on_fake, fake)
             loss = loss + penalty.sum()
-            logs["penalty"] = penalty.sum().detach() / config.penalty_every
+            logs["penalty"] = penalty.sum().detach() / config.penalty_every  # as if every turn paid its share
         yield Turn("critic", loss, count, logs)
 
         if now.step % config.critic_steps == 0:
@@ -252,7 +253,10 @@ class VectorGenerator(nn.Module):
         super().__init__()
         self.shape = (channels, *grid)
         outputs = channels * int(np.prod(grid))
-        self.net = MLP(style, outputs, width=network.width, depth=network.depth, activation=network.activation)
+        self.net = MLP(
+            style, outputs, width=network.width, depth=network.depth, activation=network.activation,
+            dropout=network.dropout,
+        )  # fmt: skip
 
     def forward(self, style: Tensor) -> Tensor:
         return self.net(style).unflatten(1, self.shape)
@@ -275,7 +279,10 @@ class VectorCritic(nn.Module):
     def __init__(self, channels: int, grid: tuple[int, ...], features: int, network: Network):
         super().__init__()
         inputs = channels * int(np.prod(grid))
-        self.net = MLP(inputs, features, width=network.width, depth=network.depth, activation=network.activation)
+        self.net = MLP(
+            inputs, features, width=network.width, depth=network.depth, activation=network.activation,
+            dropout=network.dropout,
+        )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x.flatten(1))

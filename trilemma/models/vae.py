@@ -74,6 +74,9 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         super().__init__()
         self.config, self.spaces = config, nn.ModuleDict(spaces)
         space = spaces["x"]
+        bounds = {"bernoulli": "low", "discretised": "step"}.get(config.likelihood)
+        if isinstance(space, Continuous) and bounds and getattr(space, bounds) is None:
+            raise InputError(f"likelihood {config.likelihood!r} needs data with levels; these need 'gaussian'")
         given = networks or {}
         self.conditioner = Conditioner(spaces, config.condition)
         condition = config.condition if self.conditioner.names else 0
@@ -172,6 +175,8 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
 
     def score(self, batch: Batch) -> Tensor:
         """The ELBO with one posterior draw: a lower bound of log p(x)."""
+        if self.config.likelihood == "bernoulli" and getattr(self.space, "levels", None) != 2:
+            raise InputError("score: a Bernoulli likelihood is a probability of black-and-white data only")
         cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
         mean, log_variance = self.posterior(batch, cond)
         z = mean + (log_variance / 2).exp() * batch.noise.normal(self.config.latent)

@@ -71,6 +71,7 @@ class Flat(nn.Module):
             depth=network.depth,
             condition=condition,
             activation=network.activation,
+            dropout=network.dropout,
         )
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
@@ -85,7 +86,13 @@ class Unflat(nn.Module):
         outputs = channels * int(np.prod(grid))
         self.shape = (channels, *grid)
         self.net = MLP(
-            codes, outputs, width=network.width, depth=network.depth, condition=condition, activation=network.activation
+            codes,
+            outputs,
+            width=network.width,
+            depth=network.depth,
+            condition=condition,
+            activation=network.activation,
+            dropout=network.dropout,
         )
 
     def forward(self, codes: Tensor, cond: Tensor | None = None) -> Tensor:
@@ -117,5 +124,6 @@ def fit_mixture(model: Any, mixture: Mixture, batches: Iterable[Batch], seed: in
     for batch in batches:
         codes.append(model.encode(batch, random=random).float().cpu().numpy())
         if "label" in batch.raw:
-            labels.append(batch.raw["label"][:, 0].cpu().numpy())
+            # An example without a label belongs to no class: -1 is none of them.
+            labels.append(torch.where(batch.present["label"], batch.raw["label"][:, 0], -1).cpu().numpy())
     mixture.fit(np.concatenate(codes), np.concatenate(labels) if labels else None, seed=seed)

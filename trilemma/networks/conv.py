@@ -135,7 +135,8 @@ class Critic(nn.Module):
             halve: Any = CONVOLUTIONS[dims]
             halve = halve(here, wider, size, stride=stride, padding=padding)
             self.layers.append(initialise(halve, math.sqrt(2)))
-            self.layers.extend(Residual(wider, dims, activation=network.activation) for _ in range(network.depth - 1))
+            settings: dict[str, Any] = {"activation": network.activation, "dropout": network.dropout}
+            self.layers.extend(Residual(wider, dims, **settings) for _ in range(network.depth - 1))
             here, sides = wider, [max(side // 2, 1) for side in sides]
         self.basis = nn.Parameter(torch.randn(math.prod(sides), here) / math.sqrt(math.prod(sides)))
         self.leave = initialise(nn.Linear(here, features))

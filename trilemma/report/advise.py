@@ -55,7 +55,6 @@ LIMITS = {
     "calls": ("calls", "network calls a sample"),
     "parameters": ("parameters", "parameters"),
     "size": ("model_bytes", "bytes of weights"),
-    "memory": ("peak_memory_bytes", "bytes of memory"),
     "training": ("train_seconds", "seconds of training"),
 }
 UNITS = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "k": 1e3, "M": 1e6, "G": 1e9, "kB": 1e3, "MB": 1e6, "GB": 1e9}
@@ -206,7 +205,7 @@ def _pace(one: Summary) -> str:
     return f"{number(one.rate)} samples a second" if one.rate else "an unmeasured number of samples a second"
 
 
-def _why(ranked: list[Summary], metric: str, prefer: str | None, floor: str) -> str:
+def _why(ranked: list[Summary], metric: str, prefer: str | None, floor: str, baselines: list[Summary]) -> str:
     """The first sentence."""
     winner, others = ranked[0], ranked[1:]
     label = HEADLINES[metric]
@@ -219,9 +218,11 @@ def _why(ranked: list[Summary], metric: str, prefer: str | None, floor: str) -> 
         close = f", though {best.name} cannot be told from it and its quality decided" if same else ""
         return f"Use {winner.name}: its samples show the most of the data's variety, {' and '.join(shares)}{close}."
     if prefer == "speed":
+        worse = _worse_than_any(winner, baselines, metric)
+        among = "all models, each of which is worse than a baseline" if worse else "those not worse than a baseline"
         return (
-            f"Use {winner.name}: it makes {_pace(winner)}, the most of the models that are not worse than a "
-            f"baseline, at {_said(winner, metric)} {label}{floor}."
+            f"Use {winner.name}: it makes {_pace(winner)}, the most (within a fifth, where quality decides) of "
+            f"{among}, at {_said(winner, metric)} {label}{floor}."
         )
     best = min(ranked, key=lambda one: one.figures[metric].badness)
     tied = [one for one in others if not differs(one, best, metric) or one is best]
@@ -350,7 +351,7 @@ def advise(
     ranked = rank(usable, metric, prefer, baselines)
     floors = [one for one in everything if one.kind == "floor" and metric in one.figures]
     floor = f"; real data themselves have {number(floors[0].figures[metric].value)}" if floors else ""
-    first = _why(ranked, metric, prefer, floor)
+    first = _why(ranked, metric, prefer, floor, baselines)
     if waiting:
         total = sum(row.get("kind") == "model" for row in results["rows"])
         first = f"So far, with {total - len(waiting)} of {total} trainings done: {first[0].lower()}{first[1:]}"

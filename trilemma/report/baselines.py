@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.decomposition import PCA
 
 from trilemma.modalities.contract import Data
 
-MOST = 20_000  # training rows that a covariance is fitted on
+MOST = 10_000  # training rows that a covariance is fitted on
 
 
 def random(seed: int) -> np.random.Generator:
@@ -32,20 +33,12 @@ def pca_gaussian(data: Data, count: int, *, seed: int, components: int = 64) -> 
     """A Gaussian on the leading principal components of the training set, with the rest as isotropic noise."""
     generator = random(seed)
     rows = np.sort(generator.permutation(data.splits["train"])[:MOST])
-    x = np.stack([data.x[row] for row in rows]).astype(np.float64).reshape(len(rows), -1)
-    mean = x.mean(0)
-    centred = x - mean
-    # The smaller of the two Gram matrices has the same spectrum.
-    if x.shape[1] <= len(x):
-        values, vectors = np.linalg.eigh(centred.T @ centred / (len(x) - 1))
-    else:
-        values, left = np.linalg.eigh(centred @ centred.T / (len(x) - 1))
-        vectors = centred.T @ left / np.sqrt(np.maximum(values, 1e-12) * (len(x) - 1))
-    order = np.argsort(values)[::-1][: min(components, len(values) - 1)]
-    kept = np.maximum(values[order], 0)
-    rest = np.sqrt(max(values.sum() - kept.sum(), 0) / x.shape[1])
-    z = generator.standard_normal((count, len(order))) * np.sqrt(kept)
-    samples = mean + z @ vectors[:, order].T + rest * generator.standard_normal((count, x.shape[1]))
+    x = np.stack([data.x[row] for row in rows]).astype(np.float32).reshape(len(rows), -1)
+    fitted = PCA(min(components, len(x) - 1, x.shape[1]), random_state=seed % 2**32).fit(x)
+    kept = fitted.explained_variance_.astype(np.float64)
+    rest = np.sqrt(max(x.var(0, ddof=1, dtype=np.float64).sum() - kept.sum(), 0) / x.shape[1])
+    z = generator.standard_normal((count, len(kept))) * np.sqrt(kept)
+    samples = fitted.mean_ + z @ fitted.components_ + rest * generator.standard_normal((count, x.shape[1]))
     samples = samples.reshape(count, *data.x.shape[1:])
     if np.issubdtype(data.x.dtype, np.integer):
         limits = np.iinfo(data.x.dtype)

@@ -40,6 +40,10 @@ WORDS = {
         "The same distance on features of an untrained (random) convolutional network: another judge, which sees "
         "blur and noise."
     ),
+    "kernel@imagenet": (
+        "Kernel distance on features of a network that was trained on ImageNet's photographs: a third judge, for "
+        "photographs."
+    ),
     "kernel": (
         "Kernel distance (unbiased): whether any smooth function of the features tells samples from real data. 0: "
         "none does; slightly negative values are noise."
@@ -102,6 +106,7 @@ WORDS = {
 COLUMNS = (
     Column("Quality", "frechet", "Fréchet"),
     Column("Quality", "frechet@random", "Fréchet, second judge"),
+    Column("Quality", "kernel@imagenet", "Kernel, ImageNet"),
     Column("Quality", "kernel", "Kernel", first=False),
     Column("Quality", "precision", "Precision"),
     Column("Quality", "density", "Density", first=False),

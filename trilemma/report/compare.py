@@ -11,6 +11,7 @@ import datetime
 import io
 import json
 import platform
+import re
 import shlex
 import sys
 import time
@@ -20,15 +21,15 @@ from typing import Any
 
 import numpy as np
 
-from trilemma.config import Training, assign, differences, parse_budget
+from trilemma.config import Training, assign, differences, parse_budget, to_json
 from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
-from trilemma.modalities.contract import Data, Opening
+from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import CAPABILITIES, Samples, configure, find, known_models
 from trilemma.report.advise import advise, check_needs
 from trilemma.report.baselines import BASELINES, FLOOR, real
-from trilemma.report.measure import Ruler, of_run, write_samples
+from trilemma.report.measure import FEWEST, Ruler, of_run, write_samples
 from trilemma.report.page import write_page
 from trilemma.tasks.load import Loaded
 from trilemma.training.engine import prepare
@@ -39,7 +40,7 @@ from trilemma.training.start import train
 
 MODELS = ("autoencoder", "vae", "gan", "gan:wasserstein", "diffusion", "diffusion:ddpm")
 PREFERENCES = ("quality", "diversity", "speed")
-TOY_EXAMPLES = 10_000  # sets that are smaller than this with few places a row get the short default budget
+TOY_EXAMPLES = 10_000  # sets of at most so many examples with few numbers each get the short default budget
 SHOWN = 64  # samples of each row kept for the page
 
 
@@ -80,7 +81,9 @@ def compare(
         raise InputError("--budget is the total and --budget-each is for each training: give one of them")
     need = check_needs(need)
     data = (
-        source if isinstance(source, Data) else open_data(source, opening=Opening(kind, resolution, skip_bad=skip_bad))
+        source
+        if isinstance(source, Data)
+        else open_data(source, opening=opening_of(settings, kind, resolution, skip_bad))
     )
     each = budget_for_each(data, budget, budget_each, len(names) * seeds)
     check_settings(names, data, settings or {})
@@ -100,7 +103,7 @@ def check_settings(names: list[str], data: Data, settings: dict[str, Any]) -> No
     for key, value in settings.items():
         if key.startswith("training."):
             assign(Training(), key.removeprefix("training."), value, setting=key)
-    changes = {key.removeprefix("model."): v for key, v in settings.items() if not key.startswith("training.")}
+    changes = {k.removeprefix("model."): v for k, v in settings.items() if k.split(".")[0] not in ("training", "data")}
     for name in names:
         if not isinstance(data.spaces["x"], find(name)[0].accepts):
             continue  # that is no mistake in a setting: its row says so
@@ -120,7 +123,7 @@ def budget_for_each(data: Data, budget: str | None, budget_each: str | None, tra
         if parse_budget(budget_each)[2]:
             raise InputError(f"--budget-each {budget_each!r}: a comparison starts anew; leave out the +")
         return budget_each
-    toy = data.x[:1].size <= 256 and len(data.x) <= 4 * TOY_EXAMPLES
+    toy = data.log_density is not None or (data.x[:1].size <= 256 and len(data.x) <= TOY_EXAMPLES)
     unit, amount, more = parse_budget(budget or ("3m" if toy else "30m"))
     if more:
         raise InputError(f"--budget {budget!r}: a comparison starts anew; leave out the +")
@@ -144,7 +147,9 @@ class Comparison:
         self.trainings = [(name, seed + number) for number in range(seeds) for name in names]
         places = int(np.prod(data.x.shape[1:]))
         enough = len(data.splits["test"]) >= 1000
-        self.count = 500 if places <= 256 and not enough else 2000 if places <= 4096 and enough else 1000
+        count = 500 if places <= 256 and not enough else 2000 if places <= 4096 and enough else 1000
+        # Never more than the floor has real examples to show: repeated ones would spoil its recall.
+        self.count = max(min(count, len(data.splits["train"])), FEWEST)
         self.real = data.rows("test", SHOWN if data.x.ndim > 2 else 500)
         self.results: dict[str, Any] = {
             "title": data.name,
@@ -161,7 +166,7 @@ class Comparison:
                 "seed": seed,
                 "prefer": prefer,
                 "need": need,
-                "set": settings,
+                "set": to_json(settings),
             },
             "versions": current_versions(),
             "machine": f"{machine()}, {platform.system()}",
@@ -280,13 +285,14 @@ class Comparison:
     def _training(self, name: str, seed: int, ruler: Ruler | None) -> Ruler | None:
         """Train one model and measure it; a failure becomes a row that says so, and the others go on."""
         row = self.row(name, seed, "model", "ok")
-        run = self.folder / "runs" / f"{name.replace(':', '-')}-s{seed}"
+        label = re.sub(r"[^\w.-]+", "-", name).strip("-") + f"-s{seed}"  # of files: a model may be a path of its own
+        run = self.folder / "runs" / label
         try:
             train(self.data, model=name, budget=self.each, seed=seed, out=run, settings=self.settings, quiet=self.quiet)
             ruler = ruler or self._ruler()
             if self._done(name, seed):
                 return ruler
-            self._describe(row, Loaded(run), ruler, f"{name.replace(':', '-')}-s{seed}")
+            self._describe(row, Loaded(run), ruler, label)
         except KeyboardInterrupt:
             raise
         except OSError:
@@ -309,7 +315,7 @@ class Comparison:
             "can": can, "column": None, "metrics": {}, "verdicts": {}, "speed": {},
             "stability": {"events": {}, "rollbacks": 0},
             "events": [], "curve": [], "losses": [], "choices": {}, "config": {}, "training": {}, "samples": None,
-            "film": None, "strip": None, "nearest": None,
+            "film": None, "strip": None, "noised": None, "nearest": None,
         }  # fmt: skip
 
     def _describe(self, row: dict[str, Any], loaded: Loaded, ruler: Ruler, name: str) -> None:
@@ -339,6 +345,9 @@ class Comparison:
         strip = loaded.film(8)
         if len(strip) > 2:
             row["strip"] = write_samples(self.folder, f"{name}-film", strip)
+            if "denoise" in loaded.can():
+                shown = loaded.noised(self.data.modality.export(self.real[:8] if self.real.ndim > 2 else self.real))
+                row["noised"] = write_samples(self.folder, "real-noised", shown)
 
     def _measured(self, row: dict[str, Any], ruler: Ruler, samples: np.ndarray, name: str) -> None:
         metrics, row["verdicts"], order, nearest = ruler.measure(samples)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trilemma.batches import Options
+from trilemma.batches import Batch, Options
 from trilemma.metrics.classifier import two_sample_test
 from trilemma.metrics.fidelity import frechet_distance, kernel_distance
 from trilemma.metrics.imagenet import ImageNetFeatures, available
@@ -26,6 +26,7 @@ from trilemma.training.features import feature_network
 
 REFERENCE = 10_000  # most test examples
 TRAIN = 10_000  # most training examples in the search for copies
+FEWEST = 10  # test examples for measures that count neighbours or fit a classifier
 SEED = 0x6D656173757265
 
 
@@ -41,10 +42,12 @@ class Ruler:
         self.train_features = self.network(self.train)
         self.random = RandomFeatures(self.train[:2000]) if self.test.ndim > 2 else None
         self.random_features = self.random(self.test) if self.random else None
+        judges = {"random": self.random.hash} if self.random else {}
         self.imagenet: ImageNetFeatures | None = None
         if data.modality.kind == "image" and data.x.shape[1] == 3 and data.x.dtype == np.uint8 and available():
             self.imagenet = ImageNetFeatures()
             self.imagenet_features = self.imagenet(self.test[:2000])
+            judges["imagenet"] = f"{self.imagenet.name}, {len(self.imagenet_features)} reference pictures"
         self.protocol = Protocol(
             features=self.network.name,
             features_hash=self.network.hash,
@@ -54,6 +57,7 @@ class Ruler:
             resize="x".join(map(str, data.x.shape[1:])),
             seeds={"samples": SEED},
             data_hash=data.hash,
+            judges=judges,
         )
 
     def measure(self, samples: np.ndarray) -> tuple[dict[str, Any], dict[str, str], np.ndarray, np.ndarray]:
@@ -62,10 +66,11 @@ class Ruler:
         found: dict[str, Measure] = {
             "frechet": frechet_distance(self.features, features),
             "kernel": kernel_distance(self.features, features),
-            **precision_recall_density_coverage(self.features, features),
-            "classifier": two_sample_test(self.features, features),
             "diversity": mean_distance_between_pairs(self.features, features),
         }
+        if min(len(self.features), len(features)) >= FEWEST:
+            found |= precision_recall_density_coverage(self.features, features)
+            found["classifier"] = two_sample_test(self.features, features)
         if self.random is not None and self.random_features is not None:
             found["frechet@random"] = frechet_distance(self.random_features, self.random(samples))
             found["sharpness"] = sharpness(self.test, samples)
@@ -119,22 +124,21 @@ def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str
     }
     metrics: dict[str, Any] = {}
     rows = data.splits["test"][:500]
-    arrays = data.split("test")
+    arrays, where = data.split("test"), str(loaded.engine.device)
     places = np.arange(len(rows))
     if isinstance(model, Encodes) and isinstance(model, Decodes):
-        again = np.concatenate(
-            [loaded.sampler.reconstruct(arrays.gather(part)) for part in np.array_split(places, -(-len(places) // 250))]
-        )
+        parts = np.array_split(places, -(-len(places) // 250))
+        again = np.concatenate([loaded.sampler.reconstruct(arrays.gather(part, device=where)) for part in parts])
         errors = reconstruction_error(np.asarray(data.x[rows]), again)
         metrics["reconstruction"] = errors["mse"].record()
     if isinstance(model, Scores) and data.x.ndim == 2:
-        metrics["log_likelihood"] = _likelihood(model, data, arrays, places).record()
+        metrics["log_likelihood"] = _likelihood(model, arrays.gather(places, seed=SEED, device=where)).record()
     return samples, metrics, speed
 
 
-def _likelihood(model: Any, data: Data, arrays: Any, places: np.ndarray) -> Measure:
-    """Mean log-likelihood of test examples, nats an example."""
-    scores = model.score(arrays.gather(places, seed=SEED)).detach().double().cpu().numpy()
+def _likelihood(model: Scores, batch: Batch) -> Measure:
+    """Mean log-likelihood of these examples, nats an example."""
+    scores = model.score(batch).detach().double().cpu().numpy()
     value, error = float(scores.mean()), float(scores.std(ddof=1) / np.sqrt(len(scores)))
     low, high = interval(value, error)
     return Measure(value, low, high, "log_likelihood", "higher", "nats an example")

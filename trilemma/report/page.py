@@ -386,7 +386,8 @@ def _shown(figures: dict[str, Any], results: dict[str, Any], gallery: Gallery) -
         [{**real, "picture": gallery.row(results.get("real"), 8)}],
         [{**real, "picture": gallery.grid(results.get("real"))}],
     )
-    nearest, films, frames = [], [], []
+    noised = next((row["noised"] for _, row in shown if row.get("noised")), None)
+    nearest, films, frames = [], [], [{**real, "name": "Real, noised", "picture": gallery.strip(noised)}]
     for one, row in shown:
         figure = one.figures.get(metric or "")
         base = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ from trilemma.models.contract import (
     find,
     model_files,
 )
-from trilemma.spaces import Categorical
-from trilemma.training.engine import Engine
+from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.restore import restore
 from trilemma.training.run import Run
 from trilemma.training.sampling import BATCH, Sampler, merged
@@ -58,6 +57,14 @@ def models_that(task: str) -> list[str]:
     return able
 
 
+@dataclass
+class Inputs:
+    """Files or arrays as a model takes them, read once."""
+
+    x: np.ndarray  # (n, channels, *grid) raw
+    names: list[str]
+
+
 class Loaded:
     """A trained model at work. Arrays go in and out as people have them: (n, H, W[, C]) uint8 images, (n, D) points."""
 
@@ -65,8 +72,10 @@ class Loaded:
         self.run = Run.at(folder)
         self.config = self.run.config()
         training = self.config["training"]
-        # A state trained in bf16 was chosen in bf16; a machine without it computes the same in float32.
-        self.engine = Engine(dtype=training["dtype"], threads=training["threads"], device=device)
+        # A state trained in bf16 was chosen in bf16; a machine that would have to emulate it computes in float32.
+        possible = training["dtype"] != "bfloat16" or bf16_possible(device)
+        dtype = training["dtype"] if possible else "float32"
+        self.engine = Engine(dtype=dtype, threads=training["threads"], device=device)
         self.model: Model = restore(self.run, self.engine, networks=networks)
         data = self.config["data"]
         self.modality = modality(data["kind"]).from_description(data["modality"])
@@ -107,6 +116,10 @@ class Loaded:
 
     # --- tasks ---
 
+    def read(self, source: Any) -> Inputs:
+        """Files, arrays or images as inputs of the tasks below, with a name for each: rows keep this order."""
+        return source if isinstance(source, Inputs) else Inputs(*self.modality.read(source, self.space))
+
     def generate(
         self,
         n: int = 64,
@@ -116,25 +129,31 @@ class Loaded:
         guidance: float | None = None,
         steps: int | None = None,
         sampler: str | None = None,
+        eta: float | None = None,
+        interval: tuple[float, float] | None = None,
         prior: str | None = None,
         start: int = 0,
         raw: bool = False,
     ) -> np.ndarray:
-        """n samples; number i depends on (seed, start + i) alone. Without `label`, labels follow the training data."""
+        """n samples; number i depends on (seed, start + i) alone. Without `label`, labels follow the training data.
+
+        guidance, interval: strength, and the noise levels s (of data of unit variance) between which it acts. eta:
+        noise that ddim adds, 0 to 1. raw: (n, channels, *grid) instead of arrays as people have them.
+        """
         self._require("generate")
         if n < 1:
             raise InputError(f"-n {n}: ask for at least one sample")
-        self._check_options(guidance=guidance, steps=steps, sampler=sampler)
-        options = self._options(guidance=guidance, steps=steps, sampler=sampler, prior=prior)
+        asked = Options(steps, sampler, guidance, interval, eta, prior)
+        self._check_options(asked)
+        options = merged(self.options, asked)
         x = self.sampler.samples(n, seed=seed, start=start, label=self.label(label), options=options)
         return x if raw else self.modality.export(x)
 
-    def reconstruct(self, source: Any, *, random: bool = False, seed: int = 0) -> np.ndarray:
+    def reconstruct(self, source: Any, *, random: bool = False, seed: int = 0, raw: bool = False) -> np.ndarray:
         """decode(encode(x)) of files or arrays; with `random`, from a draw of the posterior instead of its mean."""
         self._require("reconstruct")
-        return self.modality.export(
-            np.concatenate([self._decode(codes, b) for codes, b in self._codes(source, random, seed)])
-        )
+        x = np.concatenate([self._decode(codes, b) for codes, b in self._codes(source, random, seed)])
+        return x if raw else self.modality.export(x)
 
     def embed(self, source: Any) -> np.ndarray:
         """Codes (n, D) of files or arrays."""
@@ -171,7 +190,9 @@ class Loaded:
         result = np.concatenate(cleaned)
         return result if raw else self.modality.export(result)
 
-    def interpolate(self, first: Any = 0, second: Any = 1, *, steps: int = 9, seed: int = 0) -> np.ndarray:
+    def interpolate(
+        self, first: Any = 0, second: Any = 1, *, steps: int = 9, seed: int = 0, raw: bool = False
+    ) -> np.ndarray:
         """`steps` examples on the way from one to another: two files (models that encode) or two sample numbers."""
         self._require("interpolate")
         if steps < 2:
@@ -186,11 +207,13 @@ class Loaded:
             {name: value[end] for name, value in request.raw.items()},
             {name: value[end] for name, value in request.present.items()},
         )
-        return self.modality.export(self._decoded(way, request))
+        x = self._decoded(way, request)
+        return x if raw else self.modality.export(x)
 
     def traverse(
-        self, source: Any = None, *, dimensions: int = 8, steps: int = 9, reach: float = 2.5, seed: int = 0
-    ) -> np.ndarray:
+        self, source: Any = None, *, dimensions: int = 8, steps: int = 9, reach: float = 2.5, seed: int = 0,
+        raw: bool = False,
+    ) -> np.ndarray:  # fmt: skip
         """(dimensions, steps, ...) examples: each of the most used code dimensions varied alone, +-reach deviations."""
         self._require("traverse")
         if dimensions < 1 or steps < 2:
@@ -204,7 +227,8 @@ class Loaded:
             way = np.repeat(codes[:1], steps, 0)
             way[:, dimension] = codes[:, dimension].mean() + np.linspace(-reach, reach, steps) * deviation[dimension]
             request = self.sampler.request(seed, np.zeros(steps, dtype=np.int64))
-            rows.append(self.modality.export(self._decoded(torch.from_numpy(way).float(), request)))
+            x = self._decoded(torch.from_numpy(way).float(), request)
+            rows.append(x if raw else self.modality.export(x))
         return np.stack(rows)
 
     def film(self, n: int = 8, *, seed: int = 0, frames: int = 10) -> np.ndarray:
@@ -219,6 +243,18 @@ class Loaded:
             return final[None]
         chosen = np.linspace(0, len(seen) - 1, frames - 1).round().astype(int)
         return np.stack([*(seen[i] for i in chosen), final])
+
+    def noised(self, source: Any, *, seed: int = 0, frames: int = 10) -> np.ndarray:
+        """(frames, n, channels, *grid) raw: inputs on their way to noise, x + s noise, scaled by 1 / sqrt(1 + s^2)."""
+        self._require("denoise")
+        levels = [0.0, *np.geomspace(0.05, 20.0, frames - 1)]  # of s; the data have unit variance
+        parts: list[list[np.ndarray]] = [[] for _ in levels]
+        for batch in self._batches(source, seed):
+            x = self.space.embed(batch.x)
+            noise = batch.noise.normal(*x.shape[1:])
+            for part, s in zip(parts, levels, strict=True):
+                part.append(self.sampler.array(self.space.decode((x + s * noise) / (1 + s**2) ** 0.5)))
+        return np.stack([np.concatenate(part) for part in parts])
 
     # --- how ---
 
@@ -236,12 +272,11 @@ class Loaded:
         known = ", ".join(self.label_names[:20]) or f"0 ... {space['count'] - 1}"
         raise InputError(f"--label {given!r}: unknown. Known: {known}")
 
-    def _options(self, **asked: Any) -> Options:
-        return merged(self.options, Options(**asked))
-
-    def _check_options(self, *, guidance: float | None, steps: int | None, sampler: str | None) -> None:
+    def _check_options(self, asked: Options) -> None:
         """A setting that this model does not have is an error, not a wish that is passed over."""
-        for name, value in (("guidance", guidance), ("steps", steps), ("sampler", sampler)):
+        steps, guidance, eta, interval = asked.steps, asked.guidance, asked.eta, asked.interval
+        for name in ("guidance", "steps", "sampler", "eta", "interval"):
+            value = getattr(asked, name)
             if value is not None and name not in self.config["config"]:
                 raise InputError(f"--{name} {value}: {self.config['model']} has no such setting; leave it out")
         if steps is not None and steps < 1:
@@ -250,10 +285,13 @@ class Loaded:
             raise InputError(f"--guidance {guidance:g}: this model was trained on data without labels; leave it out")
         if guidance is not None and not np.isfinite(guidance):
             raise InputError(f"--guidance {guidance}: give a number, such as 1.5")
+        if eta is not None and not 0 <= eta <= 1:
+            raise InputError(f"--eta {eta:g}: give a number from 0 (no fresh noise) to 1 (as much as ddpm)")
+        if interval is not None and not 0 <= interval[0] < interval[1]:
+            raise InputError(f"--interval {interval[0]:g},{interval[1]:g}: give two noise levels, the lower one first")
 
     def _batches(self, source: Any, seed: int) -> list[Batch]:
-        x, _ = self.modality.read(source, self.space)
-        arrays = Arrays(x)
+        arrays = Arrays(self.read(source).x)
         batches = list(arrays.batches(BATCH, seed=seed, device=str(self.engine.device)))
         for batch in batches:
             if "label" in self.config["spaces"]:
@@ -337,4 +375,4 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-__all__ = ["TASKS", "Categorical", "Loaded", "fields", "load", "models_that"]
+__all__ = ["TASKS", "Inputs", "Loaded", "load", "models_that"]

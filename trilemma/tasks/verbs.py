@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from trilemma.errors import InputError
-from trilemma.tasks.load import Loaded, load
+from trilemma.modalities.writing import writing_to
+from trilemma.tasks.load import load
 from trilemma.training.run import disk_errors
 
 PICTURES, ARRAYS = (".npy", ".png"), (".npy", ".csv")
@@ -27,46 +28,62 @@ def generate(
     guidance: float | None,
     steps: int | None,
     sampler: str | None,
+    eta: float | None,
+    interval: str | None,
     prior: str | None,
 ) -> list[Path]:
     """n samples into a folder of files, an .npy array or a .png grid."""
     check_out(out)
     loaded = load(run)
     x = loaded.generate(
-        n, seed=seed, label=label, guidance=guidance, steps=steps, sampler=sampler, prior=prior, raw=True
-    )
+        n, seed=seed, label=label, guidance=guidance, steps=steps, sampler=sampler, eta=eta,
+        interval=_interval(interval), prior=prior, raw=True,
+    )  # fmt: skip
     return loaded.modality.save(x, out)
+
+
+def _interval(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--interval {text}: give two noise levels, such as 0.3,5") from None
+    return low, high
 
 
 def reconstruct(run: Path, source: Any, *, out: Path) -> list[Path]:
     check_out(out)
     loaded = load(run)
-    return _save(loaded, loaded.reconstruct(source), out)
+    given = loaded.read(source)
+    return loaded.modality.save(loaded.reconstruct(given, raw=True), out, names=given.names)
 
 
 def denoise(run: Path, source: Any, *, sigma: float | None, out: Path) -> list[Path]:
     check_out(out)
     loaded = load(run)
-    return loaded.modality.save(loaded.denoise(source, sigma=sigma, raw=True), out)
+    given = loaded.read(source)
+    return loaded.modality.save(loaded.denoise(given, sigma=sigma, raw=True), out, names=given.names)
 
 
 def interpolate(run: Path, first: str, second: str, *, steps: int, seed: int, out: Path) -> list[Path]:
     check_out(out)
     loaded = load(run)
-    return _save(loaded, loaded.interpolate(first, second, steps=steps, seed=seed), out)
+    return loaded.modality.save(loaded.interpolate(first, second, steps=steps, seed=seed, raw=True), out)
 
 
 def traverse(run: Path, *, dimensions: int, steps: int, seed: int, out: Path) -> list[Path]:
     """One row of examples for each code dimension."""
     check_out(out)
     loaded = load(run)
-    rows = loaded.traverse(dimensions=dimensions, steps=steps, seed=seed)
+    rows = loaded.traverse(dimensions=dimensions, steps=steps, seed=seed, raw=True)
+    flat = rows.reshape(-1, *rows.shape[2:])
     if out.suffix == ".npy":
-        return save_array(rows, out)
-    flat, _ = loaded.modality.read(rows.reshape(-1, *rows.shape[2:]), loaded.space)
+        x = loaded.modality.export(flat)
+        return save_array(x.reshape(*rows.shape[:2], *x.shape[1:]), out)
     if out.suffix == ".png":
-        with disk_errors(out):
-            loaded.modality.picture(flat, columns=steps).save(out)
+        with writing_to(out) as temporary:
+            loaded.modality.picture(flat, columns=steps).save(temporary, format="png")
         return [out]
     return loaded.modality.save(flat, out)
 
@@ -118,8 +135,3 @@ def save_array(x: np.ndarray, out: Path) -> list[Path]:
             temporary.unlink(missing_ok=True)
             raise
     return [out]
-
-
-def _save(loaded: Loaded, exported: np.ndarray, out: Path) -> list[Path]:
-    x, _ = loaded.modality.read(exported, loaded.space)
-    return loaded.modality.save(x, out)

@@ -22,11 +22,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 def prepare() -> None:
     """Process-wide settings that must come before any parallel work: denormals slow small networks by factors."""
     torch.set_flush_denormal(True)
-
-
-def bf16_possible() -> bool:
-    """Where bf16 has instructions of its own; elsewhere it is emulated, and slower."""
     if torch.cuda.is_available():
+        # Atomic additions in another order would end every claim of equal runs and exact resume.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def bf16_possible(device: str | None = None) -> bool:
+    """Where bf16 has instructions of its own; elsewhere it is emulated, and slower."""
+    if (device or "cuda") != "cpu" and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 

@@ -99,7 +99,7 @@ def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
     config = _config(data, purpose)
     training = Training(examples=examples_for(data), averages=(0.1,), average_every=4, previews=0)
     torch.manual_seed(seed)
-    engine = Engine(dtype="bfloat16" if bf16_possible() else "float32", device="cpu")
+    engine = Engine(dtype="bfloat16" if bf16_possible("cpu") else "float32", device="cpu")
     model = engine.place(Features(config, _spaces(data)))  # type: ignore[arg-type]
     arrays = data.split("train")
     loop = Loop(model, arrays, config.optimizer, training, engine, seed=seed)  # type: ignore[arg-type, attr-defined]

@@ -1,6 +1,7 @@
 """What can go wrong in training, found from numbers that every model logs, and named in plain words.
 
-Nothing here knows a model by name: `critic_real`, `critic_fake`, `kl` in the logs and previews are all it reads.
+Nothing here knows a model by name: `critic_real`, `critic_fake`, `penalty`, `kl`, `error` and `error_of_zero` in the
+logs and previews are all it reads.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ WORDS = {
     "collapsed": "samples show much less variety than the data (mode collapse)",
     "critic-overpowered": "the critic tells real from fake without error: the generator learns little from it",
     "posterior-collapsed": "the codes carry (almost) no information: the decoder ignores them (posterior collapse)",
-    "dead": "the network's output does not depend on its input",
+    "dead": "the denoiser is no better than an answer that does not look at its input",
 }
 
 
@@ -51,6 +52,9 @@ class Health:
             events += self._judge("critic-overpowered", wrong, f"mean score gap {gap:.1f}")
         if "kl" in logs and progress > 0.2:
             events += self._judge("posterior-collapsed", logs["kl"] < 0.1, f"KL {logs['kl']:.3f} nats")
+        if "error_of_zero" in logs and progress > 0.2:
+            share = logs["error"] / max(logs["error_of_zero"], 1e-12)
+            events += self._judge("dead", share > 0.99, f"its error is {share:.1%} of the target's own size")
         return events
 
     def of_samples(self, samples: np.ndarray, real: np.ndarray) -> list[dict[str, Any]]:

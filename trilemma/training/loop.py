@@ -51,7 +51,10 @@ class Loop:
         make: MakeOptimizer | None = None,
     ):
         self.model, self.data, self.config, self.training, self.engine = model, data, optimizer, training, engine
+        if model.couples_batch and (optimizer.micro or engine.world > 1):
+            raise InputError("this model's loss needs the whole batch at once: leave out optimizer.micro and torchrun")
         self.seed, self.step, self.seen, self.rollbacks = seed, 0, 0, 0
+        self.seconds = 0.0  # of stepping, those before a kill included
         self.groups = model.groups()
         self.optimizers = {
             name: make(weights) if make else optimizers.make(optimizer, weights)
@@ -71,8 +74,13 @@ class Loop:
         places = endless(len(self.data), self.seed, self.seen + start, self.seen + stop)
         batch = self.data.gather(places, seed=self.seed, index=index, device=str(self.engine.device))
         if self.training.flip:
-            mirrored = torch.flip(batch.x, (-1,))
-            batch.x = torch.where(_coins(self.seed, index, batch.x), mirrored, batch.x)
+            if batch.x.dim() < 3:
+                raise InputError("setting training.flip: only data on a grid (images, series) can be mirrored")
+            coins = _coins(self.seed, index, batch.x)
+            for name in ("x", "observed", "valid"):
+                given = getattr(batch, name)
+                if given is not None:
+                    setattr(batch, name, torch.where(coins, torch.flip(given, (-1,)), given))
         return batch
 
     def take_step(self) -> dict[str, float]:
@@ -148,7 +156,13 @@ class Loop:
         return state
 
     def facts(self) -> dict[str, Any]:
-        return {"step": self.step, "seen": self.seen, "rollbacks": self.rollbacks, "health": self.health.state()}
+        return {
+            "step": self.step,
+            "seen": self.seen,
+            "seconds": self.seconds,
+            "rollbacks": self.rollbacks,
+            "health": self.health.state(),
+        }
 
     def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         def under(prefix: str) -> dict[str, Tensor]:
@@ -168,6 +182,7 @@ class Loop:
                 entries.setdefault(int(number), {})[key] = tensor
             optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
         self.step, self.seen, self.rollbacks = facts["step"], facts["seen"], facts["rollbacks"]
+        self.seconds = facts.get("seconds", 0.0)
         self.health.load(facts["health"])
 
     def save(self, run: Run) -> None:
@@ -193,8 +208,9 @@ class Loop:
         training = self.training
         log_every = max(training.examples // self.config.batch // 200, 1)
         sums: dict[str, float] = {}
-        began, shown = time.monotonic(), 0
-        first, paused = self.step, 0.0
+        counts: dict[str, int] = {}  # of the steps that logged a name: a penalty may come every second one only
+        began, before, first, paused = time.monotonic(), self.seconds, self.step, 0.0
+        kept = run is None or "before-decay" in run.states()
         while self.seen < training.examples:
             recorded = dict(training.corrections)
             if self.step in recorded:
@@ -203,27 +219,28 @@ class Loop:
                 correct(self, time.monotonic() - began - paused, self.step - first)
             total = training.examples
             decay_at = self.config.stay * total
-            if run and self.engine.main and decay_at <= self.seen < decay_at + self.config.batch:
+            # The count may have been set right past this moment: then the state is kept a little late.
+            due = self.seen >= decay_at and (not kept or self.seen < decay_at + self.config.batch)
+            if run and self.engine.main and due:
                 run.save_state("before-decay", self.tensors(), self.facts())
+                kept = True
             try:
                 logs = self.take_step()
             except NonFinite as problem:
                 self.roll_back(run, str(problem))
                 continue
+            self.seconds = before + time.monotonic() - began - paused
             for key, value in logs.items():
-                sums[key] = sums.get(key, 0.0) + value
-            shown += 1
+                sums[key], counts[key] = sums.get(key, 0.0) + value, counts.get(key, 0) + 1
             if self.step % log_every == 0 or self.seen >= total:
-                means = {key: self.engine.total(value) / shown for key, value in sums.items()}
+                means = {key: self.engine.total(value) / counts[key] for key, value in sums.items()}
                 events = self.health.of_logs(means, self.seen / total)
                 if run and self.engine.main:
-                    run.log(
-                        {"seen": self.seen, "step": self.step, "seconds": round(time.monotonic() - began, 3), **means}
-                    )
+                    run.log({"seen": self.seen, "step": self.step, "seconds": round(self.seconds, 3), **means})
                     self.tell(run, events)
                 if bar:
                     bar.update(self.seen, means, total=total)
-                sums, shown = {}, 0
+                sums, counts = {}, {}
             if preview and preview.due(self.seen, self.config.batch, total):
                 start = time.monotonic()
                 events = preview.show(self)
@@ -246,7 +263,7 @@ class Loop:
         """Back to the last good state; the clock goes on past the bad examples and the learning rate halves."""
         seen, step = self.seen, self.step
         event = self.health.non_finite(detail)
-        rollbacks, health = self.rollbacks + 1, self.health.state()
+        rollbacks, health, seconds = self.rollbacks + 1, self.health.state(), self.seconds
         if rollbacks > MOST_ROLLBACKS:
             if run and self.engine.main:
                 self.tell(run, [{**event, "action": "stopped"}])
@@ -259,10 +276,11 @@ class Loop:
         state = run.latest_state() if run else None
         if state is not None:
             self.load(*state)
-        self.seen, self.step, self.rollbacks = seen + self.config.batch, step + 1, rollbacks
+        self.seen, self.step, self.rollbacks, self.seconds = seen + self.config.batch, step + 1, rollbacks, seconds
         self.health.load(health)
-        if run and self.engine.main:
-            self.tell(run, [{**event, "action": "rolled back to the last good state, learning rate halved"}])
+        if run:
+            if self.engine.main:
+                self.tell(run, [{**event, "action": "rolled back to the last good state, learning rate halved"}])
             self.save(run)
 
 

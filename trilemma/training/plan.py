@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -134,6 +134,10 @@ class Probe:
     def gradient(self, dtype: str, training: Training) -> torch.Tensor:
         """Gradient of the first turn on the first batch, flat, fp32."""
         loop = self.loop(training, dtype)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for weight in loop.model.parameters():  # layers that start at zero would hide all that is behind them
+                weight.add_(0.02 * torch.randn(weight.shape, generator=generator).to(weight))
         run = loop.model.losses(loop.batch(), Now(0, 0, 10**9))
         with loop.engine.autocast():
             turn = next(run)
@@ -172,6 +176,28 @@ def dtype_verdict(probe: Probe, training: Training, most: float) -> str:
     return str(verdict["dtype"])
 
 
+def threads_verdict(probe: Probe, training: Training, most: float) -> int:
+    """All threads, or half as many (and half of these) where that is clearly faster; remembered like the precision."""
+    threads = torch.get_num_threads()
+    if threads < 4 or torch.cuda.is_available():
+        return threads
+    asked = [machine(), probe.name, to_json(probe.config), list(probe.data.x.shape[1:]), training.dtype, "threads"]
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:24]
+    file = cache.root() / "probe" / f"{key}.json"
+    if file.is_file():
+        return int(json.loads(file.read_text())["threads"])
+    timed = {threads: probe.seconds(probe.loop(replace(training, threads=threads), str(training.dtype)), most)}
+    while threads >= 2:
+        fewer = threads // 2
+        timed[fewer] = probe.seconds(probe.loop(replace(training, threads=fewer), str(training.dtype)), most)
+        if timed[threads] < CLEAR_WIN * timed[fewer]:
+            break
+        threads = fewer
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {"threads": threads, "seconds": {str(n): s for n, s in timed.items()}, "machine": machine()})
+    return threads
+
+
 def plan(
     name: str,
     config: Any,
@@ -190,10 +216,10 @@ def plan(
     """Fill in `training` (dtype, threads, examples, counts) and say what will happen. `begun`: time.monotonic()."""
     optimizer = config.optimizer
     optimizer.batch = min(optimizer.batch, max(16, len(data.splits["train"])))
-    training.threads = training.threads or torch.get_num_threads()
     probe = Probe(name, config, data, seed, networks=networks, make=make)
     most = max(0.1, min(3.0, 0.008 * amount)) if kind == "seconds" else 0.5
     training.dtype = training.dtype or dtype_verdict(probe, training, most)
+    training.threads = training.threads or threads_verdict(probe, training, most)
     loop = probe.loop(training, training.dtype)
     model = loop.model
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -299,9 +325,11 @@ class Clock:
     acts, and read from there afterwards: a resumed or repeated run does what this one did.
     """
 
-    def __init__(self, seconds: float, begun: float, after: float):
+    def __init__(self, seconds: float, begun: float, after: float, *, start: float = 0.0):
+        """seconds: the budget; begun: its start; after: what comes after the last step; start: share already done."""
         self.seconds, self.begun, self.after = seconds, begun, after
-        self.shares = [0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95]  # of the count as it then is
+        moments = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95)
+        self.shares = [start + (1 - start) * moment for moment in moments]  # of the count as it then is
         self.last = (0.0, 0)  # seconds of stepping and steps at the last moment
 
     def corrected(

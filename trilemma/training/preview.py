@@ -50,7 +50,7 @@ class Preview:
             shown = samples[: 64 if samples.ndim > 2 else len(samples)]
             self.data.modality.picture(shown, reference=self.real).save(folder / f"{loop.seen:09d}.png")
         figure = None
-        if np.isfinite(samples.astype(np.float64)).all():
+        if len(self.reference) > 1 and np.isfinite(samples.astype(np.float64)).all():
             figure = kernel_distance(self.reference, self.random(samples)).value
         self.seconds += time.monotonic() - start
         self.run.log({"seen": loop.seen, "step": loop.step, "kernel@random": figure, "samples": self.count})

@@ -40,7 +40,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             ) from None
         if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise InputError(f"no permission to write {path}: choose another --out") from None
-        raise
+        raise InputError(f"{path} cannot be written ({problem.strerror}): choose another --out") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -118,8 +118,9 @@ class Run:
 
     def check(self) -> None:
         """Refuse a place that is something else."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"--out {self.folder} is a file; give a folder")
+        above = next((p for p in (self.folder, *self.folder.absolute().parents) if os.path.lexists(p)), self.folder)
+        if above.exists() and not above.is_dir():
+            raise InputError(f"--out {self.folder}: {above} is a file; give a folder")
         # A kill in the middle of the first write leaves one unfinished file behind: that is ours.
         ours = f".{self.config_file.name}.part"
         if self.folder.is_dir() and not self.exists and any(p.name != ours for p in self.folder.iterdir()):

@@ -20,9 +20,11 @@ BATCH = 250
 
 
 def label_frequencies(data: Arrays, count: int) -> list[float]:
-    """Share of each label among the training examples."""
-    labels = data.conditions["label"][:, 0]
-    labels = labels if data.rows is None else labels[data.rows]
+    """Share of each label among the training examples that have one."""
+    rows = np.arange(len(data.x)) if data.rows is None else data.rows
+    if "label" in data.present:
+        rows = rows[np.asarray(data.present["label"])[rows]]
+    labels = data.conditions["label"][rows, 0]
     return (np.bincount(labels, minlength=count) / max(len(labels), 1)).tolist()
 
 
@@ -77,9 +79,19 @@ class Sampler:
                 x = self.model.sample(request)
             yield self.array(x)
 
-    def samples(self, count: int, **settings: object) -> np.ndarray:
+    def samples(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        label: int | None = None,
+        options: Options | None = None,
+        batch: int = BATCH,
+    ) -> np.ndarray:
         """`stream`, all at once: (count, channels, *grid) raw."""
-        return np.concatenate(list(self.stream(count, **settings)))  # type: ignore[arg-type]
+        parts = self.stream(count, seed=seed, start=start, label=label, options=options, batch=batch)
+        return np.concatenate(list(parts))
 
     def array(self, x: Tensor) -> np.ndarray:
         """Raw tensors in the data's own dtype."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -20,7 +21,7 @@ from trilemma.batches import Options
 from trilemma.config import Training, assign, differences, from_json, parse_budget, to_json
 from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
-from trilemma.modalities.contract import Data, Opening
+from trilemma.modalities.contract import Data, Opening, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, find, known_models
 from trilemma.training.choose import choose
@@ -67,35 +68,47 @@ def train(
         raise InputError(f"--dry-run: {run.folder} is a run already; its plan is in {run.config_file}")
     run.check()
     find(model)
-    if start is not None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # The loop and the engine share steps over processes; probe, choices and files do not yet.
+        raise InputError("torchrun: training in several processes is not there yet; start it as a plain command")
+    if start is not None and not run.exists:
         Run.at(start)
     asked = _asked(source, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
-    said = Say(quiet)
+    said, opening = Say(quiet), opening_of(settings, kind, resolution, skip_bad)
     if run.exists:
         config = run.config()
         _check_same(run, config, asked, more)
         if run.finished and not more:
             said(f"{run.folder} is finished: nothing to do ({config['training']['examples']:,} examples seen)")
             return run
-        data = _open(source, Opening(kind, resolution, skip_bad=skip_bad))
+        own = _own(networks, optimizer)
+        if own != config["own"]:
+            raise InputError(
+                f"{run.folder} was trained with your own {_named(config['own'])}, this call brings {_named(own)}: "
+                "hand in the same ones from Python to go on"
+            )
+        data = _open(source, opening)
         if data.hash != config["data"]["hash"]:
             raise InputError(f"{run.folder} was trained on other data than {source} is now; give a new --out")
         begun = time.monotonic()
     elif more:
         raise InputError(f"budget {budget!r} goes on with a finished run; {run.folder} has none. Leave out the +")
     else:
-        data = _open(source, Opening(kind, resolution, skip_bad=skip_bad))
+        data = _open(source, opening)
         begun = time.monotonic()
         config, planned = _plan(data, asked, unit, amount, begun, networks, optimizer, settings or {}, measure=dry_run)
         if start is not None:  # do its weights fit? Better known before anything is written
-            _model(config, data, Engine(), networks)
+            _model(config, data, Engine(), networks, begin=True)
         if dry_run:
             return planned
         run.claim()
         write_json(run.config_file, config)
+    paced = unit == "seconds" and not run.states()  # a resumed training does what it did: no more corrections
     if more and run.finished:
         _extend(run, config, unit, amount, str(budget))
-    _train(run, data, config, networks=networks, make=optimizer, said=said, begun=begun)
+        paced = unit == "seconds"
+    limit = amount if paced else None
+    _train(run, data, config, networks=networks, make=optimizer, said=said, begun=begun, limit=limit)
     return run
 
 
@@ -135,6 +148,16 @@ def _asked(
     }
 
 
+def _own(networks: dict[str, nn.Module] | None, make: MakeOptimizer | None) -> dict[str, Any]:
+    """What the user brought along that config.json cannot hold."""
+    return {"networks": sorted(networks or {}), "optimizer": make is not None}
+
+
+def _named(own: dict[str, Any]) -> str:
+    parts = [f"network {name!r}" for name in own["networks"]] + ["optimizer"] * own["optimizer"]
+    return " and ".join(parts) or "nothing"
+
+
 def _check_same(run: Run, config: dict[str, Any], asked: dict[str, Any], more: bool) -> None:
     """Changed settings on an existing run are an error that names them."""
     old = dict(config["asked"])
@@ -162,7 +185,7 @@ def _plan(
         head, _, rest = key.partition(".")
         if head == "training" and rest:
             assign(training, rest, value, setting=key)
-        else:
+        elif head != "data":
             changes[key.removeprefix("model.")] = value
     config = configure(name, data.spaces, size=size, count=count, changes=changes)
     if unit == "examples":
@@ -193,7 +216,7 @@ def _plan(
             "frequencies": frequencies_of(data),
         },
         "spaces": {key: space.describe() for key, space in data.spaces.items()},
-        "own": {"networks": sorted(networks or {}), "optimizer": make is not None},
+        "own": _own(networks, make),
         "versions": current_versions(),
     }
     return whole, planned
@@ -221,6 +244,7 @@ def _extend(run: Run, config: dict[str, Any], unit: str, amount: float, budget: 
     config["training"] |= {"examples": total, "corrections": []}
     config["plan"]["examples"] = total
     config["extended"] = [*config["extended"], budget]
+    run.drop_states(keep=0)  # a kill may have left the last one: it is newer, and decayed
     run.save_state(f"step-{facts['step']:09d}", tensors, facts)
     write_json(run.config_file, config)  # from here on the old weights do not count as finished: a kill loses nothing
     run.forget_stats_after(facts["seen"])
@@ -247,40 +271,47 @@ def interruptible(loop: Loop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _model(config: dict[str, Any], data: Data, engine: Engine, networks: dict[str, nn.Module] | None) -> Model:
-    """The model at step 0: fresh weights, or those of the run to start from."""
+def _model(
+    config: dict[str, Any], data: Data, engine: Engine, networks: dict[str, nn.Module] | None, *, begin: bool
+) -> Model:
+    """The model at step 0: fresh weights, or those of the run to begin with (which a state will replace later)."""
     start = None
-    if config["asked"]["from"]:
+    if begin and config["asked"]["from"]:
         start = restore(Run.at(config["asked"]["from"]), engine)
     settings = from_json(find(config["model"])[0].Config, config["config"])
     return build(config["model"], settings, data.spaces, config["seed"], networks=networks, start=start)
 
 
-def _train(run: Run, data: Data, config: dict[str, Any], *, networks: Any, make: Any, said: Say, begun: float) -> None:
+def _train(
+    run: Run, data: Data, config: dict[str, Any], *, networks: Any, make: Any, said: Say, begun: float,
+    limit: float | None,
+) -> None:  # fmt: skip
+    """From the newest state, or from step 0, to the finished run. `limit`: seconds that the clock is to keep."""
     name, seed = config["model"], config["seed"]
     model_config = from_json(find(name)[0].Config, config["config"])
     training = from_json(Training, config["training"])
     engine = Engine(dtype=training.dtype, threads=training.threads)
-    model = engine.place(_model(config, data, engine, networks))
+    state = run.latest_state()
+    model = engine.place(_model(config, data, engine, networks, begin=state is None))
     loop = Loop(model, data.split("train"), model_config.optimizer, training, engine, seed=seed, make=make)  # type: ignore[arg-type]
     run.weights_file.unlink(missing_ok=True)  # an extension that was killed at its start left the old ones
-    state = run.latest_state()
     if state is not None:
         loop.load(*state)
     # What the count was at this moment: it may have been set right at a later one.
     passed = [examples for step, examples in training.corrections if step < loop.step]
     training.examples = passed[-1] if passed else config["plan"]["examples"]
-    if state is not None:
+    if run.stats_file.is_file():
         run.forget_stats_after(loop.seen)
+    if state is not None:
         said(f"resumed {run.folder} at {loop.seen:,} of {training.examples:,} examples")
     sampler = Sampler(model, engine, frequencies=config["data"]["frequencies"], dtype=data.x.dtype)  # type: ignore[arg-type]
     middle = list(loop.averages.exponents)[len(training.averages) // 2] if training.averages else None
     preview = Preview(run, data, sampler, moments=training.previews, count=training.preview_samples, average=middle)
-    correct = _clock(run, config, loop, preview, begun) if state is None and not config["extended"] else None
+    correct = _clock(run, config, loop, preview, begun, limit) if limit else None
     bar = Bar(f"{name} on {data.name}", training.examples, begun=loop.seen, quiet=said.quiet)
     if loop.step == 0:
         run.log({"event": "start", "words": f"{name} ({config['size']}) on {data.name}", "seen": 0})
-    loop_begun = time.monotonic()
+    before = loop.seconds
     try:
         with interruptible(loop):
             loop.go(run, preview=preview, bar=bar, correct=correct)
@@ -290,17 +321,13 @@ def _train(run: Run, data: Data, config: dict[str, Any], *, networks: Any, make:
         raise KeyboardInterrupt from None
     bar.close()
     loop.save(run)
-    spent = time.monotonic() - loop_begun
-    _finish(run, data, config, loop, sampler, said, begun=begun, spent=spent - preview.seconds)
+    _finish(run, data, config, loop, sampler, said, begun=begun, before=before)
 
 
-def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Preview, begun: float) -> Correct | None:
-    """What keeps a time budget in the face of a machine that changes its pace; None for budgets in examples."""
-    unit, seconds, _ = parse_budget(config["asked"]["budget"])
-    if unit != "seconds" or loop.engine.world > 1:
-        return None
+def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Preview, begun: float, seconds: float) -> Correct:
+    """What keeps a time budget in the face of a machine that changes its pace."""
     training, batch = loop.training, loop.config.batch
-    clock = Clock(seconds, begun, config["plan"]["aside_seconds"] or 0.0)
+    clock = Clock(seconds, begun, config["plan"]["aside_seconds"] or 0.0, start=loop.seen / training.examples)
 
     def correct(loop: Loop, spent: float, steps: int) -> None:
         shown = max(sum(moment * training.examples <= loop.seen for moment in preview.moments), 1)
@@ -316,21 +343,21 @@ def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Preview, begun
 
 
 def _finish(
-    run: Run, data: Data, config: dict[str, Any], loop: Loop, sampler: Sampler, said: Say, *, begun: float, spent: float
+    run: Run, data: Data, config: dict[str, Any], loop: Loop, sampler: Sampler, said: Say, *, begun: float,
+    before: float,
 ) -> None:  # fmt: skip
-    """Choices, final weights, film and card; the weights come last, they mark the run as finished."""
-    if not loop.engine.main:
-        loop.engine.barrier()
-        return
+    """Choices, final weights, film and card; the weights come last, they mark the run as finished.
+
+    `begun` is the time.monotonic() of this call, `before` the seconds of stepping in calls that were killed.
+    """
     average, options, tried = choose(loop, data, sampler, quiet=said.quiet)
     seed, training = config["seed"], loop.training
     with loop.averages.applied(loop.model, average):
         sampler.fit(data.split("train"), seed=seed, limit=training.fit_examples)
         weights = {key: tensor.clone() for key, tensor in loop.model.state_dict().items()}
     film(run.samples_folder)
-    total = time.monotonic() - begun
-    done = max(loop.step, 1)
-    seconds = {"total": total, "loop": spent, "step": spent / done}
+    total = time.monotonic() - begun + before
+    seconds = {"total": total, "loop": loop.seconds, "step": loop.seconds / max(loop.step, 1)}
     health = dict(loop.health.counts)
     write_json(
         run.choices_file,
@@ -349,7 +376,6 @@ def _finish(
     run.drop_states(keep=0)
     for rest in run.state_folder.glob(".*.part"):
         shutil.rmtree(rest, ignore_errors=True)
-    loop.engine.barrier()
     said(f"finished {run.folder}: {loop.seen:,} examples in {total:.1f} s")
 
 
