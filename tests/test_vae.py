@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.fft
 import torch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from trilemma.batches import Arrays
 from trilemma.models.contract import Now, configure
 from trilemma.models.vae import VAE
-from trilemma.networks.texture import FILTERS, Texture
+from trilemma.networks.texture import Texture, cosines
 from trilemma.spaces import Continuous, fit_continuous
 
 
@@ -24,7 +25,7 @@ def _vae(**changes: object) -> tuple[VAE, Arrays]:
     return VAE(configure("vae", spaces, size="xs", changes=dict(changes)), spaces), Arrays(x)
 
 
-def test_texture_is_the_mean_magnitude_of_centred_filters() -> None:
+def test_texture_is_the_mean_magnitude_of_a_bank_of_filters() -> None:
     """Against plain loops over windows; blind to brightness, and blur takes energy away."""
     texture = Texture(2, (10, 9))
     x = torch.randn(3, 2, 10, 9)
@@ -33,11 +34,20 @@ def test_texture_is_the_mean_magnitude_of_centred_filters() -> None:
     for row, column in ((0, 0), (2, 1), (3, 2)):
         window = responses[:, :, 2 * row : 2 * row + 4, 2 * column : 2 * column + 4]
         torch.testing.assert_close(energies[:, :, row, column], window.mean((2, 3)))
-    torch.testing.assert_close(texture.filters.flatten(2).mean(2), torch.zeros(FILTERS, 2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(texture.filters.flatten(2).mean(2), torch.zeros(16, 2), atol=1e-6, rtol=0)
+    # One band each: orthonormal, with the two constants all that a patch of 3 x 3 in two channels can hold.
+    bank = texture.filters.flatten(1)
+    torch.testing.assert_close(bank @ bank.T, torch.eye(16), atol=1e-5, rtol=0)
     inside = (slice(None), slice(None), 1, 1)  # away from the border
     torch.testing.assert_close(texture(x + 5)[0][inside], energies[inside], atol=1e-4, rtol=1e-4)
     blurred = torch.nn.functional.avg_pool2d(x, 3, 1, 1)
     assert texture(blurred)[0].mean() < 0.6 * energies.mean()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_cosines_are_scipy_s(count: int) -> None:
+    expected = scipy.fft.dct(np.eye(count), axis=0, norm="ortho")
+    torch.testing.assert_close(cosines(count), torch.from_numpy(expected).float(), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("grid", "scales"), [((8, 8), 1), ((28, 28), 3), ((12,), 1), ((4, 4, 4), 1), ((64, 48), 3)])
@@ -45,7 +55,8 @@ def test_texture_on_any_grid(grid: tuple[int, ...], scales: int) -> None:
     texture = Texture(3, grid)
     energies = texture(torch.randn(2, 3, *grid))
     assert len(energies) == texture.scales == scales
-    assert all(e.shape[:2] == (2, FILTERS) and e.dim() == 2 + len(grid) for e in energies)
+    assert texture.count == 3 * (3 ** len(grid) - 1)
+    assert all(e.shape[:2] == (2, texture.count) and e.dim() == 2 + len(grid) for e in energies)
 
 
 def test_texture_likelihood_is_that_of_gaussians_around_the_energies() -> None:

@@ -1,34 +1,50 @@
-"""Local energies of fixed random filters: what blur takes away, and what a pixel's error hardly sees.
+"""Local energies of a bank of small filters: what blur takes away, and what a pixel's error hardly sees.
 
-One layer of random filters is enough to tell textures apart (Ustyuzhaninov et al. 2017); averages of a filter's
-magnitude over a few places are its energy there (Heeger & Bergen 1995). Nothing is learned here.
+The mean magnitude of a band-pass filter over a few places is its energy there (Heeger & Bergen 1995). The bank is the
+discrete cosine basis of three places a side without its constant, for brightness and each contrast of colours, at up to
+three scales: each filter is one band, so that none can make up for another. Nothing is learned here.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-FILTERS, SCALES, SEED = 16, 3, 101
+SCALES = 3
 CONVOLVE: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 POOL: dict[int, Any] = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
+def cosines(count: int) -> Tensor:
+    """(count, count) the orthonormal discrete cosine basis (type II), one vector a row, the constant first."""
+    places = torch.arange(count, dtype=torch.float64)
+    basis = torch.cos(math.pi * places.unsqueeze(1) * (2 * places + 1) / (2 * count)) * math.sqrt(2 / count)
+    basis[0] /= math.sqrt(2)
+    return basis.float()
+
+
 class Texture(nn.Module):
-    """Embedded data (B, channels, *grid) -> energies (B, FILTERS, *places), one map a scale, the finest first."""
+    """Embedded data (B, channels, *grid) -> energies (B, count, *places), one map a scale, the finest first."""
 
     filters: Tensor
 
     def __init__(self, channels: int, grid: tuple[int, ...]):
         super().__init__()
-        generator = torch.Generator().manual_seed(SEED)
-        filters = torch.randn(FILTERS, channels, *[3] * len(grid), generator=generator).flatten(2)
-        filters = filters - filters.mean(2, keepdim=True)  # blind to brightness
-        filters = filters / filters.flatten(1).norm(dim=1).reshape(-1, 1, 1)
-        self.register_buffer("filters", filters.unflatten(2, [3] * len(grid)), persistent=False)
+        mixes, waves = cosines(channels), cosines(3)  # of colours: brightness and contrasts; of places
+        bank = []
+        for mix, *bands in itertools.product(mixes, *[range(3)] * len(grid)):
+            if any(bands):  # blind to brightness
+                filtered = mix
+                for band in bands:
+                    filtered = filtered.unsqueeze(-1) * waves[band]
+                bank.append(filtered)
+        self.register_buffer("filters", torch.stack(bank), persistent=False)
+        self.count = len(bank)
         self.scales = 1
         while self.scales < SCALES and min(grid) >> self.scales >= 7:
             self.scales += 1
