@@ -945,6 +945,17 @@ def test_a_batch_that_was_asked_for_is_kept() -> None:
     assert plan.examples == 96 * plan.steps
 
 
+def test_choices_do_not_eat_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the network behind the choices would cost more than a part of the budget, the defaults are taken."""
+    monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path / "cache"))
+    x = np.random.default_rng(0).integers(0, 256, (400, 48, 48, 3), dtype=np.uint8)
+    begin = time.monotonic()
+    run = tl.train(x, model="vae", out=tmp_path / "run", budget="5s", size="xs", quiet=True)
+    assert isinstance(run, Run)
+    assert run.config()["training"]["choose_samples"] == 0 and run.choices()["options"]["prior"] is not None
+    assert time.monotonic() - begin < 15
+
+
 def test_a_dead_denoiser_is_told(tmp_path: Path) -> None:
     """A network whose weights do not reach its output: the run says so in its events."""
 

@@ -30,6 +30,7 @@ from trilemma.training.sampling import Sampler, label_frequencies
 
 CLEAR_WIN = 1.15  # a setting other than the default must be this much faster
 ENOUGH_STEPS, LEAST_BATCH = 1500, 16  # a budget for fewer steps than this gets smaller batches, down to this
+MOST_FOR_FEATURES = 0.2  # of a budget may go into the network behind the choices
 SAFE_SECONDS = 20.0  # at most this much work is lost by a kill,
 SAFE_SHARE = 0.04  # or this share of the budget
 
@@ -311,6 +312,9 @@ def _set_aside(
     features = 0.0
     if training.choose_samples and not is_cached(data, "choose"):
         features = examples_for(data) / 3000 * float(np.prod(data.x.shape[1:]) / 784) ** 0.7
+        if features > MOST_FOR_FEATURES * budget:
+            # A network to choose with that eats the budget leaves nothing to choose from.
+            training.choose_samples, features = 0, 0.0
     compared = fit * min(FIT / max(training.fit_examples, 1), 1.0) * (len(training.averages) + 1)
     choosing = tries * training.choose_samples / rate * dearer + compared + fit
     if not training.choose_samples:
