@@ -58,9 +58,18 @@ def _ignored(name: str) -> bool:
     return any(part.startswith(".") or part.lower() in IGNORED for part in parts)
 
 
-def _identity(folder: str | Path) -> tuple[int, int]:
-    state = os.stat(folder)
-    return state.st_dev, state.st_ino
+def _walk(path: Path, refuse: Callable[[OSError], None] | None) -> Iterator[tuple[str, list[str]]]:
+    """(folder, names of its files) for every folder below; linked folders are entered, circles are not."""
+    state = os.stat(path)
+    visited = {(state.st_dev, state.st_ino)}
+    for folder, inner, files in os.walk(path, onerror=refuse, followlinks=True):
+        for name in sorted(inner):
+            state = os.stat(os.path.join(folder, name))
+            if _ignored(name) or (state.st_dev, state.st_ino) in visited:
+                inner.remove(name)
+            visited.add((state.st_dev, state.st_ino))
+        inner.sort()
+        yield folder, files
 
 
 def list_folder(path: Path) -> Listing:
@@ -70,14 +79,7 @@ def list_folder(path: Path) -> Listing:
     def refuse(error: OSError) -> None:
         raise reading_error(error, error.filename or path)
 
-    visited = {_identity(path)}
-    for folder, inner, files in os.walk(path, onerror=refuse, followlinks=True):
-        inner[:] = sorted(name for name in inner if not _ignored(name))
-        for name in list(inner):  # linked folders are entered, circles are not
-            here = _identity(os.path.join(folder, name))
-            if here in visited:
-                inner.remove(name)
-            visited.add(here)
+    for folder, files in _walk(path, refuse):
         relative = Path(folder).relative_to(path)
         for name in files:
             if _ignored(name):
@@ -100,8 +102,7 @@ def list_folder(path: Path) -> Listing:
 def holds(path: Path, wanted: Callable[[str], bool], *, limit: int = 10_000) -> bool:
     """Does a folder hold a file with a wanted name among its first `limit`? Cheap: for deciding who opens it."""
     seen = 0
-    for _, inner, names in os.walk(path, followlinks=True):
-        inner[:] = sorted(name for name in inner if not _ignored(name))
+    for _, names in _walk(path, None):
         for name in names:
             seen += 1
             if not _ignored(name) and wanted(name):

@@ -27,7 +27,7 @@ from trilemma.models.contract import Criticizes, Decodes, Model, Now, Samples, T
 from trilemma.networks.augment import augment
 from trilemma.networks.conv import Critic, Up
 from trilemma.networks.layers import ACTIVATIONS, Network, initialise
-from trilemma.networks.mlp import MLP
+from trilemma.networks.mlp import mlp
 from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
 
 QUIET = 0.25  # deviation of a label's vector in the generator at the start; that of z is 1
@@ -253,10 +253,7 @@ class VectorGenerator(nn.Module):
         super().__init__()
         self.shape = (channels, *grid)
         outputs = channels * int(np.prod(grid))
-        self.net = MLP(
-            style, outputs, width=network.width, depth=network.depth, activation=network.activation,
-            dropout=network.dropout,
-        )  # fmt: skip
+        self.net = mlp(style, outputs, network)
 
     def forward(self, style: Tensor) -> Tensor:
         return self.net(style).unflatten(1, self.shape)
@@ -279,10 +276,7 @@ class VectorCritic(nn.Module):
     def __init__(self, channels: int, grid: tuple[int, ...], features: int, network: Network):
         super().__init__()
         inputs = channels * int(np.prod(grid))
-        self.net = MLP(
-            inputs, features, width=network.width, depth=network.depth, activation=network.activation,
-            dropout=network.dropout,
-        )  # fmt: skip
+        self.net = mlp(inputs, features, network)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x.flatten(1))

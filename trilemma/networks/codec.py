@@ -14,7 +14,7 @@ from trilemma.config import SIZES
 from trilemma.networks.conv import Down, Up
 from trilemma.networks.layers import Network
 from trilemma.networks.mixture import Mixture
-from trilemma.networks.mlp import MLP
+from trilemma.networks.mlp import mlp
 from trilemma.spaces import Continuous, Space
 
 
@@ -64,15 +64,7 @@ class Flat(nn.Module):
     def __init__(self, channels: int, grid: tuple[int, ...], outputs: int, network: Network, condition: int):
         super().__init__()
         inputs = channels * int(np.prod(grid))
-        self.net = MLP(
-            inputs,
-            outputs,
-            width=network.width,
-            depth=network.depth,
-            condition=condition,
-            activation=network.activation,
-            dropout=network.dropout,
-        )
+        self.net = mlp(inputs, outputs, network, condition)
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         return self.net(x.flatten(1), cond)
@@ -85,15 +77,7 @@ class Unflat(nn.Module):
         super().__init__()
         outputs = channels * int(np.prod(grid))
         self.shape = (channels, *grid)
-        self.net = MLP(
-            codes,
-            outputs,
-            width=network.width,
-            depth=network.depth,
-            condition=condition,
-            activation=network.activation,
-            dropout=network.dropout,
-        )
+        self.net = mlp(codes, outputs, network, condition)
 
     def forward(self, codes: Tensor, cond: Tensor | None = None) -> Tensor:
         return self.net(codes, cond).unflatten(1, self.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trilemma.networks.layers import ACTIVATIONS, initialise
+from trilemma.networks.layers import ACTIVATIONS, Network, initialise
 
 
 class MLP(nn.Module):
@@ -42,6 +42,19 @@ class MLP(nn.Module):
                 update = update * (1 + scale) + shift
             h = h + self.dropout(update)
         return self.leave(self.activation(h))
+
+
+def mlp(inputs: int, outputs: int, network: Network, condition: int = 0) -> MLP:
+    """An MLP by a model's settings."""
+    return MLP(
+        inputs,
+        outputs,
+        width=network.width,
+        depth=network.depth,
+        condition=condition,
+        activation=network.activation,
+        dropout=network.dropout,
+    )
 
 
 class VectorDenoiser(nn.Module):
