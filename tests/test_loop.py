@@ -34,7 +34,7 @@ from trilemma.modalities.door import open_data
 from trilemma.models.contract import Model, Turn, configure
 from trilemma.networks.codec import fit_mixture
 from trilemma.networks.mixture import Mixture
-from trilemma.spaces import Continuous
+from trilemma.spaces import Categorical, Continuous
 from trilemma.training import run as run_files
 from trilemma.training.average import Averages, exponent
 from trilemma.training.engine import Engine
@@ -44,7 +44,7 @@ from trilemma.training.optimizers import KINDS, make, rate_factor
 from trilemma.training.plan import Clock, Probe, _smaller_batches, build, dtype_verdict, threads_verdict
 from trilemma.training.restore import restore
 from trilemma.training.run import Run, write_json, write_tensors, write_text
-from trilemma.training.sampling import label_frequencies
+from trilemma.training.sampling import frequencies_of
 
 # --- the clock --------------------------------------------------------------------------------------------------------
 
@@ -734,7 +734,8 @@ def test_examples_without_a_label_count_for_none() -> None:
     labels[:10] = 1
     present = np.arange(count) < 30
     data = Arrays(np.zeros((count, 2), dtype=np.float32), {"label": labels}, {"label": present})
-    assert label_frequencies(data, 2) == pytest.approx([20 / 30, 10 / 30])
+    shares = frequencies_of(data, {"label": Categorical((1,), 2)})
+    assert shares == {"label": pytest.approx([20 / 30, 10 / 30])}
     x = np.random.default_rng(0).normal(size=(count, 2))
     x[30:] += 50
     given = Arrays(x.astype(np.float32), {"label": labels}, {"label": present})

@@ -50,7 +50,10 @@ class Conditioner(nn.Module):
         self.spaces = nn.ModuleDict({name: spaces[name] for name in self.names})
 
     def forward(self, raw: dict[str, Tensor], present: dict[str, Tensor], count: int) -> Cond:
-        """`raw[name]` (B, channels), `present[name]` (B,) bool; names that are missing count as absent."""
+        """`raw[name]` (B, channels), `present[name]` (B,) bool; names that are missing count as absent.
+
+        A label may also come as shares of its values, floats (B, count): a place between two classes.
+        """
         if not self.names:
             return Cond()
         device = self.nulls[self.names[0]].device
@@ -61,11 +64,12 @@ class Conditioner(nn.Module):
                 total = total + null
                 continue
             layer, space = self.maps[name], self.spaces[name]
-            value = (
-                layer(raw[name][:, 0].long())
-                if isinstance(layer, nn.Embedding)
-                else layer(cast(Space, space).embed(raw[name]))
-            )
+            if not isinstance(layer, nn.Embedding):
+                value = layer(cast(Space, space).embed(raw[name]))
+            elif raw[name].is_floating_point():
+                value = raw[name].to(layer.weight.dtype) @ layer.weight
+            else:
+                value = layer(raw[name][:, 0].long())
             here = present.get(name)
             total = total + (value if here is None else torch.where(here.unsqueeze(1), value, null))
         return Cond(vector=total)

@@ -215,6 +215,30 @@ class Categorical(Space):
         return (logits.softmax(1) - self.mean) / self.deviation
 
 
+class Clusters(Categorical):
+    """The number of the nearest of `count` centres: a condition that x itself gives, so that nobody has to name it."""
+
+    centres: Tensor
+    SIDE = 8  # places a side, at most, of the coarse x that is compared
+
+    def __init__(self, count: int, size: int, centres: Tensor | None = None):
+        super().__init__((1,), count)
+        self.register_buffer("centres", torch.zeros(count, size) if centres is None else centres.float())
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "clusters", "count": self.count, "size": self.centres.shape[1]}
+
+    @classmethod
+    def coarse(cls, x: Tensor) -> Tensor:
+        """Embedded x (B, width, *grid) -> (B, D) means over blocks of the grid."""
+        sides = tuple(min(side, cls.SIDE) for side in x.shape[2:])
+        return (functional.interpolate(x, sides, mode="area") if sides else x).flatten(1)
+
+    def of(self, x: Tensor) -> Tensor:
+        """The clusters (B, 1) of embedded x."""
+        return torch.cdist(self.coarse(x).float(), self.centres.float()).argmin(1, keepdim=True)
+
+
 class Mixed(Space):
     """The columns of a table: grid (), raw x is (B, columns) floats with NaN where a cell is empty.
 
@@ -331,6 +355,8 @@ def space_from(description: dict[str, Any]) -> Space:
         return Continuous(tuple(description["shape"]), low=low, high=high, levels=levels)
     if kind == "categorical":
         return Categorical(tuple(description["shape"]), description["count"])
+    if kind == "clusters":
+        return Clusters(description["count"], description["size"])
     if kind == "mixed":
         return Mixed(description["columns"], description["gaps"])
     raise ValueError(f"unknown kind of space {kind!r}")

@@ -198,6 +198,13 @@ def configure(
     return config
 
 
+def default_clusters(spaces: dict[str, Space], count: int, *, most: int) -> int:
+    """A `clusters` setting: 500 examples or more in each; none beside labels, off grids or for few examples."""
+    if not spaces["x"].grid or set(spaces) - {"x", "other"} or count < 5000:
+        return 0
+    return min(count // 500, most)
+
+
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
     """Build a graph through these modules without gradients for their weights. Never `yield` a Turn inside."""

@@ -40,7 +40,7 @@ from trilemma.maths.paths import (
 )
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand, sum_per_example
-from trilemma.models.contract import Denoises, Model, Now, Samples, Scores, Turn, log_volume
+from trilemma.models.contract import Denoises, Model, Now, Samples, Scores, Turn, default_clusters, log_volume
 from trilemma.networks.layers import Network, initialise, sinusoids
 from trilemma.networks.mlp import VectorDenoiser
 from trilemma.networks.unet import UNet
@@ -62,6 +62,7 @@ class Config:
     variance: Literal["small", "large", "learned"] = "small"  # of the ancestral sampler
     variance_weight: float = 0.001  # of the variational bound that trains a learned variance (Nichol & Dhariwal 2021)
     embedding: int = 128  # width of noise level and conditions
+    clusters: int = 0  # of data without labels: which one an example is in is a condition
     drop: float = 0.1  # probability of training without a condition
     sampler: str = "adams-bashforth"
     steps: int = 24
@@ -135,6 +136,7 @@ class Diffusion(Model, Samples, Denoises, Scores):
             "network.depth": 1 if size == "xs" else 2,
             "network.patch": patch,
             "network.dropout": 0.0 if count >= 5000 else 0.1,
+            "clusters": default_clusters(spaces, count, most=30),
             "optimizer.batch": 128 if count >= 5000 else 64,
         }
 

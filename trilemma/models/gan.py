@@ -23,7 +23,7 @@ from trilemma.errors import InputError
 from trilemma.maths.losses import PLAYS, gradient_penalty, squared_gradient_norm
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
-from trilemma.models.contract import Criticizes, Decodes, Model, Now, Samples, Turn, frozen
+from trilemma.models.contract import Criticizes, Decodes, Model, Now, Samples, Turn, default_clusters, frozen
 from trilemma.networks.augment import augment
 from trilemma.networks.conv import Critic, Up
 from trilemma.networks.layers import ACTIVATIONS, Network, initialise
@@ -49,6 +49,7 @@ class Config:
     prior: Literal["normal", "uniform"] = "normal"
     latent: int = 64
     style: int = 128  # width of the mapped code
+    clusters: int = 0  # of data without labels: which one an example is in conditions both players
     augment: float = 0.0  # probability of each differentiable augmentation (Zhao et al. 2020)
 
 
@@ -114,6 +115,7 @@ class GAN(Model, Samples, Decodes, Criticizes):
         patch = 2 if side >= 16 else 1
         levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
         settings: dict[str, Any] = {"augment": 1.0 if count < 10_000 else 0.0}
+        settings["clusters"] = default_clusters(spaces, count, most=100)
         # Squared gradients grow with the number of pixels; a critic that learns few examples by heart needs holding.
         few = min(10_000 / count, 10.0) if count < 10_000 and side > 16 else 1.0
         settings["gamma"] = round(max(math.prod(space.shape) / 1000, 1.0) * math.sqrt(few), 2)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from trilemma.batches import Arrays, Batch, Options, Request
 from trilemma.errors import InputError
@@ -167,10 +168,11 @@ class Loaded:
         scores = []
         for batch in self._batches(source, seed):
             score = self.model.score(batch).detach().float()
-            if "label" in batch.raw and bool(batch.present["label"].all()):
-                # log p(x) >= log p(x, label): of a score under a label only this is a bound.
-                shares = torch.tensor(self.sampler.frequencies, device=score.device)
-                score = score + shares[batch.raw["label"][:, 0]].log()
+            for name, frequencies in self.sampler.frequencies.items():
+                if bool(batch.present[name].all()):
+                    # log p(x) >= log p(x, label): of a score under a label only this is a bound.
+                    shares = torch.tensor(frequencies, device=score.device).clamp(min=1e-6)
+                    score = score + shares[batch.raw[name][:, 0]].log()
             scores.append(score.cpu().numpy())
         return np.concatenate(scores)
 
@@ -185,6 +187,8 @@ class Loaded:
             x = self.space.embed(batch.x)
             level = estimated_noise(x) if sigma is None else torch.full((len(x),), sigma, device=x.device)
             with torch.no_grad(), self.engine.autocast():
+                # Noise would choose among the clusters: without one the model has learned as well.
+                batch.present |= {"cluster": torch.zeros(len(x), dtype=torch.bool, device=x.device)}
                 clean = self.model.denoise(x, level, Request(batch.noise, batch.raw, batch.present))
             cleaned.append(self.sampler.array(self.space.decode(clean.float())))
         result = np.concatenate(cleaned)
@@ -200,13 +204,13 @@ class Loaded:
         codes, request = self._ends(first, second, seed)
         t = torch.linspace(0, 1, steps, device=codes.device).unsqueeze(1)
         way = spherical(codes[:1], codes[1:], t)
-        # Labels have no way between them: each half of the way has that of its end, so that the ends are met.
+        # Conditions go the way too, as shares of the two ends' values; each half of it is as present as its end.
         end = (torch.arange(steps, device=codes.device) * 2 >= steps).long()
-        request = Request(
-            Noise(seed, np.zeros(steps)),
-            {name: value[end] for name, value in request.raw.items()},
-            {name: value[end] for name, value in request.present.items()},
-        )
+        shares, present = {}, {name: value[end] for name, value in request.present.items()}
+        for name, value in request.raw.items():
+            ends = one_hot(value[:, 0], len(self.sampler.frequencies[name])).float()
+            shares[name] = torch.lerp(ends[:1], ends[1:], t)
+        request = Request(Noise(seed, np.zeros(steps)), shares, present)
         x = self._decoded(way, request)
         return x if raw else self.modality.export(x)
 
@@ -281,8 +285,8 @@ class Loaded:
                 raise InputError(f"--{name} {value}: {self.config['model']} has no such setting; leave it out")
         if steps is not None and steps < 1:
             raise InputError(f"--steps {steps}: a sampler needs at least one step")
-        if guidance is not None and "label" not in self.config["spaces"]:
-            raise InputError(f"--guidance {guidance:g}: this model was trained on data without labels; leave it out")
+        if guidance is not None and not self.sampler.frequencies:
+            raise InputError(f"--guidance {guidance:g}: this model was trained without any condition; leave it out")
         if guidance is not None and not np.isfinite(guidance):
             raise InputError(f"--guidance {guidance}: give a number, such as 1.5")
         if eta is not None and not 0 <= eta <= 1:
@@ -294,14 +298,18 @@ class Loaded:
         arrays = Arrays(self.read(source).x)
         batches = list(arrays.batches(BATCH, seed=seed, device=str(self.engine.device)))
         for batch in batches:
-            if "label" in self.config["spaces"]:
+            if "label" in self.model.spaces:
                 self._fill_label(batch)
+            if "cluster" in self.model.spaces:
+                clusters: Any = self.model.spaces["cluster"]
+                batch.raw["cluster"] = clusters.of(self.space.embed(batch.x))
+                batch.present["cluster"] = torch.ones(len(batch), dtype=torch.bool, device=batch.x.device)
         return batches
 
     def _fill_label(self, batch: Batch) -> None:
         """Inputs of a task come without labels. A model with codes learned under labels only, so that the one under
         which it repeats the input best stands in; the others have learned without labels too, and get none."""
-        model, frequencies, device = self.model, self.sampler.frequencies or [], batch.x.device
+        model, frequencies, device = self.model, self.sampler.frequencies["label"], batch.x.device
         batch.raw["label"] = torch.zeros(len(batch), 1, dtype=torch.long, device=device)
         batch.present["label"] = torch.zeros(len(batch), dtype=torch.bool, device=device)
         if not (isinstance(model, Encodes) and isinstance(model, Decodes)):

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from trilemma.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 
 import numpy as np
@@ -13,24 +13,29 @@ from trilemma.batches import Arrays, Batch, Options, Request
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.models.contract import Decodes, Encodes, Model, Samples
+from trilemma.spaces import Categorical, Space
 from trilemma.training.engine import Engine
 
-LABEL_SEED = 0x6C6162656C  # labels come from a stream of their own, so that they do not move the noise
+STREAMS = {"label": 0x6C6162656C, "cluster": 0x636C7573746572}  # of their own, so that they do not move the noise
 BATCH = 250
 
 
-def label_frequencies(data: Arrays, count: int) -> list[float]:
-    """Share of each label among the training examples that have one."""
-    rows = np.arange(len(data.x)) if data.rows is None else data.rows
-    if "label" in data.present:
-        rows = rows[np.asarray(data.present["label"])[rows]]
-    labels = data.conditions["label"][rows, 0]
-    return (np.bincount(labels, minlength=count) / max(len(labels), 1)).tolist()
+def frequencies_of(data: Arrays, spaces: Mapping[str, Space]) -> dict[str, list[float]]:
+    """Of each categorical condition: the share of each value among the training examples that have one."""
+    shares = {}
+    for name, values in data.conditions.items():
+        space = spaces.get(name)
+        if isinstance(space, Categorical):
+            rows = np.arange(len(data.x)) if data.rows is None else data.rows
+            if name in data.present:
+                rows = rows[np.asarray(data.present[name])[rows]]
+            shares[name] = (np.bincount(values[rows, 0], minlength=space.count) / max(len(rows), 1)).tolist()
+    return shares
 
 
-def draw_labels(frequencies: list[float], seed: int, index: np.ndarray) -> np.ndarray:
-    """(n, 1) labels that follow the frequencies evenly: label i is a function of (seed, i) alone."""
-    places = Noise(seed ^ LABEL_SEED, index).spread().numpy()
+def draw(frequencies: list[float], seed: int, index: np.ndarray) -> np.ndarray:
+    """(n, 1) values that follow the frequencies evenly: value i is a function of (seed, i) alone."""
+    places = Noise(seed, index).spread().numpy()
     edges = np.cumsum(frequencies)
     return np.searchsorted(edges / edges[-1], places, side="right").clip(0, len(edges) - 1)[:, None]
 
@@ -38,7 +43,7 @@ def draw_labels(frequencies: list[float], seed: int, index: np.ndarray) -> np.nd
 class Sampler:
     """A model ready to make samples, reconstructions and codes; weights as they are, evaluation mode."""
 
-    def __init__(self, model: Model, engine: Engine, *, frequencies: list[float] | None, dtype: np.dtype):
+    def __init__(self, model: Model, engine: Engine, *, frequencies: dict[str, list[float]], dtype: np.dtype):
         self.model, self.engine, self.frequencies, self.dtype = model, engine, frequencies, dtype
 
     def request(
@@ -47,12 +52,15 @@ class Sampler:
         """A request for the images `index` of this seed, with drawn or given labels."""
         device = self.engine.device
         request = Request(Noise(seed, index, device), options=options or Options())
-        if self.frequencies:
-            labels = draw_labels(self.frequencies, seed, index) if label is None else np.full((len(index), 1), label)
-            request.raw["label"] = torch.from_numpy(labels.astype(np.int64)).to(device)
-            request.present["label"] = torch.ones(len(index), dtype=torch.bool, device=device)
-        elif label is not None:
+        if label is not None and "label" not in self.frequencies:
             raise InputError("--label: this model was trained on data without labels")
+        for name, shares in self.frequencies.items():
+            if name == "label" and label is not None:
+                values = np.full((len(index), 1), label)
+            else:
+                values = draw(shares, seed ^ STREAMS[name], index)
+            request.raw[name] = torch.from_numpy(values.astype(np.int64)).to(device)
+            request.present[name] = torch.ones(len(index), dtype=torch.bool, device=device)
         return request
 
     @torch.no_grad()

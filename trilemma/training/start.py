@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 import trilemma
 from trilemma.batches import Options
@@ -24,16 +24,18 @@ from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, Opening, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, find, known_models
+from trilemma.spaces import Clusters
 from trilemma.training.choose import choose
+from trilemma.training.clusters import clustered
 from trilemma.training.engine import Engine, prepare
 from trilemma.training.loop import Correct, Loop, Stopped
 from trilemma.training.optimizers import MakeOptimizer
-from trilemma.training.plan import Clock, Plan, build, choose_size, frequencies_of, plan
+from trilemma.training.plan import Clock, Plan, build, choose_size, plan
 from trilemma.training.preview import Preview, film
 from trilemma.training.progress import Bar
 from trilemma.training.restore import restore
 from trilemma.training.run import FORMAT, Run, write_json, write_tensors, write_text
-from trilemma.training.sampling import Sampler
+from trilemma.training.sampling import Sampler, frequencies_of
 
 
 def train(
@@ -96,7 +98,9 @@ def train(
     else:
         data = _open(source, opening)
         begun = time.monotonic()
-        config, planned = _plan(data, asked, unit, amount, begun, networks, optimizer, settings or {}, measure=dry_run)
+        config, planned, data = _plan(
+            data, asked, unit, amount, begun, networks, optimizer, settings or {}, measure=dry_run
+        )
         if start is not None:  # do its weights fit? Better known before anything is written
             _model(config, data, Engine(), networks, begin=True)
         if dry_run:
@@ -173,8 +177,8 @@ def _check_same(run: Run, config: dict[str, Any], asked: dict[str, Any], more: b
 def _plan(
     data: Data, asked: dict[str, Any], unit: str, amount: float, begun: float, networks: Any, make: Any,
     settings: dict[str, Any], *, measure: bool,
-) -> tuple[dict[str, Any], Plan]:  # fmt: skip
-    """The whole config.json of a new run."""
+) -> tuple[dict[str, Any], Plan, Data]:  # fmt: skip
+    """The whole config.json of a new run, and the data as this model wants them."""
     name, count = asked["model"], len(data.splits["train"])
     model_class, _ = find(name)
     if not issubclass(model_class, Samples):
@@ -188,6 +192,7 @@ def _plan(
         elif head != "data":
             changes[key.removeprefix("model.")] = value
     config = configure(name, data.spaces, size=size, count=count, changes=changes)
+    data = clustered(data, config, _centres(asked, None))
     if unit == "examples":
         training.examples = int(amount)
     planned = plan(
@@ -213,13 +218,13 @@ def _plan(
             "dtype": str(data.x.dtype),
             "counts": {split: len(rows) for split, rows in data.splits.items()},
             "label_names": data.label_names,
-            "frequencies": frequencies_of(data),
+            "frequencies": frequencies_of(data.split("train"), data.spaces),
         },
         "spaces": {key: space.describe() for key, space in data.spaces.items()},
         "own": _own(networks, make),
         "versions": current_versions(),
     }
-    return whole, planned
+    return whole, planned, data
 
 
 def _extend(run: Run, config: dict[str, Any], unit: str, amount: float, budget: str) -> None:
@@ -282,6 +287,16 @@ def _model(
     return build(config["model"], settings, data.spaces, config["seed"], networks=networks, start=start)
 
 
+def _centres(asked: dict[str, Any], state: tuple[dict[str, Tensor], Any] | None) -> Tensor | None:
+    """Those that the weights to go on from, or to begin with, were trained under; None: yet to be fitted."""
+    if state is not None:
+        return state[0].get("model.spaces.cluster.centres")
+    if not asked["from"]:
+        return None
+    cluster = dict(restore(Run.at(asked["from"]), Engine()).spaces).get("cluster")
+    return cluster.centres if isinstance(cluster, Clusters) else None
+
+
 def _train(
     run: Run, data: Data, config: dict[str, Any], *, networks: Any, make: Any, said: Say, begun: float,
     limit: float | None,
@@ -292,6 +307,7 @@ def _train(
     training = from_json(Training, config["training"])
     engine = Engine(dtype=training.dtype, threads=training.threads)
     state = run.latest_state()
+    data = clustered(data, model_config, _centres(config["asked"], state))
     model = engine.place(_model(config, data, engine, networks, begin=state is None))
     loop = Loop(model, data.split("train"), model_config.optimizer, training, engine, seed=seed, make=make)  # type: ignore[arg-type]
     run.weights_file.unlink(missing_ok=True)  # an extension that was killed at its start left the old ones
