@@ -34,7 +34,7 @@ from trilemma.modalities.door import open_data
 from trilemma.models.contract import Model, Turn, configure
 from trilemma.networks.codec import fit_mixture
 from trilemma.networks.mixture import Mixture
-from trilemma.spaces import Categorical, Continuous
+from trilemma.spaces import Continuous
 from trilemma.training import run as run_files
 from trilemma.training.average import Averages, exponent
 from trilemma.training.engine import Engine
@@ -42,9 +42,10 @@ from trilemma.training.health import WORDS, Health
 from trilemma.training.loop import MOST_ROLLBACKS, Loop
 from trilemma.training.optimizers import KINDS, make, rate_factor
 from trilemma.training.plan import Clock, Probe, _smaller_batches, build, dtype_verdict, threads_verdict
+from trilemma.training.preview import film
 from trilemma.training.restore import restore
 from trilemma.training.run import Run, write_json, write_tensors, write_text
-from trilemma.training.sampling import frequencies_of
+from trilemma.training.sampling import label_frequencies
 
 # --- the clock --------------------------------------------------------------------------------------------------------
 
@@ -145,6 +146,7 @@ class Fragile(Model):
 
     def __init__(self, bad: Callable[[int], bool], *, gradient_only: bool = False):
         super().__init__()
+        self.spaces = nn.ModuleDict()
         self.place, self.bad, self.gradient_only = nn.Parameter(torch.zeros(3)), bad, gradient_only
 
     @classmethod
@@ -702,6 +704,44 @@ def test_own_parts_are_asked_for_on_resume(tmp_path: Path) -> None:
     tl.train(moons(), out=out, optimizer=optimizer, **common)
 
 
+def test_own_networks_to_start_from(tmp_path: Path) -> None:
+    """The run to begin with was trained with them: handed in, they are enough."""
+    common: dict[str, Any] = {"model": "diffusion", "budget": "1k", "size": "xs", "quiet": True}
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+            return self.layer(x)
+
+    first = tl.train(moons(), out=tmp_path / "a", networks={"network": Own()}, settings=dict(PLAIN), **common)
+    assert isinstance(first, Run)
+    tl.train(
+        moons(), out=tmp_path / "b", networks={"network": Own()}, settings=dict(PLAIN), start=first.folder, **common
+    )
+    with pytest.raises(InputError, match="hand them in"):
+        tl.train(moons(), out=tmp_path / "c", settings=dict(PLAIN), start=first.folder, **common)
+
+
+def test_a_torn_picture_costs_no_run(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "samples", tmp_path / "samples")
+    pictures = sorted((tmp_path / "samples").glob("[0-9]*.png"))
+    pictures[0].write_bytes(b"")
+    (tmp_path / "samples" / "film.gif").unlink()
+    assert (film(tmp_path / "samples") is None) == (len(pictures) < 3)
+    assert not list(finished.glob("samples/*.part"))
+
+
+def test_a_plus_waits_for_the_end(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    (out / "weights.safetensors").unlink()
+    with pytest.raises(InputError, match=r"not finished yet.*--budget 6k"):
+        tl.train(moons(), model="vae", out=out, budget="+6k", size="xs", settings=dict(PLAIN), quiet=True)
+
+
 def test_a_likelihood_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="discretised"):
         tl.train(moons(), model="vae:discretised", out=tmp_path / "run", budget="1k", size="xs", quiet=True)
@@ -734,8 +774,7 @@ def test_examples_without_a_label_count_for_none() -> None:
     labels[:10] = 1
     present = np.arange(count) < 30
     data = Arrays(np.zeros((count, 2), dtype=np.float32), {"label": labels}, {"label": present})
-    shares = frequencies_of(data, {"label": Categorical((1,), 2)})
-    assert shares == {"label": pytest.approx([20 / 30, 10 / 30])}
+    assert label_frequencies(data, 2) == pytest.approx([20 / 30, 10 / 30])
     x = np.random.default_rng(0).normal(size=(count, 2))
     x[30:] += 50
     given = Arrays(x.astype(np.float32), {"label": labels}, {"label": present})

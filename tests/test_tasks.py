@@ -230,7 +230,7 @@ def test_unknown_labels(run: Callable[[str], Path], label: str) -> None:
 
 def test_without_label_the_training_frequencies(run: Callable[[str], Path]) -> None:
     loaded = tl.load(run("diffusion"))
-    shares = np.array(loaded.config["data"]["frequencies"]["label"])
+    shares = np.array(loaded.config["data"]["frequencies"])
     assert np.abs(shares - [0.5, 0.3, 0.2]).max() < 0.05
     labels = loaded.sampler.request(2, np.arange(200)).raw["label"][:, 0].numpy()
     assert np.abs(np.bincount(labels, minlength=3) - 200 * shares).max() < 5
@@ -419,7 +419,7 @@ def test_the_score_of_a_vae_is_a_bound_over_labels(run: Callable[[str], Path], s
     found = loaded.score(x)
     batch = next(iter(loaded._batches(x, 0)))
     assert [loaded.label_names[i] for i in batch.raw["label"][:, 0]] == [name for name in LABELS for _ in range(2)]
-    shares = np.array(loaded.config["data"]["frequencies"]["label"])
+    shares = np.array(loaded.config["data"]["frequencies"])
     with torch.no_grad():
         under = loaded.model.score(batch).numpy()
     np.testing.assert_allclose(found, under + np.log(shares)[batch.raw["label"][:, 0].numpy()], rtol=1e-5)

@@ -63,7 +63,7 @@ class Request:
     """Samples wanted: image i depends on (noise.seed, noise.index[i]) and its conditions alone."""
 
     noise: Noise
-    raw: dict[str, Tensor] = field(default_factory=dict)
+    raw: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, channels); of a label also shares (B, count)
     present: dict[str, Tensor] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
     watch: Callable[[int, Tensor], None] | None = None  # called with (step, embedded estimate): film strips

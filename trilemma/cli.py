@@ -41,13 +41,14 @@ def inspect(
     data: DataArgument,
     kind: Kind = None,
     resolution: Resolution = None,
+    settings: Set = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the grid picture and the findings.")] = None,
     debug: Debug = False,
 ) -> None:
     """Say what is in DATA: counts, sizes, labels, duplicates, bad files, what would be trained."""
     from trilemma.report.outlook import inspect as look
 
-    found = look(data, kind=kind, resolution=resolution)
+    found = look(data, kind=kind, resolution=resolution, settings=_settings(settings))
     print(found.text())
     if out is not None:
         for path in found.save(out):
@@ -148,7 +149,9 @@ def generate(
     label: Annotated[
         str | None, typer.Option(help="Name or number of a label; default: as in the training data.")
     ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Strength of guidance (diffusion with labels).")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Strength of guidance (diffusion with labels or clusters).")
+    ] = None,
     steps: Steps = None,
     sampler: Annotated[
         str | None, typer.Option(help="ddpm, ddim, euler, heun, dpm++2m, dpm++3m, adams-bashforth, ipndm.")
@@ -299,7 +302,10 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as problem:
+        # Torch says so in its own class.
+        if debug or not (isinstance(problem, MemoryError) or "memory" in str(problem)):
+            raise
         print("error: out of memory; try a smaller --size, --resolution or --set optimizer.micro=16", file=sys.stderr)
         sys.exit(2)
     except OSError as problem:

@@ -8,7 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from trilemma.spaces import Categorical, Continuous, Space
+from trilemma.batches import Batch
+from trilemma.spaces import Categorical, Clusters, Continuous, Space, masked
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Conditioner(nn.Module):
             space = spaces[name]
             if space.grid != ():
                 raise ValueError(f"condition {name!r} has a grid; only labels and numbers can condition this model")
-            if isinstance(space, Categorical):
+            if isinstance(space, (Categorical, Clusters)):
                 embedding = nn.Embedding(space.count, width)
                 nn.init.normal_(embedding.weight, std=scale)
                 self.maps[name] = embedding
@@ -67,12 +68,23 @@ class Conditioner(nn.Module):
             if not isinstance(layer, nn.Embedding):
                 value = layer(cast(Space, space).embed(raw[name]))
             elif raw[name].is_floating_point():
-                value = raw[name].to(layer.weight.dtype) @ layer.weight
+                value = (raw[name].to(layer.weight.dtype).unsqueeze(2) * layer.weight).sum(1)  # never in bf16
             else:
                 value = layer(raw[name][:, 0].long())
             here = present.get(name)
             total = total + (value if here is None else torch.where(here.unsqueeze(1), value, null))
         return Cond(vector=total)
+
+
+def tell(spaces: nn.ModuleDict, batch: Batch) -> Batch:
+    """Put into a batch what x itself gives: the number of its cluster, where the model has clusters."""
+    for name, space in spaces.items():
+        if isinstance(space, Clusters):
+            x = cast(Space, spaces["x"])
+            coarse = space.coarse(x.embed(batch.x), masked(x, batch.observed, batch.valid))
+            batch.raw[name] = space.nearest(coarse)
+            batch.present[name] = torch.ones(len(batch), dtype=torch.bool, device=batch.x.device)
+    return batch
 
 
 def drop(present: dict[str, Tensor], uniform: dict[str, Tensor], probability: float) -> dict[str, Tensor]:

@@ -55,6 +55,9 @@ LEAST |= {"penalty_every": 1, "critic_steps": 1, "gamma_end": 0, "free_bits": 0,
 LEAST |= {"train_steps": 21, "embedding": 2, "preview_samples": 1, "save_every": 0, "average_every": 1, "threads": 1}
 
 
+MOST = {"dropout": 0.95, "drop": 1.0, "augment": 1.0, "stay": 1.0}
+
+
 def parse_value(text: str) -> Any:
     """'3' -> 3, 'true' -> True, '(0.9,0.99)' -> tuple; everything else stays text."""
     if text.lower() in ("true", "false", "none"):
@@ -134,6 +137,8 @@ def assign(config: Any, path: str, value: Any, *, setting: str | None = None) ->
         raise InputError(f"setting {setting}={value!r}: expected {_name(hints[head])}")
     if head in LEAST and isinstance(brought, (int, float)) and not brought >= LEAST[head]:
         raise InputError(f"setting {setting}={value!r}: must be at least {LEAST[head]}")
+    if head in MOST and isinstance(brought, (int, float)) and not 0 <= brought <= MOST[head]:
+        raise InputError(f"setting {setting}={value!r}: must be between 0 and {MOST[head]:g}")
     setattr(config, head, brought)
 
 

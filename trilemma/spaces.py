@@ -215,28 +215,57 @@ class Categorical(Space):
         return (logits.softmax(1) - self.mean) / self.deviation
 
 
-class Clusters(Categorical):
-    """The number of the nearest of `count` centres: a condition that x itself gives, so that nobody has to name it."""
+class Clusters(Space):
+    """The number (B, 1) of the nearest of `count` centres: a label that x itself gives, so that nobody has to name it.
+
+    `shares` are those of the training examples.
+    """
 
     centres: Tensor
+    shares: Tensor
     SIDE = 8  # places a side, at most, of the coarse x that is compared
 
-    def __init__(self, count: int, size: int, centres: Tensor | None = None):
-        super().__init__((1,), count)
-        self.register_buffer("centres", torch.zeros(count, size) if centres is None else centres.float())
+    def __init__(self, count: int, size: int):
+        super().__init__()
+        self.shape, self.width, self.count, self.dtype = (1,), count, count, torch.int64
+        self.tokens = Categorical((1,), count)
+        self.register_buffer("centres", torch.zeros(count, size))
+        self.register_buffer("shares", torch.full((count,), 1 / count))
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "clusters", "count": self.count, "size": self.centres.shape[1]}
 
     @classmethod
-    def coarse(cls, x: Tensor) -> Tensor:
-        """Embedded x (B, width, *grid) -> (B, D) means over blocks of the grid."""
+    def coarse(cls, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Embedded x (B, width, *grid) -> (B, D) means over blocks of the grid; what is masked out is 0."""
+        x = (x if mask is None else x * mask).float()
         sides = tuple(min(side, cls.SIDE) for side in x.shape[2:])
         return (functional.interpolate(x, sides, mode="area") if sides else x).flatten(1)
 
-    def of(self, x: Tensor) -> Tensor:
-        """The clusters (B, 1) of embedded x."""
-        return torch.cdist(self.coarse(x).float(), self.centres.float()).argmin(1, keepdim=True)
+    def nearest(self, coarse: Tensor) -> Tensor:
+        """(B, D) -> (B, 1), the same whatever stands beside an example in its batch."""
+        exact = "donot_use_mm_for_euclid_dist"
+        return torch.cdist(coarse, self.centres.float(), compute_mode=exact).argmin(1, keepdim=True)
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.tokens.embed(x)
+
+    def decode(self, params: Tensor) -> Tensor:
+        return self.tokens.decode(params)
+
+    def nll(
+        self,
+        params: Tensor,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        log_scale: Tensor | None = None,
+        likelihood: str = "gaussian",
+    ) -> Tensor:
+        return self.tokens.nll(params, x, mask=mask, log_scale=log_scale, likelihood=likelihood)
+
+    def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
+        return self.tokens.relax(params, uniform)
 
 
 class Mixed(Space):

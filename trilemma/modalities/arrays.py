@@ -224,9 +224,11 @@ def joined_columns(train: dict[str, Any], test: dict[str, Any], name: str) -> di
     if train.keys() != test.keys():
         odd = sorted(train.keys() ^ test.keys())
         raise InputError(f"{name}: {', '.join(odd)} given for one of training and test only; give both or neither")
+    if "label" in train and set(np.asarray(test["label"]).ravel().tolist()) == {-1}:  # Hugging Face's "not known"
+        test = {**test, "label": np.full(len(test["label"]), None, dtype=object)}
     if "label" in train:
         unseen = sorted(
-            set(np.asarray(test["label"]).ravel().tolist()) - set(np.asarray(train["label"]).ravel().tolist())
+            set(np.asarray(test["label"]).ravel().tolist()) - set(np.asarray(train["label"]).ravel().tolist()) - {None}
         )
         if unseen:
             few = ", ".join(map(str, unseen[:5]))

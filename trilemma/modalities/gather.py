@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -86,7 +86,7 @@ class FilePictures:
     def _header(self, index: int) -> decode.Header:
         place = self.places[index]
         if isinstance(place, Image.Image):
-            return decode.header_of(place)
+            return _of_memory(lambda: decode.header_of(place))
         try:
             location = place() if callable(place) else place
         except Exception as error:  # a damaged archive may raise anything
@@ -102,12 +102,22 @@ class FilePictures:
     def read(self, index: int, smallest: tuple[int, int] | None = None) -> np.ndarray:
         place = self.places[index]
         if isinstance(place, Image.Image):
-            return decode.from_image(place, self.mode, self.bits)
+            return _of_memory(lambda: decode.from_image(place, self.mode, self.bits))
         try:
             location = place() if callable(place) else place
         except Exception as error:  # a damaged archive may raise anything
             raise decode.Bad(str(error)[:80]) from error
         return decode.pixels(location, self.mode, self.bits, smallest)
+
+
+def _of_memory(read: Callable[[], Any]) -> Any:
+    """What `read` gives of an image object, which may still be a file on disk, and a damaged one."""
+    try:
+        return read()
+    except decode.Bad:
+        raise
+    except Exception as error:  # a decoder may raise anything on bad bytes
+        raise decode.Bad(f"damaged: {str(error)[:80]}") from error
 
 
 def _one_mode(headers: list[decode.Header]) -> tuple[str, int, list[str]]:
@@ -171,7 +181,13 @@ def from_listing(listing: Listing, shown: str) -> Found:
             columns["label"] = labels
     if found.test is not None and "label" in columns:
         known = {label for label, test in zip(columns["label"], found.test, strict=True) if not test}
-        unseen = sorted({str(v) for v, t in zip(columns["label"], found.test, strict=True) if t and v not in known})
+        unseen = sorted(
+            {
+                str(v)
+                for v, t in zip(columns["label"], found.test, strict=True)
+                if t and v is not None and v not in known
+            }
+        )
         if unseen:
             raise InputError(
                 f"{shown}: the test folder has labels that training has not ({', '.join(unseen[:5])}); "

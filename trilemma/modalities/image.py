@@ -173,6 +173,8 @@ class Images(Modality):
         written = [out / f"{stem}.png" for stem in stems]
         with own_folder(out, written):
             for path, one in zip(written, self.export(x), strict=True):
+                if one.dtype == np.uint16 and one.ndim == 3:
+                    one = (one // 257).astype(np.uint8)  # Pillow has no colours of 16 bits; .npy keeps them
                 with writing_to(path) as temporary:
                     Image.fromarray(one).save(temporary, format="PNG")
         return written

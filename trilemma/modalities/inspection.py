@@ -102,7 +102,7 @@ def of_data(data: Data) -> Inspection:
     numbers: dict[str, str] = {}
     for name, values in data.conditions.items():
         here = data.present.get(name, np.ones(len(values), dtype=bool))
-        if isinstance(data.spaces[name], Categorical):
+        if isinstance(data.spaces.get(name), Categorical):
             counts = np.bincount(values[here, 0], minlength=len(data.label_names))
             labels = dict(zip(data.label_names, counts.tolist(), strict=True))
         else:

@@ -14,6 +14,7 @@ from trilemma.modalities.arrays import finite
 CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 LARGEST_SIDE = 4096
+SLACK = 0.02  # of a range of floats
 
 
 @dataclass
@@ -84,11 +85,12 @@ def _range(x: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], np.ndarray]
         if low >= 0 and high <= 65535:
             return lambda part: part.astype(np.uint16), 16, "16-bit values kept"
         raise InputError(f"{name}: values from {low:g} to {high:g}; pixels are 0..255 or 0..65535: rescale them")
-    if low >= 0 and high <= 1:
+    # Resizing overshoots: a little beyond a range still belongs to it, and is clipped.
+    if low >= -SLACK and high <= 1 + SLACK:
         return _floats(0, 255), 8, "floats in [0, 1] read as 8-bit values"
-    if low >= -1 and high <= 1:
+    if low >= -1 - 2 * SLACK and high <= 1 + 2 * SLACK:
         return _floats(-1, 127.5), 8, "floats in [-1, 1] read as 8-bit values"
-    if low >= 0 and high <= 255:
+    if low >= -255 * SLACK and high <= 255 * (1 + SLACK):
         return _floats(0, 1), 8, "floats in [0, 255] read as 8-bit values"
     raise InputError(
         f"{name}: floats from {low:g} to {high:g}; images are in [0, 1], [-1, 1] or [0, 255]: rescale them"

@@ -57,6 +57,7 @@ class Model(nn.Module, ABC):
     Config: ClassVar[type]
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # name -> dotted settings, laid over the defaults
     accepts: ClassVar[tuple[type[Space], ...]]
+    finds_clusters: ClassVar[bool] = False  # True: its config has `clusters`, a condition for data without labels
     couples_batch: ClassVar[bool] = False  # True: losses depend on which examples share a batch
 
     spaces: nn.ModuleDict
@@ -199,7 +200,7 @@ def configure(
 
 
 def default_clusters(spaces: dict[str, Space], count: int, *, most: int) -> int:
-    """A `clusters` setting: 500 examples or more in each; none beside labels, off grids or for few examples."""
+    """A `clusters` setting: 500 examples each on average; none beside labels, off grids, for few examples."""
     if not spaces["x"].grid or set(spaces) - {"x", "other"} or count < 5000:
         return 0
     return min(count // 500, most)

@@ -97,6 +97,7 @@ class Diffusion(Model, Samples, Denoises, Scores):
         },
     }
     accepts = (Continuous, Categorical, Mixed)
+    finds_clusters = True
 
     def __init__(
         self,
@@ -109,6 +110,8 @@ class Diffusion(Model, Samples, Denoises, Scores):
         super().__init__()
         if config.variance == "learned" and config.path != "ddpm":
             raise InputError("setting variance=learned: only the ddpm path has a variance to learn (--set path=ddpm)")
+        if config.sampler not in samplers.SAMPLERS:
+            raise unknown("setting sampler", config.sampler, samplers.SAMPLERS)
         self.config, self.spaces = config, nn.ModuleDict(spaces)
         space = spaces["x"]
         width = config.embedding

@@ -72,6 +72,7 @@ class GAN(Model, Samples, Decodes, Criticizes):
         "least-squares": {"play": "least-squares", "penalty": "r1"},
     }
     accepts = (Continuous, Categorical, Mixed)
+    finds_clusters = True
 
     def __init__(
         self,

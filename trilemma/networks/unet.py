@@ -53,6 +53,8 @@ class Attention(nn.Module):
     def __init__(self, channels: int, dims: int):
         super().__init__()
         self.heads = max(channels // 32, 1)
+        while channels % self.heads:
+            self.heads -= 1
         self.norm = GroupNorm(channels)
         self.qkv = initialise(nn.Linear(channels, 3 * channels))
         self.out = initialise(nn.Linear(channels, channels), 0.0)

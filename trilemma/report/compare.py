@@ -155,7 +155,7 @@ class Comparison:
             "title": data.name,
             "finished": False,
             "command": "trilemma " + shlex.join(sys.argv[1:])
-            if sys.argv[0].endswith("trilemma")
+            if sys.argv[0].endswith(("trilemma", "__main__.py"))
             else "trilemma.compare(...)",
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "seconds": 0.0,
@@ -172,6 +172,8 @@ class Comparison:
             "machine": f"{machine()}, {platform.system()}",
             "data": {
                 "name": data.name,
+                "source": data.source,
+                "opening": to_json(data.opening),
                 "kind": data.modality.kind,
                 "counts": {split: len(rows) for split, rows in data.splits.items()},
                 "shape": list(data.x.shape[1:]),

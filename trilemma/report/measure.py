@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from trilemma.batches import Batch, Options
+from trilemma.conditions import tell
 from trilemma.metrics.classifier import two_sample_test
 from trilemma.metrics.fidelity import frechet_distance, kernel_distance
 from trilemma.metrics.imagenet import ImageNetFeatures, available
@@ -126,13 +127,17 @@ def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str
     rows = data.splits["test"][:500]
     arrays, where = data.split("test"), str(loaded.engine.device)
     places = np.arange(len(rows))
+
+    def told(part: np.ndarray) -> Batch:
+        return tell(model.spaces, arrays.gather(part, seed=SEED, device=where))
+
     if isinstance(model, Encodes) and isinstance(model, Decodes):
         parts = np.array_split(places, -(-len(places) // 250))
-        again = np.concatenate([loaded.sampler.reconstruct(arrays.gather(part, device=where)) for part in parts])
+        again = np.concatenate([loaded.sampler.reconstruct(told(part)) for part in parts])
         errors = reconstruction_error(np.asarray(data.x[rows]), again)
         metrics["reconstruction"] = errors["mse"].record()
     if isinstance(model, Scores) and data.x.ndim == 2:
-        metrics["log_likelihood"] = _likelihood(model, arrays.gather(places, seed=SEED, device=where)).record()
+        metrics["log_likelihood"] = _likelihood(model, told(places)).record()
     return samples, metrics, speed
 
 

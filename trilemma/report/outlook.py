@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from trilemma.config import parse_budget
-from trilemma.modalities.contract import Data, Opening
+from trilemma.errors import InputError
+from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.modalities.inspection import Inspection, of_data
 from trilemma.report.compare import MODELS, budget_for_each
 from trilemma.training.plan import choose_size
 
 
-def inspect(source: Any, *, kind: str | None = None, resolution: Any = None) -> Inspection:
-    """Counts, sizes, labels, duplicates and bad files of the source, and the outlook on `compare`'s defaults."""
-    opening = Opening(kind=kind, resolution=resolution, skip_bad=True)
+def inspect(
+    source: Any, *, kind: str | None = None, resolution: Any = None, settings: dict[str, Any] | None = None
+) -> Inspection:
+    """Counts, sizes, labels, duplicates and bad files of the source, and the outlook on `compare`'s defaults.
+
+    settings: those of the data, {'data.fit': 'pad'}.
+    """
+    for key in settings or {}:
+        if not key.startswith("data."):
+            raise InputError(f"setting {key!r}: only settings of the data (data.fit) say something to inspect")
+    opening = opening_of(settings, kind, resolution, True)
     data = source if isinstance(source, Data) else open_data(source, opening=opening)
     found = of_data(data)
     found.plan += outlook(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -369,7 +370,7 @@ def _commands(folder: Path, results: dict[str, Any], answer: dict[str, Any]) -> 
     for row in results.get("rows") or []:
         if row.get("run") and row.get("status") == "ok":
             label = f"About {row['name']}" + ("" if row.get("seed") is None else f", seed {row['seed']}")
-            commands.append((label, f"trilemma info {folder / row['run']}"))
+            commands.append((label, f"trilemma info {shlex.quote(str(folder / row['run']))}"))
     return [(label, str(command)) for label, command in commands if command]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from trilemma.batches import Arrays, Batch, Options, Request
+from trilemma.conditions import tell
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.modalities.door import modality
@@ -26,6 +27,7 @@ from trilemma.models.contract import (
     find,
     model_files,
 )
+from trilemma.spaces import Clusters
 from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.restore import restore
 from trilemma.training.run import Run
@@ -168,10 +170,9 @@ class Loaded:
         scores = []
         for batch in self._batches(source, seed):
             score = self.model.score(batch).detach().float()
-            for name, frequencies in self.sampler.frequencies.items():
+            for name, shares in self._shares().items():
                 if bool(batch.present[name].all()):
                     # log p(x) >= log p(x, label): of a score under a label only this is a bound.
-                    shares = torch.tensor(frequencies, device=score.device).clamp(min=1e-6)
                     score = score + shares[batch.raw[name][:, 0]].log()
             scores.append(score.cpu().numpy())
         return np.concatenate(scores)
@@ -187,9 +188,10 @@ class Loaded:
             x = self.space.embed(batch.x)
             level = estimated_noise(x) if sigma is None else torch.full((len(x),), sigma, device=x.device)
             with torch.no_grad(), self.engine.autocast():
-                # Noise would choose among the clusters: without one the model has learned as well.
-                batch.present |= {"cluster": torch.zeros(len(x), dtype=torch.bool, device=x.device)}
-                clean = self.model.denoise(x, level, Request(batch.noise, batch.raw, batch.present))
+                # Noise would choose among the clusters: none is told.
+                present = {name: here for name, here in batch.present.items() if name != "cluster"}
+                request = Request(batch.noise, {name: batch.raw[name] for name in present}, present)
+                clean = self.model.denoise(x, level, request)
             cleaned.append(self.sampler.array(self.space.decode(clean.float())))
         result = np.concatenate(cleaned)
         return result if raw else self.modality.export(result)
@@ -206,11 +208,11 @@ class Loaded:
         way = spherical(codes[:1], codes[1:], t)
         # Conditions go the way too, as shares of the two ends' values; each half of it is as present as its end.
         end = (torch.arange(steps, device=codes.device) * 2 >= steps).long()
-        shares, present = {}, {name: value[end] for name, value in request.present.items()}
-        for name, value in request.raw.items():
-            ends = one_hot(value[:, 0], len(self.sampler.frequencies[name])).float()
-            shares[name] = torch.lerp(ends[:1], ends[1:], t)
-        request = Request(Noise(seed, np.zeros(steps)), shares, present)
+        between, present = {}, {name: value[end] for name, value in request.present.items()}
+        for name, shares in self._shares().items():
+            ends = one_hot(request.raw[name][:, 0], len(shares)).float()
+            between[name] = torch.lerp(ends[:1], ends[1:], t)
+        request = Request(Noise(seed, np.zeros(steps)), between, present)
         x = self._decoded(way, request)
         return x if raw else self.modality.export(x)
 
@@ -285,7 +287,7 @@ class Loaded:
                 raise InputError(f"--{name} {value}: {self.config['model']} has no such setting; leave it out")
         if steps is not None and steps < 1:
             raise InputError(f"--steps {steps}: a sampler needs at least one step")
-        if guidance is not None and not self.sampler.frequencies:
+        if guidance is not None and not self._shares():
             raise InputError(f"--guidance {guidance:g}: this model was trained without any condition; leave it out")
         if guidance is not None and not np.isfinite(guidance):
             raise InputError(f"--guidance {guidance}: give a number, such as 1.5")
@@ -298,18 +300,22 @@ class Loaded:
         arrays = Arrays(self.read(source).x)
         batches = list(arrays.batches(BATCH, seed=seed, device=str(self.engine.device)))
         for batch in batches:
-            if "label" in self.model.spaces:
+            tell(self.model.spaces, batch)
+            if "label" in self.config["spaces"]:
                 self._fill_label(batch)
-            if "cluster" in self.model.spaces:
-                clusters: Any = self.model.spaces["cluster"]
-                batch.raw["cluster"] = clusters.of(self.space.embed(batch.x))
-                batch.present["cluster"] = torch.ones(len(batch), dtype=torch.bool, device=batch.x.device)
         return batches
+
+    def _shares(self) -> dict[str, Tensor]:
+        """Of each condition that has values: their shares in the training data."""
+        found = {}
+        if self.sampler.frequencies:
+            found["label"] = torch.tensor(self.sampler.frequencies, device=self.engine.device)
+        return found | {n: space.shares for n, space in self.model.spaces.items() if isinstance(space, Clusters)}
 
     def _fill_label(self, batch: Batch) -> None:
         """Inputs of a task come without labels. A model with codes learned under labels only, so that the one under
         which it repeats the input best stands in; the others have learned without labels too, and get none."""
-        model, frequencies, device = self.model, self.sampler.frequencies["label"], batch.x.device
+        model, frequencies, device = self.model, self.sampler.frequencies or [], batch.x.device
         batch.raw["label"] = torch.zeros(len(batch), 1, dtype=torch.long, device=device)
         batch.present["label"] = torch.zeros(len(batch), dtype=torch.bool, device=device)
         if not (isinstance(model, Encodes) and isinstance(model, Decodes)):

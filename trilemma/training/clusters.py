@@ -1,13 +1,14 @@
 """A condition for data without labels: which of k clusters an example falls in.
 
-A set that is broken into parts is easier to learn, and guidance needs a condition (Bao et al. 2022; Adaloglou et al.
+A set that is broken into parts is learned faster, and guidance needs a condition (Bao et al. 2022; Adaloglou et al.
 2024: cluster-conditioned diffusion is nearly as good as class-conditioned). The clusters are k-means on coarse
-versions of the training examples. A model asks for them by a setting `clusters` of its own; nobody else sees them.
+versions of training examples. They are a Space of the model, so that its weights keep them; `conditions.tell` puts
+the number of an example's cluster into its batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -18,35 +19,49 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from trilemma.batches import Arrays
+from trilemma.errors import InputError
 from trilemma.modalities.contract import Data
-from trilemma.spaces import Clusters
+from trilemma.models.contract import Model
+from trilemma.spaces import Clusters, masked
 
-FIT = 20_000  # examples that the centres are fitted on, at most
-CHUNK = 2000
+FIT = 10_000  # examples that the centres are fitted on, at most
+ROUNDS = 30  # of k-means, at most
+VALUES = 1 << 22  # numbers held at once while examples are read
 
 
-def clustered(data: Data, config: Any, centres: Tensor | None = None) -> Data:
-    """The data with a condition 'cluster', if a model's settings ask for one: by given centres, or by fitted ones."""
-    count = getattr(config, "clusters", 0)
+def clustered(data: Data, model: type[Model], config: Any, start: Model | None = None) -> Data:
+    """The data with a Space 'cluster', if this model's settings ask for one: `start`'s, or one fitted here."""
+    count = config.clusters if model.finds_clusters else 0
     if not count or "cluster" in data.spaces:
         return data
-    centres = _fitted(data, count) if centres is None else centres
-    space = Clusters(len(centres), centres.shape[1], centres)
-    x = data.spaces["x"]
-    numbers = torch.cat([space.of(x.embed(part)) for part in _chunks(data, np.arange(len(data.x)))]).numpy()
-    spaces, conditions = {**data.spaces, "cluster": space}, {**data.conditions, "cluster": numbers}
-    return replace(data, spaces=spaces, conditions=conditions)
+    if set(data.spaces) - {"x", "other"}:
+        raise InputError(f"setting clusters={count}: these data have labels, which say more; leave it out")
+    seen = _coarse(data)
+    if start is not None:
+        theirs = dict(start.spaces.items()).get("cluster")
+        if not isinstance(theirs, Clusters) or theirs.count != count:
+            raise InputError(f"setting clusters={count}: the run of --from has others, or none; leave it out")
+        centres = theirs.centres.cpu()
+        if centres.shape[1] != seen.shape[1]:
+            raise InputError("--from: that run has examples of another shape; its weights do not fit here")
+    else:
+        with threadpool_limits(1):  # sums over several threads come in any order: the centres must be the same again
+            means = KMeans(min(count, len(seen)), n_init=1, max_iter=ROUNDS, random_state=0).fit(seen.numpy())
+        centres = torch.from_numpy(means.cluster_centers_)
+    found = Clusters(*centres.shape)
+    found.centres.copy_(centres)
+    # One more than was seen: no cluster is impossible.
+    found.shares.copy_(torch.bincount(found.nearest(seen)[:, 0], minlength=found.count) + 1.0)
+    found.shares.div_(found.shares.sum())
+    return replace(data, spaces={**data.spaces, "cluster": found})
 
 
-def _fitted(data: Data, count: int) -> Tensor:
-    """Centres (count, D) by k-means."""
-    train = data.splits["train"]
-    x, rows = data.spaces["x"], train[:: max(len(train) // FIT, 1)][:FIT]
-    seen = torch.cat([Clusters.coarse(x.embed(part)) for part in _chunks(data, rows)]).numpy()
-    with threadpool_limits(1):  # sums over several threads come in any order: the centres must be the same again
-        means = KMeans(min(count, len(seen)), n_init=1, random_state=0).fit(seen)
-    return torch.from_numpy(means.cluster_centers_)
-
-
-def _chunks(data: Data, rows: np.ndarray) -> Iterator[Tensor]:
-    return (batch.x for batch in Arrays(data.x, rows=rows).batches(CHUNK))
+def _coarse(data: Data) -> Tensor:
+    """Coarse training examples (n, D), read in the order of the disk."""
+    space, train = data.spaces["x"], data.splits["train"]
+    rows = np.sort(train[:: max(len(train) // FIT, 1)][:FIT])
+    arrays = Arrays(data.x, observed=data.observed, valid=data.valid, rows=rows)
+    parts = []
+    for batch in arrays.batches(max(VALUES // math.prod(data.x.shape[1:]), 1)):
+        parts.append(Clusters.coarse(space.embed(batch.x), masked(space, batch.observed, batch.valid)))
+    return torch.cat(parts)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trilemma.batches import Arrays, Batch, endless
+from trilemma.conditions import tell
 from trilemma.config import Optimizer, Training
 from trilemma.errors import InputError
 from trilemma.models.contract import Model, Now, Turn
@@ -81,7 +82,7 @@ class Loop:
                 given = getattr(batch, name)
                 if given is not None:
                     setattr(batch, name, torch.where(coins, torch.flip(given, (-1,)), given))
-        return batch
+        return tell(self.model.spaces, batch)
 
     def take_step(self) -> dict[str, float]:
         """One batch: every turn of the model, each followed by a step of its group. Returns logs per unit."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from trilemma.config import Optimizer
-from trilemma.errors import unknown
+from trilemma.errors import InputError, unknown
 
 KINDS = ("adam", "adamw", "sgd", "rmsprop")
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -16,6 +16,8 @@ MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 def make(config: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """The torch optimizer that the settings ask for."""
+    if not all(0 <= beta < 1 for beta in config.betas):
+        raise InputError(f"setting optimizer.betas={config.betas}: each must be at least 0 and less than 1")
     fused = all(p.dtype in (torch.float32, torch.float64) for p in parameters)
     if config.kind == "adam":
         return torch.optim.Adam(

@@ -19,13 +19,14 @@ from trilemma.errors import InputError
 from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Model, Now, Samples, find
+from trilemma.spaces import Categorical
 from trilemma.training.choose import FIT, default_samples
 from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.features import examples_for, is_cached
 from trilemma.training.loop import Loop
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.run import write_json
-from trilemma.training.sampling import Sampler, frequencies_of
+from trilemma.training.sampling import Sampler, label_frequencies
 
 CLEAR_WIN = 1.15  # a setting other than the default must be this much faster
 ENOUGH_STEPS, LEAST_BATCH = 1500, 16  # a budget for fewer steps than this gets smaller batches, down to this
@@ -90,6 +91,11 @@ def build(
         fitted = {k for k in mine if {"space", "spaces"} & set(k.split("."))}
         model.load_state_dict({k: mine[k] if k in fitted else v for k, v in theirs.items()})
     return model
+
+
+def frequencies_of(data: Data) -> list[float] | None:
+    label = data.spaces.get("label")
+    return label_frequencies(data.split("train"), label.count) if isinstance(label, Categorical) else None
 
 
 class Probe:
@@ -225,8 +231,7 @@ def plan(
         step = probe.seconds(loop, most)
         if kind == "seconds" and not given_batch:
             step = _smaller_batches(probe, training, step, most, amount - (time.monotonic() - begun))
-        shares = frequencies_of(data.split("train"), data.spaces)
-        sampler = Sampler(model, loop.engine, frequencies=shares, dtype=data.x.dtype)
+        sampler = Sampler(model, loop.engine, frequencies=frequencies_of(data), dtype=data.x.dtype)
         rate, fit = _rates(sampler, data, training, most)
         left = amount - (time.monotonic() - begun) if kind == "seconds" else training.examples / optimizer.batch * step
         during, after = _set_aside(model, data, training, rate, fit, left if kind == "seconds" else 1e9)
@@ -346,4 +351,4 @@ class Clock:
         return new if abs(new - examples) > 0.02 * examples else None
 
 
-__all__ = ["Clock", "Plan", "build", "choose_size", "plan"]
+__all__ = ["Clock", "Plan", "build", "choose_size", "frequencies_of", "plan"]

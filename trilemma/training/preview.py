@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,9 @@ class Preview:
         with disk_errors(folder):
             folder.mkdir(exist_ok=True)
             shown = samples[: 64 if samples.ndim > 2 else len(samples)]
-            self.data.modality.picture(shown, reference=self.real).save(folder / f"{loop.seen:09d}.png")
+            file = folder / f"{loop.seen:09d}.png"
+            self.data.modality.picture(shown, reference=self.real).save(file.with_suffix(".part"), format="PNG")
+            file.with_suffix(".part").replace(file)
         figure = None
         if len(self.reference) > 1 and np.isfinite(samples.astype(np.float64)).all():
             figure = kernel_distance(self.reference, self.random(samples)).value
@@ -66,8 +69,11 @@ def film(folder: Path) -> Path | None:
         return None
     frames = []
     for path in pictures:
-        with Image.open(path) as image:
+        # A picture that a power cut tore is no reason to lose the run.
+        with contextlib.suppress(OSError), Image.open(path) as image:
             frames.append(image.convert("RGB"))
+    if len(frames) < 2:
+        return None
     out = folder / "film.gif"
     with disk_errors(out):
         frames[0].save(out, save_all=True, append_images=[*frames[1:], frames[-1]], duration=500, loop=0)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from trilemma.errors import InputError
 
-FORMAT = 2
+FORMAT = 1
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 
 import numpy as np
@@ -10,31 +10,29 @@ import torch
 from torch import Tensor
 
 from trilemma.batches import Arrays, Batch, Options, Request
+from trilemma.conditions import tell
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.models.contract import Decodes, Encodes, Model, Samples
-from trilemma.spaces import Categorical, Space
+from trilemma.spaces import Clusters
 from trilemma.training.engine import Engine
 
-STREAMS = {"label": 0x6C6162656C, "cluster": 0x636C7573746572}  # of their own, so that they do not move the noise
+LABEL_SEED = 0x6C6162656C  # labels come from a stream of their own, so that they do not move the noise,
+CLUSTER_SEED = 0x636C7573746572  # and so do clusters
 BATCH = 250
 
 
-def frequencies_of(data: Arrays, spaces: Mapping[str, Space]) -> dict[str, list[float]]:
-    """Of each categorical condition: the share of each value among the training examples that have one."""
-    shares = {}
-    for name, values in data.conditions.items():
-        space = spaces.get(name)
-        if isinstance(space, Categorical):
-            rows = np.arange(len(data.x)) if data.rows is None else data.rows
-            if name in data.present:
-                rows = rows[np.asarray(data.present[name])[rows]]
-            shares[name] = (np.bincount(values[rows, 0], minlength=space.count) / max(len(rows), 1)).tolist()
-    return shares
+def label_frequencies(data: Arrays, count: int) -> list[float]:
+    """Share of each label among the training examples that have one."""
+    rows = np.arange(len(data.x)) if data.rows is None else data.rows
+    if "label" in data.present:
+        rows = rows[np.asarray(data.present["label"])[rows]]
+    labels = data.conditions["label"][rows, 0]
+    return (np.bincount(labels, minlength=count) / max(len(labels), 1)).tolist()
 
 
 def draw(frequencies: list[float], seed: int, index: np.ndarray) -> np.ndarray:
-    """(n, 1) values that follow the frequencies evenly: value i is a function of (seed, i) alone."""
+    """(n, 1) labels that follow the frequencies evenly: label i is a function of (seed, i) alone."""
     places = Noise(seed, index).spread().numpy()
     edges = np.cumsum(frequencies)
     return np.searchsorted(edges / edges[-1], places, side="right").clip(0, len(edges) - 1)[:, None]
@@ -43,7 +41,7 @@ def draw(frequencies: list[float], seed: int, index: np.ndarray) -> np.ndarray:
 class Sampler:
     """A model ready to make samples, reconstructions and codes; weights as they are, evaluation mode."""
 
-    def __init__(self, model: Model, engine: Engine, *, frequencies: dict[str, list[float]], dtype: np.dtype):
+    def __init__(self, model: Model, engine: Engine, *, frequencies: list[float] | None, dtype: np.dtype):
         self.model, self.engine, self.frequencies, self.dtype = model, engine, frequencies, dtype
 
     def request(
@@ -52,13 +50,18 @@ class Sampler:
         """A request for the images `index` of this seed, with drawn or given labels."""
         device = self.engine.device
         request = Request(Noise(seed, index, device), options=options or Options())
-        if label is not None and "label" not in self.frequencies:
+        drawn: dict[str, np.ndarray] = {}
+        if self.frequencies:
+            free = label is None
+            drawn["label"] = (
+                draw(self.frequencies, seed ^ LABEL_SEED, index) if free else np.full((len(index), 1), label)
+            )
+        elif label is not None:
             raise InputError("--label: this model was trained on data without labels")
-        for name, shares in self.frequencies.items():
-            if name == "label" and label is not None:
-                values = np.full((len(index), 1), label)
-            else:
-                values = draw(shares, seed ^ STREAMS[name], index)
+        for name, space in self.model.spaces.items():
+            if isinstance(space, Clusters):
+                drawn[name] = draw(space.shares.tolist(), seed ^ CLUSTER_SEED, index)
+        for name, values in drawn.items():
             request.raw[name] = torch.from_numpy(values.astype(np.int64)).to(device)
             request.present[name] = torch.ones(len(index), dtype=torch.bool, device=device)
         return request
@@ -125,7 +128,8 @@ class Sampler:
         device = str(self.engine.device)
 
         def batches() -> Iterator[Batch]:
-            yield from data.batches(BATCH, limit=limit, seed=seed, device=device)
+            for batch in data.batches(BATCH, limit=limit, seed=seed, device=device):
+                yield tell(self.model.spaces, batch)
 
         with self.engine.autocast():
             self.model.fit(batches(), Noise(seed, np.arange(1), device))

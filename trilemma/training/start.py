@@ -10,11 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 import trilemma
 from trilemma.batches import Options
@@ -24,18 +24,18 @@ from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, Opening, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, find, known_models
-from trilemma.spaces import Clusters
+from trilemma.spaces import space_from
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
 from trilemma.training.engine import Engine, prepare
 from trilemma.training.loop import Correct, Loop, Stopped
 from trilemma.training.optimizers import MakeOptimizer
-from trilemma.training.plan import Clock, Plan, build, choose_size, plan
+from trilemma.training.plan import Clock, Plan, build, choose_size, frequencies_of, plan
 from trilemma.training.preview import Preview, film
 from trilemma.training.progress import Bar
 from trilemma.training.restore import restore
 from trilemma.training.run import FORMAT, Run, write_json, write_tensors, write_text
-from trilemma.training.sampling import Sampler, frequencies_of
+from trilemma.training.sampling import Sampler
 
 
 def train(
@@ -92,6 +92,11 @@ def train(
         data = _open(source, opening)
         if data.hash != config["data"]["hash"]:
             raise InputError(f"{run.folder} was trained on other data than {source} is now; give a new --out")
+        if more and not run.finished and config["extended"][-1:] != [str(budget)]:
+            raise InputError(
+                f"budget {budget!r} goes on with a finished run; {run.folder} is not finished yet: "
+                f"repeat its command with --budget {(config['extended'] or [config['asked']['budget']])[-1]} first"
+            )
         begun = time.monotonic()
     elif more:
         raise InputError(f"budget {budget!r} goes on with a finished run; {run.folder} has none. Leave out the +")
@@ -102,7 +107,7 @@ def train(
             data, asked, unit, amount, begun, networks, optimizer, settings or {}, measure=dry_run
         )
         if start is not None:  # do its weights fit? Better known before anything is written
-            _model(config, data, Engine(), networks, begin=True)
+            _model(config, data, networks, _start(asked, networks))
         if dry_run:
             return planned
         run.claim()
@@ -178,7 +183,7 @@ def _plan(
     data: Data, asked: dict[str, Any], unit: str, amount: float, begun: float, networks: Any, make: Any,
     settings: dict[str, Any], *, measure: bool,
 ) -> tuple[dict[str, Any], Plan, Data]:  # fmt: skip
-    """The whole config.json of a new run, and the data as this model wants them."""
+    """The whole config.json of a new run, and the data with the Spaces of its model."""
     name, count = asked["model"], len(data.splits["train"])
     model_class, _ = find(name)
     if not issubclass(model_class, Samples):
@@ -191,8 +196,13 @@ def _plan(
             assign(training, rest, value, setting=key)
         elif head != "data":
             changes[key.removeprefix("model.")] = value
+    start = _start(asked, networks)
+    if start is not None and model_class.finds_clusters and isinstance(start, model_class):
+        # As many as the run to begin with has, however many examples there are now.
+        theirs = Run.at(asked["from"]).config()["spaces"].get("cluster", {"count": 0})
+        changes.setdefault("clusters", theirs["count"])
     config = configure(name, data.spaces, size=size, count=count, changes=changes)
-    data = clustered(data, config, _centres(asked, None))
+    data = clustered(data, model_class, config, start)
     if unit == "examples":
         training.examples = int(amount)
     planned = plan(
@@ -218,7 +228,7 @@ def _plan(
             "dtype": str(data.x.dtype),
             "counts": {split: len(rows) for split, rows in data.splits.items()},
             "label_names": data.label_names,
-            "frequencies": frequencies_of(data.split("train"), data.spaces),
+            "frequencies": frequencies_of(data),
         },
         "spaces": {key: space.describe() for key, space in data.spaces.items()},
         "own": _own(networks, make),
@@ -276,25 +286,19 @@ def interruptible(loop: Loop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _model(
-    config: dict[str, Any], data: Data, engine: Engine, networks: dict[str, nn.Module] | None, *, begin: bool
-) -> Model:
-    """The model at step 0: fresh weights, or those of the run to begin with (which a state will replace later)."""
-    start = None
-    if begin and config["asked"]["from"]:
-        start = restore(Run.at(config["asked"]["from"]), engine)
-    settings = from_json(find(config["model"])[0].Config, config["config"])
-    return build(config["model"], settings, data.spaces, config["seed"], networks=networks, start=start)
-
-
-def _centres(asked: dict[str, Any], state: tuple[dict[str, Tensor], Any] | None) -> Tensor | None:
-    """Those that the weights to go on from, or to begin with, were trained under; None: yet to be fitted."""
-    if state is not None:
-        return state[0].get("model.spaces.cluster.centres")
+def _start(asked: dict[str, Any], networks: dict[str, nn.Module] | None) -> Model | None:
+    """The model whose weights to begin with, where `--from` names one; with the user's own networks if it has some."""
     if not asked["from"]:
         return None
-    cluster = dict(restore(Run.at(asked["from"]), Engine()).spaces).get("cluster")
-    return cluster.centres if isinstance(cluster, Clusters) else None
+    run = Run.at(asked["from"])
+    theirs = {name: own for name, own in (networks or {}).items() if name in run.config()["own"]["networks"]}
+    return restore(run, Engine(), networks=theirs)
+
+
+def _model(config: dict[str, Any], data: Data, networks: dict[str, nn.Module] | None, start: Model | None) -> Model:
+    """The model at step 0: fresh weights, or those of `start`."""
+    settings = from_json(find(config["model"])[0].Config, config["config"])
+    return build(config["model"], settings, data.spaces, config["seed"], networks=networks, start=start)
 
 
 def _train(
@@ -303,12 +307,17 @@ def _train(
 ) -> None:  # fmt: skip
     """From the newest state, or from step 0, to the finished run. `limit`: seconds that the clock is to keep."""
     name, seed = config["model"], config["seed"]
-    model_config = from_json(find(name)[0].Config, config["config"])
+    model_class, _ = find(name)
+    model_config = from_json(model_class.Config, config["config"])
     training = from_json(Training, config["training"])
     engine = Engine(dtype=training.dtype, threads=training.threads)
     state = run.latest_state()
-    data = clustered(data, model_config, _centres(config["asked"], state))
-    model = engine.place(_model(config, data, engine, networks, begin=state is None))
+    start = _start(config["asked"], networks) if state is None else None  # a state replaces all weights
+    if state is not None and "cluster" in config["spaces"]:  # and the centres
+        data = replace(data, spaces={**data.spaces, "cluster": space_from(config["spaces"]["cluster"])})
+    else:
+        data = clustered(data, model_class, model_config, start)
+    model = engine.place(_model(config, data, networks, start))
     loop = Loop(model, data.split("train"), model_config.optimizer, training, engine, seed=seed, make=make)  # type: ignore[arg-type]
     run.weights_file.unlink(missing_ok=True)  # an extension that was killed at its start left the old ones
     if state is not None:
