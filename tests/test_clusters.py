@@ -191,6 +191,17 @@ def test_a_plan_and_a_comparison_with_clusters(tmp_path: Path) -> None:
     assert isinstance(run, Run) and set(run.config()["spaces"]) == {"x"}
 
 
+def test_another_model_is_no_start(tmp_path: Path) -> None:
+    """Said as what it is: not the clusters are wrong."""
+    settings = {key: value for key, value in SETTINGS.items() if key != "clusters"}
+    common: dict[str, Any] = {"size": "xs", "budget": "1k", "quiet": True}
+    run = tl.train(bars(), model="vae", out=tmp_path / "vae", settings=settings, **common)
+    assert isinstance(run, Run)
+    with pytest.raises(InputError, match="another model"):
+        tl.train(bars(), model="gan", out=tmp_path / "gan", settings=dict(SETTINGS), start=run.folder, **common)
+    assert not (tmp_path / "gan").exists()
+
+
 def test_labels_need_no_clusters(tmp_path: Path) -> None:
     """Both at once would have to be drawn together."""
     for name in "ab":

@@ -197,7 +197,8 @@ def _plan(
         elif head != "data":
             changes[key.removeprefix("model.")] = value
     start = _start(asked, networks)
-    if start is not None and model_class.finds_clusters and isinstance(start, model_class):
+    start = start if isinstance(start, model_class) else None  # another model has no clusters to take over
+    if start is not None and model_class.finds_clusters:
         # As many as the run to begin with has, however many examples there are now.
         theirs = Run.at(asked["from"]).config()["spaces"].get("cluster", {"count": 0})
         changes.setdefault("clusters", theirs["count"])
