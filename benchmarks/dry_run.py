@@ -1,4 +1,4 @@
-"""Does a training take the time that `--dry-run` foretells?
+"""Does a training take the time and the memory that `--dry-run` foretells?
 
     .venv/bin/python benchmarks/dry_run.py --data DATA --out FOLDER [--models vae,gan,diffusion] [--budgets 60s,20k]
 
@@ -33,14 +33,17 @@ def main() -> None:
             command += ["--budget", budget, "--out", str(folder)]
             said = subprocess.run([*command, "--dry-run"], check=True, capture_output=True, text=True).stdout
             told = re.search(r"finishes in\s+about ([\d,]+) s", said)
-            if told is None:
-                raise SystemExit(f"no finish time in:\n{said}")
-            foretold = float(told.group(1).replace(",", ""))
+            room = re.search(r"memory\s+about ([\d,]+) MiB", said)
+            if told is None or room is None:
+                raise SystemExit(f"no finish time or no memory in:\n{said}")
+            foretold, memory = (float(found.group(1).replace(",", "")) for found in (told, room))
             begin = time.monotonic()
             subprocess.run(command, check=True, capture_output=True)
             took = time.monotonic() - begin
             row = {"model": model, "budget": budget, "foretold": foretold, "took": round(took, 1)}
             row["ratio"] = round(took / foretold, 3)
+            used = json.loads((folder / "choices.json").read_text())["memory_bytes"] / 2**20
+            row |= {"memory_foretold": memory, "memory": round(used), "memory_ratio": round(used / memory, 3)}
             print(json.dumps(row), flush=True)
             with open(arguments.out / "rows.jsonl", "a") as file:
                 file.write(json.dumps(row) + "\n")

@@ -39,7 +39,7 @@ from trilemma.training import run as run_files
 from trilemma.training.average import Averages, exponent
 from trilemma.training.engine import Engine
 from trilemma.training.health import WORDS, Health
-from trilemma.training.loop import MOST_ROLLBACKS, Loop
+from trilemma.training.loop import MEMORY, MOST_ROLLBACKS, SPIKE, Loop
 from trilemma.training.optimizers import KINDS, make, rate_factor
 from trilemma.training.plan import Clock, Probe, _smaller_batches, build, dtype_verdict, threads_verdict
 from trilemma.training.preview import film
@@ -248,6 +248,36 @@ def test_clipping_bounds_the_step() -> None:
     one.take_step(), two.take_step()
     free, clipped = (float((loop.model.place - before).detach().norm()) for loop in (one, two))
     assert free > clipped and clipped == pytest.approx(0.1 * 0.5, rel=1e-4)
+
+
+class Spiky(Fragile):
+    """At the steps `bad` the loss is finite and a million million times too large."""
+
+    def losses(self, batch: Any, now: Any) -> Iterator[Turn]:
+        loss = (batch.x - self.place).square().sum() * (1e12 if self.bad(now.step) else 1.0)
+        yield Turn("model", loss, len(batch), {"error": loss.detach()})
+
+
+def test_one_wild_gradient_does_not_undo_a_training() -> None:
+    """It is cut to ten usual ones; what is usual follows lasting changes only, and is kept with the state."""
+    loop, calm = (fragile_loop(lambda step: False, steps=100) for _ in range(2))
+    loop.model = Spiky(lambda step: step == 12).to(loop.engine.device)
+    loop = Loop(loop.model, loop.data, loop.config, loop.training, loop.engine, seed=0)
+    for _ in range(12):
+        loop.take_step(), calm.take_step()
+    assert torch.equal(loop.model.place, calm.model.place), "nothing is cut in a calm training"
+    usual, before = loop.usual["model"], loop.model.place.detach().clone()
+    facts = json.loads(json.dumps(loop.facts()))
+    loop.take_step()
+    moved = float((loop.model.place - before).detach().norm())
+    assert moved == pytest.approx(0.1 * SPIKE * usual, rel=1e-4)
+    assert usual < loop.usual["model"] <= usual * SPIKE ** max(MEMORY, 1 / 13) * 1.0001
+    again = fragile_loop(lambda step: False)
+    again.load({k: t.clone() for k, t in calm.tensors().items()}, facts)
+    assert again.usual == {"model": usual}
+    for _ in range(400):
+        longest = loop._longest("model", 1e6 * usual)
+    assert longest > 1e6 * usual, "a new length that stays is no spike"
 
 
 def test_mirroring_is_a_fair_coin_of_its_own() -> None:

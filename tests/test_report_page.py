@@ -138,7 +138,7 @@ def realistic(folder: Path, *, seeds: int = 1, name: str = "digits") -> dict[str
             entry["speed"] = {
                 "samples_per_second": rate * shift, "first_sample_seconds": calls * 0.0013, "calls": calls,
                 "parameters": size, "model_bytes": size * 4, "train_seconds": 27.4 + place, "examples": 240_000,
-                "examples_per_second": 9000 / (place + 1), "peak_memory_bytes": 6.1e8,
+                "examples_per_second": 9000 / (place + 1), "train_memory_bytes": 6.1e8, "sample_memory_bytes": 4.1e8,
             }  # fmt: skip
             moments = np.linspace(3, 28 + place, 8)
             entry["curve"] = [

@@ -55,6 +55,7 @@ LIMITS = {
     "calls": ("calls", "network calls a sample"),
     "parameters": ("parameters", "parameters"),
     "size": ("model_bytes", "bytes of weights"),
+    "memory": ("sample_memory_bytes", "bytes of memory while it samples"),
     "training": ("train_seconds", "seconds of training"),
 }
 UNITS = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "k": 1e3, "M": 1e6, "G": 1e9, "kB": 1e3, "MB": 1e6, "GB": 1e9}

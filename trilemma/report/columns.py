@@ -88,7 +88,8 @@ WORDS = {
     "examples_per_second": "Training examples a second.",
     "parameters": "Numbers that were learned.",
     "model_bytes": "Size of the trained model on disk.",
-    "peak_memory_bytes": "Largest memory of the program so far.",
+    "train_memory_bytes": "The most memory that the program took while it trained this model, PyTorch itself included.",
+    "sample_memory_bytes": "The most memory that the program took while it made the samples.",
     "verdict": (
         "Whether samples lie nearer to training examples than unseen real data do: copies, none, or too little "
         "data to tell. Beneath: the share of near-copies."
@@ -132,7 +133,8 @@ COLUMNS = (
     Column("Cost", "examples_per_second", "Examples/s", "speed", "", "", False),
     Column("Cost", "parameters", "Parameters", "speed"),
     Column("Cost", "model_bytes", "Weights", "speed", "", "bytes", False),
-    Column("Cost", "peak_memory_bytes", "Memory", "speed", "", "bytes", False),
+    Column("Cost", "train_memory_bytes", "Memory", "speed", "", "bytes", False),
+    Column("Cost", "sample_memory_bytes", "Memory, sampling", "speed", "", "bytes", False),
 )  # fmt: skip
 
 

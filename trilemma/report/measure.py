@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from trilemma.metrics.random_features import RandomFeatures
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Decodes, Encodes, Samples, Scores
 from trilemma.tasks.load import Loaded
+from trilemma.training.engine import forget_peak, peak_memory
 from trilemma.training.features import feature_network
 
 REFERENCE = 10_000  # most test examples
@@ -102,6 +101,7 @@ def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str
     """Samples (count, ...) of a run, its extra metrics (reconstruction, likelihood) and its speed."""
     model = loaded.model
     assert isinstance(model, Samples)
+    forget_peak()
     start = time.perf_counter()
     loaded.sampler.samples(1, seed=SEED, options=loaded.options)
     first = time.perf_counter() - start
@@ -111,7 +111,6 @@ def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str
     config, choices = loaded.config, loaded.run.choices()
     spent = choices.get("seconds", {})
     examples = config["training"]["examples"]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     speed = {
         "samples_per_second": count / seconds,
         "first_sample_seconds": first,
@@ -121,7 +120,8 @@ def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str
         "train_seconds": spent.get("total"),
         "examples": examples,
         "examples_per_second": examples / spent["loop"] if spent.get("loop") else None,
-        "peak_memory_bytes": peak,
+        "train_memory_bytes": choices.get("memory_bytes"),
+        "sample_memory_bytes": peak_memory(),
     }
     metrics: dict[str, Any] = {}
     rows = data.splits["test"][:500]

@@ -7,8 +7,10 @@ penalties, JVPs and two-player turns break it.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -33,6 +35,30 @@ def bf16_possible(device: str | None = None) -> bool:
     if (device or "cuda") != "cpu" and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+def forget_peak() -> None:
+    """From here on `peak_memory` counts anew: on a GPU and on Linux; elsewhere it is the peak of the whole process."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int | None:
+    """Bytes: the most that tensors took on the GPU, otherwise the most that this process had in memory at once."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        high = next((line for line in lines if line.startswith("VmHWM")), None)
+        if high is not None:
+            return int(high.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Engine:

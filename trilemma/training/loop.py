@@ -26,6 +26,8 @@ from trilemma.training.progress import Bar
 from trilemma.training.run import Run
 
 MOST_ROLLBACKS = 3
+SPIKE = 10.0  # usual lengths: a longer gradient is cut to this, so that one odd example cannot undo a training
+MEMORY = 0.02  # weight of the newest gradient in what is usual
 Correct = Callable[["Loop", float, int], None]  # (loop, seconds of stepping, steps in them): may set the count right
 
 
@@ -62,6 +64,7 @@ class Loop:
             for name, weights in self.groups.items()
         }
         self.base_rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
+        self.usual: dict[str, float] = {}  # lengths of the groups' gradients
         self.averages = Averages(model, training.averages)
         self.health = Health()
         self.stop = False  # set from a signal handler: the loop ends after the step under way
@@ -132,8 +135,9 @@ class Loop:
         loss = self.engine.total(float(sum(float(turn.loss) for turn in turns))) / total
         if not math.isfinite(loss) or not math.isfinite(float(norm)):
             raise NonFinite(f"{name} at {self.seen:,} examples (loss {loss}, gradient norm {float(norm)})")
-        if self.config.clip and norm > self.config.clip:
-            torch._foreach_mul_(gradients, self.config.clip / float(norm))
+        longest = min(self.config.clip or math.inf, self._longest(name, float(norm)))
+        if norm > longest:
+            torch._foreach_mul_(gradients, longest / float(norm))
         self.optimizers[name].step()
         # A turn may have left gradients in the other groups' weights: all start clean.
         for optimizer in self.optimizers.values():
@@ -141,6 +145,14 @@ class Loop:
         for turn in turns:
             for key, value in turn.logs.items():
                 logs[key] = logs.get(key, 0.0) + float(value) / total
+
+    def _longest(self, name: str, norm: float) -> float:
+        """The length to which a group's gradient is cut: some usual ones, by a running geometric mean of lengths."""
+        usual = self.usual.get(name, norm)
+        longest = SPIKE * usual if usual > 0 else math.inf
+        counted = min(max(norm, usual / SPIKE), longest)  # one odd length says little of what is usual
+        self.usual[name] = usual * (counted / usual) ** max(MEMORY, 1 / (self.step + 1)) if usual > 0 else norm
+        return longest
 
     # --- state ---
 
@@ -162,6 +174,7 @@ class Loop:
             "seen": self.seen,
             "seconds": self.seconds,
             "rollbacks": self.rollbacks,
+            "usual": self.usual,
             "health": self.health.state(),
         }
 
@@ -183,7 +196,7 @@ class Loop:
                 entries.setdefault(int(number), {})[key] = tensor
             optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
         self.step, self.seen, self.rollbacks = facts["step"], facts["seen"], facts["rollbacks"]
-        self.seconds = facts.get("seconds", 0.0)
+        self.seconds, self.usual = facts.get("seconds", 0.0), dict(facts.get("usual", {}))
         self.health.load(facts["health"])
 
     def save(self, run: Run) -> None:

@@ -21,7 +21,7 @@ from trilemma.modalities.contract import Data
 from trilemma.models.contract import Model, Now, Samples, find
 from trilemma.spaces import Categorical
 from trilemma.training.choose import FIT, default_samples
-from trilemma.training.engine import Engine, bf16_possible
+from trilemma.training.engine import Engine, bf16_possible, peak_memory
 from trilemma.training.features import examples_for, is_cached
 from trilemma.training.loop import Loop
 from trilemma.training.optimizers import MakeOptimizer
@@ -47,7 +47,7 @@ class Plan:
     train_seconds: float | None  # the loop alone
     total_seconds: float | None  # with probe, previews and choices
     aside_seconds: float | None  # of that, for what comes after the last step
-    memory_bytes: int
+    memory_bytes: int | None  # the most that the probe took; None where nothing was probed
     samples_per_second: float | None
 
     def text(self) -> str:
@@ -55,7 +55,9 @@ class Plan:
             f"parameters        {self.parameters:,}",
             f"training examples {self.examples:,} in {self.steps:,} steps",
         ]
-        lines += [f"precision         {self.dtype}", f"memory            about {self.memory_bytes / 2**20:,.0f} MiB"]
+        lines.append(f"precision         {self.dtype}")
+        if self.memory_bytes is not None:
+            lines.append(f"memory            about {self.memory_bytes / 2**20:,.0f} MiB")
         if self.total_seconds is not None:
             lines.append(f"finishes in       about {self.total_seconds:,.0f} s")
         return "\n".join(lines)
@@ -224,7 +226,7 @@ def plan(
     loop = probe.loop(training, training.dtype)
     model = loop.model
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    step = rate = train_seconds = total = after = None
+    step = rate = train_seconds = total = after = memory = None
     if kind == "examples":
         training.examples = -(-int(amount) // optimizer.batch) * optimizer.batch
     if kind == "seconds" or measure:
@@ -240,18 +242,15 @@ def plan(
             training.examples = max(int((left - aside) / step), 1) * optimizer.batch
         train_seconds = training.examples / optimizer.batch * step
         total = time.monotonic() - begun + train_seconds + aside
+        memory = peak_memory()  # steps, averages and samples have been made
     steps = training.examples // optimizer.batch
     if not training.save_every:
         safe = int(min(SAFE_SECONDS / step, SAFE_SHARE * steps)) if step else int(SAFE_SHARE * steps)
         training.save_every = max(safe, 1)
     if training.choose_samples is None:
         training.choose_samples = default_samples(model) if isinstance(model, Samples) else 0
-    copies = 4 + len(training.averages)  # weights, gradients, two moments, averages
-    width = getattr(getattr(config, "network", None), "width", 64)
-    activations = optimizer.batch * int(np.prod(data.x.shape[2:] or (1,))) * width * 40
     return Plan(
-        parameters, training.examples, steps, training.dtype, step, train_seconds, total, after,
-        parameters * 4 * copies + activations, rate,
+        parameters, training.examples, steps, training.dtype, step, train_seconds, total, after, memory, rate,
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, fi
 from trilemma.spaces import space_from
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
-from trilemma.training.engine import Engine, prepare
+from trilemma.training.engine import Engine, forget_peak, peak_memory, prepare
 from trilemma.training.loop import Correct, Loop, Stopped
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Clock, Plan, build, choose_size, frequencies_of, plan
@@ -64,6 +64,7 @@ def train(
     'network', ...) and a function from parameters to a torch optimizer. Raises InputError for everything you can mend.
     """
     prepare()
+    forget_peak()
     unit, amount, more = parse_budget(budget)
     run = Run(out)
     if dry_run and run.exists:
@@ -392,6 +393,7 @@ def _finish(
             "options": asdict(options),
             "chosen_by": tried,
             "seconds": seconds,
+            "memory_bytes": peak_memory(),
             "events": health,
             "extended": len(config["extended"]),
         },
