@@ -31,7 +31,7 @@ from trilemma.batches import Arrays
 from trilemma.config import Optimizer, Training, assign, parse_value
 from trilemma.errors import InputError
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import Model, Turn, configure
+from trilemma.models.contract import Model, Turn, configure, find
 from trilemma.networks.codec import fit_mixture
 from trilemma.networks.mixture import Mixture
 from trilemma.spaces import Continuous
@@ -41,7 +41,7 @@ from trilemma.training.engine import Engine
 from trilemma.training.health import WORDS, Health
 from trilemma.training.loop import MEMORY, MOST_ROLLBACKS, SPIKE, Loop
 from trilemma.training.optimizers import KINDS, make, rate_factor
-from trilemma.training.plan import Clock, Probe, _smaller_batches, build, dtype_verdict, threads_verdict
+from trilemma.training.plan import Clock, Probe, _smaller_batches, build, choose_size, dtype_verdict, threads_verdict
 from trilemma.training.preview import film
 from trilemma.training.restore import restore
 from trilemma.training.run import Run, write_json, write_tensors, write_text
@@ -863,7 +863,7 @@ def test_fewer_threads_where_that_is_faster(
     seconds: dict[int, float], threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr("trilemma.training.plan.all_threads", lambda: 8)
     probe: Any = SimpleNamespace(
         name="vae", config=Optimizer(), data=SimpleNamespace(x=np.zeros((4, 1, 8, 8))),
         loop=lambda training, dtype: training.threads, seconds=lambda loop, most: seconds[loop],
@@ -1042,3 +1042,27 @@ def test_a_dead_denoiser_is_told(tmp_path: Path) -> None:
     assert isinstance(run, Run)
     assert [r["event"] for r in run.stats() if "event" in r and r["event"] not in ("start", "end")].count("dead") == 1
     assert run.choices()["events"]["dead"] == 1
+
+
+@pytest.mark.parametrize(
+    ("side", "threads", "budget", "size"),
+    [
+        (28, 2, 40, "xs"),
+        (28, 2, 50, "s"),
+        (56, 2, 50, "xs"),  # four times the places: a quarter of the examples
+        (56, 2, 200, "s"),
+        (28, 1, 80, "xs"),
+        (28, 8, 40, "s"),
+        (28, 64, 20, "xs"),  # small networks gain nothing from so many
+        (28, 2, 1600, "m"),
+        (112, 2, 1600, "s"),
+    ],
+)
+def test_the_size_follows_the_examples_that_a_budget_holds(
+    side: int, threads: int, budget: float, size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trilemma.training.plan.all_threads", lambda: threads)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    data = tl.open_data(np.random.default_rng(0).integers(0, 256, (32, side, side), dtype=np.uint8))
+    assert choose_size(data, "seconds", budget) == size
+    assert choose_size(data, "seconds", budget * 8, find("diffusion:flow")[0]) == size, "it is hungrier"

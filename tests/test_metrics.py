@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 import torch
 from scipy import linalg, ndimage
+from scipy import stats as scipy_stats
 from scipy.spatial.distance import cdist
+from scipy.stats import entropy as scipy_entropy
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from trilemma.metrics import memorisation as memorisation_module
 from trilemma.metrics import neighbours, pixels
+from trilemma.metrics.classes import class_reader, class_shares, control
 from trilemma.metrics.classifier import area_under_curve, two_sample_test
-from trilemma.metrics.fidelity import frechet_distance, kernel_distance
+from trilemma.metrics.fidelity import frechet_distance, frechet_extrapolated, kernel_distance
 from trilemma.metrics.memorisation import memorisation, nearest
 from trilemma.metrics.neighbours import precision_recall_density_coverage
 from trilemma.metrics.protocol import Measure
 from trilemma.metrics.random_features import RandomFeatures, random_features
+from trilemma.metrics.variety import alpha_precision_beta_recall, vendi_score
 
 torch.set_num_threads(1)
 
@@ -454,6 +458,135 @@ def test_random_features_corner_cases():
         random_features(np.ones(4))
 
 
+def test_extrapolated_frechet_sheds_most_of_the_bias():
+    """Known Gaussians, counts of a few times the dimension: mean over repeats beside the closed form."""
+    for shift in (0.0, 0.3):
+        truth = 8 * shift**2 + 8 * shift**2  # means apart by `shift` in 8 dimensions, deviations 1 and 1 + shift
+        plain, beyond = [], []
+        for repeat in range(40):
+            x, y = normal(2 * repeat, 80, 8), (1 + shift) * normal(2 * repeat + 1, 80, 8) + shift
+            plain.append(frechet_distance(x, y).value)
+            beyond.append(frechet_extrapolated(x, y).value)
+        biases = np.mean(plain) - truth, np.mean(beyond) - truth
+        error = np.std(beyond) / len(beyond) ** 0.5
+        assert biases[0] > 0.3 and abs(biases[1]) < 0.2 * biases[0] + 3 * error, (shift, biases)
+    with pytest.raises(ValueError, match="at least 20"):
+        frechet_extrapolated(normal(0, 19, 3), normal(1, 40, 3))
+
+
+# ---------------------------------------------------------------------------------------------------- classes
+
+
+def test_class_shares_by_hand():
+    real = np.repeat([0, 1, 2, 3], [40, 30, 20, 10])
+    half = class_shares(real, np.repeat([0, 1], [4, 3]))
+    # 4/7 - .4 + 3/7 - .3 = .3 too much, as much too little.
+    assert half["classes"].value == 2 and half["classes"].unit == "of 4"
+    assert half["balance"].value == pytest.approx(0.7)
+    same = class_shares(real, real)
+    assert same["classes"].value == 4 and same["balance"].value == 1
+    few = class_shares(real, np.repeat([0, 1, 2, 3], [990, 1000, 1000, 9]))
+    assert few["classes"].value == 3, "a class with less than a tenth of its part is not there"
+    strange = class_shares(real, np.repeat([7], 5))
+    assert strange["classes"].value == 0 and strange["balance"].value == 0
+
+
+def test_control_is_a_share_with_an_exact_interval():
+    asked = np.repeat([0, 1], [30, 10])
+    read = asked.copy()
+    read[:10] = 1
+    measured = control(asked, read)
+    assert measured.value == 0.75
+    # Clopper and Pearson's bounds are quantiles of beta distributions.
+    assert measured.low == pytest.approx(scipy_stats.beta.ppf(0.025, 30, 11))
+    assert measured.high == pytest.approx(scipy_stats.beta.ppf(0.975, 31, 10))
+    with pytest.raises(ValueError, match="one class read for each"):
+        control(asked, read[:3])
+
+
+def test_the_reader_reads_classes_that_are_apart():
+    x = np.concatenate([normal(0, 200, 4), normal(1, 200, 4) + 6])
+    labels = np.repeat([3, 8], 200)
+    reader = class_reader(x, labels)
+    assert (reader.predict(np.concatenate([normal(2, 50, 4), normal(3, 50, 4) + 6])) == np.repeat([3, 8], 50)).all()
+    with pytest.raises(ValueError, match="two classes"):
+        class_reader(x, np.zeros(400))
+
+
+# ---------------------------------------------------------------------------------------------------- variety
+
+
+def vendi_written_out(x: np.ndarray, y: np.ndarray) -> float:
+    """Through the M x M kernel and SciPy's entropy, as the paper defines it."""
+    around = y - x.mean(0)
+    lengths = np.linalg.norm(around, axis=1)
+    kept = around[lengths > 1e-9] / lengths[lengths > 1e-9, None]
+    values = linalg.eigvalsh(kept @ kept.T / len(kept))
+    return float(np.exp(scipy_entropy(np.clip(values, 0, None))))
+
+
+@pytest.mark.parametrize("name", [name for name in SETS if name not in ("constant", "far away")])
+def test_vendi_equals_the_kernel_s_entropy(name):
+    x, y = SETS[name]
+    measured = vendi_score(x, y)
+    assert measured.value == pytest.approx(vendi_written_out(x, y), rel=1e-4)
+    assert measured.low is None or 1 <= measured.low <= measured.value <= measured.high
+
+
+def test_vendi_counts_what_is_different():
+    """k orthogonal directions in equal shares are k different samples, whatever their number."""
+    zero = np.concatenate([np.eye(7), -np.eye(7)])  # mean zero
+    for k in (1, 2, 5):
+        samples = np.repeat(3 * np.eye(7)[:k], 40, axis=0)
+        assert vendi_score(zero, samples).value == pytest.approx(k)
+    assert vendi_score(np.ones((9, 3)), np.ones((5, 3))).value == 1
+    # All but a few at the mean: leaving out the block that holds them leaves nothing, and that is no error.
+    lonely = vendi_score(zero, np.concatenate([np.eye(7)[:1], np.zeros((60, 7))]))
+    assert lonely.value == pytest.approx(1) and np.isfinite([lonely.low, lonely.high]).all()
+    shares = np.concatenate([np.repeat(np.eye(7)[:1], 30, 0), np.repeat(np.eye(7)[1:2], 10, 0)])
+    assert vendi_score(zero, shares).value == pytest.approx(0.75**-0.75 * 0.25**-0.25)
+
+
+def support_written_out(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Alaa et al.'s definitions on a fine grid of alpha and beta, point by point."""
+    to_x, to_y = cdist(x, x.mean(0, keepdims=True))[:, 0], cdist(y, y.mean(0, keepdims=True))[:, 0]
+    from_x = cdist(y, x.mean(0, keepdims=True))[:, 0]
+    across, among = cdist(x, y), cdist(x, x)
+    np.fill_diagonal(among, np.inf)
+    nearest, reached = across.argmin(1), across.min(1) <= among.min(1) + 1e-9
+    grid = (np.arange(4000) + 0.5) / 4000
+    precision, recall = [], []
+    for level in grid:
+        # The ball that holds at least this share of the set, its border included.
+        radius_x = np.sort(to_x)[int(np.ceil(level * len(x) - 1e-9)) - 1]
+        radius_y = np.sort(to_y)[int(np.ceil(level * len(y) - 1e-9)) - 1]
+        precision.append((from_x <= radius_x + 1e-12).mean())
+        recall.append((reached & (to_y[nearest] <= radius_y + 1e-12)).mean())
+    return {
+        "alpha_precision": max(1 - 2 * float(np.abs(np.array(precision) - grid).mean()), 0.0),
+        "beta_recall": max(1 - 2 * float(np.abs(np.array(recall) - grid).mean()), 0.0),
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in SETS if name not in ("constant", "far away")])
+def test_supports_equal_their_definitions(name):
+    """Up to the grid of the definition written out: the product integrates exactly."""
+    x, y = SETS[name]
+    for key, value in support_written_out(x, y).items():
+        assert alpha_precision_beta_recall(x, y)[key].value == pytest.approx(value, abs=2e-3), key
+
+
+def test_supports_on_equal_lost_and_narrow_data():
+    x = normal(0, 3000, 4)
+    equal = alpha_precision_beta_recall(x, normal(1, 3000, 4))
+    assert equal["alpha_precision"].value > 0.96 and equal["beta_recall"].value == pytest.approx(0.5, abs=0.03)
+    lost = alpha_precision_beta_recall(x, normal(1, 3000, 4) + 50)
+    assert lost["alpha_precision"].value < 1e-3 and lost["beta_recall"].value < 1e-3
+    # All samples at the centre: too typical. P(alpha) = 1 for every alpha.
+    narrow = alpha_precision_beta_recall(x, 1e-3 * normal(1, 3000, 4))
+    assert narrow["alpha_precision"].value < 1e-2 and narrow["beta_recall"].value < 0.1
+
+
 # ---------------------------------------------------------------------------------------------------- intervals
 
 
@@ -482,11 +615,23 @@ def covered(metric, *, repeats: int = 40, shift: float) -> dict[str, float]:
         kernel_distance,
         precision_recall_density_coverage,
         lambda x, y: two_sample_test(x, y, kind="linear"),
+        vendi_score,
         pixels.mean_distance_between_pairs,
         lambda x, y: pixels.sharpness(x[:, None], y[:, None]),
+        lambda x, y: pixels.spectrum_distance(x[:, None], y[:, None]),
         lambda x, y: memorisation(x, y[:80], y[80:])["ratio"],
     ],
-    ids=["frechet", "kernel", "neighbours", "classifier", "diversity", "sharpness", "memorisation"],
+    ids=[
+        "frechet",
+        "kernel",
+        "neighbours",
+        "classifier",
+        "vendi",
+        "diversity",
+        "sharpness",
+        "spectrum",
+        "memorisation",
+    ],
 )
 def test_intervals_cover_the_expectation(metric, shift):
     assert min(covered(metric, shift=shift).values()) >= 0.85

@@ -481,6 +481,34 @@ def test_second_sentence_says_what_would_change_the_answer() -> None:
     assert "with --prefer speed the answer would be vae (50,000 samples a second)" in answer["sentences"][1]
 
 
+def test_judges_that_disagree_are_told() -> None:
+    """Only where another judge's own figures are clearly apart; whatever is preferred, it is about quality."""
+    figures = {"vae": (1.0, 0.1), "gan": (2.0, 0.1), "diffusion": (3.0, 0.1)}
+
+    def said(prefer: str | None = None, **changes: tuple[float, float]) -> str:
+        rows = base()
+        for one in rows:
+            one["metrics"]["frechet@random"] = measure("frechet", *{**figures, **changes}[one["name"]])
+        return advise(small_results(rows), prefer=prefer)["sentences"][2]
+
+    for prefer in (None, "speed"):
+        assert re.search(r"random features put vae \(1\.0+, .*?\) before diffusion \(3\.0+, ", said(prefer))
+    assert "judges" not in said(diffusion=(0.5, 0.1)), "they agree"
+    assert "judges" not in said(diffusion=(1.1, 0.2)), "no difference that one could rely on"
+    assert "judges" not in advise(small_results(base()))["sentences"][2]
+
+
+def test_better_samples_from_elsewhere_are_told_and_never_chosen() -> None:
+    theirs = row("theirs", kind="included", seed=None, frechet=1.0, recall=0.9, coverage=0.9)
+    answer = advise(small_results([*base(), theirs]))
+    assert answer["winner"] == "diffusion" and answer["runner_up"] == "gan" and "theirs" not in answer["pareto"]
+    assert "the samples from elsewhere, theirs, are nearer to real data (1.0" in answer["sentences"][2]
+    copied = {**theirs, "verdicts": {"memorisation": "copies"}}
+    assert "theirs, copies of training data, are nearer" in advise(small_results([*base(), copied]))["sentences"][2]
+    worse = row("theirs", kind="included", seed=None, frechet=4.0)
+    assert "theirs" not in " ".join(advise(small_results([*base(), worse]))["sentences"])
+
+
 @pytest.mark.parametrize(("rate", "winner"), [(20_000.0, "gan"), (33.0, "diffusion")])
 def test_a_tie_goes_to_the_clearly_faster(rate: float, winner: str) -> None:
     rows = [fast(row("gan", frechet=(3.2, 0.1)), rate), fast(row("diffusion", frechet=(3.0, 0.1)), 30.0)]

@@ -13,8 +13,9 @@ _WHERE = {
     "load": "trilemma.tasks.load",
     "open_data": "trilemma.modalities.door",
     "inspect": "trilemma.report.outlook",
+    "measure": "trilemma.report.judge",
 }
-__all__ = ["__version__", "compare", "inspect", "load", "open_data", "train"]
+__all__ = ["__version__", "compare", "inspect", "load", "measure", "open_data", "train"]
 
 
 def __getattr__(name: str) -> Any:

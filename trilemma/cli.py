@@ -109,6 +109,13 @@ def compare(
     need: Annotated[
         str | None, typer.Option(help="Comma-separated tasks the winner must do: encode, likelihood, ...")
     ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SAMPLES", help="Samples of another tool (folder, .npy) for the table. Repeatable."),
+    ] = None,
+    remeasure: Annotated[
+        bool, typer.Option("--remeasure", help="Take all figures anew, from the runs that are in --out.")
+    ] = False,
     seed: Seed = 0,
     kind: Kind = None,
     resolution: Resolution = None,
@@ -128,6 +135,8 @@ def compare(
         seeds=seeds,
         prefer=prefer,
         need=[] if need is None else [name.strip() for name in need.split(",") if name.strip()],
+        include=_included(include),
+        remeasure=remeasure,
         seed=seed,
         kind=kind,
         resolution=resolution,
@@ -136,6 +145,53 @@ def compare(
         out=out,
     )
     print(page)
+
+
+@app.command()
+def measure(
+    data: DataArgument,
+    samples: Annotated[str, typer.Argument(metavar="SAMPLES", help="Folder, archive or array file of samples.")],
+    kind: Kind = None,
+    resolution: Resolution = None,
+    skip_bad: SkipBad = False,
+    settings: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with the protocol instead of a table.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Measure SAMPLES of any origin against DATA, as compare measures its models."""
+    import json
+
+    from trilemma.report.judge import measure as judge
+
+    found = judge(
+        data, samples, kind=kind, resolution=resolution, skip_bad=skip_bad, settings=_settings(settings), quiet=False
+    )
+    print(json.dumps(found.record(), indent=1) if as_json else found.text())
+
+
+@app.command()
+def advise(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="results.json of a comparison, or its folder.")],
+    prefer: Annotated[str | None, typer.Option(help="quality, diversity or speed.")] = None,
+    need: Annotated[
+        str | None, typer.Option(help="Comma-separated tasks and limits: encode, likelihood, latency<50ms, size<10MB.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with ranking and reasons.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Answer from what a comparison measured, under this preference and these needs only; trains nothing."""
+    import json
+
+    from trilemma.report.judge import readvise
+
+    answer = readvise(results, prefer=prefer, need=need or ())
+    if as_json:
+        print(json.dumps(answer, indent=1))
+        return
+    for sentence in answer["sentences"]:
+        print(sentence)
+    if answer["next_command"]:
+        print(f"next: {answer['next_command']}")
 
 
 @app.command()
@@ -277,6 +333,16 @@ def _settings(pairs: list[str] | None) -> dict[str, Any]:
             raise InputError(f"--set {pair!r}: write KEY=VALUE, e.g. --set model.beta=4")
         settings[key.strip()] = parse_value(value.strip())
     return settings
+
+
+def _included(pairs: list[str] | None) -> dict[str, str]:
+    included: dict[str, str] = {}
+    for pair in pairs or []:
+        name, equals, path = (part.strip() for part in pair.partition("="))
+        if not equals or not name or not path or name in included:
+            raise InputError(f"--include {pair!r}: write NAME=FOLDER, each with a name of its own: theirs=out/")
+        included[name] = path
+    return included
 
 
 def _print(paths: list[Path]) -> None:

@@ -146,7 +146,7 @@ def spectrum_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
 
     means = [each.mean(0) for each in spectra]
     value = distance(means[0], means[1])
-    variance = 0.0
+    variance, fewest = 0.0, min(len(each) for each in spectra)
     for side in (0, 1):
         blocks = len(spectra[side])
         if blocks < 4:
@@ -154,7 +154,7 @@ def spectrum_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
         kept = (means[side] * blocks - spectra[side]) / (blocks - 1)
         moved = [distance(each, means[1]) if side == 0 else distance(means[0], each) for each in kept]
         variance += (blocks - 1) * float(np.var(moved))
-    low, high = interval(value, variance**0.5, quantile=float(stats.t.ppf(0.975, BLOCKS - 1)), floor=0.0)
+    low, high = interval(value, variance**0.5, quantile=float(stats.t.ppf(0.975, fewest - 1)), floor=0.0)
     return Measure(value, low, high, "spectrum", "lower", "dB")
 
 

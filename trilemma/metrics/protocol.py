@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+RECIPE = 2  # a new number wherever metrics are added or defined anew: old rows are then measured again
 Better = Literal["lower", "higher", "one", "half", "neither"]
 
 
@@ -111,6 +112,7 @@ class Protocol:
     seeds: Mapping[str, int] = field(default_factory=dict)
     data_hash: str = ""
     judges: Mapping[str, str] = field(default_factory=dict)
+    recipe: int = RECIPE
     versions: Mapping[str, str] = field(default_factory=current_versions)
 
     def record(self) -> dict[str, Any]:

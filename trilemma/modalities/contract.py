@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from trilemma.batches import Arrays
-from trilemma.errors import unknown
+from trilemma.errors import InputError, unknown
 from trilemma.spaces import Space
 
 SPLITS = ("train", "choose", "test")
@@ -32,8 +32,16 @@ class Opening:
     skip_bad: bool = False  # go on without unreadable files
 
 
-def opening_of(settings: dict[str, Any] | None, kind: str | None, resolution: Any, skip_bad: bool) -> Opening:
-    """The opening that a command asks for; of its settings those that begin with `data.` belong to it."""
+def opening_of(
+    settings: dict[str, Any] | None, kind: str | None, resolution: Any, skip_bad: bool, *, alone: bool = False
+) -> Opening:
+    """The opening that a command asks for; of its settings those that begin with `data.` belong to it.
+
+    alone: the command trains nothing, so that any other setting is a mistake.
+    """
+    for key in settings or {}:
+        if alone and not key.startswith("data."):
+            raise InputError(f"setting {key!r}: only settings of the data (data.fit) say something here")
     wanted = {key: value for key, value in (settings or {}).items() if key.split(".")[0] == "data"}
     for key in wanted:
         if key != "data.fit":
@@ -105,8 +113,11 @@ class Modality(ABC):
     def from_description(cls, description: dict[str, Any]) -> Modality: ...
 
     @abstractmethod
-    def read(self, source: Any, space: Space) -> tuple[np.ndarray, list[str]]:
-        """Files or arrays as inputs of a task: raw (n, channels, *grid) in this Space's shape, and a name for each."""
+    def read(self, source: Any, space: Space, notes: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
+        """Files or arrays as inputs of a task: raw (n, channels, *grid) in this Space's shape, and a name for each.
+
+        To `notes` is added what was done to them, in plain words.
+        """
 
     @abstractmethod
     def export(self, x: np.ndarray) -> np.ndarray:

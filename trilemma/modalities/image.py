@@ -85,7 +85,7 @@ class Images(Modality):
     def from_description(cls, description: dict[str, Any]) -> Images:
         return cls(description["mode"], description["bits"], description["fit"])
 
-    def read(self, source: Any, space: Space) -> tuple[np.ndarray, list[str]]:
+    def read(self, source: Any, space: Space, notes: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
         shown = arrays.shown(source)
         size = (space.shape[1], space.shape[2])
         with contextlib.ExitStack() as stack:
@@ -109,6 +109,12 @@ class Images(Modality):
                 pictures = self._few(source, shown)
             else:
                 pictures = gather.from_object(source).pictures
+            if notes is not None:
+                notes += pictures.notes if isinstance(pictures, ArrayPictures) else []
+                others = [(count, tuple(each)) for each, count in pictures.sizes.items() if tuple(each) != size]
+                if others:
+                    count, shape = sum(count for count, _ in others), "x".join(map(str, max(others)[1]))
+                    notes.append(f"{count} of other sizes (such as {shape}) brought to {size[0]}x{size[1]}")
             hint = "mend or remove them"
             if pictures.bad:
                 raise assemble.unreadable(pictures, pictures.bad, shown, hint=hint)
@@ -117,9 +123,12 @@ class Images(Modality):
                 try:
                     if isinstance(pictures, FilePictures):
                         pictures.mode, pictures.bits = self.mode, self.bits
-                        one = pictures.read(index)
+                        one = pictures.read(index, size)  # as the data were decoded
                     else:
-                        one = self._convert(pictures.read(index))
+                        one = pictures.read(index)
+                        if self.bits == 16 and pictures.x.dtype == np.uint16:
+                            one = one.astype(np.uint16)  # however dark
+                        one = self._convert(one)
                 except decode.Bad as error:
                     raise assemble.unreadable(pictures, {index: str(error)}, shown, hint=hint) from error
                 rows.append(pixels.resize(one, size, self.fit).transpose(2, 0, 1))
@@ -131,7 +140,7 @@ class Images(Modality):
             names = [f"{name}-{index}" for index, name in enumerate(names)]
         x = np.stack(rows)
         if x.shape[1:] != space.shape:
-            raise InputError(f"{shown}: {x.shape[1]} channels where the run has {space.shape[0]}; convert the images")
+            raise InputError(f"{shown}: {x.shape[1]} channels where the data have {space.shape[0]}; convert the images")
         return x, names
 
     def _few(self, source: Any, shown: str) -> ArrayPictures:

@@ -90,7 +90,7 @@ def _range(x: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], np.ndarray]
         return _floats(0, 255), 8, "floats in [0, 1] read as 8-bit values"
     if low >= -1 - 2 * SLACK and high <= 1 + 2 * SLACK:
         return _floats(-1, 127.5), 8, "floats in [-1, 1] read as 8-bit values"
-    if low >= -255 * SLACK and high <= 255 * (1 + SLACK):
+    if low >= -255 * SLACK and 2 < high <= 255 * (1 + SLACK):  # less would be black: another range that overshoots
         return _floats(0, 1), 8, "floats in [0, 255] read as 8-bit values"
     raise InputError(
         f"{name}: floats from {low:g} to {high:g}; images are in [0, 1], [-1, 1] or [0, 255]: rescale them"

@@ -78,13 +78,15 @@ class Points(Modality):
     def from_description(cls, description: dict[str, Any]) -> Points:
         return cls(description["low"], description["high"])
 
-    def read(self, source: Any, space: Space) -> tuple[np.ndarray, list[str]]:
+    def read(self, source: Any, space: Space, notes: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
         shown = arrays.shown(source)
         if arrays.dimensions(source) == 1:
             source = arrays.to_numpy(source)[None]
         x, _ = _rows(source, shown)
         if x.shape[1:] != space.shape:
-            raise InputError(f"{shown}: rows of {x.shape[1]} numbers, but the run has {space.shape[0]}; give such rows")
+            raise InputError(
+                f"{shown}: rows of {x.shape[1]} numbers, but the data have {space.shape[0]}; give such rows"
+            )
         return x, [f"{row:05d}" for row in range(len(x))]
 
     def export(self, x: np.ndarray) -> np.ndarray:
@@ -142,7 +144,9 @@ def _rows(source: Any, shown: str) -> tuple[np.ndarray, dict[str, Any]]:
     """(N, D) float32 and the labels beside it."""
     labels: dict[str, Any] = {}
     if isinstance(source, (str, Path)):
-        source = arrays.load(Path(source))
+        path = Path(source).expanduser()
+        # As `save` writes them into a folder.
+        source = arrays.load(path / "points.npy" if (path / "points.npy").is_file() else path)
     if isinstance(source, tuple) and len(source) == 2:
         source = {"x": source[0], "y": source[1]}
     if isinstance(source, Mapping):

@@ -58,6 +58,7 @@ class Model(nn.Module, ABC):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # name -> dotted settings, laid over the defaults
     accepts: ClassVar[tuple[type[Space], ...]]
     finds_clusters: ClassVar[bool] = False  # True: its config has `clusters`, a condition for data without labels
+    hunger: ClassVar[float] = 1.0  # how much longer than others it trains before a larger network pays
     couples_batch: ClassVar[bool] = False  # True: losses depend on which examples share a batch
 
     spaces: nn.ModuleDict

@@ -98,6 +98,7 @@ class Diffusion(Model, Samples, Denoises, Scores):
     }
     accepts = (Continuous, Categorical, Mixed)
     finds_clusters = True
+    hunger = 8.0
 
     def __init__(
         self,

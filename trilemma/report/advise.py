@@ -29,6 +29,7 @@ from typing import Any
 from trilemma.errors import InputError, unknown
 from trilemma.report.summary import ENOUGH_SEEDS, Summary, differs, number, shorten, spanned, summaries
 
+JUDGES = {"frechet@random": "random features", "kernel@imagenet": "ImageNet's features"}
 HEADLINES = {"frechet": "Fréchet distance", "kernel": "kernel distance", "frechet@random": "Fréchet distance (random)"}
 FASTER = 1.2  # speeds within this factor count as the same
 FEW_TEST_EXAMPLES = 200
@@ -55,7 +56,7 @@ LIMITS = {
     "calls": ("calls", "network calls a sample"),
     "parameters": ("parameters", "parameters"),
     "size": ("model_bytes", "bytes of weights"),
-    "memory": ("sample_memory_bytes", "bytes of memory while it samples"),
+    "memory": ("sample_memory_bytes", "bytes of memory that sampling adds"),
     "training": ("train_seconds", "seconds of training"),
 }
 UNITS = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "k": 1e3, "M": 1e6, "G": 1e9, "kB": 1e3, "MB": 1e6, "GB": 1e9}
@@ -281,14 +282,29 @@ def _trait(one: Summary, asked: str, metric: str) -> str:
 
 
 def _caveats(
-    results: dict[str, Any], ranked: list[Summary], metric: str, baselines: list[Summary], left: dict[str, str]
-) -> list[str]:
+    results: dict[str, Any], ranked: list[Summary], metric: str, baselines: list[Summary], left: dict[str, str],
+    elsewhere: list[Summary],
+) -> list[str]:  # fmt: skip
     """What a careful reader should know, the gravest first."""
     said = []
     unbeaten = [b for b in baselines if metric in b.figures and not any(_beats(one, b, metric) for one in ranked)]
     if unbeaten:
         names = listed([f"{b.name} ({_inside(b, metric)})" for b in unbeaten])
         said.append(f"no model beats the baseline {names}: train longer before you rely on any of them")
+    top = min(ranked, key=lambda one: one.figures[metric].badness)
+    for judge in [name for name in JUDGES if name != metric and name in top.figures]:
+        best = min((one for one in ranked if judge in one.figures), key=lambda one: one.figures[judge].badness)
+        if best is not top and differs(best, top, judge):
+            said.append(
+                f"judges disagree on quality: {JUDGES[judge]} put {best.name} ({_inside(best, judge)}) before "
+                f"{top.name} ({_inside(top, judge)}), so look at the samples"
+            )
+    for one in elsewhere:
+        if metric in one.figures and differs(one, top, metric) and _bad(one, metric) < _bad(top, metric):
+            copies = " copies of training data," if one.verdict == "copies" else ""
+            said.append(
+                f"the samples from elsewhere, {one.name},{copies} are nearer to real data ({_inside(one, metric)})"
+            )
     seeds = min(len(one.done) for one in ranked[:2])
     if seeds < ENOUGH_SEEDS:
         times = "once" if seeds == 1 else "twice"
@@ -356,7 +372,7 @@ def advise(
     if waiting:
         total = sum(row.get("kind") == "model" for row in results["rows"])
         first = f"So far, with {total - len(waiting)} of {total} trainings done: {first[0].lower()}{first[1:]}"
-    caveats = _caveats(results, ranked, metric, baselines, left)
+    caveats = _caveats(results, ranked, metric, baselines, left, [o for o in everything if o.kind == "included"])
     warning = f"Keep in mind: {'; '.join(caveats)}." if caveats else "Nothing in the table speaks against it."
     run = ranked[0].done[0].get("run")
     answer["winner"], answer["runner_up"] = ranked[0].name, ranked[1].name if len(ranked) > 1 else None

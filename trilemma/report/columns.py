@@ -10,7 +10,7 @@ from trilemma.report.plots import family_class
 from trilemma.report.summary import Figure, Summary, differs, number, shorten, spanned, summaries
 
 ARROWS = {"lower": "↓", "higher": "↑", "one": "→ 1", "half": "→ ½"}
-KINDS = {"model": "Models", "baseline": "Baselines", "floor": "Floor"}
+KINDS = {"model": "Models", "included": "Samples from elsewhere", "baseline": "Baselines", "floor": "Floor"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ WORDS = {
         "The same distance on features of an untrained (random) convolutional network: another judge, which sees "
         "blur and noise."
     ),
+    "frechet_extrapolated": (
+        "The Fréchet distance that infinitely many examples and samples would have, by a line through smaller counts. "
+        "Near 0: no difference; chance takes it a little below."
+    ),
     "kernel@imagenet": (
         "Kernel distance on features of a network that was trained on ImageNet's photographs: a third judge, for "
         "photographs."
@@ -60,6 +64,30 @@ WORDS = {
         "it always knows."
     ),
     "sharpness": "Fine detail in samples relative to real data. 1: as sharp; less: blurred; more: noisy.",
+    "spectrum": (
+        "How far the strength of coarse and fine structure, frequency by frequency, is from real data's, in decibels. "
+        "0: the same; patterns that a network leaves behind show here."
+    ),
+    "alpha_precision": (
+        "Whether samples are as typical, and as odd, as real data: 1 where every ball about the data's mean holds the "
+        "same share of both."
+    ),
+    "beta_recall": (
+        "Share of unseen real data that have a sample as near as another real example, over all degrees of typicality. "
+        "Real data themselves do not reach 1: read it beside the last row."
+    ),
+    "classes": "How many of the data's classes are among the samples, as a classifier trained on real data reads them.",
+    "balance": (
+        "Whether the classes appear in the right shares. 1: as in real data; 1 less the part that would have to change."
+    ),
+    "control": (
+        "Share of samples that a classifier, trained on real data, takes for the class that was asked for; in the last "
+        "row: how often it is right on unseen real data."
+    ),
+    "vendi": (
+        "How many different samples there are, effectively, by how alike their features are. Read it beside real "
+        "data's: noise counts as variety."
+    ),
     "log_likelihood": (
         "Mean logarithm of the probability density that the model gives to unseen real examples. Higher: it finds "
         "them more plausible."
@@ -88,8 +116,11 @@ WORDS = {
     "examples_per_second": "Training examples a second.",
     "parameters": "Numbers that were learned.",
     "model_bytes": "Size of the trained model on disk.",
-    "train_memory_bytes": "The most memory that the program took while it trained this model, PyTorch itself included.",
-    "sample_memory_bytes": "The most memory that the program took while it made the samples.",
+    "train_memory_bytes": (
+        "The most memory of the process while it trained this model, PyTorch and the comparison included; on a GPU the "
+        "most that tensors took on it."
+    ),
+    "sample_memory_bytes": "Memory that making the samples took beyond what the program and the loaded model held.",
     "verdict": (
         "Whether samples lie nearer to training examples than unseen real data do: copies, none, or too little "
         "data to tell. Beneath: the share of near-copies."
@@ -107,19 +138,27 @@ WORDS = {
 COLUMNS = (
     Column("Quality", "frechet", "Fréchet"),
     Column("Quality", "frechet@random", "Fréchet, second judge"),
+    Column("Quality", "frechet_extrapolated", "Fréchet, n → ∞", first=False),
     Column("Quality", "kernel@imagenet", "Kernel, ImageNet"),
     Column("Quality", "kernel", "Kernel", first=False),
     Column("Quality", "precision", "Precision"),
     Column("Quality", "density", "Density", first=False),
     Column("Quality", "classifier", "Told apart"),
     Column("Quality", "sharpness", "Sharpness"),
+    Column("Quality", "spectrum", "Spectrum", first=False),
+    Column("Quality", "alpha_precision", "α-precision", first=False),
     Column("Quality", "log_likelihood", "Log-likelihood"),
     Column("Quality", "reconstruction", "Reconstruction", first=False),
     Column("Diversity", "recall", "Recall"),
     Column("Diversity", "coverage", "Coverage"),
     Column("Diversity", "diversity", "Spread", first=False),
+    Column("Diversity", "beta_recall", "β-recall", first=False),
+    Column("Diversity", "vendi", "Vendi", first=False),
+    Column("Diversity", "classes", "Classes", first=False),
+    Column("Diversity", "balance", "Balance", first=False),
     Column("Diversity", "modes", "Modes"),
     Column("Diversity", "at_modes", "At modes", first=False),
+    Column("Control", "control", "As asked"),
     Column("Memorisation", "verdict", "Copies?", "verdict"),
     Column("Memorisation", "near_copies", "Near-copies", first=False),
     Column("Memorisation", "memorisation", "Nearness", first=False),
@@ -216,7 +255,7 @@ def cell(one: Summary, column: Column, headline: str | None) -> Cell:
     near = one.figures.get("near_copies")
     small = f"{near.value:.0%} near" if near else ""
     return Cell(
-        one.verdict, small, order[one.verdict], "warn" if one.verdict == "copies" and one.kind == "model" else ""
+        one.verdict, small, order[one.verdict], "warn" if one.verdict == "copies" and one.kind != "baseline" else ""
     )
 
 

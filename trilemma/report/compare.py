@@ -16,6 +16,7 @@ import shlex
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from trilemma.modalities.door import open_data
 from trilemma.models.contract import CAPABILITIES, Samples, configure, find, known_models
 from trilemma.report.advise import advise, check_needs
 from trilemma.report.baselines import BASELINES, FLOOR, real
-from trilemma.report.measure import FEWEST, Ruler, of_run, write_samples
+from trilemma.report.columns import KINDS as KINDS_OF_ROWS
+from trilemma.report.measure import Ruler, asked_of, count_for, drawn, of_run, read_samples, write_samples
 from trilemma.report.page import write_page
 from trilemma.tasks.load import Loaded
 from trilemma.training.engine import prepare
@@ -53,6 +55,8 @@ def compare(
     seeds: int = 1,
     prefer: str | None = None,
     need: list[str] | tuple[str, ...] = (),
+    include: Mapping[str, Any] | None = None,
+    remeasure: bool = False,
     seed: int = 0,
     kind: str | None = None,
     resolution: Any = None,
@@ -64,8 +68,10 @@ def compare(
     """Train, measure and compare models on the source; returns the path of the report's index.html.
 
     budget: in total over models and seeds; budget_each: for each training (also in examples). Default: 30 minutes in
-    total, 3 for toy sets. need: what the winner must be able to do ('encode', 'likelihood', ...). Interrupted, the same
-    call goes on where it stopped. Raises InputError for everything you can mend.
+    total, 3 for toy sets. need: what the winner must be able to do ('encode', 'likelihood', ...). include: samples of
+    other origin (another tool's), name -> folder, file or array, measured alike. remeasure: take all figures of
+    the folder anew, from the runs in it. Interrupted, the same call goes on where it stopped. Raises InputError for
+    everything you can mend.
     """
     prepare()
     begun = time.monotonic()
@@ -85,17 +91,36 @@ def compare(
         if isinstance(source, Data)
         else open_data(source, opening=opening_of(settings, kind, resolution, skip_bad))
     )
+    included = {name: samples_of(data, name, given) for name, given in (include or {}).items()}
+    for name in included:
+        if name in (*names, *BASELINES, FLOOR):
+            raise InputError(f"--include {name}=...: the table has a row of that name; choose another one")
     each = budget_for_each(data, budget, budget_each, len(names) * seeds)
     check_settings(names, data, settings or {})
     folder = Path(out) if out is not None else Path("report") / data.name
-    comparison = Comparison(data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), quiet)
-    comparison.start()
+    comparison = Comparison(
+        data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), included, quiet
+    )
+    comparison.start(remeasure=remeasure)
     try:
         comparison.go()
     finally:
         comparison.results["seconds"] += time.monotonic() - begun
         comparison.write()
     return folder / "index.html"
+
+
+def samples_of(data: Data, name: str, given: Any) -> np.ndarray:
+    """As many samples of another origin as the protocol takes. InputError where there are fewer: another protocol."""
+    notes: list[str] = []
+    x, count = read_samples(data, given, notes), count_for(data)
+    data.notes += [f"{name}: {note}" for note in notes]
+    if len(x) < count:
+        raise InputError(
+            f"--include {name}=...: {len(x)} samples, and this table measures {count} of each; give as many "
+            "(trilemma measure takes fewer)"
+        )
+    return drawn(x, count)
 
 
 def check_settings(names: list[str], data: Data, settings: dict[str, Any]) -> None:
@@ -140,21 +165,18 @@ class Comparison:
 
     def __init__(
         self, data: Data, folder: Path, names: list[str], each: str, seeds: int, seed: int,
-        settings: dict[str, Any], prefer: str | None, need: list[str], quiet: bool,
+        settings: dict[str, Any], prefer: str | None, need: list[str], included: dict[str, np.ndarray], quiet: bool,
     ):  # fmt: skip
         self.data, self.folder, self.each, self.quiet = data, folder, each, quiet
-        self.settings, self.prefer, self.need = settings, prefer, need
+        self.settings, self.prefer, self.need, self.included = settings, prefer, need, included
         self.trainings = [(name, seed + number) for number in range(seeds) for name in names]
-        places = int(np.prod(data.x.shape[1:]))
-        enough = len(data.splits["test"]) >= 1000
-        count = 500 if places <= 256 and not enough else 2000 if places <= 4096 and enough else 1000
-        # Never more than the floor has real examples to show: repeated ones would spoil its recall.
-        self.count = max(min(count, len(data.splits["train"])), FEWEST)
+        self.stale: set[tuple[str, int | None]] = set()  # rows that are to be measured anew
+        self.count = count_for(data)
         self.real = data.rows("test", SHOWN if data.x.ndim > 2 else 500)
         self.results: dict[str, Any] = {
             "title": data.name,
             "finished": False,
-            "command": "trilemma " + shlex.join(sys.argv[1:])
+            "command": "trilemma " + shlex.join(word for word in sys.argv[1:] if word != "--remeasure")
             if sys.argv[0].endswith(("trilemma", "__main__.py"))
             else "trilemma.compare(...)",
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -191,7 +213,7 @@ class Comparison:
 
     # --- before and after ---
 
-    def start(self) -> None:
+    def start(self, *, remeasure: bool = False) -> None:
         """Take the folder, or go on with the comparison that is in it."""
         file = self.folder / "results.json"
         if self.folder.exists() and not self.folder.is_dir():
@@ -213,7 +235,12 @@ class Comparison:
                 )
             for key in ("rows", "started", "seconds"):
                 self.results[key] = old[key]
-            self.results["rows"] = [row for row in old["rows"] if row["status"] == "ok"]
+            # Samples from elsewhere may have been added, changed or left out since then: they cost no training.
+            self.results["rows"] = [row for row in old["rows"] if row["status"] == "ok" and row["kind"] != "included"]
+            if remeasure:
+                self.stale = {(row["name"], row["seed"]) for row in self.results["rows"]}
+        elif remeasure:
+            raise InputError(f"--remeasure: {self.folder} holds no comparison; give the --out of one")
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise InputError(f"--out {self.folder} is a folder with other things in it; give a new or empty one")
         with disk_errors(self.folder):
@@ -241,9 +268,9 @@ class Comparison:
 
     def _order(self, row: dict[str, Any]) -> tuple[int, int, int]:
         place = [(name, seed) for name, seed in self.trainings]
-        kinds = {"model": 0, "baseline": 1, "floor": 2}
+        kinds = list(KINDS_OF_ROWS)
         key = (row["name"], row["seed"])
-        return kinds[row["kind"]], place.index(key) if key in place else 0, row["seed"] or 0
+        return kinds.index(row["kind"]), place.index(key) if key in place else 0, row["seed"] or 0
 
     # --- the work ---
 
@@ -258,19 +285,27 @@ class Comparison:
             # Done in an earlier session under another protocol: what the ruler has put aside is measured again.
             if not self._done(name, seed):
                 self._training(name, seed, ruler)
+        for number, (name, samples) in enumerate(self.included.items()):
+            row = self.row(name, None, "included", "ok")
+            self._measured(row, ruler, samples, f"included-{number}-{file_name(name)}")
+            self._keep(row)
         for name, make in {**BASELINES, FLOOR: real}.items():
             if not self._done(name, None):
                 row = self.row(name, None, "floor" if name == FLOOR else "baseline", "ok")
                 samples = make(self.data, self.count, seed=self.results["settings"]["seed"])
-                self._measured(row, ruler, samples, name.replace(" ", "-"))
+                self._measured(row, ruler, samples, file_name(name))
                 self._keep(row)
         self.results["finished"] = True
 
     def _done(self, name: str, seed: int | None) -> bool:
-        return any(row["name"] == name and row["seed"] == seed for row in self.results["rows"])
+        known = any(row["name"] == name and row["seed"] == seed for row in self.results["rows"])
+        return known and (name, seed) not in self.stale
 
     def _keep(self, row: dict[str, Any]) -> None:
-        self.results["rows"].append(row)
+        """A new row; one that it replaces was kept until now."""
+        key = row["name"], row["seed"]
+        self.results["rows"] = [old for old in self.results["rows"] if (old["name"], old["seed"]) != key] + [row]
+        self.stale.discard(key)
         self.write()
 
     def _ruler(self) -> Ruler:
@@ -287,7 +322,7 @@ class Comparison:
     def _training(self, name: str, seed: int, ruler: Ruler | None) -> Ruler | None:
         """Train one model and measure it; a failure becomes a row that says so, and the others go on."""
         row = self.row(name, seed, "model", "ok")
-        label = re.sub(r"[^\w.-]+", "-", name).strip("-") + f"-s{seed}"  # of files: a model may be a path of its own
+        label = f"{file_name(name)}-s{seed}"
         run = self.folder / "runs" / label
         try:
             train(self.data, model=name, budget=self.each, seed=seed, out=run, settings=self.settings, quiet=self.quiet)
@@ -310,7 +345,7 @@ class Comparison:
         return ruler
 
     def row(self, name: str, seed: int | None, kind: str, status: str) -> dict[str, Any]:
-        family = find(name)[0].__module__.rpartition(".")[2] if kind == "model" else kind
+        family = {"model": "", "included": "other"}.get(kind, kind) or find(name)[0].__module__.rpartition(".")[2]
         can = [c.__name__ for c in CAPABILITIES if issubclass(find(name)[0], c)] if kind == "model" else []
         return {
             "name": name, "family": family, "kind": kind, "seed": seed, "status": status, "error": None, "run": None,
@@ -323,7 +358,7 @@ class Comparison:
     def _describe(self, row: dict[str, Any], loaded: Loaded, ruler: Ruler, name: str) -> None:
         """Everything that a finished run's row says."""
         samples, extra, row["speed"] = of_run(loaded, self.data, self.count)
-        self._measured(row, ruler, samples, name)
+        self._measured(row, ruler, samples, name, asked_of(loaded, self.count))
         row["metrics"] |= extra
         run: Run = loaded.run
         stats, choices = run.stats(), run.choices()
@@ -351,8 +386,11 @@ class Comparison:
                 shown = loaded.noised(self.data.modality.export(self.real[:8] if self.real.ndim > 2 else self.real))
                 row["noised"] = write_samples(self.folder, "real-noised", shown)
 
-    def _measured(self, row: dict[str, Any], ruler: Ruler, samples: np.ndarray, name: str) -> None:
-        metrics, row["verdicts"], order, nearest = ruler.measure(samples)
+    def _measured(
+        self, row: dict[str, Any], ruler: Ruler, samples: np.ndarray, name: str, asked: np.ndarray | None = None
+    ) -> None:
+        found = ruler.floor(samples) if row["kind"] == "floor" else ruler.measure(samples, asked)
+        metrics, row["verdicts"], order, nearest = found
         row["metrics"], row["column"] = metrics, ruler.protocol.key()
         row["samples"] = write_samples(self.folder, name, samples[: SHOWN if samples.ndim > 2 else 500])
         if samples.ndim > 2:
@@ -360,6 +398,11 @@ class Comparison:
                 "samples": write_samples(self.folder, f"{name}-nearest", samples[order]),
                 "training": write_samples(self.folder, f"{name}-nearest-train", ruler.train[nearest]),
             }
+
+
+def file_name(name: str) -> str:
+    """Of a row's files: a model may be a path of its own."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-")
 
 
 def _nearest(seconds: dict[int, float], seen: int) -> float | None:

@@ -10,24 +10,61 @@ import numpy as np
 
 from trilemma.batches import Batch, Options
 from trilemma.conditions import tell
+from trilemma.errors import InputError
+from trilemma.metrics.classes import class_reader, class_shares, control
 from trilemma.metrics.classifier import two_sample_test
-from trilemma.metrics.fidelity import frechet_distance, kernel_distance
+from trilemma.metrics.fidelity import frechet_distance, frechet_extrapolated, kernel_distance
 from trilemma.metrics.imagenet import ImageNetFeatures, available
 from trilemma.metrics.memorisation import memorisation
 from trilemma.metrics.neighbours import precision_recall_density_coverage
-from trilemma.metrics.pixels import mean_distance_between_pairs, modes_found, reconstruction_error, sharpness
+from trilemma.metrics.pixels import (
+    mean_distance_between_pairs,
+    modes_found,
+    reconstruction_error,
+    sharpness,
+    spectrum_distance,
+)
 from trilemma.metrics.protocol import Measure, Protocol, interval
 from trilemma.metrics.random_features import RandomFeatures
+from trilemma.metrics.variety import alpha_precision_beta_recall, vendi_score
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Decodes, Encodes, Samples, Scores
+from trilemma.spaces import Categorical
 from trilemma.tasks.load import Loaded
 from trilemma.training.engine import forget_peak, peak_memory
 from trilemma.training.features import feature_network
+from trilemma.training.sampling import LABEL_SEED, draw
 
 REFERENCE = 10_000  # most test examples
 TRAIN = 10_000  # most training examples in the search for copies
 FEWEST = 10  # test examples for measures that count neighbours or fit a classifier
+SMALL = 20  # rows a feature: with fewer, much of a Frechet distance is bias
 SEED = 0x6D656173757265
+
+
+def count_for(data: Data) -> int:
+    """How many samples of each model the protocol takes for these data."""
+    places, enough = int(np.prod(data.x.shape[1:])), len(data.splits["test"]) >= 1000
+    count = 500 if places <= 256 and not enough else 2000 if places <= 4096 and enough else 1000
+    # Never more than the floor has real examples to show: repeated ones would spoil its recall.
+    return max(min(count, len(data.splits["train"])), FEWEST)
+
+
+def read_samples(data: Data, given: Any, notes: list[str]) -> np.ndarray:
+    """Samples of any origin in the raw form of the data (n, ...); how they were read is added to the notes.
+
+    InputError for too few of them, or for samples of another kind.
+    """
+    x, _ = data.modality.read(given, data.spaces["x"], notes)
+    if len(x) < FEWEST:
+        shown = given if isinstance(given, (str, Path)) else "samples"
+        raise InputError(f"{shown}: {len(x)} samples are too few to measure; give at least {FEWEST}, better 1,000")
+    return x.astype(data.x.dtype, copy=False)
+
+
+def drawn(x: np.ndarray, count: int) -> np.ndarray:
+    """`count` of these samples, drawn at random (always the same ones) and in their order."""
+    return x[np.sort(np.random.default_rng(SEED).permutation(len(x))[:count])]
 
 
 class Ruler:
@@ -48,6 +85,13 @@ class Ruler:
             self.imagenet = ImageNetFeatures()
             self.imagenet_features = self.imagenet(self.test[:2000])
             judges["imagenet"] = f"{self.imagenet.name}, {len(self.imagenet_features)} reference pictures"
+        self.reader: Any = None
+        label = data.spaces.get("label")
+        if isinstance(label, Categorical):
+            labels, known = self._labels("train", TRAIN)
+            if len(np.unique(labels[known])) > 1:
+                self.reader = class_reader(self.train_features[known], labels[known])
+                self.read = self.reader.predict(self.features)
         self.protocol = Protocol(
             features=self.network.name,
             features_hash=self.network.hash,
@@ -60,20 +104,54 @@ class Ruler:
             judges=judges,
         )
 
-    def measure(self, samples: np.ndarray) -> tuple[dict[str, Any], dict[str, str], np.ndarray, np.ndarray]:
-        """(metrics, verdicts, order of samples by nearness to the training set, their nearest training rows)."""
+    def _labels(self, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (n,) of the first examples of a split, and which of them are known."""
+        rows, data = self.data.splits[split][:limit], self.data
+        known = np.asarray(data.present["label"])[rows] if "label" in data.present else np.ones(len(rows), dtype=bool)
+        return np.asarray(data.conditions["label"])[rows, 0], known
+
+    def floor(self, samples: np.ndarray) -> tuple[dict[str, Any], dict[str, str], np.ndarray, np.ndarray]:
+        """`measure` of real data; and how often the class of unseen real data is read right."""
+        metrics, *rest = self.measure(samples)
+        # Real data are what copies are measured against.
+        metrics = {key: entry for key, entry in metrics.items() if key not in ("memorisation", "near_copies")}
+        if self.reader is not None:
+            labels, known = self._labels("test", REFERENCE)
+            if known.any():
+                metrics["control"] = control(labels[known], self.read[known]).record()
+        return (metrics, *rest)  # type: ignore[return-value]
+
+    def measure(
+        self, samples: np.ndarray, asked: np.ndarray | None = None
+    ) -> tuple[dict[str, Any], dict[str, str], np.ndarray, np.ndarray]:
+        """(metrics, verdicts, order of samples by nearness to the training set, their nearest training rows).
+
+        asked: the labels (n,) of which samples were asked for, where the model was told them.
+        """
         features = self.network(samples)
         found: dict[str, Measure] = {
             "frechet": frechet_distance(self.features, features),
             "kernel": kernel_distance(self.features, features),
             "diversity": mean_distance_between_pairs(self.features, features),
         }
-        if min(len(self.features), len(features)) >= FEWEST:
+        few = min(len(self.features), len(features))
+        if max(20, 2 * features.shape[1]) <= few < SMALL * features.shape[1]:  # with fewer, half of them bend the line
+            found["frechet_extrapolated"] = frechet_extrapolated(self.features, features)
+        if few >= FEWEST:
             found |= precision_recall_density_coverage(self.features, features)
             found["classifier"] = two_sample_test(self.features, features)
+            found["vendi"] = vendi_score(self.features, features)
+            found |= alpha_precision_beta_recall(self.features, features)
+        if self.reader is not None:
+            read = self.reader.predict(features)
+            found |= class_shares(self.read, read, count=self.data.spaces["label"].count)  # type: ignore[arg-type]
+            if asked is not None:
+                found["control"] = control(asked, read)
         if self.random is not None and self.random_features is not None:
             found["frechet@random"] = frechet_distance(self.random_features, self.random(samples))
             found["sharpness"] = sharpness(self.test, samples)
+            if max(samples.shape[2:]) >= 3:
+                found["spectrum"] = spectrum_distance(self.test, samples)
         if self.imagenet is not None:
             # With more features than samples a Frechet distance is mostly bias; the kernel distance has none.
             found["kernel@imagenet"] = kernel_distance(self.imagenet_features, self.imagenet(samples))
@@ -97,11 +175,17 @@ def _to_centres(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return np.sqrt(((x[:, None] - centres[None]) ** 2).sum(-1)).min(1)
 
 
+def asked_of(loaded: Loaded, count: int) -> np.ndarray | None:
+    """The labels (count,) that the samples of `of_run` were asked for; None where the model knows none."""
+    frequencies = loaded.sampler.frequencies
+    return draw(frequencies, SEED ^ LABEL_SEED, np.arange(count))[:, 0] if frequencies else None
+
+
 def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
     """Samples (count, ...) of a run, its extra metrics (reconstruction, likelihood) and its speed."""
     model = loaded.model
     assert isinstance(model, Samples)
-    forget_peak()
+    before = forget_peak()
     start = time.perf_counter()
     loaded.sampler.samples(1, seed=SEED, options=loaded.options)
     first = time.perf_counter() - start
@@ -121,7 +205,7 @@ def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str
         "examples": examples,
         "examples_per_second": examples / spent["loop"] if spent.get("loop") else None,
         "train_memory_bytes": choices.get("memory_bytes"),
-        "sample_memory_bytes": peak_memory(),
+        "sample_memory_bytes": None if before is None else max((peak_memory() or 0) - before, 0),
     }
     metrics: dict[str, Any] = {}
     rows = data.splits["test"][:500]

@@ -196,11 +196,11 @@ def _frontier(everything: list[Summary], metric: str | None, answer: dict[str, A
         )
         for one in points.values()
     ]  # fmt: skip
-    names = {"floor": "real data", "baseline": ""}
+    names = {"floor": "real data", "baseline": "", "included": ""}
     levels = [
         (one.figures[metric].value, names[one.kind] or one.name)
         for one in everything
-        if one.kind in names and metric in one.figures and (one.kind == "floor" or one.honest)
+        if one.kind in names and metric in one.figures and (one.kind != "baseline" or one.honest)
     ]
     front = [(points[n].rate, points[n].figures[metric].value) for n in answer.get("pareto") or [] if n in points]
     positive = all(mark.y > 0 for mark in marks)
@@ -226,7 +226,7 @@ def _variety(everything: list[Summary], answer: dict[str, Any], shapes: dict[str
             name = "real data" if one.kind == "floor" else one.name
             marks.append(
                 plots.Mark(
-                    name, r.value, p.value, one.family if one.kind == "model" else one.kind,
+                    name, r.value, p.value, one.family if one.kind in ("model", "included") else one.kind,
                     p.low, p.high, r.low, r.high, shapes.get(one.name, 1), one.name == answer.get("winner"),
                 )
             )  # fmt: skip
@@ -382,7 +382,7 @@ def _shown(figures: dict[str, Any], results: dict[str, Any], gallery: Gallery) -
     real = {"name": "Real", "note": "held out", "style": "family-floor"}
     metric = figures["headline"]
     shown = [(one, one.done[0]) for one in figures["measured"]]
-    shown += [(one, one.done[0]) for one in figures["everything"] if one.kind == "baseline" and one.done]
+    shown += [(one, one.done[0]) for one in figures["everything"] if one.kind in ("included", "baseline") and one.done]
     strips, grids = (
         [{**real, "picture": gallery.row(results.get("real"), 8)}],
         [{**real, "picture": gallery.grid(results.get("real"))}],
@@ -398,7 +398,7 @@ def _shown(figures: dict[str, Any], results: dict[str, Any], gallery: Gallery) -
             "winner": one.name == figures["answer"].get("winner"),
             "verdict": one.verdict,
         }
-        if one.kind == "model":
+        if one.kind != "baseline":
             strips.append({**base, "picture": gallery.row(row.get("samples"), 8)})
         grids.append({**base, "picture": gallery.grid(row.get("samples"))})
         near = row.get("nearest") or {}

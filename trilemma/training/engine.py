@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -21,8 +22,15 @@ from trilemma.errors import InputError
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
+@cache
+def all_threads() -> int:
+    """Threads of this process as it began: a training may have taken fewer since then."""
+    return torch.get_num_threads()
+
+
 def prepare() -> None:
     """Process-wide settings that must come before any parallel work: denormals slow small networks by factors."""
+    all_threads()
     torch.set_flush_denormal(True)
     if torch.cuda.is_available():
         # Atomic additions in another order would end every claim of equal runs and exact resume.
@@ -37,12 +45,16 @@ def bf16_possible(device: str | None = None) -> bool:
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
-def forget_peak() -> None:
-    """From here on `peak_memory` counts anew: on a GPU and on Linux; elsewhere it is the peak of the whole process."""
+def forget_peak() -> int | None:
+    """From here on `peak_memory` counts anew: on a GPU and on Linux; elsewhere it is the peak of the whole process.
+
+    Returns what is in use now, in bytes.
+    """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+    return peak_memory()
 
 
 def peak_memory() -> int | None:

@@ -21,7 +21,7 @@ from trilemma.modalities.contract import Data
 from trilemma.models.contract import Model, Now, Samples, find
 from trilemma.spaces import Categorical
 from trilemma.training.choose import FIT, default_samples
-from trilemma.training.engine import Engine, bf16_possible, peak_memory
+from trilemma.training.engine import Engine, all_threads, bf16_possible, peak_memory
 from trilemma.training.features import examples_for, is_cached
 from trilemma.training.loop import Loop
 from trilemma.training.optimizers import MakeOptimizer
@@ -30,6 +30,7 @@ from trilemma.training.sampling import Sampler, label_frequencies
 
 CLEAR_WIN = 1.15  # a setting other than the default must be this much faster
 ENOUGH_STEPS, LEAST_BATCH = 1500, 16  # a budget for fewer steps than this gets smaller batches, down to this
+COMMON_PLACES = 784  # of the grid on which the dial was tuned, with two threads
 MOST_FOR_FEATURES = 0.2  # of a budget may go into the network behind the choices
 SAFE_SECONDS = 20.0  # at most this much work is lost by a kill,
 SAFE_SHARE = 0.04  # or this share of the budget
@@ -63,15 +64,24 @@ class Plan:
         return "\n".join(lines)
 
 
-def choose_size(data: Data, kind: str, amount: float) -> str:
+def _cores() -> int:
+    """Threads that a training gains from: small networks gain little from more than four, a GPU needs none."""
+    return 2 if torch.cuda.is_available() else min(all_threads(), 4)
+
+
+def choose_size(data: Data, kind: str, amount: float, model_class: type[Model] = Model) -> str:
     """The dial's default: the budget's compute for the data's size. Small networks see more examples, and win early."""
     places = int(np.prod(data.x.shape[2:])) if data.x.ndim > 2 else 1
-    seconds = amount if kind == "seconds" else amount * max(places, 100) / 400_000
+    if kind == "seconds":
+        # Examples of many places take long, few cores too: what counts is how many examples the budget holds.
+        seconds = amount * min(1.0, COMMON_PLACES / places) * _cores() / 2
+    else:
+        seconds = amount * max(places, 100) / 400_000
     if places <= 100:
         seconds /= 4  # few places: a large network has nothing to be large for
     speed = 20 if torch.cuda.is_available() else 1
     for size, limit in (("xs", 45), ("s", 1500), ("m", 3 * 3600), ("l", 12 * 3600)):
-        if seconds * speed < limit:
+        if seconds * speed < limit * model_class.hunger:
             return size
     return "xl"
 
@@ -181,7 +191,7 @@ def dtype_verdict(probe: Probe, training: Training, most: float) -> str:
 
 def threads_verdict(probe: Probe, training: Training, most: float) -> int:
     """All threads, or half as many (and half of these) where that is clearly faster; remembered like the precision."""
-    threads = torch.get_num_threads()
+    threads = all_threads()
     if threads < 4 or torch.cuda.is_available():
         return threads
     asked = [machine(), probe.name, to_json(probe.config), list(probe.data.x.shape[1:]), training.dtype, "threads"]

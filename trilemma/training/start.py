@@ -189,7 +189,7 @@ def _plan(
     model_class, _ = find(name)
     if not issubclass(model_class, Samples):
         raise unknown("model", name, known_models())
-    size = asked["size"] or choose_size(data, unit, amount)
+    size = asked["size"] or choose_size(data, unit, amount, model_class)
     training, changes = Training(), {}
     for key, value in settings.items():
         head, _, rest = key.partition(".")

@@ -4,7 +4,7 @@
   const table = document.querySelector("table.sortable");
   if (table) {
     const heads = [...table.tHead.rows[1].cells];
-    const kinds = ["model", "baseline", "floor"];
+    const kinds = ["model", "included", "baseline", "floor"];
     const original = [...table.tBodies];
     heads.forEach((head, column) => {
       const button = document.createElement("button");
