@@ -20,6 +20,9 @@ MODELS = (
     "gan",
     "gan:wasserstein",
     "gan:non-saturating",
+    "gan:minimax",
+    "gan:hinge",
+    "gan:least-squares",
     "diffusion",
     "diffusion:flow",
     "diffusion:ddpm",
@@ -40,6 +43,7 @@ def main() -> None:
         if data.centres is not None
         else 1.0
     )
+    arguments.out.mkdir(parents=True, exist_ok=True)
     for model in arguments.models.split(","):
         folder = arguments.out / model.replace(":", "-")
         tl.train(data, model=model, budget=arguments.budget, out=folder, quiet=True)
