@@ -290,7 +290,8 @@ def _caveats(
     unbeaten = [b for b in baselines if metric in b.figures and not any(_beats(one, b, metric) for one in ranked)]
     if unbeaten:
         names = listed([f"{b.name} ({_inside(b, metric)})" for b in unbeaten])
-        said.append(f"no model beats the baseline {names}: train longer before you rely on any of them")
+        which = "none of the models left" if left else "no model"
+        said.append(f"{which} beats the baseline {names}: train longer before you rely on any of them")
     top = min(ranked, key=lambda one: one.figures[metric].badness)
     for judge in [name for name in JUDGES if name != metric and name in top.figures]:
         best = min((one for one in ranked if judge in one.figures), key=lambda one: one.figures[judge].badness)
@@ -368,6 +369,8 @@ def advise(
     ranked = rank(usable, metric, prefer, baselines)
     floors = [one for one in everything if one.kind == "floor" and metric in one.figures]
     floor = f"; real data themselves have {number(floors[0].figures[metric].value)}" if floors else ""
+    if floors and floors[0].figures[metric].value > ranked[0].figures[metric].value:
+        floor += ", by chance of so few examples"
     first = _why(ranked, metric, prefer, floor, baselines)
     if waiting:
         total = sum(row.get("kind") == "model" for row in results["rows"])

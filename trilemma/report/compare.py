@@ -389,6 +389,8 @@ class Comparison:
     def _measured(
         self, row: dict[str, Any], ruler: Ruler, samples: np.ndarray, name: str, asked: np.ndarray | None = None
     ) -> None:
+        if not self.quiet:
+            print(f"measuring {row['name']}", file=sys.stderr)
         found = ruler.floor(samples) if row["kind"] == "floor" else ruler.measure(samples, asked)
         metrics, row["verdicts"], order, nearest = found
         row["metrics"], row["column"] = metrics, ruler.protocol.key()

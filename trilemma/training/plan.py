@@ -356,7 +356,7 @@ class Clock:
         pace = (spent - self.last[0]) / max(steps_timed - self.last[1], 1)
         self.last = (spent, steps_timed)
         left = self.seconds - (time.monotonic() - self.begun) - self.after - previews
-        new = (step + max(int(left / pace), step // 50)) * batch  # some steps at least: the rate must fall
+        new = (step + max(int(left / pace), step // 50, 1)) * batch  # some steps at least: the rate must fall
         return new if abs(new - examples) > 0.02 * examples else None
 
 

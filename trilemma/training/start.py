@@ -113,9 +113,12 @@ def train(
             return planned
         run.claim()
         write_json(run.config_file, config)
+    if unit == "examples" and isinstance(budget, str) and budget.isdigit() and amount < 256:  # a forgotten s?
+        said(f"--budget {budget}: that many training examples; seconds are {budget}s")
     paced = unit == "seconds" and not run.states()  # a resumed training does what it did: no more corrections
     if more and run.finished:
         _extend(run, config, unit, amount, str(budget))
+        said(f"{run.folder} goes on from its state before the learning rate fell: what followed is done again")
         paced = unit == "seconds"
     limit = amount if paced else None
     _train(run, data, config, networks=networks, make=optimizer, said=said, begun=begun, limit=limit)
@@ -174,9 +177,10 @@ def _check_same(run: Run, config: dict[str, Any], asked: dict[str, Any], more: b
     new = {key: value for key, value in asked.items() if not (key == "budget" and (more or config["extended"]))}
     changed = differences({key: old[key] for key in new}, new)
     if changed:
+        longer = "; to train a finished run longer, --budget +10m" if "budget" in " ".join(changed) else ""
         raise InputError(
             f"{run.folder} is a run with other settings ({'; '.join(changed)}). "
-            "Repeat its command to resume it, or give a new --out"
+            f"Repeat its command to resume it, or give a new --out{longer}"
         )
 
 
