@@ -26,7 +26,7 @@ class Optimizer:
     momentum: float = 0.9  # sgd only
     warm_up: int = 20_000  # examples; never more than 5 % of the budget
     stay: float = 0.5  # fraction of the budget at which the rate begins to fall
-    clip: float = 0.0  # largest norm of a group's gradient; 0: ten usual ones, as always
+    clip: float = 0.0  # largest norm of a group's gradient; 0: none but the loop's own, ten usual ones
     batch: int = 128  # examples a step
     micro: int = 0  # examples at once in memory; 0: the whole batch
 

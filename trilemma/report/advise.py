@@ -370,7 +370,7 @@ def advise(
     floors = [one for one in everything if one.kind == "floor" and metric in one.figures]
     floor = f"; real data themselves have {number(floors[0].figures[metric].value)}" if floors else ""
     if floors and floors[0].figures[metric].value > ranked[0].figures[metric].value:
-        floor += ", by chance of so few examples"
+        floor += ", no less"
     first = _why(ranked, metric, prefer, floor, baselines)
     if waiting:
         total = sum(row.get("kind") == "model" for row in results["rows"])

@@ -33,7 +33,6 @@ from trilemma.spaces import Categorical
 from trilemma.tasks.load import Loaded
 from trilemma.training.engine import forget_peak, peak_memory
 from trilemma.training.features import feature_network
-from trilemma.training.sampling import LABEL_SEED, draw
 
 REFERENCE = 10_000  # most test examples
 TRAIN = 10_000  # most training examples in the search for copies
@@ -177,8 +176,8 @@ def _to_centres(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 def asked_of(loaded: Loaded, count: int) -> np.ndarray | None:
     """The labels (count,) that the samples of `of_run` were asked for; None where the model knows none."""
-    frequencies = loaded.sampler.frequencies
-    return draw(frequencies, SEED ^ LABEL_SEED, np.arange(count))[:, 0] if frequencies else None
+    labels = loaded.sampler.labels(SEED, np.arange(count))
+    return None if labels is None else labels[:, 0]
 
 
 def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:

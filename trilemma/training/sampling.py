@@ -44,6 +44,10 @@ class Sampler:
     def __init__(self, model: Model, engine: Engine, *, frequencies: list[float] | None, dtype: np.dtype):
         self.model, self.engine, self.frequencies, self.dtype = model, engine, frequencies, dtype
 
+    def labels(self, seed: int, index: np.ndarray) -> np.ndarray | None:
+        """(n, 1) labels for which the images `index` of this seed are asked; None where the model knows none."""
+        return draw(self.frequencies, seed ^ LABEL_SEED, index) if self.frequencies else None
+
     def request(
         self, seed: int, index: np.ndarray, *, label: int | None = None, options: Options | None = None
     ) -> Request:
@@ -51,11 +55,9 @@ class Sampler:
         device = self.engine.device
         request = Request(Noise(seed, index, device), options=options or Options())
         drawn: dict[str, np.ndarray] = {}
-        if self.frequencies:
-            free = label is None
-            drawn["label"] = (
-                draw(self.frequencies, seed ^ LABEL_SEED, index) if free else np.full((len(index), 1), label)
-            )
+        labels = self.labels(seed, index)
+        if labels is not None:
+            drawn["label"] = labels if label is None else np.full((len(index), 1), label)
         elif label is not None:
             raise InputError("--label: this model was trained on data without labels")
         for name, space in self.model.spaces.items():
