@@ -1015,6 +1015,12 @@ def test_a_batch_that_was_asked_for_is_kept() -> None:
     assert plan.examples == 96 * plan.steps
 
 
+def test_a_budget_that_the_probe_has_spent_still_gives_a_run(tmp_path: Path) -> None:
+    """On a busy machine the probe alone may take longer than a short budget: one step is taken, nothing fails."""
+    run = tl.train(moons(), model="autoencoder", out=tmp_path / "run", budget="0.01s", size="xs", quiet=True)
+    assert run.finished and run.config()["training"]["examples"] > 0
+
+
 def test_choices_do_not_eat_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the network behind the choices would cost more than a part of the budget, the defaults are taken."""
     monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path / "cache"))

@@ -116,6 +116,22 @@ def compare(
     remeasure: Annotated[
         bool, typer.Option("--remeasure", help="Take all figures anew, from the runs that are in --out.")
     ] = False,
+    curve: Annotated[
+        bool,
+        typer.Option("--curve", help="Also the quality after 1/8, 1/4 and 1/2 of the budget (half as long again)."),
+    ] = False,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="Also the trainings by which textbooks' claims are tested; --curve too.")
+    ] = False,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Also other learning rates and batches: which family is touchy.")
+    ] = False,
+    subsample: Annotated[str | None, typer.Option(metavar="SHARES", help="Also less data: 10%,30%,100%.")] = None,
+    drift: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Also the earlier half, measured on the later: a condition, or 'order'."),
+    ] = None,
+    price: Annotated[float | None, typer.Option(help="Of an hour of this machine, for the costs.")] = None,
     seed: Seed = 0,
     kind: Kind = None,
     resolution: Resolution = None,
@@ -137,6 +153,12 @@ def compare(
         need=[] if need is None else [name.strip() for name in need.split(",") if name.strip()],
         include=_included(include),
         remeasure=remeasure,
+        curve=curve,
+        claims=claims,
+        sensitivity=sensitivity,
+        subsample=subsample,
+        drift=drift,
+        price=price,
         seed=seed,
         kind=kind,
         resolution=resolution,

@@ -46,6 +46,7 @@ class Training:
     choose_samples: int | None = None  # samples behind each choice; 0: defaults are taken; None: by the model's cost
     corrections: tuple[tuple[int, int], ...] = ()  # (step, examples): where a time budget's count was set right
     fit_examples: int = 20_000  # at most, for the density on an autoencoder's codes
+    branches: tuple[float, ...] = ()  # shares of the budget at which a training of that length can branch off
     flip: bool = False  # mirror the last grid axis at random: photographs, not letters
 
 

@@ -62,6 +62,19 @@ def _values(reference: np.ndarray, samples: np.ndarray) -> np.ndarray:
     return np.array([inside_reference.mean(), inside_samples.mean(), density, covered.mean()])
 
 
+def inside_balls(reference: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return which rows of x (M, D) lie in a ball of the reference (N, D), as precision counts them: bool (M,)."""
+    centre = reference.mean(0)
+    reference, x = reference - centre, x - centre
+    radii, _ = _radii(reference, np.square(reference).sum(1))
+    lengths, inside = np.square(x).sum(1), np.zeros(len(x), dtype=bool)
+    step = max(1, CHUNK_ENTRIES // len(x))
+    for start in range(0, len(reference), step):
+        rows = slice(start, start + step)
+        inside |= (squared_distances(reference[rows], x, y_lengths=lengths) < radii[rows, None]).any(0)
+    return inside
+
+
 def _deviations(reference: np.ndarray, samples: np.ndarray) -> np.ndarray:
     """Return the four standard errors from subsamples drawn without replacement, rescaled to the full counts."""
     share = 0.2 if min(len(reference), len(samples)) >= 500 else 0.5

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from trilemma.errors import InputError, unknown
+from trilemma.report.budgets import last_half
 from trilemma.report.summary import ENOUGH_SEEDS, Summary, differs, number, shorten, spanned, summaries
 
 JUDGES = {"frechet@random": "random features", "kernel@imagenet": "ImageNet's features"}
@@ -306,6 +307,12 @@ def _caveats(
             said.append(
                 f"the samples from elsewhere, {one.name},{copies} are nearer to real data ({_inside(one, metric)})"
             )
+    last = last_half(ranked[0], metric)
+    if last is not None and last.pays:
+        said.append(
+            f"train longer: the last half of the budget still brought {ranked[0].name} from "
+            f"{number(last.half.value)} to {number(last.whole.value)}, and more would pay again"
+        )
     seeds = min(len(one.done) for one in ranked[:2])
     if seeds < ENOUGH_SEEDS:
         times = "once" if seeds == 1 else "twice"

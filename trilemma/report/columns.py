@@ -10,7 +10,13 @@ from trilemma.report.plots import family_class
 from trilemma.report.summary import Figure, Summary, differs, number, shorten, spanned, summaries
 
 ARROWS = {"lower": "↓", "higher": "↑", "one": "→ 1", "half": "→ ½"}
-KINDS = {"model": "Models", "included": "Samples from elsewhere", "baseline": "Baselines", "floor": "Floor"}
+KINDS = {
+    "model": "Models",
+    "included": "Samples from elsewhere",
+    "variant": "Variants",
+    "baseline": "Baselines",
+    "floor": "Floor",
+}
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,22 @@ WORDS = {
         "How many different samples there are, effectively, by how alike their features are. Read it beside real "
         "data's: noise counts as variety."
     ),
+    "active_units": "How many dimensions of the code are used by real data: their mean moves with the example.",
+    "midpoints": (
+        "How plausible samples half-way between two codes are, relative to samples: share inside real data's "
+        "neighbourhoods. 1: as real as the ends."
+    ),
+    "mixed_midpoints": (
+        "The same for the plain mean of the two samples, pixel by pixel: what no latent space is needed for."
+    ),
+    "path_length": "Length of the way between two codes, in features, relative to the straight line. 1: straight.",
+    "denoising": (
+        "What is left of noise (half the data's deviation) after encoding and decoding: squared error to the clean "
+        "example, relative to the noisy one. 0: nothing; 1: all."
+    ),
+    "critic": (
+        "How well the model's own critic tells unseen real data from samples: area under its curve. 0.5: at chance."
+    ),
     "log_likelihood": (
         "Mean logarithm of the probability density that the model gives to unseen real examples. Higher: it finds "
         "them more plausible."
@@ -149,6 +171,12 @@ COLUMNS = (
     Column("Quality", "alpha_precision", "α-precision", first=False),
     Column("Quality", "log_likelihood", "Log-likelihood"),
     Column("Quality", "reconstruction", "Reconstruction", first=False),
+    Column("Codes", "active_units", "Active units", first=False),
+    Column("Codes", "midpoints", "Midpoints", first=False),
+    Column("Codes", "mixed_midpoints", "Mixed midpoints", first=False),
+    Column("Codes", "path_length", "Path length", first=False),
+    Column("Codes", "denoising", "Noise left", first=False),
+    Column("Codes", "critic", "Its critic", first=False),
     Column("Diversity", "recall", "Recall"),
     Column("Diversity", "coverage", "Coverage"),
     Column("Diversity", "diversity", "Spread", first=False),
@@ -313,6 +341,8 @@ def table(everything: list[Summary], headline: str | None, winner: str | None) -
     columns = present([column for column in COLUMNS if column.first], everything)
     bodies: list[dict[str, Any]] = []
     for kind, title in KINDS.items():
+        if kind == "variant":  # they are no candidates: their studies tell of them
+            continue
         members = [one for one in everything if one.kind == kind]
         lines = [_line(one, columns, headline, winner) for one in members]
         if kind == "model":

@@ -16,34 +16,37 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trilemma.config import Training, assign, differences, parse_budget, to_json
+from trilemma.config import differences, to_json
 from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import CAPABILITIES, Samples, configure, find, known_models
+from trilemma.models.contract import CAPABILITIES, Samples, find, known_models
 from trilemma.report.advise import advise, check_needs
+from trilemma.report.asked import MODELS, PREFERENCES, budget_for_each, check_settings, samples_of
 from trilemma.report.baselines import BASELINES, FLOOR, real
 from trilemma.report.columns import KINDS as KINDS_OF_ROWS
-from trilemma.report.measure import Ruler, asked_of, count_for, drawn, of_run, read_samples, write_samples
+from trilemma.report.measure import SEED, Ruler, asked_of, count_for, of_run, write_samples
 from trilemma.report.page import write_page
+from trilemma.report.probes import guided, ladder, probes, quick
+from trilemma.report.variants import CURVE, Studies, Variant, check, data_of, later, parse_shares, settings_of, variants
 from trilemma.tasks.load import Loaded
+from trilemma.training.branch import branch, shares_of
 from trilemma.training.engine import prepare
-from trilemma.training.optimizers import KINDS
 from trilemma.training.plan import machine
 from trilemma.training.run import Run, disk_errors, write_json, write_text
 from trilemma.training.start import train
 
-MODELS = ("autoencoder", "vae", "gan", "gan:wasserstein", "diffusion", "diffusion:ddpm")
-PREFERENCES = ("quality", "diversity", "speed")
-TOY_EXAMPLES = 10_000  # sets of at most so many examples with few numbers each get the short default budget
 SHOWN = 64  # samples of each row kept for the page
+ASIDE = ("prefer", "need", "studies", "price")  # settings with which the same comparison may go on
 
 
 def compare(
@@ -57,6 +60,12 @@ def compare(
     need: list[str] | tuple[str, ...] = (),
     include: Mapping[str, Any] | None = None,
     remeasure: bool = False,
+    curve: bool = False,
+    claims: bool = False,
+    sensitivity: bool = False,
+    subsample: str | list[float] | tuple[float, ...] | None = None,
+    drift: str | None = None,
+    price: float | None = None,
     seed: int = 0,
     kind: str | None = None,
     resolution: Any = None,
@@ -72,6 +81,11 @@ def compare(
     other origin (another tool's), name -> folder, file or array, measured alike. remeasure: take all figures of
     the folder anew, from the runs in it. Interrupted, the same call goes on where it stopped. Raises InputError for
     everything you can mend.
+
+    Studies, each for further time beyond the budget: curve: quality after 1/8, 1/4 and 1/2 of it; claims: what the
+    textbooks' statements need, curve included; sensitivity: other learning rates and batches; subsample: shares of the
+    training data ('10%,30%'); drift: 'order' or a condition, trained on the earlier half and measured on the later.
+    price: of an hour of this machine, for the costs.
     """
     prepare()
     begun = time.monotonic()
@@ -97,10 +111,15 @@ def compare(
             raise InputError(f"--include {name}=...: the table has a row of that name; choose another one")
     each = budget_for_each(data, budget, budget_each, len(names) * seeds)
     check_settings(names, data, settings or {})
+    studies = Studies(curve, claims, sensitivity, parse_shares(subsample), drift)
+    check(studies, data)
+    if price is not None and not price >= 0:
+        raise InputError(f"--price {price:g}: give what an hour of this machine costs, such as 0.35")
     folder = Path(out) if out is not None else Path("report") / data.name
     comparison = Comparison(
-        data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), included, quiet
+        data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), included, studies, quiet
     )
+    comparison.results["settings"]["price"] = price
     comparison.start(remeasure=remeasure)
     try:
         comparison.go()
@@ -110,66 +129,18 @@ def compare(
     return folder / "index.html"
 
 
-def samples_of(data: Data, name: str, given: Any) -> np.ndarray:
-    """As many samples of another origin as the protocol takes. InputError where there are fewer: another protocol."""
-    notes: list[str] = []
-    x, count = read_samples(data, given, notes), count_for(data)
-    data.notes += [f"{name}: {note}" for note in notes]
-    if len(x) < count:
-        raise InputError(
-            f"--include {name}=...: {len(x)} samples, and this table measures {count} of each; give as many "
-            "(trilemma measure takes fewer)"
-        )
-    return drawn(x, count)
-
-
-def check_settings(names: list[str], data: Data, settings: dict[str, Any]) -> None:
-    """A setting that one of the models does not know is found before anything is trained."""
-    for key, value in settings.items():
-        if key.startswith("training."):
-            assign(Training(), key.removeprefix("training."), value, setting=key)
-    changes = {k.removeprefix("model."): v for k, v in settings.items() if k.split(".")[0] not in ("training", "data")}
-    for name in names:
-        if not isinstance(data.spaces["x"], find(name)[0].accepts):
-            continue  # that is no mistake in a setting: its row says so
-        try:
-            kind = configure(name, data.spaces, changes=changes).optimizer.kind
-            if kind not in KINDS:
-                raise unknown("setting optimizer.kind", kind, KINDS)
-        except InputError as problem:
-            raise InputError(
-                f"model {name}: {problem}. Leave the setting out, or choose --models that have it"
-            ) from None
-
-
-def budget_for_each(data: Data, budget: str | None, budget_each: str | None, trainings: int) -> str:
-    """The budget of one training, as `train` takes it."""
-    if budget_each:
-        if parse_budget(budget_each)[2]:
-            raise InputError(f"--budget-each {budget_each!r}: a comparison starts anew; leave out the +")
-        return budget_each
-    toy = data.log_density is not None or (data.x[:1].size <= 256 and len(data.x) <= TOY_EXAMPLES)
-    unit, amount, more = parse_budget(budget or ("3m" if toy else "30m"))
-    if more:
-        raise InputError(f"--budget {budget!r}: a comparison starts anew; leave out the +")
-    share = amount / trainings
-    if unit == "seconds" and share < 2:
-        raise InputError(
-            f"--budget {budget!r} is {share:.1f} s for each of {trainings} trainings; give more, or fewer --models"
-        )
-    return f"{share:g}s" if unit == "seconds" else str(max(int(share), 1))
-
-
 class Comparison:
     """The rows of one report folder, in the order in which they are done."""
 
     def __init__(
         self, data: Data, folder: Path, names: list[str], each: str, seeds: int, seed: int,
-        settings: dict[str, Any], prefer: str | None, need: list[str], included: dict[str, np.ndarray], quiet: bool,
+        settings: dict[str, Any], prefer: str | None, need: list[str], included: dict[str, np.ndarray],
+        studies: Studies, quiet: bool,
     ):  # fmt: skip
         self.data, self.folder, self.each, self.quiet = data, folder, each, quiet
         self.settings, self.prefer, self.need, self.included = settings, prefer, need, included
-        self.trainings = [(name, seed + number) for number in range(seeds) for name in names]
+        self.studies, self.names, self.seeds = studies, names, [seed + number for number in range(seeds)]
+        self.trainings = [(name, one) for one in self.seeds for name in names]
         self.stale: set[tuple[str, int | None]] = set()  # rows that are to be measured anew
         self.count = count_for(data)
         self.real = data.rows("test", SHOWN if data.x.ndim > 2 else 500)
@@ -189,6 +160,8 @@ class Comparison:
                 "prefer": prefer,
                 "need": need,
                 "set": to_json(settings),
+                "branches": studies.branches,
+                "studies": to_json(asdict(studies)),
             },
             "versions": current_versions(),
             "machine": f"{machine()}, {platform.system()}",
@@ -222,8 +195,8 @@ class Comparison:
             try:
                 old = json.loads(file.read_text(encoding="utf-8"))
                 changed = differences(
-                    {key: value for key, value in old["settings"].items() if key not in ("prefer", "need")},
-                    {key: value for key, value in self.results["settings"].items() if key not in ("prefer", "need")},
+                    {"branches": False} | {key: value for key, value in old["settings"].items() if key not in ASIDE},
+                    {key: value for key, value in self.results["settings"].items() if key not in ASIDE},
                 )
                 other = old["data"]["hash"] != self.data.hash
             except (ValueError, KeyError, TypeError):
@@ -285,6 +258,7 @@ class Comparison:
             # Done in an earlier session under another protocol: what the ruler has put aside is measured again.
             if not self._done(name, seed):
                 self._training(name, seed, ruler)
+        self._studied(ruler)
         for number, (name, samples) in enumerate(self.included.items()):
             row = self.row(name, None, "included", "ok")
             self._measured(row, ruler, samples, f"included-{number}-{file_name(name)}")
@@ -314,7 +288,7 @@ class Comparison:
         kept = []
         for row in self.results["rows"]:
             # A row of an earlier session was measured under this protocol, or it is measured again.
-            if row.get("column") == ruler.protocol.key():
+            if (row.get("beside") or row.get("column")) == ruler.protocol.key():
                 kept.append(row)
         self.results["rows"] = kept
         return ruler
@@ -323,30 +297,68 @@ class Comparison:
         """Train one model and measure it; a failure becomes a row that says so, and the others go on."""
         row = self.row(name, seed, "model", "ok")
         label = f"{file_name(name)}-s{seed}"
-        run = self.folder / "runs" / label
-        try:
-            train(self.data, model=name, budget=self.each, seed=seed, out=run, settings=self.settings, quiet=self.quiet)
+        with self._recorded(row, label) as run:
+            settings = {**self.settings, **({"training.branches": CURVE} if self.studies.branches else {})}
+            train(self.data, model=name, budget=self.each, seed=seed, out=run, settings=settings, quiet=self.quiet)
             ruler = ruler or self._ruler()
             if self._done(name, seed):
                 return ruler
             self._describe(row, Loaded(run), ruler, label)
-        except KeyboardInterrupt:
-            raise
-        except OSError:
+        self._keep(row)
+        return ruler
+
+    @contextmanager
+    def _recorded(self, row: dict[str, Any], label: str) -> Iterator[Path]:
+        """The folder of a row's run; what goes wrong with it becomes the row's error, and the others go on."""
+        run = self.folder / "runs" / label
+        try:
+            yield run
+        except (KeyboardInterrupt, OSError):
             raise
         except Exception as problem:  # whatever a model does wrong, the comparison goes on and says so
             row["status"], row["error"] = "failed", f"{type(problem).__name__}: {problem}"
             with open(self.folder / "errors.log", "a", encoding="utf-8") as file:
-                file.write(f"{name} seed {seed}\n{traceback.format_exc()}\n")
+                file.write(f"{row['name']} seed {row['seed']}\n{traceback.format_exc()}\n")
             if not self.quiet:
-                print(f"{name}: failed: {problem}", file=sys.stderr)
+                print(f"{row['name']}: failed: {problem}", file=sys.stderr)
         row["run"] = str(run.relative_to(self.folder))
+
+    def _studied(self, ruler: Ruler) -> None:
+        """The variants that were asked for, each beside its base of the same seed."""
+        bases = {(row["name"], row["seed"]) for row in self.results["rows"] if row["status"] == "ok"}
+        wanted = variants(
+            self.studies, self.names, self.settings, [n for n in self.names if (n, self.seeds[0]) in bases]
+        )
+        drift = None
+        for variant in wanted:
+            if variant.half and drift is None:
+                drift = Ruler(later(self.data, self.studies.drift or ""), self.count, quiet=self.quiet)
+            for seed in self.seeds if variant.every_seed else self.seeds[:1]:
+                if (variant.of, seed) in bases and not self._done(variant.name, seed):
+                    self._vary(variant, seed, ruler, drift if variant.half else None)
+
+    def _vary(self, variant: Variant, seed: int, ruler: Ruler, drift: Ruler | None) -> None:
+        row = self.row(variant.model, seed, "variant", "ok")
+        row |= {"name": variant.name, "of": variant.of, "study": variant.study, "what": variant.what}
+        label = f"{file_name(variant.name)}-s{seed}"
+        with self._recorded(row, label) as run:
+            base = Run.at(self.folder / "runs" / f"{file_name(variant.of)}-s{seed}").config()
+            settings = settings_of(variant, self.settings, base["config"])
+            if variant.study == "ablation" and variant.model != variant.of:
+                settings["training.branches"] = CURVE
+            data = data_of(variant, self.data, self.studies.drift)
+            train(
+                data, model=variant.model, budget=self.each, seed=seed, out=run, settings=settings, size=base["size"],
+                quiet=self.quiet,
+            )  # fmt: skip
+            self._describe(row, Loaded(run), drift or ruler, label, data)
+            row["beside"] = ruler.protocol.key()
         self._keep(row)
-        return ruler
 
     def row(self, name: str, seed: int | None, kind: str, status: str) -> dict[str, Any]:
-        family = {"model": "", "included": "other"}.get(kind, kind) or find(name)[0].__module__.rpartition(".")[2]
-        can = [c.__name__ for c in CAPABILITIES if issubclass(find(name)[0], c)] if kind == "model" else []
+        trained = kind in ("model", "variant")
+        family = find(name)[0].__module__.rpartition(".")[2] if trained else "other" if kind == "included" else kind
+        can = [c.__name__ for c in CAPABILITIES if issubclass(find(name)[0], c)] if trained else []
         return {
             "name": name, "family": family, "kind": kind, "seed": seed, "status": status, "error": None, "run": None,
             "can": can, "column": None, "metrics": {}, "verdicts": {}, "speed": {},
@@ -355,11 +367,21 @@ class Comparison:
             "film": None, "strip": None, "noised": None, "nearest": None,
         }  # fmt: skip
 
-    def _describe(self, row: dict[str, Any], loaded: Loaded, ruler: Ruler, name: str) -> None:
-        """Everything that a finished run's row says."""
+    def _describe(self, row: dict[str, Any], loaded: Loaded, ruler: Ruler, name: str, data: Data | None = None) -> None:
+        """Everything that a finished run's row says; `data`: what it was trained on, where that is a part of them."""
         samples, extra, row["speed"] = of_run(loaded, self.data, self.count)
-        self._measured(row, ruler, samples, name, asked_of(loaded, self.count))
-        row["metrics"] |= extra
+        known = None if data is None else len(data.splits["train"])
+        self._measured(row, ruler, samples, name, asked_of(loaded, self.count), known)
+        row["metrics"] |= extra | probes(loaded, self.data, ruler, samples)
+        if self.studies.claims and row["kind"] == "model":
+            self._climb(row, loaded, ruler)
+        row["budgets"] = []
+        for share in shares_of(loaded.run):
+            short = branch(data or self.data, loaded.run, share, quiet=self.quiet)
+            at, made = short.config()["training"]["examples"], Loaded(short.folder)
+            x = made.sampler.samples(self.count, seed=SEED, options=made.options)
+            seconds = short.choices()["seconds"]["total"]
+            row["budgets"].append({"share": share, "examples": at, "seconds": seconds, "metrics": quick(ruler, x)})
         run: Run = loaded.run
         stats, choices = run.stats(), run.choices()
         row["events"] = [r for r in stats if "event" in r and r["event"] not in ("start", "end")]
@@ -386,12 +408,22 @@ class Comparison:
                 shown = loaded.noised(self.data.modality.export(self.real[:8] if self.real.ndim > 2 else self.real))
                 row["noised"] = write_samples(self.folder, "real-noised", shown)
 
+    def _climb(self, row: dict[str, Any], loaded: Loaded, ruler: Ruler) -> None:
+        """Quality over steps, where a sampler takes any, and over guidance, where there are labels to be guided by."""
+        config = loaded.config["config"]
+        if "steps" in config:
+            samplers = ("ddpm", "ddim") if config.get("path") == "ddpm" else (config["sampler"],)
+            row["ladder"] = ladder(loaded, ruler, samplers)
+        if "guidance" in config and loaded.sampler.frequencies:
+            row["guided"] = guided(loaded, ruler)
+
     def _measured(
-        self, row: dict[str, Any], ruler: Ruler, samples: np.ndarray, name: str, asked: np.ndarray | None = None
-    ) -> None:
+        self, row: dict[str, Any], ruler: Ruler, samples: np.ndarray, name: str, asked: np.ndarray | None = None,
+        known: int | None = None,
+    ) -> None:  # fmt: skip
         if not self.quiet:
             print(f"measuring {row['name']}", file=sys.stderr)
-        found = ruler.floor(samples) if row["kind"] == "floor" else ruler.measure(samples, asked)
+        found = ruler.floor(samples) if row["kind"] == "floor" else ruler.measure(samples, asked, known)
         metrics, row["verdicts"], order, nearest = found
         row["metrics"], row["column"] = metrics, ruler.protocol.key()
         row["samples"] = write_samples(self.folder, name, samples[: SHOWN if samples.ndim > 2 else 500])

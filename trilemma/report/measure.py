@@ -121,11 +121,12 @@ class Ruler:
         return (metrics, *rest)  # type: ignore[return-value]
 
     def measure(
-        self, samples: np.ndarray, asked: np.ndarray | None = None
+        self, samples: np.ndarray, asked: np.ndarray | None = None, known: int | None = None
     ) -> tuple[dict[str, Any], dict[str, str], np.ndarray, np.ndarray]:
         """(metrics, verdicts, order of samples by nearness to the training set, their nearest training rows).
 
-        asked: the labels (n,) of which samples were asked for, where the model was told them.
+        asked: the labels (n,) of which samples were asked for, where the model was told them. known: how many of the
+        training examples, the first ones, the model has seen; None for all.
         """
         features = self.network(samples)
         found: dict[str, Measure] = {
@@ -158,9 +159,9 @@ class Ruler:
             spread = float(np.median(_to_centres(self.test, self.data.centres)))
             # The distance to the nearest of K round modes in D dimensions is about spread times a chi variable.
             found |= modes_found(samples, self.data.centres, spread / max(self.data.centres.shape[1] - 0.6, 0.5) ** 0.5)
-        copies = memorisation(self.train_features, self.features, features)
+        copies = memorisation(self.train_features[:known], self.features, features)
         # Features miss a copy under noise, pixels miss a shifted one: either may raise the alarm.
-        flat = [x.reshape(len(x), -1).astype(np.float32) for x in (self.train, self.test, samples)]
+        flat = [x.reshape(len(x), -1).astype(np.float32) for x in (self.train[:known], self.test, samples)]
         alarms = {copies["verdict"], memorisation(*flat)["verdict"]}
         verdict = next(word for word in ("copies", "none", "cannot tell") if word in alarms)
         found["memorisation"], found["near_copies"] = copies["ratio"], copies["near_copies"]

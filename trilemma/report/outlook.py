@@ -9,7 +9,7 @@ from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.modalities.inspection import Inspection, of_data
 from trilemma.models.contract import find
-from trilemma.report.compare import MODELS, budget_for_each
+from trilemma.report.asked import MODELS, budget_for_each
 from trilemma.training.plan import choose_size
 
 

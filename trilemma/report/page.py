@@ -16,6 +16,7 @@ from trilemma.report import plots
 from trilemma.report.advise import HEADLINES, advise
 from trilemma.report.columns import ARROWS, COLUMNS, amount, cell, direction, present, single, table
 from trilemma.report.pictures import THRIFTS, Gallery, Pictures
+from trilemma.report.studies import studies
 from trilemma.report.summary import Summary, finite, number, summaries
 
 LIMIT = 4_900_000  # bytes of the page
@@ -144,6 +145,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         "versions": flat(results.get("versions")),
         "commands": _commands(folder, results, answer),
         "headlines": HEADLINES,
+        "study": studies(results, everything, headline),
     }
 
 
@@ -221,7 +223,8 @@ def _frontier(everything: list[Summary], metric: str | None, answer: dict[str, A
 def _variety(everything: list[Summary], answer: dict[str, Any], shapes: dict[str, int]) -> Markup:
     marks = []
     for one in everything:
-        if "precision" in one.figures and "recall" in one.figures and (one.kind != "baseline" or one.honest):
+        shown = one.honest if one.kind == "baseline" else one.kind != "variant"
+        if shown and "precision" in one.figures and "recall" in one.figures:
             p, r = one.figures["precision"], one.figures["recall"]
             name = "real data" if one.kind == "floor" else one.name
             marks.append(

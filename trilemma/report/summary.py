@@ -117,7 +117,7 @@ def summaries(results: dict[str, Any]) -> list[Summary]:
             measures = {row.get("seed"): (row.get("metrics") or {}).get(name) or {} for row in one.done}
             measures = {seed: entry for seed, entry in measures.items() if finite(entry.get("value"))}
             if measures:
-                one.figures[name] = _joined(measures)
+                one.figures[name] = joined(measures)
         for name in dict.fromkeys(name for row in one.done for name in row.get("speed") or {}):
             values = [float(row["speed"][name]) for row in one.done if finite((row.get("speed") or {}).get(name))]
             if values:
@@ -125,7 +125,8 @@ def summaries(results: dict[str, Any]) -> list[Summary]:
     return list(found.values())
 
 
-def _joined(measures: dict[Any, dict[str, Any]]) -> Figure:
+def joined(measures: dict[Any, dict[str, Any]]) -> Figure:
+    """One Figure of the records of a metric by seed."""
     values = [float(entry["value"]) for entry in measures.values()]
     ends = [(entry.get("low"), entry.get("high")) for entry in measures.values()]
     known = all(finite(low) and finite(high) for low, high in ends)
@@ -144,10 +145,13 @@ def _joined(measures: dict[Any, dict[str, Any]]) -> Figure:
 
 
 def differs(one: Summary, two: Summary, metric: str) -> bool:
-    """Is there a difference that one could rely on? Rule 2 of this file."""
+    """Is there a difference that one could rely on? Rule 2 of `advise.py`."""
     left, right = one.figures.get(metric), two.figures.get(metric)
-    if left is None or right is None:
-        return False
+    return left is not None and right is not None and apart(left, right)
+
+
+def apart(left: Figure, right: Figure) -> bool:
+    """By the paired differences of three or more common seeds; with fewer, by intervals that do not overlap."""
     common = [seed for seed in left.seeds if seed in right.seeds and seed is not None]
     if len(common) >= ENOUGH_SEEDS:
         from scipy import stats

@@ -23,7 +23,7 @@ from trilemma.training.health import Health
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.preview import Preview
 from trilemma.training.progress import Bar
-from trilemma.training.run import Run
+from trilemma.training.run import Run, branch_state
 
 MOST_ROLLBACKS = 3
 SPIKE = 10.0  # usual lengths: a longer gradient is cut to this, so that one odd example cannot undo a training
@@ -224,7 +224,9 @@ class Loop:
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}  # of the steps that logged a name: a penalty may come every second one only
         began, before, first, paused = time.monotonic(), self.seconds, self.step, 0.0
-        kept = run is None or "before-decay" in run.states()
+        states = [] if run is None else run.states()
+        kept = run is None or "before-decay" in states
+        branches = [share for share in sorted(training.branches) if branch_state(share) not in states]
         while self.seen < training.examples:
             recorded = dict(training.corrections)
             if self.step in recorded:
@@ -238,6 +240,8 @@ class Loop:
             if run and self.engine.main and due:
                 run.save_state("before-decay", self.tensors(), self.facts())
                 kept = True
+            while run and self.engine.main and branches and self.seen >= self.config.stay * branches[0] * total:
+                run.save_state(branch_state(branches.pop(0)), self.tensors(), self.facts())
             try:
                 logs = self.take_step()
             except NonFinite as problem:

@@ -246,6 +246,7 @@ def plan(
         sampler = Sampler(model, loop.engine, frequencies=frequencies_of(data), dtype=data.x.dtype)
         rate, fit = _rates(sampler, data, training, most)
         left = amount - (time.monotonic() - begun) if kind == "seconds" else training.examples / optimizer.batch * step
+        left = max(left, step)  # a busy machine may have spent a short budget on the probe
         during, after = _set_aside(model, data, training, rate, fit, left if kind == "seconds" else 1e9)
         aside = during + after
         if kind == "seconds":

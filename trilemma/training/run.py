@@ -28,6 +28,11 @@ from trilemma.errors import InputError
 FORMAT = 1
 
 
+def branch_state(share: float) -> str:
+    """Name of the state from which a training of this share of the budget branches off."""
+    return f"branch-{share:g}"
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Say in words what a full or forbidden disk means."""

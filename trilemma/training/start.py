@@ -121,7 +121,7 @@ def train(
         said(f"{run.folder} goes on from its state before the learning rate fell: what followed is done again")
         paced = unit == "seconds"
     limit = amount if paced else None
-    _train(run, data, config, networks=networks, make=optimizer, said=said, begun=begun, limit=limit)
+    carry_out(run, data, config, networks=networks, make=optimizer, said=said, begun=begun, limit=limit)
     return run
 
 
@@ -307,7 +307,7 @@ def _model(config: dict[str, Any], data: Data, networks: dict[str, nn.Module] | 
     return build(config["model"], settings, data.spaces, config["seed"], networks=networks, start=start)
 
 
-def _train(
+def carry_out(
     run: Run, data: Data, config: dict[str, Any], *, networks: Any, make: Any, said: Say, begun: float,
     limit: float | None,
 ) -> None:  # fmt: skip

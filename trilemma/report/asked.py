@@ -1,0 +1,68 @@
+"""What a comparison is asked for, checked before anything is trained: models, budget, settings, other samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trilemma.config import Training, assign, parse_budget
+from trilemma.errors import InputError, unknown
+from trilemma.modalities.contract import Data
+from trilemma.models.contract import configure, find
+from trilemma.report.measure import count_for, drawn, read_samples
+from trilemma.training.optimizers import KINDS
+
+MODELS = ("autoencoder", "vae", "gan", "gan:wasserstein", "diffusion", "diffusion:ddpm")
+PREFERENCES = ("quality", "diversity", "speed")
+TOY_EXAMPLES = 10_000  # sets of at most so many examples with few numbers each get the short default budget
+
+
+def samples_of(data: Data, name: str, given: Any) -> np.ndarray:
+    """As many samples of another origin as the protocol takes. InputError where there are fewer: another protocol."""
+    notes: list[str] = []
+    x, count = read_samples(data, given, notes), count_for(data)
+    data.notes += [f"{name}: {note}" for note in notes]
+    if len(x) < count:
+        raise InputError(
+            f"--include {name}=...: {len(x)} samples, and this table measures {count} of each; give as many "
+            "(trilemma measure takes fewer)"
+        )
+    return drawn(x, count)
+
+
+def check_settings(names: list[str], data: Data, settings: dict[str, Any]) -> None:
+    """A setting that one of the models does not know is found before anything is trained."""
+    for key, value in settings.items():
+        if key.startswith("training."):
+            assign(Training(), key.removeprefix("training."), value, setting=key)
+    changes = {k.removeprefix("model."): v for k, v in settings.items() if k.split(".")[0] not in ("training", "data")}
+    for name in names:
+        if not isinstance(data.spaces["x"], find(name)[0].accepts):
+            continue  # that is no mistake in a setting: its row says so
+        try:
+            kind = configure(name, data.spaces, changes=changes).optimizer.kind
+            if kind not in KINDS:
+                raise unknown("setting optimizer.kind", kind, KINDS)
+        except InputError as problem:
+            raise InputError(
+                f"model {name}: {problem}. Leave the setting out, or choose --models that have it"
+            ) from None
+
+
+def budget_for_each(data: Data, budget: str | None, budget_each: str | None, trainings: int) -> str:
+    """The budget of one training, as `train` takes it."""
+    if budget_each:
+        if parse_budget(budget_each)[2]:
+            raise InputError(f"--budget-each {budget_each!r}: a comparison starts anew; leave out the +")
+        return budget_each
+    toy = data.log_density is not None or (data.x[:1].size <= 256 and len(data.x) <= TOY_EXAMPLES)
+    unit, amount, more = parse_budget(budget or ("3m" if toy else "30m"))
+    if more:
+        raise InputError(f"--budget {budget!r}: a comparison starts anew; leave out the +")
+    share = amount / trainings
+    if unit == "seconds" and share < 2:
+        raise InputError(
+            f"--budget {budget!r} is {share:.1f} s for each of {trainings} trainings; give more, or fewer --models"
+        )
+    return f"{share:g}s" if unit == "seconds" else str(max(int(share), 1))

@@ -1,0 +1,196 @@
+"""What a trained model can tell beyond its samples: codes, ways between them, noise, its critic, steps and guidance.
+
+`probes` costs a second or two and belongs to every row; `ladder` and `guided` make many samples, and are taken where
+they are asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from trilemma.batches import Batch, Request
+from trilemma.conditions import tell
+from trilemma.metrics.classes import control
+from trilemma.metrics.classifier import area_under_curve
+from trilemma.metrics.fidelity import frechet_distance
+from trilemma.metrics.latent import active_units, midpoints, path_length
+from trilemma.metrics.neighbours import precision_recall_density_coverage
+from trilemma.metrics.protocol import Measure, interval
+from trilemma.modalities.contract import Data
+from trilemma.models.contract import Criticizes, Decodes, Encodes, Samples
+from trilemma.report.measure import SEED, Ruler
+from trilemma.tasks.load import Loaded, spherical
+
+WAYS = 200  # ways between two codes
+POINTS = 9  # on each
+REFERENCE = 2000  # real examples whose balls say what is plausible
+NOISE = 0.5  # deviation of the noise that is put on, of data of unit variance
+TEST = 500  # test examples that codes and critics are asked about
+STEPS = (4, 8, 16, 32, 64)
+STRENGTHS = (1.0, 2.0, 4.0)  # of guidance
+LADDER_SECONDS = 60.0  # for one rung of the ladder or one strength, at most
+
+
+def probes(loaded: Loaded, data: Data, ruler: Ruler, samples: np.ndarray) -> dict[str, Any]:
+    """Metrics by name, as records, of everything that this model's capabilities allow."""
+    model = loaded.model
+    found: dict[str, Measure] = {}
+    with torch.no_grad(), loaded.engine.autocast():
+        if isinstance(model, Encodes):
+            codes = torch.cat([model.encode(batch).float() for batch in _test(loaded, data)]).cpu().numpy()
+            if len(codes) > 1:
+                found["active_units"] = active_units(codes)
+        if isinstance(model, Decodes):
+            found |= _between(loaded, ruler)
+        if isinstance(model, Encodes) and isinstance(model, Decodes) and np.issubdtype(data.x.dtype, np.number):
+            found["denoising"] = _denoising(loaded, data)
+        if isinstance(model, Criticizes):
+            found["critic"] = _critic(loaded, data, samples)
+    return {name: measure.record() for name, measure in found.items()}
+
+
+def _test(loaded: Loaded, data: Data) -> list[Batch]:
+    """Test examples with their own conditions, as the model takes them."""
+    count = min(TEST, len(data.splits["test"]))
+    arrays, device = data.split("test"), str(loaded.engine.device)
+    parts = np.array_split(np.arange(count), -(-count // 250))
+    return [tell(loaded.model.spaces, arrays.gather(part, seed=SEED, device=device)) for part in parts]
+
+
+def _between(loaded: Loaded, ruler: Ruler) -> dict[str, Measure]:
+    """Ways between two codes of the prior under equal conditions; beside them, the mean of the two ends themselves."""
+    model, sampler, index = loaded.model, loaded.sampler, np.arange(WAYS)
+    assert isinstance(model, Decodes)
+    ways = []
+    for part in np.array_split(index, 4):
+        one = sampler.request(SEED, part, options=loaded.options)
+        other = sampler.request(SEED, part + WAYS, options=loaded.options)
+        two = Request(other.noise, one.raw, one.present, loaded.options)
+        first, second = model.draw(one), model.draw(two)
+        shares = torch.linspace(0, 1, POINTS, device=first.device)
+        points = [sampler.array(model.decode(spherical(first, second, t), one)) for t in shares]
+        ways.append(np.stack(points, 1))
+    x = np.concatenate(ways)  # (WAYS, POINTS, channels, *grid)
+    features = ruler.network(x.reshape(-1, *x.shape[2:])).reshape(WAYS, POINTS, -1)
+    ends = np.concatenate([features[:, 0], features[:, -1]])
+    # Half-way between the ends in the data's own units: what no code is needed for.
+    mixed = (x[:, 0].astype(np.float64) + x[:, -1]) / 2
+    mixed = (mixed.round() if np.issubdtype(x.dtype, np.integer) else mixed).astype(x.dtype)
+    found = {"path_length": path_length(features)}
+    real = ruler.features[:REFERENCE]
+    if len(real) > 3:
+        found["midpoints"] = midpoints(real, ends, features[:, POINTS // 2])
+        found["mixed_midpoints"] = midpoints(real, ends, ruler.network(mixed), "mixed_midpoints")
+    return {name: measure for name, measure in found.items() if np.isfinite(measure.value)}
+
+
+def _denoising(loaded: Loaded, data: Data) -> Measure:
+    """Mean squared error of reconstructions of noisy test examples to the clean ones, over that of the noisy ones.
+
+    0: all noise gone and nothing else; 1: as far away as the noisy examples themselves. Interval: of a ratio of means
+    over the examples, by the delta method.
+    """
+    after: list[np.ndarray] = []
+    before: list[np.ndarray] = []
+    space = loaded.space
+    for batch in _test(loaded, data):
+        clean = loaded.sampler.array(batch.x)
+        x = space.embed(batch.x)
+        noisy = loaded.sampler.array(space.decode(x + NOISE * batch.noise.normal(*x.shape[1:])))
+        again = loaded.sampler.reconstruct(replace(batch, x=torch.from_numpy(noisy).to(batch.x.device)))
+        for kept, y in ((after, again), (before, noisy)):
+            kept.append(np.square(y.astype(np.float64) - clean).reshape(len(y), -1).mean(1))
+    left, put = np.concatenate(after), np.concatenate(before)
+    value = float(left.mean() / max(put.mean(), 1e-300))
+    if len(left) < 4:
+        return Measure(value, None, None, "denoising", "lower")
+    deviation = float(np.std(left - value * put, ddof=1) / len(left) ** 0.5 / max(put.mean(), 1e-300))
+    low, high = interval(value, deviation, floor=0.0)
+    return Measure(value, low, high, "denoising", "lower")
+
+
+def _critic(loaded: Loaded, data: Data, samples: np.ndarray) -> Measure:
+    """How well the model's own critic tells unseen real data from the model's samples: area under its curve.
+
+    0.5: at chance; 1: it always knows. Interval: DeLong's variance.
+    """
+    model = loaded.model
+    assert isinstance(model, Criticizes)
+    real = [model.criticize(batch).float().cpu().numpy() for batch in _test(loaded, data)]
+    made = []
+    for part in np.array_split(np.arange(min(TEST, len(samples))), 2):
+        request = loaded.sampler.request(SEED, part)
+        x = torch.from_numpy(np.ascontiguousarray(samples[part])).to(loaded.engine.device)
+        index = torch.from_numpy(part).to(loaded.engine.device)
+        batch = Batch(x=x, noise=request.noise, index=index, raw=request.raw, present=request.present)
+        made.append(model.criticize(batch).float().cpu().numpy())
+    value, deviation = area_under_curve(np.concatenate(real), np.concatenate(made))
+    low, high = interval(value, deviation, floor=0.0, ceiling=1.0)
+    return Measure(value, low, high, "critic", "half")
+
+
+def quick(ruler: Ruler, samples: np.ndarray) -> dict[str, Any]:
+    """The few metrics of a point on a curve: distance, and the four that count neighbours."""
+    features = ruler.network(samples)
+    found = {"frechet": frechet_distance(ruler.features, features)}
+    if min(len(ruler.features), len(features)) >= 10:
+        found |= precision_recall_density_coverage(ruler.features, features)
+    return {name: measure.record() for name, measure in found.items()}
+
+
+def _affordable(seconds_each: float, most: int) -> int:
+    """How many samples a rung may cost; the same on all rungs of a ladder, for a distance changes with the count."""
+    return int(np.clip(LADDER_SECONDS / max(seconds_each, 1e-9), 100, most))
+
+
+def ladder(loaded: Loaded, ruler: Ruler, samplers: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Quality over the number of steps: {'sampler', 'steps', 'calls', 'samples', 'samples_per_second', 'metrics'}.
+
+    The samples of all rungs begin with the same noise and labels, so that differences are those of the steps.
+    """
+    model = loaded.model
+    assert isinstance(model, Samples)
+    start = time.perf_counter()
+    loaded.sampler.samples(16, seed=SEED, options=replace(loaded.options, sampler=samplers[0], steps=max(STEPS)))
+    count = _affordable((time.perf_counter() - start) / 16, min(1000, ruler.count))
+    rungs = []
+    for sampler in samplers:
+        for steps in STEPS:
+            options = replace(loaded.options, sampler=sampler, steps=steps)
+            start = time.perf_counter()
+            x = loaded.sampler.samples(count, seed=SEED, options=options)
+            seconds = time.perf_counter() - start
+            rungs.append(
+                {
+                    "sampler": sampler,
+                    "steps": steps,
+                    "calls": model.calls(options),
+                    "samples": count,
+                    "samples_per_second": count / seconds,
+                    "metrics": quick(ruler, x),
+                }
+            )
+    return rungs
+
+
+def guided(loaded: Loaded, ruler: Ruler) -> list[dict[str, Any]]:
+    """Quality, variety and control over the strength of guidance: {'guidance', 'samples', 'metrics'}."""
+    if ruler.reader is None:
+        return []
+    start = time.perf_counter()
+    loaded.sampler.samples(16, seed=SEED, options=replace(loaded.options, guidance=max(STRENGTHS)))
+    count = _affordable((time.perf_counter() - start) / 16, min(1000, ruler.count))
+    asked = loaded.sampler.labels(SEED, np.arange(count))
+    points = []
+    for strength in STRENGTHS:
+        x = loaded.sampler.samples(count, seed=SEED, options=replace(loaded.options, guidance=strength))
+        metrics = quick(ruler, x)
+        if asked is not None:
+            metrics["control"] = control(asked[:, 0], ruler.reader.predict(ruler.network(x))).record()
+        points.append({"guidance": strength, "samples": count, "metrics": metrics})
+    return points

@@ -1,0 +1,207 @@
+"""The page's part on what a training costs and risks, and on the textbooks' claims: rows -> lines and tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trilemma.report import plots
+from trilemma.report.budgets import course, last_half, overtakings
+from trilemma.report.claims import CALM, TOUCHY, decide
+from trilemma.report.columns import amount
+from trilemma.report.evidence import FAMILIES
+from trilemma.report.summary import Summary, finite, number, spanned
+
+ORDER = {"holds": 0, "does not hold": 1, "cannot be told": 2}
+
+
+def studies(results: dict[str, Any], everything: list[Summary], metric: str | None) -> dict[str, Any]:
+    """What the template shows: `claims`, `courses`, `sensitivity`, `subsample`, `drift`, `ladders`, `bill`."""
+    models = [one for one in everything if one.kind == "model" and one.status == "ok"]
+    variants = [one for one in everything if one.kind == "variant"]
+    if metric is None or not models:
+        return {"claims": None, "courses": None, "changes": [], "drift": [], "ladders": [], "bill": []}
+    return {
+        "claims": _claims(results, models),
+        "courses": _courses(models, metric),
+        "changes": [
+            table
+            for table in (
+                _changes("sensitivity", "Touchy?", models, variants, metric),
+                _changes("subsample", "Less data", models, variants, metric),
+            )
+            if table
+        ],
+        "drift": _drift(variants, metric),
+        "ladders": _ladders(models),
+        "bill": _bill(results, models),
+    }
+
+
+def _claims(results: dict[str, Any], models: list[Summary]) -> dict[str, Any] | None:
+    """The decided claims first; those for which something was not trained only as a number."""
+    if not {one.family for one in models} >= set(FAMILIES[1:]):
+        return None
+    found = decide(results)
+    asked = [one for one in found if not one["figures"].startswith("not measured")]
+    return {
+        "lines": sorted(asked, key=lambda one: ORDER[one["verdict"]]),
+        "counts": {word: sum(one["verdict"] == word for one in asked) for word in ORDER},
+        "missing": [one for one in found if one not in asked],
+    }
+
+
+def _courses(models: list[Summary], metric: str) -> dict[str, Any] | None:
+    """Quality over the budget: a drawing, who overtakes whom, and whether the last half paid."""
+    ways = {one.name: course(one, metric) for one in models}
+    if not any(len(points) > 1 for points in ways.values()):
+        return None
+    shapes: dict[str, int] = {}
+    lines = []
+    for one in models:
+        shape = shapes[one.family] = shapes.get(one.family, -1) + 1
+        if len(ways[one.name]) > 1:
+            lines.append(plots.Line(one.name, ways[one.name], one.family, shape, True))
+    log = all(y > 0 for points in ways.values() for _, y in points)
+    drawing = plots.curves(
+        lines,
+        plots.Axis("seconds of training (log)", log=True),
+        plots.Axis(f"distance{' (log)' if log else ''} ↓ better", log=log),
+        title="Quality after shares of the budget",
+    )
+    words = [
+        f"{each.ahead} overtakes {each.behind} after about {amount(each.seconds, 'seconds')}."
+        for each in sorted(overtakings(models, metric), key=lambda each: each.seconds)
+    ]
+    pays, still = [], []
+    for one in models:
+        last = last_half(one, metric)
+        if last is None:
+            continue
+        if last.pays:
+            pays.append(f"{one.name} ({number(last.half.value)} → {number(last.whole.value)})")
+        else:
+            still.append(one.name)
+    if pays:
+        words.append(f"The last half of the budget paid for {', '.join(pays)}: more training would pay again.")
+    if still:
+        words.append(f"It changed nothing much, or nothing that one could rely on, for {', '.join(still)}.")
+    return {"drawing": drawing, "words": words}
+
+
+def _changes(
+    study: str, title: str, models: list[Summary], variants: list[Summary], metric: str
+) -> dict[str, Any] | None:
+    """One line a model, one column a change: the figure and how many times as bad as the base of the same seed."""
+    known = [one for one in variants if one.rows[0].get("study") == study and metric in one.figures]
+    if not known:
+        return None
+    what = list(dict.fromkeys(one.rows[0]["what"] for one in known))
+    lines = []
+    for base in models:
+        own = {one.rows[0]["what"]: one for one in known if one.rows[0].get("of") == base.name}
+        if not own or metric not in base.figures:
+            continue
+        cells, worst = [], 0.0
+        for each in what:
+            if each not in own:
+                cells.append(("–", ""))
+                continue
+            figure = own[each].figures[metric]
+            usual = base.figures[metric].seeds.get(next(iter(figure.seeds)), base.figures[metric].value)
+            times = figure.value / usual if usual else float("nan")
+            worst = max(worst, times) if finite(times) else worst
+            said = f"{times:.2g} ×" if finite(times) else ""
+            if own[each].verdict == "copies":
+                said += ", copies"
+            cells.append((number(figure.value), said))
+        value, low, high = spanned(base.figures[metric].value, base.figures[metric].low, base.figures[metric].high)
+        answer = ""
+        if study == "sensitivity":
+            answer = "touchy" if worst > TOUCHY else "calm" if worst < CALM else "in between"
+        lines.append(
+            {
+                "name": base.name,
+                "style": plots.family_class(base.family),
+                "base": (value, f"{low}–{high}" if low else ""),
+                "cells": cells,
+                "answer": answer,
+            }
+        )
+    return {"study": study, "title": title, "what": what, "lines": lines} if lines else None
+
+
+def _drift(variants: list[Summary], metric: str) -> list[dict[str, Any]]:
+    """Trained on the earlier half and on a random half of the same size, both measured on the later test examples."""
+    found: dict[str, dict[str, Summary]] = {}
+    for one in variants:
+        row = one.rows[0]
+        if row.get("study") == "drift" and metric in one.figures:
+            half = "earlier" if "earlier" in row["what"] else "random"
+            found.setdefault(row["of"], {})[half] = one
+    lines = []
+    for name, halves in found.items():
+        if len(halves) == 2:
+            earlier, mixed = halves["earlier"].figures[metric], halves["random"].figures[metric]
+            times = earlier.value / mixed.value if mixed.value else float("nan")
+            style = plots.family_class(halves["random"].family)
+            lines.append(
+                {
+                    "name": name,
+                    "style": style,
+                    "earlier": number(earlier.value),
+                    "random": number(mixed.value),
+                    "times": f"{times:.2g} ×",
+                }
+            )
+    return lines
+
+
+def _ladders(models: list[Summary]) -> list[dict[str, Any]]:
+    """Quality over steps of a sampler: {'name', 'style', 'samples', 'rungs'}."""
+    found = []
+    for one in models:
+        rungs: list[dict[str, Any]] = next((row["ladder"] for row in one.done if row.get("ladder")), [])
+        if rungs:
+            found.append(
+                {
+                    "name": one.name,
+                    "style": plots.family_class(one.family),
+                    "samples": rungs[0]["samples"],
+                    "rungs": [
+                        (
+                            rung["sampler"],
+                            rung["steps"],
+                            rung["calls"],
+                            number(rung["samples_per_second"]),
+                            number(rung["metrics"]["frechet"]["value"]),
+                        )
+                        for rung in rungs
+                        if finite(rung["metrics"]["frechet"]["value"])
+                    ],
+                }
+            )
+    return found
+
+
+def _bill(results: dict[str, Any], models: list[Summary]) -> list[dict[str, Any]]:
+    """What training and a million samples cost: seconds, memory, and money where a price was given."""
+    price = (results.get("settings") or {}).get("price")
+    lines = []
+    for one in models:
+        seconds, rate = one.speed.get("train_seconds"), one.speed.get("samples_per_second")
+        if not seconds or not rate:
+            continue
+        million = 1e6 / rate
+        memory = one.speed.get("train_memory_bytes")
+        money = None if price is None else (seconds / 3600 * price, million / 3600 * price)
+        lines.append(
+            {
+                "name": one.name,
+                "style": plots.family_class(one.family),
+                "training": amount(seconds, "seconds"),
+                "memory": amount(memory, "bytes") if memory else "–",
+                "million": amount(million, "seconds"),
+                "money": None if money is None else (number(money[0]), number(money[1])),
+            }
+        )
+    return lines

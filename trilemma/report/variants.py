@@ -1,0 +1,181 @@
+"""Studies beside the comparison itself: the same models trained otherwise, to see what that changes.
+
+Each variant is one training with something else than the base: a setting, the share of the data, their order. Its row
+has the kind 'variant' and never is an answer; what is said about it always compares it with its base.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from trilemma.config import parse_value
+from trilemma.errors import InputError, unknown
+from trilemma.modalities.contract import Data
+
+CURVE = (0.125, 0.25, 0.5)  # shares of the budget at which trainings branch off
+LITTLE = 0.1  # of the data, where claims ask what little data does
+FEWEST = 20  # training examples that a subsample must leave
+FACTORS = {
+    "rate": ("optimizer.rate", {"× 1/3": 1 / 3, "× 3": 3.0}),
+    "batch": ("optimizer.batch", {"× 1/2": 0.5, "× 2": 2.0}),
+}
+STUDIES = ("sensitivity", "subsample", "drift", "ablation")
+
+
+@dataclass(frozen=True)
+class Studies:
+    """What was asked for beside the comparison."""
+
+    curve: bool = False  # quality after 1/8, 1/4 and 1/2 of the budget
+    claims: bool = False  # the ablations that the textbooks' statements need
+    sensitivity: bool = False  # other learning rates and batches
+    subsample: tuple[float, ...] = ()  # shares of the training data below 1
+    drift: str | None = None  # the order in which data came: 'order', or the name of a condition
+
+    @property
+    def branches(self) -> bool:
+        return self.curve or self.claims
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One training that differs from its base."""
+
+    of: str  # the base's model
+    what: str  # 'rate × 3', '10 % of the data'
+    study: str
+    model: str  # that is trained: the base's, or another preset
+    settings: dict[str, Any] = field(default_factory=dict)
+    share: float = 1.0  # of the training examples
+    factor: tuple[str, float] | None = None  # a setting of the base's own times a number
+    half: str | None = None  # of drift: 'earlier' or 'random'
+    every_seed: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.of}, {self.what}"
+
+
+# What the textbooks' statements need beyond the comparison: (base, what, model that is trained, settings).
+ABLATIONS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    ("vae", "without KL", "vae", {"model.beta": 0.0}),
+    ("vae", "pixels only", "vae", {"model.texture": 0.0}),
+    ("autoencoder", "trained on noisy input", "autoencoder:denoising", {}),
+    ("gan", "minimax", "gan:minimax", {}),
+    ("gan", "non-saturating", "gan:non-saturating", {}),
+)
+
+
+def parse_shares(given: str | list[float] | tuple[float, ...] | None) -> tuple[float, ...]:
+    """'10%,30%,100%' or [0.1, 0.3] as shares below 1 in rising order: the whole is trained anyway."""
+    if not given:
+        return ()
+    shares = []
+    for part in given.split(",") if isinstance(given, str) else given:
+        text = str(part).strip()
+        number = parse_value(text.rstrip("%"))
+        value = number / 100 if text.endswith("%") and isinstance(number, (int, float)) else number
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+            raise InputError(f"--subsample {part!r}: give shares of the training data, such as 10%,30%,100%")
+        shares.append(float(value))
+    return tuple(sorted({share for share in shares if share < 1}))
+
+
+def check(studies: Studies, data: Data) -> None:
+    """InputError for a study that these data do not allow, before anything is trained."""
+    for share in studies.subsample:
+        if share * len(data.splits["train"]) < FEWEST:
+            raise InputError(
+                f"--subsample {share:.0%}: of {len(data.splits['train']):,} training examples that leaves fewer than "
+                f"{FEWEST}; give a larger share"
+            )
+    if studies.drift is not None:
+        moments(data, studies.drift)
+
+
+def variants(studies: Studies, models: list[str], settings: dict[str, Any], accepted: list[str]) -> list[Variant]:
+    """All variants of the models that are compared; `accepted`: models whose base was trained."""
+    found: list[Variant] = []
+    bases = [name for name in models if name in accepted]
+    families = list(dict.fromkeys(name.partition(":")[0] for name in bases))
+    firsts = [next(name for name in bases if name.partition(":")[0] == family) for family in families]
+    if studies.claims:
+        for of, what, model, changes in ABLATIONS:
+            # A setting that the user fixed for all is not varied against his word.
+            if of in bases and not set(changes) & set(settings):
+                found.append(Variant(of, what, "ablation", model, changes, every_seed=True))
+    shares = sorted({*studies.subsample, *((LITTLE,) if studies.claims else ())})
+    found += [Variant(n, f"{s:.0%} of the data", "subsample", n, share=s) for n in firsts for s in shares]
+    if studies.sensitivity:
+        for name in firsts:
+            for word, (setting, factors) in FACTORS.items():
+                found += [
+                    Variant(name, f"{word} {sign}", "sensitivity", name, factor=(setting, factor))
+                    for sign, factor in factors.items()
+                ]
+    if studies.drift is not None:
+        for name in firsts:
+            found += [
+                Variant(name, f"trained on the {half} half", "drift", name, half=half) for half in ("earlier", "random")
+            ]
+    return found
+
+
+def settings_of(variant: Variant, settings: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a variant's training, given the config of its base as it was trained."""
+    changed = {**settings, **variant.settings}
+    if variant.factor is not None:
+        path, factor = variant.factor
+        value: Any = base
+        for key in path.split("."):
+            value = value[key]
+        changed[path] = max(round(value * factor), 1) if isinstance(value, int) else value * factor
+    return changed
+
+
+def data_of(variant: Variant, data: Data, drift: str | None) -> Data:
+    """What a variant is trained on: the first part of the (shuffled) training examples, or one half in time."""
+    rows = data.splits["train"]
+    if variant.half is not None:
+        when, middle = moments(data, drift or "order")
+        early = rows[when[rows] < middle]
+        kept = early if variant.half == "earlier" else rows[: len(early)]
+    elif variant.share < 1:
+        kept = rows[: max(round(variant.share * len(rows)), 1)]
+    else:
+        return data
+    word = variant.half or f"{variant.share:g}"
+    return replace(data, splits={**data.splits, "train": kept}, hash=f"{data.hash[:-8]}{_digits(word, len(kept))}")
+
+
+def _digits(word: str, count: int) -> str:
+    """Eight hexadecimal digits that stand for a part of the data in its hash."""
+    return f"{zlib.crc32(f'{word} {count}'.encode()):08x}"
+
+
+def later(data: Data, drift: str) -> Data:
+    """The same data with only the later half of its test examples."""
+    when, middle = moments(data, drift)
+    rows = data.splits["test"]
+    return replace(data, splits={**data.splits, "test": rows[when[rows] >= middle]})
+
+
+def moments(data: Data, drift: str) -> tuple[np.ndarray, float]:
+    """When each example came (N,), and the moment that halves the training examples."""
+    if drift == "order":
+        when = np.arange(len(data.x), dtype=np.float64)
+    elif drift in data.conditions and data.conditions[drift].shape[1] == 1:
+        when = np.asarray(data.conditions[drift][:, 0], dtype=np.float64)
+    else:
+        raise unknown("--drift", drift, ["order", *data.conditions])
+    middle = float(np.median(when[data.splits["train"]]))
+    parts = {s: when[data.splits[s]] for s in ("train", "test")}
+    if not (parts["train"] < middle).any() or (parts["test"] >= middle).sum() < FEWEST:
+        raise InputError(
+            f"--drift {drift}: no two halves in time with at least {FEWEST} later test examples; are all values alike?"
+        )
+    return when, middle
