@@ -33,6 +33,8 @@ from trilemma.report.baselines import BASELINES, FLOOR, real
 from trilemma.report.columns import KINDS as KINDS_OF_ROWS
 from trilemma.report.measure import Ruler, asked_of, count_for, drawn, of_run, read_samples, write_samples
 from trilemma.report.page import write_page
+from trilemma.report.pictures import THRIFTS
+from trilemma.report.quiz import MOST, MOST_REAL
 from trilemma.tasks.load import Loaded
 from trilemma.training.engine import prepare
 from trilemma.training.optimizers import KINDS
@@ -43,7 +45,7 @@ from trilemma.training.start import train
 MODELS = ("autoencoder", "vae", "gan", "gan:wasserstein", "diffusion", "diffusion:ddpm")
 PREFERENCES = ("quality", "diversity", "speed")
 TOY_EXAMPLES = 10_000  # sets of at most so many examples with few numbers each get the short default budget
-SHOWN = 64  # samples of each row kept for the page
+SHOWN = THRIFTS[0].samples  # samples of each row kept for the page, besides those of its quiz
 
 
 def compare(
@@ -172,7 +174,7 @@ class Comparison:
         self.trainings = [(name, seed + number) for number in range(seeds) for name in names]
         self.stale: set[tuple[str, int | None]] = set()  # rows that are to be measured anew
         self.count = count_for(data)
-        self.real = data.rows("test", SHOWN if data.x.ndim > 2 else 500)
+        self.real = data.rows("test", SHOWN + MOST_REAL if data.x.ndim > 2 else 500)
         self.results: dict[str, Any] = {
             "title": data.name,
             "finished": False,
@@ -394,7 +396,7 @@ class Comparison:
         found = ruler.floor(samples) if row["kind"] == "floor" else ruler.measure(samples, asked)
         metrics, row["verdicts"], order, nearest = found
         row["metrics"], row["column"] = metrics, ruler.protocol.key()
-        row["samples"] = write_samples(self.folder, name, samples[: SHOWN if samples.ndim > 2 else 500])
+        row["samples"] = write_samples(self.folder, name, samples[: SHOWN + MOST if samples.ndim > 2 else 500])
         if samples.ndim > 2:
             row["nearest"] = {
                 "samples": write_samples(self.folder, f"{name}-nearest", samples[order]),

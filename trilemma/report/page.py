@@ -16,6 +16,7 @@ from trilemma.report import plots
 from trilemma.report.advise import HEADLINES, advise
 from trilemma.report.columns import ARROWS, COLUMNS, amount, cell, direction, present, single, table
 from trilemma.report.pictures import THRIFTS, Gallery, Pictures
+from trilemma.report.quiz import quiz, sources
 from trilemma.report.summary import Summary, finite, number, summaries
 
 LIMIT = 4_900_000  # bytes of the page
@@ -44,8 +45,13 @@ def render(folder: Path, results: dict[str, Any], pictures: Pictures, *, limit: 
     template = _environment().get_template("page.html")
     figures = _figures(folder, results)
     text = ""
+    chosen = sources(Gallery(folder, pictures, THRIFTS[0]).load, results)
     for thrift in THRIFTS:
-        text = template.render(**figures, **_shown(figures, results, Gallery(folder, pictures, thrift)))
+        gallery = Gallery(folder, pictures, thrift, {source.file: source.first for source in chosen})
+        shown = _shown(figures, results, gallery)
+        # A page that is written anew after each training would be another quiz each time.
+        shown["quiz"] = quiz(gallery, results, chosen) if results.get("finished") else None
+        text = template.render(**figures, **shown)
         if len(text.encode()) <= limit:
             break
     return text
