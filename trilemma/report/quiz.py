@@ -205,7 +205,9 @@ def fold(files: Iterable[str | Path]) -> Folded:
     if not names:
         raise InputError("no answers to fold; give the quiz-answers.json that the quiz of a report saved")
     sheets = [_read(name) for name in names]
-    first, truth, seen = sheets[0], {}, {}
+    first = sheets[0]
+    truth: dict[int, tuple[str, str]] = {}
+    seen: dict[str, str] = {}
     for name, sheet in zip(names, sheets, strict=True):
         for key in SAME:
             if sheet[key] != first[key]:

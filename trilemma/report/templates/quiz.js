@@ -31,6 +31,8 @@ function clopperPearson(hits, shown) {
   const [real, generated, stop] = [part("real"), part("generated"), part("stop")];
   const families = [...quiz.querySelectorAll("[data-family]")];
   const sheet = new Image();
+  const loaded = new Promise((done) => sheet.addEventListener("load", done));
+  sheet.src = quiz.dataset.sheet;
   const answers = [];
   const order = [...key.truth.keys()];
   for (let i = order.length - 1; i > 0; i--) {
@@ -73,7 +75,7 @@ function clopperPearson(hits, shown) {
     part("stage").hidden = true;
     part("after").hidden = false;
     const body = quiz.querySelector("tbody");
-    const share = (hits, of) => `${Math.round((100 * hits) / of)} %`;
+    const percent = (share) => Math.round(100 * share);
     const count = (list) => list.filter((one) => one.guess === "real").length;
     for (const origin of ["real", ...key.families]) {
       const list = answers.filter((one) => one.family === origin);
@@ -95,9 +97,8 @@ function clopperPearson(hits, shown) {
         bar.style.left = `${100 * low}%`;
         bar.style.width = `${100 * (high - low)}%`;
         dot.style.left = `${(100 * count(list)) / list.length}%`;
-        cell(share(count(list), list.length));
-        cell(`${Math.round(100 * low)} to ${Math.round(100 * high)} %`);
-      } else line.append(document.createElement("td"), document.createElement("td"));
+        cell(`${percent(count(list) / list.length)} % (${percent(low)} to ${percent(high)} %)`);
+      } else line.insertCell();
       if (families.length > 1) cell(origin !== "real" && named.length ? `${right} of ${named.length}` : "");
     }
     const [ones, others] = [true, false].map((is) => answers.filter((one) => (one.family === "real") === is));
@@ -117,9 +118,9 @@ function clopperPearson(hits, shown) {
   };
 
   part("start").addEventListener("click", async () => {
-    sheet.src = quiz.dataset.sheet;
-    await sheet.decode();
+    await loaded;
     [canvas.width, canvas.height] = [key.width, key.height];
+    canvas.style.width = `min(100%, ${Math.min(Math.max(3 * key.width, 160), 320)}px)`;
     canvas.classList.toggle("crisp", key.crisp);
     state = "asking";
     part("before").hidden = true;
