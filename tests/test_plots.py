@@ -28,9 +28,7 @@ def touches(one: Box, two: Box) -> bool:
 
 
 def drawn(marks: list[Mark], levels: list[tuple[float, str]]) -> str:
-    return str(
-        scatter(marks, Axis("speed", log=True), Axis("distance", log=True, flip=True), title="t", levels=levels)
-    )
+    return str(scatter(marks, Axis("speed", log=True), Axis("distance", log=True, flip=True), title="t", levels=levels))
 
 
 @pytest.mark.parametrize("seed", range(20))

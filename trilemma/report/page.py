@@ -63,13 +63,18 @@ def _environment() -> Environment:
     )
     environment.filters["number"], environment.filters["amount"] = number, amount
     environment.filters["value"], environment.filters["breakable"] = _value, breakable
-    environment.filters["spoken"] = spoken
+    environment.filters["spoken"], environment.filters["typed"] = spoken, typed
     return environment
 
 
 def spoken(sentence: str) -> Markup:
     """A sentence whose options are not broken at their hyphens."""
     return Markup(re.sub(r"--\w+( \w+)?", r'<span class="whole">\g<0></span>', str(escape(sentence))))
+
+
+def typed(command: str) -> Markup:
+    """A command that is broken between its words, and inside one only where it is longer than a line."""
+    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in command.split(" "))
 
 
 def breakable(name: str) -> Markup:

@@ -213,7 +213,7 @@ class Plot:
         wide = len(name) * LETTER * (BOLD if "strong" in style else 1.02)
         tries = [(a + 10, b + 4), (a - 10 - wide, b + 4), (a - wide / 2, b - 11), (a - wide / 2, b + 20)]
         tries += [(a + dx, b + dy) for dy in (-20, 24, -32, 36, -46, 50, -60, 64) for dx in (8, -8 - wide, -wide / 2)]
-        boxes = [(left, base, (left, base - 10, left + wide, base + 3)) for left, base in tries]
+        boxes = [(left, base, (left - 2, base - 10, left + wide + 2, base + 3)) for left, base in tries]
         left, base = min(max(a + 10, self.left), self.width - wide), b + 4
         last = left, base, (left, base - 10, left + wide, base + 3)
         # Beside the point on a dashed line is better than far from it.
@@ -314,7 +314,7 @@ def curves(lines: Sequence[Line], x: Axis, y: Axis, *, title: str) -> Markup:
         return Markup("")
     x.fit([a for line in kept for a, _ in line.points], 0.03)
     y.fit(positive if y.log else [b for line in kept for _, b in line.points])
-    plot = Plot(x, y, title=title, width=620, height=330)
+    plot = Plot(x, y, title=title, width=480, height=330)
     plot.right = round(16 + LETTER * max((len(line.name) for line in kept if line.label), default=0))
     plot.axes()
     plot.lines(kept)
