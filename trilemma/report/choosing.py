@@ -160,7 +160,7 @@ def _cautions() -> list[tuple[str, str, str]]:
             _caveat("test examples", seeds, data={"counts": {"test": FEW_TEST_EXAMPLES - 80}}),
             f"With fewer than {FEW_TEST_EXAMPLES} examples put aside for measuring, every figure is rough: look at the "
             "intervals.",
-            "Add data if you can. Otherwise trust only large differences and your eyes: reports on pictures have a quiz.",
+            "Add data if you can; otherwise trust only large differences, and your eyes (pictures have a quiz).",
         ),
         (
             _caveat("baseline", [*_table(), gaussian]),
