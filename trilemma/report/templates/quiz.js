@@ -97,7 +97,9 @@ function clopperPearson(hits, shown) {
         bar.style.left = `${100 * low}%`;
         bar.style.width = `${100 * (high - low)}%`;
         dot.style.left = `${(100 * count(list)) / list.length}%`;
-        cell(`${percent(count(list) / list.length)} % (${percent(low)} to ${percent(high)} %)`);
+        const span = document.createElement("small");
+        span.textContent = `${percent(low)} to ${percent(high)} %`;
+        line.insertCell().append(`${percent(count(list) / list.length)} %`, span);
       } else line.insertCell();
       if (families.length > 1) cell(origin !== "real" && named.length ? `${right} of ${named.length}` : "");
     }
