@@ -14,6 +14,7 @@ from trilemma.models.contract import Samples, configure, find, known_models
 from trilemma.spaces import Continuous
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/add-a-model.md", "docs/choosing.md")
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +82,38 @@ def test_the_readme_shows_options_that_exist() -> None:
     from trilemma.cli import app
 
     verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/add-a-model.md"))
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in PAGES)
     lines = re.findall(r"^ *trilemma (\w+) (.*?)(?: +#.*)?$", text, re.M)
     assert len(lines) > 10
     for verb, rest in lines:
         known = {option for parameter in verbs[verb].params for option in parameter.opts}
         for option in re.findall(r"(?<!\S)--?[a-z][\w-]*", rest):
             assert option in known, f"trilemma {verb} has no {option}"
+
+
+def test_choosing_is_what_the_rules_say() -> None:
+    """docs/choosing.md is written by `python -m trilemma.report.choosing`; do it again when this fails."""
+    from trilemma.report.choosing import page
+
+    text = page()
+    assert (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8") == text
+
+
+def test_the_rules_are_stated_with_the_numbers_that_they_use() -> None:
+    from trilemma.report import advise, summary
+
+    text = " ".join((advise.__doc__ or "").split())
+    assert f"more than {advise.FASTER} times" in text and f"within a factor of {advise.FASTER} " in text
+    assert summary.COLLAPSED == 0.5 and "below half of the data's" in text
+    assert f"both below {summary.LOST}" in text
+    assert summary.ENOUGH_SEEDS == 3 and "three or more common seeds" in text
+
+
+def test_every_need_and_limit_is_in_choosing() -> None:
+    from trilemma.report.advise import LIMITS, TASKS, check_needs
+
+    text = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
+    assert {name for name in TASKS if f"`{name}`" in text} == set(TASKS)
+    assert {name for name in LIMITS if f"`{name}<...`" in text} == set(LIMITS)
+    for needs in re.findall(r"--need '([^']+)'", text):
+        assert check_needs(needs)

@@ -171,23 +171,42 @@ def compare(
 
 @app.command()
 def measure(
-    data: DataArgument,
-    samples: Annotated[str, typer.Argument(metavar="SAMPLES", help="Folder, archive or array file of samples.")],
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="DATA SAMPLES", help="The data, and a folder, archive or array file of samples."),
+    ] = None,
     kind: Kind = None,
     resolution: Resolution = None,
     skip_bad: SkipBad = False,
     settings: Set = None,
+    quiz: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE [FILE...]", help="Fold the answers that people saved from a report's quiz."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with the protocol instead of a table.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Measure SAMPLES of any origin against DATA, as compare measures its models."""
+    """Measure SAMPLES of any origin against DATA, as compare measures its models; or what people take for real."""
     import json
 
-    from trilemma.report.judge import measure as judge
+    found: Any
+    if quiz:
+        from trilemma.report.quiz import fold
 
-    found = judge(
-        data, samples, kind=kind, resolution=resolution, skip_bad=skip_bad, settings=_settings(settings), quiet=False
-    )
+        found = fold([*quiz, *(given or [])])
+    else:
+        from trilemma.report.judge import measure as judge
+
+        data, samples = _two(given or [])
+        found = judge(
+            data,
+            samples,
+            kind=kind,
+            resolution=resolution,
+            skip_bad=skip_bad,
+            settings=_settings(settings),
+            quiet=False,
+        )
     print(json.dumps(found.record(), indent=1) if as_json else found.text())
 
 
@@ -365,6 +384,15 @@ def _included(pairs: list[str] | None) -> dict[str, str]:
             raise InputError(f"--include {pair!r}: write NAME=FOLDER, each with a name of its own: theirs=out/")
         included[name] = path
     return included
+
+
+def _two(given: list[str]) -> list[str]:
+    if len(given) != 2:
+        raise InputError(
+            f"measure takes two arguments, DATA and SAMPLES (trilemma measure photos/ made/), not {len(given)}; the "
+            "answers of a quiz come after --quiz"
+        )
+    return given
 
 
 def _print(paths: list[Path]) -> None:

@@ -36,7 +36,9 @@ from trilemma.report.baselines import BASELINES, FLOOR, real
 from trilemma.report.columns import KINDS as KINDS_OF_ROWS
 from trilemma.report.measure import SEED, Ruler, asked_of, count_for, of_run, write_samples
 from trilemma.report.page import write_page
+from trilemma.report.pictures import THRIFTS
 from trilemma.report.probes import guided, ladder, probes, quick
+from trilemma.report.quiz import MOST, MOST_REAL
 from trilemma.report.variants import CURVE, Studies, Variant, check, data_of, later, parse_shares, settings_of, variants
 from trilemma.tasks.load import Loaded
 from trilemma.training.branch import branch, shares_of
@@ -45,7 +47,7 @@ from trilemma.training.plan import machine
 from trilemma.training.run import Run, disk_errors, write_json, write_text
 from trilemma.training.start import train
 
-SHOWN = 64  # samples of each row kept for the page
+SHOWN = THRIFTS[0].samples  # samples of each row kept for the page, besides those of its quiz
 ASIDE = ("prefer", "need", "studies", "price")  # settings with which the same comparison may go on
 
 
@@ -143,7 +145,7 @@ class Comparison:
         self.trainings = [(name, one) for one in self.seeds for name in names]
         self.stale: set[tuple[str, int | None]] = set()  # rows that are to be measured anew
         self.count = count_for(data)
-        self.real = data.rows("test", SHOWN if data.x.ndim > 2 else 500)
+        self.real = data.rows("test", SHOWN + MOST_REAL if data.x.ndim > 2 else 500)
         self.results: dict[str, Any] = {
             "title": data.name,
             "finished": False,
@@ -426,7 +428,7 @@ class Comparison:
         found = ruler.floor(samples) if row["kind"] == "floor" else ruler.measure(samples, asked, known)
         metrics, row["verdicts"], order, nearest = found
         row["metrics"], row["column"] = metrics, ruler.protocol.key()
-        row["samples"] = write_samples(self.folder, name, samples[: SHOWN if samples.ndim > 2 else 500])
+        row["samples"] = write_samples(self.folder, name, samples[: SHOWN + MOST if samples.ndim > 2 else 500])
         if samples.ndim > 2:
             row["nearest"] = {
                 "samples": write_samples(self.folder, f"{name}-nearest", samples[order]),

@@ -16,6 +16,7 @@ from trilemma.report import plots
 from trilemma.report.advise import HEADLINES, advise
 from trilemma.report.columns import ARROWS, COLUMNS, amount, cell, direction, present, single, table
 from trilemma.report.pictures import THRIFTS, Gallery, Pictures
+from trilemma.report.quiz import quiz, sources
 from trilemma.report.studies import studies
 from trilemma.report.summary import Summary, finite, number, summaries
 
@@ -45,8 +46,13 @@ def render(folder: Path, results: dict[str, Any], pictures: Pictures, *, limit: 
     template = _environment().get_template("page.html")
     figures = _figures(folder, results)
     text = ""
+    chosen = sources(Gallery(folder, pictures, THRIFTS[0]).load, results)
     for thrift in THRIFTS:
-        text = template.render(**figures, **_shown(figures, results, Gallery(folder, pictures, thrift)))
+        gallery = Gallery(folder, pictures, thrift, {source.file: source.first for source in chosen})
+        shown = _shown(figures, results, gallery)
+        # A page that is written anew after each training would be another quiz each time.
+        shown["quiz"] = quiz(gallery, results, chosen) if results.get("finished") else None
+        text = template.render(**figures, **shown)
         if len(text.encode()) <= limit:
             break
     return text
@@ -58,13 +64,18 @@ def _environment() -> Environment:
     )
     environment.filters["number"], environment.filters["amount"] = number, amount
     environment.filters["value"], environment.filters["breakable"] = _value, breakable
-    environment.filters["spoken"] = spoken
+    environment.filters["spoken"], environment.filters["typed"] = spoken, typed
     return environment
 
 
 def spoken(sentence: str) -> Markup:
     """A sentence whose options are not broken at their hyphens."""
     return Markup(re.sub(r"--\w+( \w+)?", r'<span class="whole">\g<0></span>', str(escape(sentence))))
+
+
+def typed(command: str) -> Markup:
+    """A command that is broken between its words, and inside one only where it is longer than a line."""
+    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in command.split(" "))
 
 
 def breakable(name: str) -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,15 +24,16 @@ class Thrift:
     side: int  # pixels of a grid's longer side
     quality: int  # of lossy WebP
     film: int  # largest film in bytes; 0: none
+    sheet: int  # largest sheet of the quiz without loss, in bytes
 
 
 THRIFTS = (
-    Thrift(64, 520, 82, 400_000),
-    Thrift(64, 400, 70, 150_000),
-    Thrift(36, 320, 60, 60_000),
-    Thrift(16, 256, 45, 0),
-    Thrift(9, 160, 30, 0),
-    Thrift(0, 0, 0, 0),  # no pictures: the figures come first
+    Thrift(64, 520, 82, 400_000, 1_000_000),
+    Thrift(64, 400, 70, 150_000, 500_000),
+    Thrift(36, 320, 60, 60_000, 250_000),
+    Thrift(16, 256, 45, 0, LARGE),
+    Thrift(9, 160, 30, 0, LARGE),
+    Thrift(0, 0, 0, 0, 0),  # no pictures: the figures come first
 )
 
 
@@ -48,12 +49,16 @@ class Embedded:
 
 
 class Gallery:
-    """Reads the arrays of a report folder and turns them into embedded pictures; what cannot be read is left out."""
+    """Reads the arrays of a report folder and turns them into embedded pictures; what cannot be read is left out.
 
-    def __init__(self, folder: Path, pictures: Pictures, thrift: Thrift):
-        self.folder, self.pictures, self.thrift = folder, pictures, thrift
+    reserved: of these files, only so many examples from the start are shown: the quiz has the others.
+    """
 
-    def load(self, name: str | None) -> np.ndarray | None:
+    def __init__(self, folder: Path, pictures: Pictures, thrift: Thrift, reserved: Mapping[str, int] | None = None):
+        self.folder, self.pictures, self.thrift, self.reserved = folder, pictures, thrift, reserved or {}
+
+    def load(self, name: str | None, *, whole: bool = False) -> np.ndarray | None:
+        """The examples of a file, those of the quiz only as a `whole`; None where there is nothing to be read."""
         if not name or not self.thrift.samples:
             return None
         path = self.folder / name
@@ -61,6 +66,7 @@ class Gallery:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError):
             return None
+        array = array if whole else array[: self.reserved.get(name)]
         return array if len(array) else None
 
     def grid(self, name: str | None) -> Embedded | None:
@@ -108,6 +114,13 @@ class Gallery:
         rows = [[self._one(x[i : i + 1], cell) for i in range(min(count, len(one), len(two)))] for x in (one, two)]
         return self.embed(tile(rows), crisp=max(one.shape[2:]) <= 16)
 
+    def sheet(self, examples: Sequence[np.ndarray], columns: int) -> tuple[str, tuple[int, int], bool]:
+        """Examples (1, C, H, W) on one sheet: (data URI, size of a cell, whether its pixels stay sharp enlarged)."""
+        cells = [self._one(x, self.thrift.side // 2) for x in examples]
+        image = tile([cells[i : i + columns] for i in range(0, len(cells), columns)])
+        picture = self.embed(image, crisp=True, most=self.thrift.sheet)
+        return picture.uri, cells[0].size, max(examples[0].shape[2:]) <= 32
+
     def film(self, name: str | None) -> Embedded | None:
         """An animated picture where it is small enough, otherwise its last frame."""
         if not name or not self.thrift.samples:
@@ -131,14 +144,14 @@ class Gallery:
     def _one(self, x: np.ndarray, cell: int) -> Image.Image:
         return _within(self.pictures(np.asarray(x)), cell)
 
-    def embed(self, image: Image.Image, *, crisp: bool = False) -> Embedded:
-        """WebP: without loss where that is small (few or enlarged pixels), otherwise lossy."""
+    def embed(self, image: Image.Image, *, crisp: bool = False, most: int = LARGE) -> Embedded:
+        """WebP: without loss where that is small (few or enlarged pixels, no more bytes than `most`), or lossy."""
         if image.mode not in ("L", "RGB", "RGBA"):
             image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
         file = io.BytesIO()
         if crisp or image.width * image.height < 30_000:
             image.save(file, format="WEBP", lossless=True, quality=20, method=1)
-        if not 0 < file.tell() <= LARGE:
+        if not 0 < file.tell() <= most:
             file = io.BytesIO()
             image.save(file, format="WEBP", quality=self.thrift.quality, method=2)
         return Embedded(_uri(file.getvalue(), "webp"), *image.size, crisp=crisp)

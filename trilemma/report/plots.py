@@ -16,6 +16,7 @@ from trilemma.report.summary import finite, number
 
 FAMILIES = ("autoencoder", "vae", "gan", "diffusion", "baseline", "floor")
 LETTER = 6.6  # mean width of a letter at the font size of the style sheet
+BOLD = 1.18  # of a bold one, in proportion
 
 
 def family_class(family: str) -> str:
@@ -114,7 +115,8 @@ class Plot:
         self.x, self.y, self.title, self.width, self.height = x, y, title, width, height
         self.left, self.right, self.top, self.bottom = 52, 12, 22, 42
         self.parts: list[str] = []
-        self.taken: list[tuple[float, float, float, float]] = []
+        self.taken: list[tuple[float, float, float, float]] = []  # boxes that no label may touch
+        self.rules: list[tuple[float, float, float, float]] = []  # dashed lines: touched only where there is no room
 
     def across(self, value: float) -> float:
         return self.left + self.x.place(value) * (self.width - self.left - self.right)
@@ -141,18 +143,29 @@ class Plot:
         )
         self.parts.append(f'<text class="axis" x="2" y="12">{escape(self.y.title)}</text>')
 
-    def level(self, value: float, name: str) -> None:
+    def level(self, value: float) -> None:
         """A dashed line across, for what has a quality and no speed."""
-        at = self.down(value)
-        end = self.width - self.right
+        at, end = self.down(value), self.width - self.right
         self.parts.append(f'<line class="level" x1="{self.left}" x2="{end}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        wide = len(name) * LETTER
-        below = any(
-            abs(at - 4 - (top + bottom) / 2) < 11 and left < self.left + wide for left, top, _, bottom in self.taken
-        )
-        base = at + 13 if below or at < self.top + 12 else at - 4
-        self.parts.append(f'<text class="note" x="{self.left + 4}" y="{base:.1f}">{escape(name)}</text>')
-        self.taken.append((self.left, base - 10, self.left + wide, base + 2))
+        self.rules.append((self.left, at - 1, end, at + 1))
+
+    def level_name(self, value: float, name: str) -> None:
+        """Its name, above or below the line where it touches nothing; at the left end if it can be there."""
+        at, wide, end = self.down(value), len(name) * LETTER, self.width - self.right
+        tries = [
+            (left, base)
+            for left in (self.left + 4, end - wide - 4, *range(self.left + 24, int(end - wide), 20))
+            for base in (at - 4, at + 13)
+        ]
+        boxes = [(left, base, (left - 2, base - 10, left + wide + 2, base + 3)) for left, base in tries]
+        left, base, box = next((one for one in boxes if self.free(one[2])), boxes[0])
+        self.parts.append(f'<text class="note" x="{left:.1f}" y="{base:.1f}">{escape(name)}</text>')
+        self.taken.append(box)
+
+    def free(self, box: tuple[float, float, float, float], *, rules: bool = True) -> bool:
+        """Does a label lie inside the frame and on nothing else (with `rules`, on no dashed line either)?"""
+        inside = box[0] >= self.left and box[2] <= self.width and box[1] >= 14 and box[3] <= self.height - self.bottom
+        return inside and not any(_overlap(box, other) for other in [*self.taken, *(self.rules if rules else [])])
 
     def staircase(self, points: Sequence[tuple[float, float]]) -> None:
         """The Pareto front through its points, fastest first: what can be had at each speed."""
@@ -162,11 +175,13 @@ class Plot:
         path = f"M{places[0][0]:.1f},{places[0][1]:.1f}" + "".join(f"L{a:.1f},{b:.1f}" for a, b in places[1:])
         self.parts.append(f'<path class="front" d="{path}"/>')
         for (a, b), (c, d) in itertools.pairwise(places):
-            for step in range(1, 12):
-                at, down = a + (c - a) * step / 12, b + (d - b) * step / 12
+            count = max(2, round(math.hypot(c - a, d - b) / 5))
+            for step in range(1, count):
+                at, down = a + (c - a) * step / count, b + (d - b) * step / count
                 self.taken.append((at - 3, down - 3, at + 3, down + 3))
 
-    def marks(self, marks: Sequence[Mark]) -> None:
+    def marks(self, marks: Sequence[Mark], levels: Sequence[tuple[float, str]] = ()) -> None:
+        """Points with their bars, then the names of dashed levels and of points, where there is room."""
         places = [(self.across(m.x), self.down(m.y)) for m in marks]
         self.taken += [(a - 7, b - 7, a + 7, b + 7) for a, b in places]
         for mark, (a, b) in zip(marks, places, strict=True):
@@ -187,29 +202,30 @@ class Plot:
                 f'<g class="mark {family_class(mark.family)}{strong}"><title>{escape(words)}</title>{bars}'
                 f"{shape(mark.shape, a, b)}</g>"
             )
+        for value, name in levels:
+            if name:
+                self.level_name(value, name)
         for mark, (a, b) in zip(marks, places, strict=True):
             self.label(mark.name, a, b, family_class(mark.family) + (" strong" if mark.strong else ""))
 
     def label(self, name: str, a: float, b: float, style: str) -> None:
         """A name beside its point, where it covers no other; beyond that a thin line leads to it."""
-        wide = len(name) * LETTER * 1.02
+        wide = len(name) * LETTER * (BOLD if "strong" in style else 1.02)
         tries = [(a + 10, b + 4), (a - 10 - wide, b + 4), (a - wide / 2, b - 11), (a - wide / 2, b + 20)]
         tries += [(a + dx, b + dy) for dy in (-20, 24, -32, 36, -46, 50, -60, 64) for dx in (8, -8 - wide, -wide / 2)]
-        for left, base in tries:
-            box = (left, base - 10, left + wide, base + 3)
-            inside = (
-                box[0] >= self.left and box[2] <= self.width and box[1] >= 14 and box[3] <= self.height - self.bottom
-            )
-            if inside and not any(_overlap(box, other) for other in self.taken):
-                break
-        else:
-            left, base = min(max(a + 10, self.left), self.width - wide), b + 4
-            box = (left, base - 10, left + wide, base + 3)
+        boxes = [(left, base, (left - 2, base - 10, left + wide + 2, base + 3)) for left, base in tries]
+        left, base = min(max(a + 10, self.left), self.width - wide), b + 4
+        last = left, base, (left, base - 10, left + wide, base + 3)
+        # Beside the point on a dashed line is better than far from it.
+        order = ((boxes[:10], True), (boxes[:4], False), (boxes, True), (boxes, False))
+        left, base, box = next((one for some, rules in order for one in some if self.free(one[2], rules=rules)), last)
         self.taken.append(box)
         if abs(base - 4 - b) > 18:
             end = left if left > a else left + wide
             self.parts.append(f'<line class="leader" x1="{a:.1f}" y1="{b:.1f}" x2="{end:.1f}" y2="{base - 4:.1f}"/>')
-        self.parts.append(f'<text class="name {style}" x="{left:.1f}" y="{base:.1f}">{escape(name)}</text>')
+        # A name at the left of its point ends there, however wide the reader's font is.
+        place = f'x="{left + wide:.1f}" text-anchor="end"' if left + wide < a else f'x="{left:.1f}"'
+        self.parts.append(f'<text class="name {style}" {place} y="{base:.1f}">{escape(name)}</text>')
 
     def lines(self, lines: Sequence[Line]) -> None:
         ends: list[tuple[tuple[float, float], Line]] = []
@@ -279,11 +295,10 @@ def scatter(
     y.fit([v for m in marks for v in (m.y, m.low, m.high) if v is not None] + [value for value, _ in levels])
     plot = Plot(x, y, title=title, height=height)
     plot.axes()
-    plot.taken += [(a - 6, b - 6, a + 6, b + 6) for a, b in ((plot.across(m.x), plot.down(m.y)) for m in marks)]
-    for value, name in levels:
-        plot.level(value, name)
+    for value, _ in levels:
+        plot.level(value)
     plot.staircase(front)
-    plot.marks(marks)
+    plot.marks(marks, levels)
     return plot.svg()
 
 
@@ -299,7 +314,7 @@ def curves(lines: Sequence[Line], x: Axis, y: Axis, *, title: str) -> Markup:
         return Markup("")
     x.fit([a for line in kept for a, _ in line.points], 0.03)
     y.fit(positive if y.log else [b for line in kept for _, b in line.points])
-    plot = Plot(x, y, title=title, width=620, height=330)
+    plot = Plot(x, y, title=title, width=480, height=330)
     plot.right = round(16 + LETTER * max((len(line.name) for line in kept if line.label), default=0))
     plot.axes()
     plot.lines(kept)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ENOUGH_SEEDS = 3
+COLLAPSED = 0.5  # of the data's spread: samples with less have collapsed
+LOST = 0.1  # recall and coverage: samples with less in both are nothing like the data
 
 
 @dataclass
@@ -78,14 +80,14 @@ class Summary:
 
     @property
     def collapsed(self) -> bool:
-        """Its samples show less than half of the data's spread."""
-        return "diversity" in self.figures and self.figures["diversity"].value < 0.5
+        """Its samples show far less than the data's spread."""
+        return "diversity" in self.figures and self.figures["diversity"].value < COLLAPSED
 
     @property
     def lost(self) -> bool:
         """Its samples lie nowhere near the data: noise, not variety."""
         recall, coverage = self.figures.get("recall"), self.figures.get("coverage")
-        return recall is not None and coverage is not None and max(recall.value, coverage.value) < 0.1
+        return recall is not None and coverage is not None and max(recall.value, coverage.value) < LOST
 
     @property
     def honest(self) -> bool:
