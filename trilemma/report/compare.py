@@ -16,7 +16,7 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from trilemma.tasks.load import Loaded
 from trilemma.training.engine import prepare
 from trilemma.training.optimizers import KINDS
 from trilemma.training.plan import machine
+from trilemma.training.published import Given, open_given, read_wanted
 from trilemma.training.run import Run, disk_errors, write_json, write_text
 from trilemma.training.start import train
 
@@ -56,6 +57,7 @@ def compare(
     prefer: str | None = None,
     need: list[str] | tuple[str, ...] = (),
     include: Mapping[str, Any] | None = None,
+    features: Iterable[str | Path] | str | Path = (),
     remeasure: bool = False,
     seed: int = 0,
     kind: str | None = None,
@@ -69,9 +71,10 @@ def compare(
 
     budget: in total over models and seeds; budget_each: for each training (also in examples). Default: 30 minutes in
     total, 3 for toy sets. need: what the winner must be able to do ('encode', 'likelihood', ...). include: samples of
-    other origin (another tool's), name -> folder, file or array, measured alike. remeasure: take all figures of
-    the folder anew, from the runs in it. Interrupted, the same call goes on where it stopped. Raises InputError for
-    everything you can mend.
+    other origin (another tool's), name -> folder, file or array, measured alike. features: further feature networks
+    that judge pictures: 'inception', 'dinov2', 'clip', or a TorchScript or ONNX file, FILE[:SIZE] or NAME=FILE[:SIZE].
+    remeasure: take all figures of the folder anew, from the runs in it. Interrupted, the same call goes on where it
+    stopped. Raises InputError for everything you can mend.
     """
     prepare()
     begun = time.monotonic()
@@ -86,6 +89,7 @@ def compare(
     if budget and budget_each:
         raise InputError("--budget is the total and --budget-each is for each training: give one of them")
     need = check_needs(need)
+    wanted = read_wanted(features)
     data = (
         source
         if isinstance(source, Data)
@@ -97,9 +101,13 @@ def compare(
             raise InputError(f"--include {name}=...: the table has a row of that name; choose another one")
     each = budget_for_each(data, budget, budget_each, len(names) * seeds)
     check_settings(names, data, settings or {})
+    given = open_given(wanted, data)
+    if not quiet:
+        for name, reason in given.left_out.items():
+            print(f"no figures by {name}: {reason}", file=sys.stderr)
     folder = Path(out) if out is not None else Path("report") / data.name
     comparison = Comparison(
-        data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), included, quiet
+        data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), included, given, quiet
     )
     comparison.start(remeasure=remeasure)
     try:
@@ -165,10 +173,11 @@ class Comparison:
 
     def __init__(
         self, data: Data, folder: Path, names: list[str], each: str, seeds: int, seed: int,
-        settings: dict[str, Any], prefer: str | None, need: list[str], included: dict[str, np.ndarray], quiet: bool,
+        settings: dict[str, Any], prefer: str | None, need: list[str], included: dict[str, np.ndarray], given: Given,
+        quiet: bool,
     ):  # fmt: skip
         self.data, self.folder, self.each, self.quiet = data, folder, each, quiet
-        self.settings, self.prefer, self.need, self.included = settings, prefer, need, included
+        self.settings, self.prefer, self.need, self.included, self.given = settings, prefer, need, included, given
         self.trainings = [(name, seed + number) for number in range(seeds) for name in names]
         self.stale: set[tuple[str, int | None]] = set()  # rows that are to be measured anew
         self.count = count_for(data)
@@ -205,6 +214,7 @@ class Comparison:
             },
             "protocol": {},
             "protocol_key": "",
+            "judges_left_out": given.left_out,
             "rows": [],
             "real": None,
             "preferences": prefer,
@@ -309,7 +319,7 @@ class Comparison:
         self.write()
 
     def _ruler(self) -> Ruler:
-        ruler = Ruler(self.data, self.count, quiet=self.quiet)
+        ruler = Ruler(self.data, self.count, given=self.given.networks, quiet=self.quiet)
         self.results["protocol"], self.results["protocol_key"] = ruler.protocol.record(), ruler.protocol.key()
         kept = []
         for row in self.results["rows"]:

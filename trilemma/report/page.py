@@ -16,6 +16,7 @@ from trilemma.report import plots
 from trilemma.report.advise import HEADLINES, advise
 from trilemma.report.columns import ARROWS, COLUMNS, amount, cell, direction, present, single, table
 from trilemma.report.pictures import THRIFTS, Gallery, Pictures
+from trilemma.report.rankings import ranking_table
 from trilemma.report.summary import Summary, finite, number, summaries
 
 LIMIT = 4_900_000  # bytes of the page
@@ -131,6 +132,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         "facts": _facts(results),
         "table": table(everything, headline, answer.get("winner")),
         "glossary": [(c, ARROWS.get(direction(c, everything), "")) for c in present(COLUMNS, everything)],
+        "rankings": ranking_table(measured),
         "full": _full(everything, headline),
         "frontier": _frontier(everything, headline, answer, shapes),
         "variety": _variety(everything, answer, shapes),
