@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import trilemma as tl
 from trilemma import cli
 from trilemma.errors import InputError
+from trilemma.modalities import download
 from trilemma.modalities.door import open_data
 from trilemma.report import compare as comparing
 from trilemma.report.advise import advise
@@ -301,6 +303,50 @@ def test_interrupted_it_goes_on_where_it_stopped(
     assert after["rows"][0] == first and after["finished"] is True and after["started"] == told["started"]
     assert [row["name"] for row in after["rows"]] == ["autoencoder", "vae", "gan", *OTHERS]
     assert after["seconds"] > told["seconds"]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")
+def test_another_judge_measures_all_rows_and_trains_nothing(
+    report: tuple[Path, str, list[object]], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One judge of the user's own, and one whose weights cannot be fetched: it is left out with a line."""
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=2), torch.nn.ReLU()).eval()
+    torch.jit.script(layers).save(str(tmp_path / "mine.pt"))
+    monkeypatch.setenv("TRILEMMA_MIRROR", (tmp_path / "nowhere").as_uri())
+    monkeypatch.setattr(download, "PAUSE", 0.0)
+    old, _, command = report
+    folder = tmp_path / "r"
+    shutil.copytree(old, folder)
+    command = [folder if word == old else word for word in command]
+    code, _, err = call(*command, "--features", tmp_path / "mine.pt", "--features", "clip")
+    assert code == 0, err
+    assert "no figures by clip: its weights could not be downloaded" in err and "--features clip=FILE" in err
+    told, before = results(folder), results(old)
+    assert told["protocol_key"] != before["protocol_key"] and set(told["judges_left_out"]) == {"clip"}
+    assert "TorchScript, sha256 " in told["protocol"]["judges"]["mine"]
+    assert [row["name"] for row in told["rows"]] == [row["name"] for row in before["rows"]]
+    for row, same in zip(told["rows"], before["rows"], strict=True):
+        assert row["column"] == told["protocol_key"]
+        assert set(row["metrics"]) - set(same["metrics"]) == {"kernel@mine", "frechet@mine"}
+        assert row["metrics"]["frechet"] == same["metrics"]["frechet"]
+        if row["kind"] == "model":
+            stats, others = (folder / row["run"] / "stats.jsonl", old / row["run"] / "stats.jsonl")
+            assert stats.read_bytes() == others.read_bytes(), "nothing was trained"
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "Ranking under each judge" in page and "No figures by clip" in page
+    assert "frechet@mine" in told["answer"]["why"]["judges"]
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [("dinov", "unknown feature network"), ("lost.pt", "lost.pt is no file")],
+)
+def test_wrong_judges_are_found_before_anything_is_trained(
+    pictures: Path, tmp_path: Path, trainings: list[str], word: str, words: str
+) -> None:
+    assert words in refused(pictures, "--features", word, "--out", tmp_path / "r")
+    assert trainings == [] and not (tmp_path / "r").exists()
 
 
 def test_rows_of_another_protocol_are_measured_again(

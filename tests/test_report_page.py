@@ -498,6 +498,22 @@ def test_judges_that_disagree_are_told() -> None:
     assert "judges" not in advise(small_results(base()))["sentences"][2]
 
 
+def test_any_given_judge_may_disagree_and_the_page_ranks_under_each(tmp_path: Path) -> None:
+    rows = base()
+    for one in rows:
+        value = {"vae": 0.1, "gan": 0.5, "diffusion": 0.9}[one["name"]]
+        one["metrics"]["kernel@dinov2"] = measure("kernel", value, 0.05)
+    results = small_results(rows)
+    answer = advise(results)
+    assert re.search(r"judges disagree on quality: dinov2's features put vae \(0\.10+, ", answer["sentences"][2])
+    assert answer["why"]["judges"]["kernel@dinov2"] == {"vae": 1, "gan": 2, "diffusion": 3}
+    assert -1 <= answer["why"]["agreement"] <= 1
+    text = render(tmp_path, {**results, "judges_left_out": {"clip": "no network"}}, picture)
+    assert "Ranking under each judge" in text and "dinov2&#39;s features the reverse" in text
+    assert "No figures by clip: no network." in text
+    assert "Ranking under each judge" not in render(tmp_path, small_results(base()), picture)
+
+
 def test_better_samples_from_elsewhere_are_told_and_never_chosen() -> None:
     theirs = row("theirs", kind="included", seed=None, frechet=1.0, recall=0.9, coverage=0.9)
     answer = advise(small_results([*base(), theirs]))

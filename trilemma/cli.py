@@ -32,6 +32,13 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. model.beta=4. Repeatable."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Features = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NETWORK",
+        help="One more judge of pictures: inception, dinov2, clip, or a TorchScript or ONNX FILE[:SIZE]. Repeatable.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
 Steps = Annotated[int | None, typer.Option(help="Sampler steps (diffusion).")]
 
@@ -113,6 +120,7 @@ def compare(
         list[str] | None,
         typer.Option(metavar="NAME=SAMPLES", help="Samples of another tool (folder, .npy) for the table. Repeatable."),
     ] = None,
+    features: Features = None,
     remeasure: Annotated[
         bool, typer.Option("--remeasure", help="Take all figures anew, from the runs that are in --out.")
     ] = False,
@@ -152,6 +160,7 @@ def compare(
         prefer=prefer,
         need=[] if need is None else [name.strip() for name in need.split(",") if name.strip()],
         include=_included(include),
+        features=features or (),
         remeasure=remeasure,
         curve=curve,
         claims=claims,
@@ -183,6 +192,7 @@ def measure(
         list[str] | None,
         typer.Option(metavar="FILE [FILE...]", help="Fold the answers that people saved from a report's quiz."),
     ] = None,
+    features: Features = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with the protocol instead of a table.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -205,6 +215,7 @@ def measure(
             resolution=resolution,
             skip_bad=skip_bad,
             settings=_settings(settings),
+            features=features or (),
             quiet=False,
         )
     print(json.dumps(found.record(), indent=1) if as_json else found.text())

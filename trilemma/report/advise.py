@@ -28,9 +28,9 @@ from typing import Any
 
 from trilemma.errors import InputError, unknown
 from trilemma.report.budgets import last_half
+from trilemma.report.rankings import agreement, better, judge_name, judge_of, judges, ranks
 from trilemma.report.summary import ENOUGH_SEEDS, Summary, differs, number, shorten, spanned, summaries
 
-JUDGES = {"frechet@random": "random features", "kernel@imagenet": "ImageNet's features"}
 HEADLINES = {"frechet": "Fréchet distance", "kernel": "kernel distance", "frechet@random": "Fréchet distance (random)"}
 FASTER = 1.2  # speeds within this factor count as the same
 FEW_TEST_EXAMPLES = 200
@@ -294,11 +294,11 @@ def _caveats(
         which = "none of the models left" if left else "no model"
         said.append(f"{which} beats the baseline {names}: train longer before you rely on any of them")
     top = min(ranked, key=lambda one: one.figures[metric].badness)
-    for judge in [name for name in JUDGES if name != metric and name in top.figures]:
+    for judge in [name for name in judges(ranked) if judge_of(name) != judge_of(metric) and name in top.figures]:
         best = min((one for one in ranked if judge in one.figures), key=lambda one: one.figures[judge].badness)
-        if best is not top and differs(best, top, judge):
+        if best is not top and better(best, top, judge):
             said.append(
-                f"judges disagree on quality: {JUDGES[judge]} put {best.name} ({_inside(best, judge)}) before "
+                f"judges disagree on quality: {judge_name(judge)} put {best.name} ({_inside(best, judge)}) before "
                 f"{top.name} ({_inside(top, judge)}), so look at the samples"
             )
     for one in elsewhere:
@@ -346,7 +346,8 @@ def advise(
     prefer: 'quality', 'diversity', 'speed' or None. need: tasks ('encode', 'likelihood') and limits ('latency<0.1',
     'size<10MB'). folder: that of the report, for the next command. The answer: 'sentences' (three), 'winner' and
     'runner_up' (names or None), 'next_command', 'pareto' (names, fastest first) and 'why' ('metric', 'ranking',
-    'left_out' name -> reason, 'caveats', 'prefer', 'need'). Raises InputError for unknown preferences and needs.
+    'left_out' name -> reason, 'caveats', 'prefer', 'need', 'judges': the models' places under each, and 'agreement':
+    the judges' mean rank correlation). Raises InputError for unknown preferences and needs.
     """
     if prefer not in (None, "quality", "diversity", "speed"):
         raise unknown("preference", str(prefer), ("quality", "diversity", "speed"))
@@ -363,12 +364,23 @@ def advise(
     sound = [
         one for one in models if one.status == "ok" and one.verdict != "copies" and not (one.collapsed or one.lost)
     ]
+    done = [one for one in models if one.done]
+    places = {judge: ranks(done, judge) for judge in judges(done)}
     answer: dict[str, Any] = {
         "winner": None,
         "runner_up": None,
         "next_command": results.get("command"),
         "pareto": front(sound, headline) if (headline := _headline(sound)) else [],
-        "why": {"metric": metric, "ranking": [], "left_out": left, "caveats": [], "prefer": prefer, "need": needs},
+        "why": {
+            "metric": metric,
+            "ranking": [],
+            "left_out": left,
+            "caveats": [],
+            "prefer": prefer,
+            "need": needs,
+            "judges": places,
+            "agreement": agreement(done, places),
+        },
     }
     waiting = [row for one in models for row in one.rows if row.get("status") == "pending"]
     if metric is None:

@@ -54,6 +54,7 @@ WORDS = {
         "Kernel distance on features of a network that was trained on ImageNet's photographs: a third judge, for "
         "photographs."
     ),
+    "kernel@random": "The kernel distance on the random network's features.",
     "kernel": (
         "Kernel distance (unbiased): whether any smooth function of the features tells samples from real data. 0: "
         "none does; slightly negative values are noise."
@@ -163,6 +164,7 @@ COLUMNS = (
     Column("Quality", "frechet_extrapolated", "Fréchet, n → ∞", first=False),
     Column("Quality", "kernel@imagenet", "Kernel, ImageNet"),
     Column("Quality", "kernel", "Kernel", first=False),
+    Column("Quality", "kernel@random", "Kernel, second judge", first=False),
     Column("Quality", "precision", "Precision"),
     Column("Quality", "density", "Density", first=False),
     Column("Quality", "classifier", "Told apart"),

@@ -16,7 +16,7 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -44,6 +44,7 @@ from trilemma.tasks.load import Loaded
 from trilemma.training.branch import branch, shares_of
 from trilemma.training.engine import prepare
 from trilemma.training.plan import machine
+from trilemma.training.published import Given, open_given, read_wanted
 from trilemma.training.run import Run, disk_errors, write_json, write_text
 from trilemma.training.start import train
 
@@ -61,6 +62,7 @@ def compare(
     prefer: str | None = None,
     need: list[str] | tuple[str, ...] = (),
     include: Mapping[str, Any] | None = None,
+    features: Iterable[str | Path] | str | Path = (),
     remeasure: bool = False,
     curve: bool = False,
     claims: bool = False,
@@ -80,9 +82,10 @@ def compare(
 
     budget: in total over models and seeds; budget_each: for each training (also in examples). Default: 30 minutes in
     total, 3 for toy sets. need: what the winner must be able to do ('encode', 'likelihood', ...). include: samples of
-    other origin (another tool's), name -> folder, file or array, measured alike. remeasure: take all figures of
-    the folder anew, from the runs in it. Interrupted, the same call goes on where it stopped. Raises InputError for
-    everything you can mend.
+    other origin (another tool's), name -> folder, file or array, measured alike. features: further feature networks
+    that judge pictures: 'inception', 'dinov2', 'clip', or a TorchScript or ONNX file, FILE[:SIZE] or NAME=FILE[:SIZE].
+    remeasure: take all figures of the folder anew, from the runs in it. Interrupted, the same call goes on where it
+    stopped. Raises InputError for everything you can mend.
 
     Studies, each for further time beyond the budget: curve: quality after 1/8, 1/4 and 1/2 of it; claims: what the
     textbooks' statements need, curve included; sensitivity: other learning rates and batches; subsample: shares of the
@@ -102,6 +105,7 @@ def compare(
     if budget and budget_each:
         raise InputError("--budget is the total and --budget-each is for each training: give one of them")
     need = check_needs(need)
+    wanted = read_wanted(features)
     data = (
         source
         if isinstance(source, Data)
@@ -117,9 +121,25 @@ def compare(
     check(studies, data)
     if price is not None and not price >= 0:
         raise InputError(f"--price {price:g}: give what an hour of this machine costs, such as 0.35")
+    given = open_given(wanted, data)
+    if not quiet:
+        for name, reason in given.left_out.items():
+            print(f"no figures by {name}: {reason}", file=sys.stderr)
     folder = Path(out) if out is not None else Path("report") / data.name
     comparison = Comparison(
-        data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), included, studies, quiet
+        data,
+        folder,
+        names,
+        each,
+        seeds,
+        seed,
+        dict(settings or {}),
+        prefer,
+        list(need),
+        included,
+        given,
+        studies,
+        quiet,
     )
     comparison.results["settings"]["price"] = price
     comparison.start(remeasure=remeasure)
@@ -136,11 +156,11 @@ class Comparison:
 
     def __init__(
         self, data: Data, folder: Path, names: list[str], each: str, seeds: int, seed: int,
-        settings: dict[str, Any], prefer: str | None, need: list[str], included: dict[str, np.ndarray],
+        settings: dict[str, Any], prefer: str | None, need: list[str], included: dict[str, np.ndarray], given: Given,
         studies: Studies, quiet: bool,
     ):  # fmt: skip
         self.data, self.folder, self.each, self.quiet = data, folder, each, quiet
-        self.settings, self.prefer, self.need, self.included = settings, prefer, need, included
+        self.settings, self.prefer, self.need, self.included, self.given = settings, prefer, need, included, given
         self.studies, self.names, self.seeds = studies, names, [seed + number for number in range(seeds)]
         self.trainings = [(name, one) for one in self.seeds for name in names]
         self.stale: set[tuple[str, int | None]] = set()  # rows that are to be measured anew
@@ -180,6 +200,7 @@ class Comparison:
             },
             "protocol": {},
             "protocol_key": "",
+            "judges_left_out": given.left_out,
             "rows": [],
             "real": None,
             "preferences": prefer,
@@ -285,7 +306,7 @@ class Comparison:
         self.write()
 
     def _ruler(self) -> Ruler:
-        ruler = Ruler(self.data, self.count, quiet=self.quiet)
+        ruler = Ruler(self.data, self.count, given=self.given.networks, quiet=self.quiet)
         self.results["protocol"], self.results["protocol_key"] = ruler.protocol.record(), ruler.protocol.key()
         kept = []
         for row in self.results["rows"]:
@@ -334,7 +355,8 @@ class Comparison:
         drift = None
         for variant in wanted:
             if variant.half and drift is None:
-                drift = Ruler(later(self.data, self.studies.drift or ""), self.count, quiet=self.quiet)
+                part = later(self.data, self.studies.drift or "")
+                drift = Ruler(part, self.count, given=self.given.networks, quiet=self.quiet)
             for seed in self.seeds if variant.every_seed else self.seeds[:1]:
                 if (variant.of, seed) in bases and not self._done(variant.name, seed):
                     self._vary(variant, seed, ruler, drift if variant.half else None)

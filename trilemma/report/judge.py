@@ -17,6 +17,7 @@ from trilemma.report.columns import COLUMNS, WORDS
 from trilemma.report.measure import Ruler, count_for, drawn, read_samples
 from trilemma.report.summary import spanned
 from trilemma.training.engine import prepare
+from trilemma.training.published import open_given, read_wanted
 
 VERDICTS = {
     "copies": "samples lie nearer to training examples than unseen real data do: they are copies",
@@ -72,15 +73,18 @@ def measure(
     resolution: Any = None,
     skip_bad: bool = False,
     settings: dict[str, Any] | None = None,
+    features: Iterable[str | Path] | str | Path = (),
     quiet: bool = False,
 ) -> Judgement:
     """Measure samples of any origin against the test split of the source, as a row of `compare` is measured.
 
     samples: a folder, an archive, an array file, an array, a list of pictures; pictures of another size are brought to
     the data's. More samples than the protocol takes are drawn from at random; fewer make another protocol, whose
-    figures are no others' equals. Raises InputError for everything that you can mend.
+    figures are no others' equals. features: further feature networks, as of `compare`. Raises InputError for
+    everything that you can mend.
     """
     prepare()
+    wanted = read_wanted(features)
     opening = opening_of(settings, kind, resolution, skip_bad, alone=True)
     data = source if isinstance(source, Data) else open_data(source, opening=opening)
     notes: list[str] = []
@@ -94,7 +98,9 @@ def measure(
             f"{len(x)} samples, and {count} is the protocol's number for these data: do not hold these figures against "
             "those of a comparison"
         )
-    ruler = Ruler(data, len(x), quiet=quiet)
+    given = open_given(wanted, data)
+    notes += [f"no figures by {name}: {reason}" for name, reason in given.left_out.items()]
+    ruler = Ruler(data, len(x), given=given.networks, quiet=quiet)
     metrics, verdicts, _, _ = ruler.measure(x)
     floor = ruler.floor(real(data, len(x), seed=0))[0]
     return Judgement(

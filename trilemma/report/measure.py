@@ -14,7 +14,7 @@ from trilemma.errors import InputError
 from trilemma.metrics.classes import class_reader, class_shares, control
 from trilemma.metrics.classifier import two_sample_test
 from trilemma.metrics.fidelity import frechet_distance, frechet_extrapolated, kernel_distance
-from trilemma.metrics.imagenet import ImageNetFeatures, available
+from trilemma.metrics.given_features import PictureFeatures
 from trilemma.metrics.memorisation import memorisation
 from trilemma.metrics.neighbours import precision_recall_density_coverage
 from trilemma.metrics.pixels import (
@@ -25,10 +25,10 @@ from trilemma.metrics.pixels import (
     spectrum_distance,
 )
 from trilemma.metrics.protocol import Measure, Protocol, interval
-from trilemma.metrics.random_features import RandomFeatures
 from trilemma.metrics.variety import alpha_precision_beta_recall, vendi_score
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Decodes, Encodes, Samples, Scores
+from trilemma.report.judges import judges_for
 from trilemma.spaces import Categorical
 from trilemma.tasks.load import Loaded
 from trilemma.training.engine import forget_peak, peak_memory
@@ -69,21 +69,14 @@ def drawn(x: np.ndarray, count: int) -> np.ndarray:
 class Ruler:
     """The reference side of all metrics, computed once: features of the test and the training split."""
 
-    def __init__(self, data: Data, count: int, *, quiet: bool = False):
+    def __init__(self, data: Data, count: int, *, given: list[PictureFeatures] | None = None, quiet: bool = False):
         self.data, self.count = data, count
         self.network = feature_network(data, "measure", quiet=quiet)
         self.test = data.rows("test", REFERENCE)
         self.train = data.rows("train", TRAIN)
         self.features = self.network(self.test)
         self.train_features = self.network(self.train)
-        self.random = RandomFeatures(self.train[:2000]) if self.test.ndim > 2 else None
-        self.random_features = self.random(self.test) if self.random else None
-        judges = {"random": self.random.hash} if self.random else {}
-        self.imagenet: ImageNetFeatures | None = None
-        if data.modality.kind == "image" and data.x.shape[1] == 3 and data.x.dtype == np.uint8 and available():
-            self.imagenet = ImageNetFeatures()
-            self.imagenet_features = self.imagenet(self.test[:2000])
-            judges["imagenet"] = f"{self.imagenet.name}, {len(self.imagenet_features)} reference pictures"
+        self.judges = judges_for(data, self.test, self.train, given or [])
         self.reader: Any = None
         label = data.spaces.get("label")
         if isinstance(label, Categorical):
@@ -100,7 +93,7 @@ class Ruler:
             resize="x".join(map(str, data.x.shape[1:])),
             seeds={"samples": SEED},
             data_hash=data.hash,
-            judges=judges,
+            judges={judge.name: judge.record for judge in self.judges},
         )
 
     def _labels(self, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
@@ -147,14 +140,12 @@ class Ruler:
             found |= class_shares(self.read, read, count=self.data.spaces["label"].count)  # type: ignore[arg-type]
             if asked is not None:
                 found["control"] = control(asked, read)
-        if self.random is not None and self.random_features is not None:
-            found["frechet@random"] = frechet_distance(self.random_features, self.random(samples))
+        for judge in self.judges:
+            found |= judge.measure(samples)
+        if samples.ndim > 2:
             found["sharpness"] = sharpness(self.test, samples)
             if max(samples.shape[2:]) >= 3:
                 found["spectrum"] = spectrum_distance(self.test, samples)
-        if self.imagenet is not None:
-            # With more features than samples a Frechet distance is mostly bias; the kernel distance has none.
-            found["kernel@imagenet"] = kernel_distance(self.imagenet_features, self.imagenet(samples))
         if self.data.centres is not None:
             spread = float(np.median(_to_centres(self.test, self.data.centres)))
             # The distance to the nearest of K round modes in D dimensions is about spread times a chi variable.

@@ -17,6 +17,7 @@ from trilemma.report.advise import HEADLINES, advise
 from trilemma.report.columns import ARROWS, COLUMNS, amount, cell, direction, present, single, table
 from trilemma.report.pictures import THRIFTS, Gallery, Pictures
 from trilemma.report.quiz import quiz, sources
+from trilemma.report.rankings import ranking_table
 from trilemma.report.studies import studies
 from trilemma.report.summary import Summary, finite, number, summaries
 
@@ -143,6 +144,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         "facts": _facts(results),
         "table": table(everything, headline, answer.get("winner")),
         "glossary": [(c, ARROWS.get(direction(c, everything), "")) for c in present(COLUMNS, everything)],
+        "rankings": ranking_table(measured),
         "full": _full(everything, headline),
         "frontier": _frontier(everything, headline, answer, shapes),
         "variety": _variety(everything, answer, shapes),
