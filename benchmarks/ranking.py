@@ -27,7 +27,7 @@ from trilemma.report.asked import MODELS
 from trilemma.report.measure import Ruler, count_for
 
 SEED = 71_077  # of the judges: their split, weights and order of examples
-STEPS, BATCH, RATE = 2500, 128, 2e-3
+STEPS, BATCH, RATE = 1000, 64, 2e-3
 HEADLINES = ("frechet", "frechet@random", "kernel", "kernel@imagenet", "classifier", "precision", "recall")
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import trilemma as tl
 from trilemma.errors import InputError
-from trilemma.metrics.latent import active_units, midpoints, path_length
+from trilemma.metrics.latent import active_units, bits_per_dimension, midpoints, path_length
 from trilemma.metrics.neighbours import inside_balls, precision_recall_density_coverage
 from trilemma.modalities.door import open_data
 from trilemma.report import claims as claiming
@@ -179,6 +179,20 @@ def test_straight_ways_have_length_one_and_bent_ones_more() -> None:
     assert path_length(half_circle).value == pytest.approx(8 * 2 * math.sin(np.pi / 16) / 2)
     with pytest.raises(ValueError, match="ways"):
         path_length(straight[:, :2])
+
+
+def test_bits_per_dimension_in_closed_form() -> None:
+    """A uniform density over 256 levels costs 8 bits, in whatever units; a Gaussian its differential entropy."""
+    scores = np.full(10, -12 * np.log(256.0))
+    assert bits_per_dimension(scores, 12).value == pytest.approx(8)
+    assert bits_per_dimension(np.full(10, -12 * np.log(1.0)), 12, 1 / 256).value == pytest.approx(8)
+    x = 20 * np.random.default_rng(0).standard_normal((4000, 12))
+    density = (-0.5 * np.square(x / 20) - np.log(20 * np.sqrt(2 * np.pi))).sum(1)
+    found, entropy = bits_per_dimension(density, 12), 0.5 * np.log2(2 * np.pi * np.e * 400)
+    assert found.low is not None and found.high is not None and found.low < entropy < found.high
+    assert found.value == pytest.approx(entropy, abs=0.02)
+    with pytest.raises(ValueError, match="scores"):
+        bits_per_dimension(density[:0], 12)
 
 
 # --- budgets ---------------------------------------------------------------------------------------------------------
@@ -361,6 +375,8 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert [point["share"] for point in by_name["vae"]["budgets"]] == [0.125, 0.25, 0.5]
     assert by_name["gan, minimax"]["budgets"] and not by_name["vae, pixels only"]["budgets"]
     assert {"active_units", "midpoints", "path_length", "denoising"} <= set(by_name["vae"]["metrics"])
+    for name in ("vae", "diffusion"):
+        assert 0 < by_name[name]["metrics"]["bits_per_dimension"]["value"] < 100
     assert "critic" in by_name["gan"]["metrics"]
     assert {rung["steps"] for rung in by_name["diffusion"]["ladder"]} == {4, 8}
     assert [point["guidance"] for point in by_name["diffusion"]["guided"]] == [1.0, 2.0, 4.0]

@@ -50,6 +50,11 @@ TASKS = {
     "likelihood": ("Scores",),
     "criticize": ("Criticizes",),
 }
+# What every model here does: asking for it rules nothing out.
+PROMISES = {
+    "determinism": "equal seeds give equal samples, sample i a function of (seed, i) alone",
+    "licence": "weights trained here follow the licence of your data; no weights of others are inside",
+}
 # What a limit such as latency<0.1 reads in the row's speeds, and how it is said.
 LIMITS = {
     "latency": ("first_sample_seconds", "seconds to the first sample"),
@@ -94,10 +99,12 @@ def _unmet(one: Summary | None, need: str) -> str | None:
         met = value < bound or (value == bound and "=" in sign) if "<" in sign else value > bound
         met = met or (value == bound and "=" in sign)
         return None if met else f"{number(value)} {words}, and {need} was asked for"
+    if need.lower() in PROMISES:
+        return None
     capabilities = {name.lower(): (name,) for names in TASKS.values() for name in names}
     wanted = TASKS.get(need.lower()) or capabilities.get(need.lower())
     if wanted is None:
-        raise unknown("need", need, [*TASKS, *(f"{name}<..." for name in LIMITS)])
+        raise unknown("need", need, [*TASKS, *PROMISES, *(f"{name}<..." for name in LIMITS)])
     if one is None:
         return None
     if one.can is None:

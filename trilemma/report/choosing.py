@@ -14,7 +14,7 @@ from typing import Any
 
 from trilemma.models.contract import CAPABILITIES, Samples, find, model_files
 from trilemma.report import advise as rules
-from trilemma.report.advise import FASTER, FEW_TEST_EXAMPLES, LIMITS, TASKS, UNITS, advise, listed
+from trilemma.report.advise import FASTER, FEW_TEST_EXAMPLES, LIMITS, PROMISES, TASKS, UNITS, advise, listed
 from trilemma.report.compare import PREFERENCES
 from trilemma.report.summary import COLLAPSED, ENOUGH_SEEDS, LOST, number
 
@@ -124,6 +124,7 @@ def _tasks() -> list[str]:
                 able.append(f"`{stem}`")
         words = " or ".join(f"`{name}`" for name in names)
         lines.append(f"| {words} | {WORK[names[0]]} | {' '.join(able)} |")
+    lines += [f"| `{name}` | {words} | every model |" for name, words in PROMISES.items()]
     return lines
 
 

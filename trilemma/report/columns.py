@@ -95,6 +95,10 @@ WORDS = {
         "How many different samples there are, effectively, by how alike their features are. Read it beside real "
         "data's: noise counts as variety."
     ),
+    "bits_per_dimension": (
+        "Bits that unseen examples cost for each of their numbers under the model's likelihood, or its bound. Lower: "
+        "it finds them more plausible; 8 is what an 8-bit pixel costs anyway."
+    ),
     "active_units": "How many dimensions of the code are used by real data: their mean moves with the example.",
     "midpoints": (
         "How plausible samples half-way between two codes are, relative to samples: share inside real data's "
@@ -143,6 +147,7 @@ WORDS = {
         "The most memory of the process while it trained this model, PyTorch and the comparison included; on a GPU the "
         "most that tensors took on it."
     ),
+    "train_joules": "Energy of the processors while it trained, everything else on the machine included.",
     "sample_memory_bytes": "Memory that making the samples took beyond what the program and the loaded model held.",
     "verdict": (
         "Whether samples lie nearer to training examples than unseen real data do: copies, none, or too little "
@@ -172,6 +177,7 @@ COLUMNS = (
     Column("Quality", "spectrum", "Spectrum", first=False),
     Column("Quality", "alpha_precision", "α-precision", first=False),
     Column("Quality", "log_likelihood", "Log-likelihood"),
+    Column("Quality", "bits_per_dimension", "Bits/dim", first=False),
     Column("Quality", "reconstruction", "Reconstruction", first=False),
     Column("Codes", "active_units", "Active units", first=False),
     Column("Codes", "midpoints", "Midpoints", first=False),
@@ -203,6 +209,7 @@ COLUMNS = (
     Column("Cost", "parameters", "Parameters", "speed"),
     Column("Cost", "model_bytes", "Weights", "speed", "", "bytes", False),
     Column("Cost", "train_memory_bytes", "Memory", "speed", "", "bytes", False),
+    Column("Cost", "train_joules", "Joules", "speed", "", "", False),
     Column("Cost", "sample_memory_bytes", "Memory, sampling", "speed", "", "bytes", False),
 )  # fmt: skip
 

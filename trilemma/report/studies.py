@@ -9,20 +9,21 @@ from trilemma.report.budgets import course, last_half, overtakings
 from trilemma.report.claims import CALM, TOUCHY, decide
 from trilemma.report.columns import amount
 from trilemma.report.evidence import FAMILIES
-from trilemma.report.summary import Summary, finite, number, spanned
+from trilemma.report.summary import Summary, finite, mean, number, spanned
 
 ORDER = {"holds": 0, "does not hold": 1, "cannot be told": 2}
 
 
 def studies(results: dict[str, Any], everything: list[Summary], metric: str | None) -> dict[str, Any]:
-    """What the template shows: `claims`, `courses`, `sensitivity`, `subsample`, `drift`, `ladders`, `bill`."""
+    """What the template shows: `claims`, `courses`, `stability`, `changes`, `drift`, `ladders`, `bill`."""
     models = [one for one in everything if one.kind == "model" and one.status == "ok"]
     variants = [one for one in everything if one.kind == "variant"]
     if metric is None or not models:
-        return {"claims": None, "courses": None, "changes": [], "drift": [], "ladders": [], "bill": []}
+        return {"claims": None, "courses": None, "stability": [], "changes": [], "drift": [], "ladders": [], "bill": []}
     return {
         "claims": _claims(results, models),
         "courses": _courses(models, metric),
+        "stability": _stability([one for one in everything if one.kind == "model"], metric),
         "changes": [
             table
             for table in (
@@ -86,6 +87,34 @@ def _courses(models: list[Summary], metric: str) -> dict[str, Any] | None:
     if still:
         words.append(f"It changed nothing much, or nothing that one could rely on, for {', '.join(still)}.")
     return {"drawing": drawing, "words": words}
+
+
+def _stability(models: list[Summary], metric: str) -> list[dict[str, Any]]:
+    """How many trainings went well, how far seeds lie apart, and whether the last state was the best on the way."""
+    lines = []
+    for one in models:
+        ended = [row for row in one.rows if row.get("status") in ("ok", "failed")]
+        if not ended:
+            continue
+        well = [row for row in ended if row["status"] == "ok" and not (row.get("stability") or {}).get("events")]
+        figure = one.figures.get(metric)
+        spread = figure.spread / abs(figure.value) if figure and figure.spread is not None and figure.value else None
+        late = []
+        for row in one.done:
+            seen = [float(p["kernel@random"]) for p in row.get("curve") or [] if finite(p.get("kernel@random"))]
+            if len(seen) > 2 and min(seen) > 0:
+                late.append(seen[-1] / min(seen))
+        lines.append(
+            {
+                "name": one.name,
+                "style": plots.family_class(one.family),
+                "well": f"{len(well)} of {len(ended)}",
+                "events": ", ".join(f"{name} {count}×" for name, count in one.events.items()) or "none",
+                "spread": f"± {spread:.0%}" if spread is not None else "–",
+                "late": f"{mean(late):.2g} ×" if late else "–",
+            }
+        )
+    return lines
 
 
 def _changes(

@@ -73,6 +73,19 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def energy() -> float | None:
+    """Joules that the processors' own counters (RAPL) have counted; None where they cannot be read.
+
+    Only differences mean something; a counter that has wrapped round in between makes them negative.
+    """
+    total, found = 0.0, False
+    for counter in Path("/sys/class/powercap").glob("intel-rapl:[0-9]*/energy_uj"):
+        with suppress(OSError, ValueError):
+            if counter.parent.name.count(":") == 1:  # packages; what is below them is a part of them
+                total, found = total + int(counter.read_text()) / 1e6, True
+    return total if found else None
+
+
 class Engine:
     """Where and how numbers are computed in this process."""
 

@@ -27,7 +27,7 @@ from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, fi
 from trilemma.spaces import space_from
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
-from trilemma.training.engine import Engine, forget_peak, peak_memory, prepare
+from trilemma.training.engine import Engine, energy, forget_peak, peak_memory, prepare
 from trilemma.training.loop import Correct, Loop, Stopped
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Clock, Plan, build, choose_size, frequencies_of, plan
@@ -342,7 +342,7 @@ def carry_out(
     bar = Bar(f"{name} on {data.name}", training.examples, begun=loop.seen, quiet=said.quiet)
     if loop.step == 0:
         run.log({"event": "start", "words": f"{name} ({config['size']}) on {data.name}", "seen": 0})
-    before = loop.seconds
+    before, joules = loop.seconds, energy()
     try:
         with interruptible(loop):
             loop.go(run, preview=preview, bar=bar, correct=correct)
@@ -352,7 +352,7 @@ def carry_out(
         raise KeyboardInterrupt from None
     bar.close()
     loop.save(run)
-    _finish(run, data, config, loop, sampler, said, begun=begun, before=before)
+    _finish(run, data, config, loop, sampler, said, begun=begun, before=before, joules=joules)
 
 
 def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Preview, begun: float, seconds: float) -> Correct:
@@ -375,11 +375,12 @@ def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Preview, begun
 
 def _finish(
     run: Run, data: Data, config: dict[str, Any], loop: Loop, sampler: Sampler, said: Say, *, begun: float,
-    before: float,
+    before: float, joules: float | None,
 ) -> None:  # fmt: skip
     """Choices, final weights, film and card; the weights come last, they mark the run as finished.
 
-    `begun` is the time.monotonic() of this call, `before` the seconds of stepping in calls that were killed.
+    `begun` is the time.monotonic() of this call, `before` the seconds of stepping in calls that were killed; `joules`:
+    the energy counter at the start of this call.
     """
     average, options, tried = choose(loop, data, sampler, quiet=said.quiet)
     seed, training = config["seed"], loop.training
@@ -398,6 +399,7 @@ def _finish(
             "chosen_by": tried,
             "seconds": seconds,
             "memory_bytes": peak_memory(),
+            "energy_joules": spent if joules is not None and (spent := (energy() or 0.0) - joules) > 0 else None,
             "events": health,
             "extended": len(config["extended"]),
         },
