@@ -15,7 +15,7 @@ from trilemma.metrics.classes import class_reader, class_shares, control
 from trilemma.metrics.classifier import two_sample_test
 from trilemma.metrics.fidelity import frechet_distance, frechet_extrapolated, kernel_distance
 from trilemma.metrics.imagenet import ImageNetFeatures, available
-from trilemma.metrics.memorisation import memorisation
+from trilemma.metrics.memorisation import Unseen, memorisation, unseen_distances, values, without_place
 from trilemma.metrics.neighbours import precision_recall_density_coverage
 from trilemma.metrics.pixels import (
     mean_distance_between_pairs,
@@ -84,6 +84,7 @@ class Ruler:
             self.imagenet = ImageNetFeatures()
             self.imagenet_features = self.imagenet(self.test[:2000])
             judges["imagenet"] = f"{self.imagenet.name}, {len(self.imagenet_features)} reference pictures"
+        self.unseen: list[Unseen] = []  # for each view of `copies`, taken when first needed
         self.reader: Any = None
         label = data.spaces.get("label")
         if isinstance(label, Categorical):
@@ -108,6 +109,21 @@ class Ruler:
         rows, data = self.data.splits[split][:limit], self.data
         known = np.asarray(data.present["label"])[rows] if "label" in data.present else np.ones(len(rows), dtype=bool)
         return np.asarray(data.conditions["label"])[rows, 0], known
+
+    def copies(self, samples: np.ndarray, features: np.ndarray) -> tuple[dict[str, Any], str]:
+        """`memorisation` in features, and the verdict of all views: features, values, values without their place.
+
+        Features miss a copy under noise, values miss one that was moved or mirrored: each view may raise the alarm.
+        """
+        looks = [values, without_place] if samples.ndim > 2 else [values]
+        if not self.unseen:
+            self.unseen = [unseen_distances(self.train_features, self.features)]
+            self.unseen += [unseen_distances(look(self.train), look(self.test)) for look in looks]
+        found = memorisation(self.train_features, self.features, features, unseen=self.unseen[0])
+        alarms = {found["verdict"]}
+        for look, unseen in zip(looks, self.unseen[1:], strict=True):
+            alarms.add(memorisation(look(self.train), look(self.test), look(samples), unseen=unseen)["verdict"])
+        return found, next(word for word in ("copies", "none", "cannot tell") if word in alarms)
 
     def floor(self, samples: np.ndarray) -> tuple[dict[str, Any], dict[str, str], np.ndarray, np.ndarray]:
         """`measure` of real data; and how often the class of unseen real data is read right."""
@@ -158,11 +174,7 @@ class Ruler:
             spread = float(np.median(_to_centres(self.test, self.data.centres)))
             # The distance to the nearest of K round modes in D dimensions is about spread times a chi variable.
             found |= modes_found(samples, self.data.centres, spread / max(self.data.centres.shape[1] - 0.6, 0.5) ** 0.5)
-        copies = memorisation(self.train_features, self.features, features)
-        # Features miss a copy under noise, pixels miss a shifted one: either may raise the alarm.
-        flat = [x.reshape(len(x), -1).astype(np.float32) for x in (self.train, self.test, samples)]
-        alarms = {copies["verdict"], memorisation(*flat)["verdict"]}
-        verdict = next(word for word in ("copies", "none", "cannot tell") if word in alarms)
+        copies, verdict = self.copies(samples, features)
         found["memorisation"], found["near_copies"] = copies["ratio"], copies["near_copies"]
         order = np.argsort(copies["distances"])[:8]
         nearest = np.asarray(copies["nearest"])[order]
