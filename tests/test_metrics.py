@@ -19,7 +19,7 @@ from trilemma.metrics import neighbours, pixels
 from trilemma.metrics.classes import class_reader, class_shares, control
 from trilemma.metrics.classifier import area_under_curve, two_sample_test
 from trilemma.metrics.fidelity import frechet_distance, frechet_extrapolated, kernel_distance
-from trilemma.metrics.memorisation import memorisation, nearest
+from trilemma.metrics.memorisation import memorisation, nearest, unseen_distances, without_place
 from trilemma.metrics.neighbours import precision_recall_density_coverage
 from trilemma.metrics.protocol import Measure
 from trilemma.metrics.random_features import RandomFeatures, random_features
@@ -228,6 +228,15 @@ def test_neighbours_on_equal_and_lost_data():
         precision_recall_density_coverage(x[:5], y)
 
 
+def test_a_share_that_nobody_has_is_not_certain():
+    """Samples far away: no row of the reference is found, and the interval still admits a few."""
+    lost = precision_recall_density_coverage(normal(0, 100, 3), normal(1, 150, 3) + 40)
+    for name in ("precision", "recall", "coverage"):
+        # The rule of three says 3 / n at a one-sided 95 %; Wilson's interval a little more at two-sided.
+        count = 150 if name == "precision" else 100
+        assert lost[name].value == lost[name].low == 0 and 3 / count < lost[name].high < 6 / count
+
+
 # ---------------------------------------------------------------------------------------------------- classifier
 
 
@@ -316,6 +325,29 @@ def test_memorisation_says_when_it_cannot_tell():
     assert memorisation(train, normal(1, 10, 3), samples)["verdict"] == "cannot tell"
     constant = memorisation(np.ones((50, 2)), np.ones((40, 2)), np.ones((30, 2)))
     assert constant["verdict"] == "cannot tell" and constant["ratio"].value == 1
+
+
+def test_memorisation_in_every_view():
+    """Copies that were moved or mirrored are copies when place and mirror are forgotten; unseen data are not."""
+    pictures = ndimage.gaussian_filter(normal(0, 1400, 2, 12, 10), (0, 0, 1, 1))
+    train, held_out, unseen = pictures[:800], pictures[800:1100], pictures[1100:]
+    moved = np.roll(train, (2, -1), (2, 3))
+    assert without_place(moved) == pytest.approx(without_place(train), abs=1e-5)
+    for axis in (2, 3):
+        assert without_place(np.flip(train, axis)) == pytest.approx(without_place(train), abs=1e-5)
+    assert abs(without_place(unseen) - without_place(train[:300])).max() > 0.1
+    series = normal(1, 20, 3, 16)
+    assert without_place(np.roll(series, 5, 2)) == pytest.approx(without_place(series), abs=1e-5)
+
+    again = train[np.random.default_rng(2).integers(800, size=300)]
+    border = np.concatenate([again[..., :1], again[..., :-1]], -1)  # moved, not rolled: a column is lost
+    views = [without_place(each) for each in (train, held_out)]
+    known = unseen_distances(*views)
+    for copies in (again, np.flip(again, 3), border, border + 0.02 * normal(3, *border.shape)):
+        assert memorisation(*views, without_place(copies), unseen=known)["verdict"] == "copies"
+    assert memorisation(*views, without_place(unseen), unseen=known)["verdict"] == "none"
+    alone, told = (memorisation(*views, without_place(unseen)[:50], unseen=each) for each in (None, known))
+    assert alone["ratio"] == told["ratio"] and alone["near_copies"] == told["near_copies"]
 
 
 # ---------------------------------------------------------------------------------------------------- pixels
@@ -635,3 +667,12 @@ def covered(metric, *, repeats: int = 40, shift: float) -> dict[str, float]:
 )
 def test_intervals_cover_the_expectation(metric, shift):
     assert min(covered(metric, shift=shift).values()) >= 0.85
+
+
+def test_few_rows_beyond_the_others_make_intervals_wider_and_lopsided():
+    """A kernel that cubes what it sees: most of the chance comes from few rows, towards larger values."""
+    heavy = np.random.default_rng(0).exponential(size=(200, 2)) ** 2
+    measure = kernel_distance(normal(1, 200, 2), heavy)
+    assert measure.high - measure.value > 1.2 * (measure.value - measure.low)
+    near = frechet_distance(normal(0, 200, 2), normal(1, 200, 2))
+    assert near.low > 0 and near.high - near.value > 2 * (near.value - near.low)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -36,8 +37,31 @@ def nearest(x: np.ndarray, pool: np.ndarray, *, skip_self: bool = False) -> tupl
     distances = np.empty(len(x))
     for start in range(0, len(x), 1024):
         rows = slice(start, start + 1024)
-        distances[rows] = np.linalg.norm(x[rows] - pool[indices[rows]], axis=1)
+        distances[rows] = np.linalg.norm(x[rows].astype(np.float64) - pool[indices[rows]], axis=1)
     return indices, distances
+
+
+def values(x: np.ndarray) -> np.ndarray:
+    """Return x (N, ...) as it is, flat and in float32."""
+    return x.reshape(len(x), -1).astype(np.float32)
+
+
+def without_place(x: np.ndarray) -> np.ndarray:
+    """Return what is left of x (N, C, *grid) when place and mirror are forgotten, (N, values) in float32.
+
+    Magnitudes of the Fourier transform do not change when an example moves round its grid; a mirror exchanges pairs of
+    them, of which the smaller and the larger are given.
+    """
+    axes = tuple(range(2, x.ndim))
+    parts = []
+    for start in range(0, len(x), 500):
+        sizes = np.abs(np.fft.rfftn(x[start : start + 500].astype(np.float32), axes=axes, norm="ortho"))
+        mirrored = sizes
+        for axis in axes[:-1]:  # frequency k to -k; the last axis has one sign only
+            mirrored = np.roll(np.flip(mirrored, axis), 1, axis)
+        pair = np.stack([np.minimum(sizes, mirrored), np.maximum(sizes, mirrored)], 1)
+        parts.append(pair.reshape(len(sizes), -1).astype(np.float32))
+    return np.concatenate(parts)
 
 
 def _share(successes: int, count: int, name: str) -> Measure:
@@ -62,7 +86,22 @@ def _median_ratio(ratios: np.ndarray, expected: np.ndarray) -> Measure:
     return Measure(answer, bottom, top, "memorisation_ratio", "one")
 
 
-def memorisation(train: np.ndarray, held_out: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Unseen:
+    """How near unseen real data lie to the training examples and to each other: the same for every set of samples."""
+
+    to_train: np.ndarray  # (H,) distances
+    among: np.ndarray  # (H,)
+
+
+def unseen_distances(train: np.ndarray, held_out: np.ndarray) -> Unseen:
+    """Return what `memorisation` holds samples against; shapes (N, D) and (H, D)."""
+    return Unseen(nearest(held_out, train)[1], nearest(held_out, held_out, skip_self=True)[1])
+
+
+def memorisation(
+    train: np.ndarray, held_out: np.ndarray, samples: np.ndarray, *, unseen: Unseen | None = None
+) -> dict[str, Any]:
     """Return whether samples lie nearer to the training examples than unseen real data do.
 
     Shapes (N, D), (H, D), (M, D): features, or flattened values in natural units. Entries of the answer:
@@ -72,25 +111,26 @@ def memorisation(train: np.ndarray, held_out: np.ndarray, samples: np.ndarray) -
     most about 0.01 when nothing was memorised. `verdict`: "copies", "none" or "cannot tell". `nearest` (M,): index
     of each sample's nearest training example; `distances` (M,) to it; `threshold`: the distance of a near-copy.
 
+    `unseen`, taken once with `unseen_distances`, saves time where many sets of samples are held against the same data.
+
     The quotient is what keeps blurred samples from being called copies: they are near to everything.
-    Known biases: a copy that the features do not place near its original is not seen (a shift in pixels, strong noise
-    in texture features): measure in both, one "copies" is enough; train and held-out data that share near-duplicates
-    weaken the test; fewer than 20 held-out examples tell nothing.
+    Known biases: a copy that the features do not place near its original is not seen (a shift in values, strong noise
+    in texture features): measure in several, `without_place` too, and one "copies" is enough; train and held-out data
+    that share near-duplicates weaken the test; fewer than 20 held-out examples tell nothing.
     Source: Meehan et al. 2020; Gulrajani et al. 2019; van den Burg and Williams 2021.
     """
     train, samples = matching_features(train, samples)
     train, held_out = matching_features(train, held_out)
     indices, distances = nearest(samples, train)
-    _, unseen = nearest(held_out, train)
+    unseen = unseen or unseen_distances(train, held_out)
     _, to_held_out = nearest(samples, held_out)
-    _, among_held_out = nearest(held_out, held_out, skip_self=True)
 
     # Distances that are zero on both sides (constant data) say nothing about copying: their quotient is 1.
     tiny = 1e-12 * max(1e-100, float(np.sqrt(np.square(train - train.mean(0)).sum(1).mean())))
     ratios = (distances + tiny) / (to_held_out + tiny)
-    expected = (unseen + tiny) / (among_held_out + tiny)
+    expected = (unseen.to_train + tiny) / (unseen.among + tiny)
     quantile = max(QUANTILE, 5 / len(held_out))  # a quantile needs some examples beyond it
-    threshold = float(np.quantile(unseen, min(quantile, 1.0)))
+    threshold = float(np.quantile(unseen.to_train, min(quantile, 1.0)))
     near = (distances < threshold) & (ratios < np.quantile(expected, min(quantile, 1.0)))
     near_copies = _share(int(near.sum()), len(samples), "near_copies")
     ratio = _median_ratio(ratios, expected)

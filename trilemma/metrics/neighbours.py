@@ -88,6 +88,22 @@ def _deviations(reference: np.ndarray, samples: np.ndarray) -> np.ndarray:
     return np.std(drawn, axis=0, ddof=1) * (share / (1 - share)) ** 0.5
 
 
+def _of_share(value: float, deviation: float, count: int, quantile: float) -> tuple[float, float]:
+    """Return the interval of a share over dependent rows: Wilson's, for as many rows as would have its deviation.
+
+    A share of less than ten rows, or all but ten, is no surer than one of independent rows: subsamples may hold none
+    of them and would then claim certainty.
+    """
+    spread = value * (1 - value)
+    effective = spread / deviation**2 if deviation > 0 and spread > 0 else float(count)
+    if min(value, 1 - value) * count < 10:
+        effective = min(effective, float(count))
+    square = quantile**2
+    middle = (value + square / (2 * effective)) / (1 + square / effective)
+    half = quantile / (1 + square / effective) * (spread / effective + square / (4 * effective**2)) ** 0.5
+    return max(min(middle - half, value), 0.0), min(max(middle + half, value), 1.0)
+
+
 def precision_recall_density_coverage(reference: np.ndarray, samples: np.ndarray) -> dict[str, Measure]:
     """Return precision, recall, density and coverage by name; shapes (N, D) and (M, D), at least 6 rows each.
 
@@ -96,7 +112,7 @@ def precision_recall_density_coverage(reference: np.ndarray, samples: np.ndarray
     precision: share of samples in any ball of the reference, [0, 1]. recall: share of the reference in any ball of
     the samples, [0, 1]. density: mean number of the reference's balls around a sample, over k, [0, N/k], near 1 for
     equal distributions. coverage: share of the reference's balls that hold a sample, [0, 1].
-    Intervals: subsampling without replacement, rescaled by sqrt(m/n).
+    Intervals: subsampling without replacement, rescaled by sqrt(m/n); for shares in Wilson's form.
 
     Known biases: all four depend on both counts and on the dimension; one outlier in the reference gives precision
     a huge ball, one in the samples gives recall one; where more than k points coincide their ball is empty.
@@ -113,7 +129,10 @@ def precision_recall_density_coverage(reference: np.ndarray, samples: np.ndarray
     for index, name in enumerate(NAMES):
         low, high, value = None, None, float(values[index])
         if deviations is not None:
-            ceiling = np.inf if name == "density" else 1.0
-            low, high = interval(value, float(deviations[index]), quantile=quantile, floor=0.0, ceiling=ceiling)
+            if name == "density":
+                low, high = interval(value, float(deviations[index]), quantile=quantile, floor=0.0)
+            else:
+                count = len(samples) if name == "precision" else len(reference)
+                low, high = _of_share(value, float(deviations[index]), count, quantile)
         measures[name] = Measure(value, low, high, name, "one" if name == "density" else "higher")
     return measures

@@ -27,29 +27,48 @@ def vendi_score(reference: np.ndarray, samples: np.ndarray) -> Measure:
 
     Shapes (N, D) and (M, D), M at least 2; K holds the cosines between the samples' features about the reference's
     mean (a sample that lies there resembles nothing, itself included). Range [1, min(M, D)]: 1 for equal samples.
-    The eigenvalues are those of X^T X / M as well, so that M may be large. Interval: block jackknife.
+    The eigenvalues are those of X^T X / M as well, so that M may be large. Interval: block jackknife on both sets
+    (the reference enters by its mean).
 
     Known biases: rises with M, so compare equal counts only; more is not better without end: read it beside real
     data's; noise counts as variety. Source: Friedman and Dieng 2023, eq. 1, with the features centred.
     """
     reference, samples = matching_features(reference, samples)
-    centred = samples - reference.mean(0)
-    lengths = np.sqrt(np.square(centred).sum(1))
-    # What rounding leaves of a point at the mean points nowhere.
-    centred = centred / np.where(lengths > 1e-12 * max(np.abs(reference).max(), 1e-300), lengths, np.inf)[:, None]
-    blocks = min(BLOCKS, len(samples) // 2)
+    centre = reference.mean(0)
+    reference, samples = reference - centre, samples - centre
+    tiny = 1e-12 * max(np.abs(reference + centre).max(), 1e-300)
+
+    def directions(shift: np.ndarray | float) -> np.ndarray:
+        around = samples - shift
+        lengths = np.sqrt(np.square(around).sum(1))
+        # What rounding leaves of a point at the mean points nowhere.
+        return around / np.where(lengths > tiny, lengths, np.inf)[:, None]
+
+    blocks, reference_blocks = min(BLOCKS, len(samples) // 2), min(BLOCKS, len(reference) // 2)
+    cosines = directions(0.0)
     rows = np.array_split(np.random.default_rng(0).permutation(len(samples)), max(blocks, 1))
-    parts = [centred[each].T @ centred[each] for each in rows]
+    parts = [cosines[each].T @ cosines[each] for each in rows]
     whole = np.sum(parts, axis=0)
     if not np.trace(whole) > 0:
         return Measure(1.0, None, None, "vendi", "higher")
     value = _effective(whole)
-    if blocks < 4:
+    if min(blocks, reference_blocks) < 4:
         return Measure(value, None, None, "vendi", "higher")
     left = [_effective(whole - part) for part in parts]
-    deviation = float((blocks - 1) ** 0.5 * np.std(left))
+    moved = []  # the reference enters by its mean alone, the origin here
+    for each in np.array_split(np.random.default_rng(1).permutation(len(reference)), reference_blocks):
+        turned = directions(-reference[each].sum(0) / (len(reference) - len(each)))
+        moved.append(_effective(turned.T @ turned))
+    variances = [(len(each) - 1) * float(np.var(each)) for each in (left, moved)]
+    freedom = sum(variances) ** 2 / max(
+        sum(v**2 / (len(e) - 1) for v, e in zip(variances, (left, moved), strict=True)), 1e-300
+    )
     low, high = interval(
-        value, deviation, quantile=float(stats.t.ppf(0.975, blocks - 1)), floor=1.0, ceiling=float(min(samples.shape))
+        value,
+        sum(variances) ** 0.5,
+        quantile=float(stats.t.ppf(0.975, max(freedom, 1.0))),
+        floor=1.0,
+        ceiling=float(min(samples.shape)),
     )
     return Measure(value, low, high, "vendi", "higher")
 

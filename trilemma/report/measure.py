@@ -15,7 +15,7 @@ from trilemma.metrics.classes import class_reader, class_shares, control
 from trilemma.metrics.classifier import two_sample_test
 from trilemma.metrics.fidelity import frechet_distance, frechet_extrapolated, kernel_distance
 from trilemma.metrics.given_features import PictureFeatures
-from trilemma.metrics.memorisation import memorisation
+from trilemma.metrics.memorisation import Unseen, memorisation, unseen_distances, values, without_place
 from trilemma.metrics.neighbours import precision_recall_density_coverage
 from trilemma.metrics.pixels import (
     mean_distance_between_pairs,
@@ -77,6 +77,7 @@ class Ruler:
         self.features = self.network(self.test)
         self.train_features = self.network(self.train)
         self.judges = judges_for(data, self.test, self.train, given or [])
+        self.unseen: dict[int | None, list[Unseen]] = {}  # for each view of `copies`, by how much the model has seen
         self.reader: Any = None
         label = data.spaces.get("label")
         if isinstance(label, Categorical):
@@ -101,6 +102,23 @@ class Ruler:
         rows, data = self.data.splits[split][:limit], self.data
         known = np.asarray(data.present["label"])[rows] if "label" in data.present else np.ones(len(rows), dtype=bool)
         return np.asarray(data.conditions["label"])[rows, 0], known
+
+    def copies(self, samples: np.ndarray, features: np.ndarray, known: int | None = None) -> tuple[dict[str, Any], str]:
+        """`memorisation` in features, and the verdict of all views: features, values, values without their place.
+
+        Features miss a copy under noise, values miss one that was moved or mirrored: each view may raise the alarm.
+        """
+        looks = [values, without_place] if samples.ndim > 2 else [values]
+        train, train_features = self.train[:known], self.train_features[:known]
+        if known not in self.unseen:
+            self.unseen[known] = [unseen_distances(train_features, self.features)]
+            self.unseen[known] += [unseen_distances(look(train), look(self.test)) for look in looks]
+        in_features, *others = self.unseen[known]
+        found = memorisation(train_features, self.features, features, unseen=in_features)
+        alarms = {found["verdict"]}
+        for look, unseen in zip(looks, others, strict=True):
+            alarms.add(memorisation(look(train), look(self.test), look(samples), unseen=unseen)["verdict"])
+        return found, next(word for word in ("copies", "none", "cannot tell") if word in alarms)
 
     def floor(self, samples: np.ndarray) -> tuple[dict[str, Any], dict[str, str], np.ndarray, np.ndarray]:
         """`measure` of real data; and how often the class of unseen real data is read right."""
@@ -150,11 +168,7 @@ class Ruler:
             spread = float(np.median(_to_centres(self.test, self.data.centres)))
             # The distance to the nearest of K round modes in D dimensions is about spread times a chi variable.
             found |= modes_found(samples, self.data.centres, spread / max(self.data.centres.shape[1] - 0.6, 0.5) ** 0.5)
-        copies = memorisation(self.train_features[:known], self.features, features)
-        # Features miss a copy under noise, pixels miss a shifted one: either may raise the alarm.
-        flat = [x.reshape(len(x), -1).astype(np.float32) for x in (self.train[:known], self.test, samples)]
-        alarms = {copies["verdict"], memorisation(*flat)["verdict"]}
-        verdict = next(word for word in ("copies", "none", "cannot tell") if word in alarms)
+        copies, verdict = self.copies(samples, features, known)
         found["memorisation"], found["near_copies"] = copies["ratio"], copies["near_copies"]
         order = np.argsort(copies["distances"])[:8]
         nearest = np.asarray(copies["nearest"])[order]

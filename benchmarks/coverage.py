@@ -1,0 +1,291 @@
+"""Do 95 % intervals cover? 200 repeats on known distributions for every metric that prints an interval.
+
+The estimand is the metric's expectation at the counts that were measured, over new draws of all sets (reference and
+samples; training, held-out and sampled sets for memorisation): estimated by the mean over the repeats. An interval
+covers if that mean lies in it. A share over 200 repeats has a standard error of 1.5 % at 95 %, so that a single row is
+known to about 3 %; the bar, 90 to 98 %, is for each metric pooled over its rows.
+
+    .venv/bin/python benchmarks/coverage.py --out FOLDER [--repeats 200] [--only frechet,kernel]
+
+`width` is the mean width over that of an exact normal interval, 3.92 deviations of the metric over the repeats: about 1
+where the interval is honest, more where it covers by size, 'stuck' where
+the figure hardly leaves its bound. `below` and `above`: shares of the repeats in which the
+expectation lies below and above the interval. `printed`: share of repeats with an interval at all. Each row is written
+when it is done; rows that are there are not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from threadpoolctl import threadpool_limits
+
+from trilemma.metrics.classes import control
+from trilemma.metrics.classifier import two_sample_test
+from trilemma.metrics.fidelity import frechet_distance, kernel_distance
+from trilemma.metrics.memorisation import memorisation
+from trilemma.metrics.neighbours import precision_recall_density_coverage
+from trilemma.metrics.pixels import (
+    mean_distance_between_pairs,
+    modes_found,
+    reconstruction_error,
+    sharpness,
+    spectrum_distance,
+)
+from trilemma.metrics.protocol import Measure
+from trilemma.metrics.variety import vendi_score
+
+Draw = Callable[[np.random.Generator, int, int], np.ndarray]  # generator, count, dimension -> (count, dimension)
+
+
+# ------------------------------------------------------------------------------------------- distributions
+
+
+def gaussian(generator: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    """Independent directions with deviations from 1 down to 0.3, as features have."""
+    return generator.normal(size=(count, dimension)) * np.linspace(1, 0.3, dimension)
+
+
+def shifted(generator: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    return gaussian(generator, count, dimension) + 0.5 / dimension**0.5
+
+
+def scaled(generator: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    return 1.4 * gaussian(generator, count, dimension)
+
+
+def four_modes(generator: np.random.Generator, count: int, dimension: int, modes: int = 4) -> np.ndarray:
+    centres = 4 * np.random.default_rng(7).normal(size=(4, dimension)) / dimension**0.5
+    return centres[generator.integers(modes, size=count)] + 0.5 * generator.normal(size=(count, dimension))
+
+
+def three_modes(generator: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    return four_modes(generator, count, dimension, modes=3)
+
+
+def rectified(generator: np.random.Generator, count: int, dimension: int, rate: float = 1.0) -> np.ndarray:
+    """Mostly small, sometimes large, never negative and with a common factor: as the features of a network are."""
+    weights = np.random.default_rng(8).normal(size=(8, dimension))
+    hidden = generator.laplace(size=(count, 8)) @ weights / 8**0.5
+    return np.maximum(rate * hidden + 0.5 * generator.laplace(size=(count, dimension)), 0)
+
+
+def rectified_more(generator: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    return rectified(generator, count, dimension, rate=1.2)
+
+
+def pictures(generator: np.random.Generator, count: int, side: int, blur: float = 0.6) -> np.ndarray:
+    """Smooth grey fields (count, 1, side, side) whose contrast differs from one to the next."""
+    fields = ndimage.gaussian_filter(generator.normal(size=(count, 1, side, side)), (0, 0, blur, blur), mode="wrap")
+    return fields * np.exp(0.4 * generator.normal(size=(count, 1, 1, 1)))
+
+
+def blurred_pictures(generator: np.random.Generator, count: int, side: int) -> np.ndarray:
+    return pictures(generator, count, side, blur=0.8)
+
+
+def series(generator: np.random.Generator, count: int, length: int) -> np.ndarray:
+    return generator.laplace(size=(count, 2, length)).cumsum(2)
+
+
+# ------------------------------------------------------------------------------------------- metrics by case
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    reference: Draw
+    samples: Draw
+    n: int
+    m: int
+    dimension: int
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.n} v {self.m}, {self.dimension}-d"
+
+
+EQUAL_2 = Case("equal", gaussian, gaussian, 200, 200, 2)
+EQUAL_16 = Case("equal", gaussian, gaussian, 500, 500, 16)
+EQUAL_64 = Case("equal", gaussian, gaussian, 1000, 500, 64)
+SHIFTED = Case("shifted mean", gaussian, shifted, 500, 500, 16)
+SCALED_2 = Case("other scale", gaussian, scaled, 200, 200, 2)
+SCALED_64 = Case("other scale", gaussian, scaled, 200, 200, 64)
+LOST_2 = Case("missing mode", four_modes, three_modes, 500, 500, 2)
+LOST_16 = Case("missing mode", four_modes, three_modes, 1000, 2000, 16)
+HEAVY_16 = Case("heavy tails, equal", rectified, rectified, 500, 500, 16)
+HEAVY_64 = Case("heavy tails, other scale", rectified, rectified_more, 500, 500, 64)
+FEW = Case("fewer than dimensions", gaussian, scaled, 60, 60, 100)
+ALL = (EQUAL_2, EQUAL_16, EQUAL_64, SHIFTED, SCALED_2, SCALED_64, LOST_2, LOST_16, HEAVY_16, HEAVY_64, FEW)
+SMALL = (EQUAL_2, EQUAL_16, SHIFTED, SCALED_2, LOST_2, HEAVY_16)
+TRAINED = (  # few rows, for a classifier is trained five times a repeat
+    EQUAL_2,
+    SCALED_2,
+    Case("equal", gaussian, gaussian, 200, 200, 16),
+    Case("shifted mean", gaussian, shifted, 200, 200, 16),
+    Case("missing mode", four_modes, three_modes, 200, 400, 2),
+)
+PICTURES = (
+    Case("equal", pictures, pictures, 200, 200, 16),
+    Case("equal", pictures, pictures, 1000, 2000, 8),
+    Case("blurred", pictures, blurred_pictures, 500, 500, 12),
+    Case("blurred", pictures, blurred_pictures, 200, 200, 8),
+    Case("series, heavy tails", series, series, 500, 500, 64),
+)
+SHARES = tuple(
+    Case(f"share {share}", gaussian, gaussian, count, count, 1)
+    for count, share in ((200, 0.5), (200, 0.9), (500, 0.97), (2000, 0.99), (1000, 0.8))
+)
+
+
+def of_control(case: Case, generator: np.random.Generator) -> Measure:
+    share = float(case.name.split()[1])
+    asked = generator.integers(10, size=case.n)
+    return control(asked, np.where(generator.random(case.n) < share, asked, (asked + 1) % 10))
+
+
+def of_modes(case: Case, generator: np.random.Generator) -> dict[str, Measure]:
+    share = float(case.name.split()[1])
+    samples = np.where(generator.random((case.n, 1)) < share, 0.0, 9.0) + np.array([[0.0, 0.0]])
+    return modes_found(samples, np.array([[0.0, 0.0], [50.0, 0.0]]), 1.0)
+
+
+def of_memorisation(case: Case, generator: np.random.Generator) -> dict[str, Measure]:
+    """The training set is twice the held-out one, n; a tenth of the samples are copies where the name says so."""
+    train = case.reference(generator, 2 * case.n, case.dimension)
+    samples = case.samples(generator, case.m, case.dimension)
+    if "copies" in case.name:
+        copied = generator.random(case.m) < 0.1
+        samples[copied] = train[generator.integers(len(train), size=int(copied.sum()))]
+    found = memorisation(train, case.reference(generator, case.n, case.dimension), samples)
+    return {"memorisation": found["ratio"], "near_copies": found["near_copies"]}
+
+
+def of_reconstruction(case: Case, generator: np.random.Generator) -> dict[str, Measure]:
+    x = case.reference(generator, case.n, case.dimension)
+    loudness = np.abs(case.samples(generator, case.n, case.dimension)).mean(1, keepdims=True)
+    return reconstruction_error(x, x + loudness * generator.normal(size=x.shape), span=1.0)
+
+
+def of_sets(metric: Callable[..., Any]) -> Callable[[Case, np.random.Generator], Any]:
+    def draw(case: Case, generator: np.random.Generator) -> Any:
+        return metric(
+            case.reference(generator, case.n, case.dimension), case.samples(generator, case.m, case.dimension)
+        )
+
+    return draw
+
+
+COPIES = tuple(
+    Case(f"{each.name}, copies", each.reference, each.samples, each.n, each.m, each.dimension)
+    for each in (EQUAL_16, HEAVY_16)
+)
+FAMILIES: dict[str, tuple[Callable[[Case, np.random.Generator], Any], tuple[Case, ...]]] = {
+    "frechet": (of_sets(frechet_distance), ALL),
+    "kernel": (of_sets(kernel_distance), ALL),
+    "neighbours": (of_sets(precision_recall_density_coverage), ALL),
+    "vendi": (of_sets(vendi_score), ALL),
+    "diversity": (of_sets(mean_distance_between_pairs), ALL),
+    "classifier": (of_sets(two_sample_test), TRAINED),
+    "memorisation": (of_memorisation, (*SMALL, EQUAL_64, SCALED_64, *COPIES)),
+    "sharpness": (of_sets(sharpness), PICTURES),
+    "spectrum": (of_sets(spectrum_distance), PICTURES),
+    "reconstruction": (of_reconstruction, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64)),
+    "control": (of_control, SHARES),
+    "modes": (of_modes, SHARES),
+}
+
+
+def repeat(family: str, case: Case, repeats: int, seed: int) -> list[dict[str, Any]]:
+    """One row for each interval that the metric prints in this case."""
+    begun = time.perf_counter()
+    found: dict[str, list[Measure]] = {}
+    for number in range(repeats):
+        generator = np.random.default_rng([seed, number, zlib.crc32(str(case).encode())])
+        answer = FAMILIES[family][0](case, generator)
+        for name, measure in (answer if isinstance(answer, dict) else {answer.name: answer}).items():
+            found.setdefault(name, []).append(measure)
+    seconds = (time.perf_counter() - begun) / repeats
+    rows = []
+    for name, measures in found.items():
+        values = np.array([each.value for each in measures])
+        told = [(each.low, each.high) for each in measures if each.low is not None and each.high is not None]
+        row = {"family": family, "metric": name, "case": str(case), "repeats": repeats, "printed": len(told) / repeats}
+        row |= {"expectation": float(values.mean()), "deviation": float(values.std(ddof=1)), "seconds": seconds}
+        if told:
+            low, high = np.array(told).T
+            below, above = values.mean() < low, values.mean() > high
+            row |= {"below": float(below.mean()), "above": float(above.mean())}
+            row["covers"] = 1 - row["below"] - row["above"]
+            # A figure that sticks to its bound (a recall of 1) has no deviation to hold a width against.
+            sticks = values.std(ddof=1) < 1e-3 * (high - low).mean()
+            row["width"] = None if sticks else float((high - low).mean() / (3.92 * values.std(ddof=1)))
+        rows.append(row)
+    return rows
+
+
+def width(row: dict[str, Any]) -> str:
+    return "stuck" if row["width"] is None else f"{row['width']:.2f}"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Each metric pooled, then each of its cases, as Markdown."""
+    lines = [
+        "| metric | case | expectation | deviation | covers | below | above | width |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(row["metric"] for row in rows if "covers" in row):
+        mine = [row for row in rows if row["metric"] == name]
+        told = [row for row in mine if "covers" in row]
+        weights = np.array([row["printed"] * row["repeats"] for row in told])
+        pooled = [
+            float(np.average([row[key] for row in told], weights=weights)) for key in ("covers", "below", "above")
+        ]
+        lines.append(
+            f"| **{name}** | {len(told)} cases | | | **{pooled[0]:.3f}** | {pooled[1]:.3f} | {pooled[2]:.3f} | |"
+        )
+        for row in mine:
+            cells = f"| | {row['case']} | {row['expectation']:.4g} | {row['deviation']:.2g} |"
+            if "covers" in row:
+                cells += f" {row['covers']:.3f} | {row['below']:.3f} | {row['above']:.3f} | {width(row)} |"
+            else:
+                cells += " none printed | | | |"
+            lines.append(cells)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default=",".join(FAMILIES))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    file = arguments.out / "coverage.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    for family in arguments.only.split(","):
+        for case in FAMILIES[family][1]:
+            if any(row["family"] == family and row["case"] == str(case) for row in rows):
+                continue
+            with threadpool_limits(1):
+                new = repeat(family, case, arguments.repeats, arguments.seed)
+            rows += new
+            with open(file, "a") as lines:
+                lines.writelines(json.dumps(row) + "\n" for row in new)
+            for row in new:
+                covers = f"{row['covers']:.3f}, width {width(row)}" if "covers" in row else "none printed"
+                print(f"{row['metric']}, {case}: {covers} ({row['seconds'] * 1000:.0f} ms)", flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
