@@ -129,9 +129,9 @@ SMALL = (EQUAL_2, EQUAL_16, SHIFTED, SCALED_2, LOST_2, HEAVY_16)
 TRAINED = (  # few rows, for a classifier is trained five times a repeat
     EQUAL_2,
     SCALED_2,
-    Case("equal", gaussian, gaussian, 200, 200, 16),
-    Case("shifted mean", gaussian, shifted, 200, 200, 16),
-    Case("missing mode", four_modes, three_modes, 200, 400, 2),
+    Case("equal", gaussian, gaussian, 150, 150, 8),
+    Case("shifted mean", gaussian, shifted, 150, 150, 8),
+    Case("missing mode", four_modes, three_modes, 200, 300, 2),
 )
 PICTURES = (
     Case("equal", pictures, pictures, 200, 200, 16),

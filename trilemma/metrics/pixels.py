@@ -146,15 +146,18 @@ def spectrum_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
 
     means = [each.mean(0) for each in spectra]
     value = distance(means[0], means[1])
-    variance, fewest = 0.0, min(len(each) for each in spectra)
+    variances: list[float] = []
     for side in (0, 1):
         blocks = len(spectra[side])
         if blocks < 4:
             return Measure(value, None, None, "spectrum", "lower", "dB")
         kept = (means[side] * blocks - spectra[side]) / (blocks - 1)
         moved = [distance(each, means[1]) if side == 0 else distance(means[0], each) for each in kept]
-        variance += (blocks - 1) * float(np.var(moved))
-    low, high = interval(value, variance**0.5, quantile=float(stats.t.ppf(0.975, fewest - 1)), floor=0.0)
+        variances.append((blocks - 1) * float(np.var(moved)))
+    total = sum(variances)
+    parts = sum(v**2 / (len(each) - 1) for v, each in zip(variances, spectra, strict=True))
+    freedom = total**2 / parts if parts > 0 else 1.0  # Satterthwaite's
+    low, high = interval(value, total**0.5, quantile=float(stats.t.ppf(0.975, freedom)), floor=0.0)
     return Measure(value, low, high, "spectrum", "lower", "dB")
 
 
