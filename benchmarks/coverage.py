@@ -83,6 +83,17 @@ def rectified_more(generator: np.random.Generator, count: int, dimension: int) -
     return rectified(generator, count, dimension, rate=1.2)
 
 
+def student(generator: np.random.Generator, count: int, dimension: int, rate: float = 1.0) -> np.ndarray:
+    """As `rectified`, with Student's t of 4 degrees of freedom: no fourth moment, so that no variance is ever known."""
+    weights = np.random.default_rng(8).normal(size=(8, dimension))
+    hidden = generator.standard_t(4, size=(count, 8)) @ weights / 8**0.5
+    return np.maximum(rate * hidden + 0.5 * generator.standard_t(4, size=(count, dimension)), 0)
+
+
+def student_more(generator: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    return student(generator, count, dimension, rate=1.2)
+
+
 def pictures(generator: np.random.Generator, count: int, side: int, blur: float = 0.6) -> np.ndarray:
     """Smooth grey fields (count, 1, side, side) whose contrast differs from one to the next."""
     fields = ndimage.gaussian_filter(generator.normal(size=(count, 1, side, side)), (0, 0, blur, blur), mode="wrap")
@@ -123,8 +134,24 @@ LOST_2 = Case("missing mode", four_modes, three_modes, 500, 500, 2)
 LOST_16 = Case("missing mode", four_modes, three_modes, 1000, 2000, 16)
 HEAVY_16 = Case("heavy tails, equal", rectified, rectified, 500, 500, 16)
 HEAVY_64 = Case("heavy tails, other scale", rectified, rectified_more, 500, 500, 64)
+STUDENT_16 = Case("no fourth moment, equal", student, student, 500, 500, 16)
+STUDENT_64 = Case("no fourth moment, other scale", student, student_more, 500, 500, 64)
 FEW = Case("fewer than dimensions", gaussian, scaled, 60, 60, 100)
-ALL = (EQUAL_2, EQUAL_16, EQUAL_64, SHIFTED, SCALED_2, SCALED_64, LOST_2, LOST_16, HEAVY_16, HEAVY_64, FEW)
+ALL = (
+    EQUAL_2,
+    EQUAL_16,
+    EQUAL_64,
+    SHIFTED,
+    SCALED_2,
+    SCALED_64,
+    LOST_2,
+    LOST_16,
+    HEAVY_16,
+    HEAVY_64,
+    FEW,
+    STUDENT_16,
+    STUDENT_64,
+)
 SMALL = (EQUAL_2, EQUAL_16, SHIFTED, SCALED_2, LOST_2, HEAVY_16)
 TRAINED = (  # few rows, for a classifier is trained five times a repeat
     EQUAL_2,
@@ -198,7 +225,7 @@ FAMILIES: dict[str, tuple[Callable[[Case, np.random.Generator], Any], tuple[Case
     "memorisation": (of_memorisation, (*SMALL, EQUAL_64, SCALED_64, *COPIES)),
     "sharpness": (of_sets(sharpness), PICTURES),
     "spectrum": (of_sets(spectrum_distance), PICTURES),
-    "reconstruction": (of_reconstruction, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64)),
+    "reconstruction": (of_reconstruction, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
     "control": (of_control, SHARES),
     "modes": (of_modes, SHARES),
 }
