@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/claims.py NAME=REPORT [NAME=REPORT ...] > docs/claims-measured.md
 
-REPORT is the folder of a comparison, finished or not; the words around the table are kept in this file.
+REPORT is the folder of a comparison, finished or not; `--words FILE` goes below the table.
 """
 
 from __future__ import annotations

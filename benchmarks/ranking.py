@@ -5,8 +5,8 @@
 
 `train` trains every model with every budget (what is trained already is not trained again; runs of other origin may
 lie under FOLDER/runs too). `judge` measures each as `trilemma measure` does, then by judges held out of the product:
-networks of another architecture and another task, trained here on another random split of the data, with references
-that they did not learn from. It prints Spearman's correlation of the headline with each judge and with their mean
+networks of another architecture and other tasks, trained here on a random part of the training split, with the test and
+choose splits for reference. It prints Spearman's correlation of the headline with each judge and with their mean
 rank, and writes FOLDER/ranking.json.
 """
 
@@ -92,9 +92,10 @@ def fit(network: nn.Module, loss, count: int) -> nn.Module:
 
 
 def judges_of(data, folder: Path) -> tuple[dict[str, nn.Module], torch.Tensor]:
-    """Trained judges by name, and the pictures that none of them learned from."""
-    order = np.random.default_rng(SEED).permutation(len(data.x))
-    known, held = order[: int(0.7 * len(order))][:30_000], order[int(0.7 * len(order)) :][:5000]
+    """Trained judges by name, and the pictures that neither they nor the models learned from."""
+    order = np.random.default_rng(SEED).permutation(data.splits["train"])
+    known = order[: max(int(0.7 * len(order)), 1)][:30_000]
+    held = np.concatenate([data.splits["test"], data.splits["choose"]])[:5000]
     pictures = as_pictures(np.stack([data.x[i] for i in known]))
     label = data.conditions.get("label")
     channels, side = pictures.shape[1], tuple(pictures.shape[2:])
@@ -192,6 +193,8 @@ def judge_all(arguments: argparse.Namespace, data) -> None:
         with open(file, "a") as lines:
             lines.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
+    if not rows:
+        raise SystemExit(f"{arguments.out}/runs holds no finished run: train first")
     held_out = [name for name in rows[0] if name.startswith("judge ")]
     ranks = {name: stats.rankdata([row[name] for row in rows]) for name in held_out}
     ranks["mean of ranks"] = np.mean(list(ranks.values()), axis=0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from trilemma.metrics.neighbours import MANIFOLD_NEIGHBOURS, inside_balls
+from trilemma.metrics.classifier import area_under_curve
+from trilemma.metrics.neighbours import DENSITY_NEIGHBOURS, inside_balls
 from trilemma.metrics.protocol import Measure, interval, matching_features
 
 ACTIVE = 0.01  # variance over the data of a code's mean from which it counts as used
@@ -25,25 +26,31 @@ def active_units(codes: np.ndarray, *, least: float = ACTIVE) -> Measure:
     return Measure(float(used), None, None, "active_units", "higher", f"of {codes.shape[1]}")
 
 
-def midpoints(reference: np.ndarray, ends: np.ndarray, between: np.ndarray, name: str = "midpoints") -> Measure:
+def midpoints(reference: np.ndarray, ends: np.ndarray, *, between: np.ndarray, name: str = "midpoints") -> Measure:
     """Return how plausible half-way points are beside their ends: the quotient of two shares inside real data's balls.
 
-    Shapes (N, D), (M, D), (K, D) of features. A point is plausible where it lies in a ball of the reference
-    (`precision`). Range [0, inf): 1 where points between look as real as the ends, 0 where they look like nothing.
-    Interval: of a ratio of two independent binomial shares in logarithms (Katz et al. 1978), given the reference.
+    Shapes (N, D), (M, D), (K, D) of features, N at least 6. A point is plausible where it lies in a ball of the
+    reference (`precision`). Range [0, inf): 1 where points between look as real as the ends, 0 like nothing.
+    Interval: of a ratio of two independent binomial shares in logarithms (Katz et al. 1978; with a half added to each
+    count where one is zero), given the reference. Not a number where no end is plausible.
 
     Known biases: those of precision; ends that are implausible themselves flatter what lies between.
     """
-    reference, ends = matching_features(reference, ends, least=MANIFOLD_NEIGHBOURS + 1)
+    reference, ends = matching_features(reference, ends)
     reference, between = matching_features(reference, between)
-    hits = [int(inside_balls(reference, x).sum()) for x in (between, ends)]
-    counts = [len(between), len(ends)]
-    if min(hits) == 0:
-        return Measure(float("nan") if hits[1] == 0 else 0.0, None, None, name, "higher")
+    if len(reference) <= DENSITY_NEIGHBOURS:
+        raise ValueError(f"reference: {len(reference)} rows are too few; give at least {DENSITY_NEIGHBOURS + 1}")
+    hits = [float(inside_balls(reference, x).sum()) for x in (between, ends)]
+    counts = [float(len(between)), float(len(ends))]
+    if hits[1] == 0:
+        return Measure(float("nan"), None, None, name, "higher")
     value = hits[0] / counts[0] / (hits[1] / counts[1])
-    deviation = sum(1 / hit - 1 / count for hit, count in zip(hits, counts, strict=True)) ** 0.5
-    low, high = (value * float(np.exp(sign * stats.norm.ppf(0.975) * deviation)) for sign in (-1, 1))
-    return Measure(value, low, high, name, "higher")
+    added = 0.5 if hits[0] == 0 else 0.0
+    (left, right), (of_left, of_right) = ([each + added for each in pair] for pair in (hits, counts))
+    deviation = (1 / left - 1 / of_left + 1 / right - 1 / of_right) ** 0.5
+    middle, quantile = left / of_left / (right / of_right), float(stats.norm.ppf(0.975))
+    low, high = (middle * float(np.exp(sign * quantile * deviation)) for sign in (-1, 1))
+    return Measure(value, min(low, value), high, name, "higher")
 
 
 def path_length(ways: np.ndarray) -> Measure:
@@ -69,7 +76,40 @@ def path_length(ways: np.ndarray) -> Measure:
     return Measure(value, low, high, "path_length", "lower")
 
 
-def bits_per_dimension(scores: np.ndarray, dimensions: int, step: float = 1.0) -> Measure:
+def noise_left(clean: np.ndarray, noisy: np.ndarray, *, again: np.ndarray) -> Measure:
+    """Return what is left of noise: mean squared error of `again` to the clean examples over that of the noisy ones.
+
+    Shapes (N, ...), equal. Range [0, inf): 0 where all noise is gone and nothing else, 1 as far away as the noisy
+    examples themselves. Interval: of a ratio of means over the examples, by the delta method. Known biases: an average
+    in pixels, which forgives blur. Source: the criterion of Vincent et al. 2008, as a share.
+    """
+    if not clean.shape == noisy.shape == again.shape or clean.ndim < 1 or clean.size == 0:
+        raise ValueError(f"noise left: shapes must be equal, got {clean.shape}, {noisy.shape} and {again.shape}")
+    rows = [np.square(x.astype(np.float64) - clean).reshape(len(clean), -1).mean(1) for x in (again, noisy)]
+    left, put = rows
+    if not put.mean() > 0:
+        raise ValueError("noisy: equal to the clean examples; there is no noise to be left")
+    value = float(left.mean() / put.mean())
+    if len(left) < 4:
+        return Measure(value, None, None, "denoising", "lower")
+    deviation = float(np.std(left - value * put, ddof=1) / len(left) ** 0.5 / put.mean())
+    low, high = interval(value, deviation, floor=0.0)
+    return Measure(value, low, high, "denoising", "lower")
+
+
+def critic_area(real: np.ndarray, made: np.ndarray) -> Measure:
+    """Return how well a model's own critic tells unseen real data from the model's samples: area under its curve.
+
+    Shapes (N,) and (M,): its scores, larger for more real. Range [0, 1]: 0.5 at chance, 1 where it always knows.
+    Interval: DeLong's variance. Known biases: a critic knows its own training data better than unseen ones, which
+    brings the area down. Source: DeLong et al. 1988.
+    """
+    value, deviation = area_under_curve(np.asarray(real, dtype=np.float64), np.asarray(made, dtype=np.float64))
+    low, high = interval(value, deviation, floor=0.0, ceiling=1.0)
+    return Measure(value, low, high, "critic", "half")
+
+
+def bits_per_dimension(scores: np.ndarray, dimensions: int, *, step: float = 1.0) -> Measure:
     """Return the mean bits that an example costs for each of its numbers: -score / (D ln 2) - log2(step).
 
     Shape (N,): log-likelihoods in nats, of probabilities (step 1) or of densities in units in which neighbouring levels

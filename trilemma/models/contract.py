@@ -45,10 +45,16 @@ class Now:
     step: int
     seen: int  # examples before this step
     total: int  # examples in the budget
+    shortest: int = 0  # examples in the shortest budget that this training branches off to; 0: the budget itself
 
     @property
     def progress(self) -> float:
         return self.seen / max(self.total, 1)
+
+    @property
+    def rising(self) -> float:
+        """`progress` for what rises at the start: that of the shortest training that is to come out of this one."""
+        return self.seen / max(self.shortest or self.total, 1)
 
 
 class Model(nn.Module, ABC):

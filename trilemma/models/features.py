@@ -1,8 +1,9 @@
 """A network that gives features for measuring, trained on the user's own data by the one loop.
 
 It learns, from damaged examples, (1) the label where there is one, (2) along which axes the example was mirrored,
-(3) how it was damaged (clean, blurred, noisy) and (4) coarse random projections of the clean example. Together these
-make features that know the data's classes and shapes and see blur and noise; no network trained elsewhere is needed.
+(3) how it was damaged (clean, blurred, noisy, torn, phases scrambled) and (4) coarse random projections of the clean
+example. Together these make features that know the data's classes and shapes and see blur, noise and textures that
+hold together nowhere; no network trained elsewhere is needed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from trilemma.networks.layers import ACTIVATIONS, Network, initialise
 from trilemma.networks.mlp import MLP
 from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
 
-DAMAGES = 3  # clean, blurred, noisy
+DAMAGES = 5  # clean, blurred, noisy, torn, scrambled
 PROJECTIONS = 32
 
 
@@ -94,8 +95,12 @@ class Features(Model, Encodes):
             for axis in range(2, x.dim()):
                 blurred = (blurred.roll(1, axis) + blurred + blurred.roll(-1, axis)) / 3
             x = torch.where(expand(kind == 1, x), torch.lerp(x, blurred, expand(0.3 + 0.7 * amount, x).to(x.dtype)), x)
-        grain = noise.normal(*x.shape[1:]) * expand(0.05 + 0.5 * amount**2, x)
-        return torch.where(expand(kind == 2, x), x + grain, x), flips, kind
+        grain = noise.normal(*x.shape[1:])
+        if self.space.grid:
+            x = torch.where(expand(kind == 3, x), torn(x, noise.integers(2 ** len(self.space.grid) - 1) + 1), x)
+            x = torch.where(expand(kind == 4, x), scrambled(x, grain, expand(0.2 + 0.8 * amount, x)), x)
+        strength = expand((kind == 2) * (0.05 + 0.5 * amount**2), x)
+        return x + grain * strength.to(x.dtype), flips, kind
 
     def embedded(self, batch: Batch) -> Tensor:
         """Embedded x, with zeros (the mean) where something is missing."""
@@ -125,3 +130,22 @@ class Features(Model, Encodes):
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         """(B, features): the rectified outputs of the body."""
         return ACTIVATIONS["relu"](wide(self.body(self.embedded(batch))))
+
+
+def torn(x: Tensor, axes: Tensor) -> Tensor:
+    """x (B, C, *grid) moved round by half of its grid along the axes whose bits are set in `axes` (B,)."""
+    for place in range(2, x.dim()):
+        chosen = expand((axes >> (place - 2)) & 1, x).bool()
+        x = torch.where(chosen, x.roll(x.shape[place] // 2, place), x)
+    return x
+
+
+def scrambled(x: Tensor, grain: Tensor, amount: Tensor) -> Tensor:
+    """x (B, C, *grid) with the phases of its Fourier transform moved by those of white noise, times `amount`.
+
+    The spectrum stays what it was: what goes is where things are. Amount 1 leaves a texture and nothing else.
+    """
+    axes = tuple(range(2, x.dim()))
+    phases = torch.fft.rfftn(wide(grain), dim=axes).angle() * amount
+    spectrum = torch.fft.rfftn(wide(x), dim=axes) * torch.polar(torch.ones_like(phases), phases)
+    return torch.fft.irfftn(spectrum, s=x.shape[2:], dim=axes).to(x.dtype)

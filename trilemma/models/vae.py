@@ -117,7 +117,7 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         kl = kl_to_standard_normal(mean, log_variance)  # (B, latent)
         paid = free_bits(kl, self.config.free_bits).sum() if self.config.free_bits else kl.sum()
         beta = (
-            self.config.beta * min(now.progress / self.config.warm_up, 1.0) if self.config.warm_up else self.config.beta
+            self.config.beta * min(now.rising / self.config.warm_up, 1.0) if self.config.warm_up else self.config.beta
         )
         logs = {"nll": nll.sum().detach(), "kl": kl.sum().detach()}
         loss = nll.sum() + beta * paid

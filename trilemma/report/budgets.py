@@ -1,4 +1,4 @@
-"""What more training would give: quality after shares of the budget, who overtakes whom, whether the last half paid."""
+"""What more training would give: quality after shares of the budget, who overtakes whom, did the last half pay?"""
 
 from __future__ import annotations
 
@@ -33,19 +33,24 @@ def at_share(one: Summary, share: float, metric: str) -> Figure | None:
 def course(one: Summary, metric: str) -> list[tuple[float, float]]:
     """(seconds of training, figure) of each budget, the whole one last; means over the seeds."""
     points = []
-    for share in shares(one):
-        figure = at_share(one, share, metric)
-        seconds = [
-            float(p["seconds"])
-            for row in one.done
-            for p in row.get("budgets") or []
-            if p.get("share") == share and finite(p.get("seconds"))
-        ]
+    for share in [*shares(one), 1.0]:
+        figure, seconds = at_share(one, share, metric), _seconds(one, share)
         if figure is not None and seconds:
-            points.append((mean(seconds), figure.value))
-    if points and metric in one.figures and one.speed.get("train_seconds"):
-        points.append((one.speed["train_seconds"], one.figures[metric].value))
+            points.append((seconds, figure.value))
     return sorted(points)
+
+
+def _seconds(one: Summary, share: float) -> float | None:
+    """What a training of this share of the budget takes, mean over the seeds."""
+    if share == 1:
+        return one.speed.get("train_seconds")
+    known = [
+        float(point["seconds"])
+        for row in one.done
+        for point in row.get("budgets") or []
+        if point.get("share") == share and finite(point.get("seconds"))
+    ]
+    return mean(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -58,35 +63,28 @@ class Overtaking:
 
 
 def overtakings(models: list[Summary], metric: str) -> list[Overtaking]:
-    """Where the order of two models changes with the budget: crossings of their courses, straight in logarithms."""
+    """Where one model falls reliably behind another that it was reliably ahead of, with a larger budget.
+
+    The moment is where their courses cross between those two budgets, straight in logarithms of time and distance.
+    """
     found = []
-    ways = {one.name: course(one, metric) for one in models}
     for i, one in enumerate(models):
         for other in models[i + 1 :]:
-            left, right = ways[one.name], ways[other.name]
-            if len(left) < 2 or len(right) < 2 or min(y for _, y in left + right) <= 0:
-                continue
-            moments = sorted({x for x, _ in left + right if _within(x, left) and _within(x, right)})
-            gaps = [(x, math.log(_value(left, x)) - math.log(_value(right, x))) for x in moments]
-            for (x, before), (y, after) in pairwise(gaps):
-                if before * after < 0:
-                    place = math.log(x) + (math.log(y) - math.log(x)) * before / (before - after)
-                    ahead, behind = (one, other) if after < 0 else (other, one)
-                    found.append(Overtaking(ahead.name, behind.name, math.exp(place)))
+            known: list[tuple[int, float, float]] = []  # (who is ahead, seconds, gap of the logarithms)
+            for share in [*shares(one), 1.0]:
+                left, right = at_share(one, share, metric), at_share(other, share, metric)
+                seconds = [s for s in (_seconds(one, share), _seconds(other, share)) if s]
+                if left is None or right is None or not seconds or min(left.value, right.value) <= 0:
+                    continue
+                if apart(left, right):
+                    gap = math.log(left.value) - math.log(right.value)
+                    known.append((1 if left.badness < right.badness else -1, mean(seconds), gap))
+            for (ahead, start, gap), (now, stop, later) in pairwise(known):
+                if ahead != now and gap * later < 0:
+                    place = math.log(start) + (math.log(stop) - math.log(start)) * gap / (gap - later)
+                    first, second = (one, other) if now == 1 else (other, one)
+                    found.append(Overtaking(first.name, second.name, math.exp(place)))
     return found
-
-
-def _within(x: float, points: list[tuple[float, float]]) -> bool:
-    return points[0][0] <= x <= points[-1][0]
-
-
-def _value(points: list[tuple[float, float]], x: float) -> float:
-    """The course at this moment, straight between its points in logarithms of both."""
-    for (a, low), (b, high) in pairwise(points):
-        if a <= x <= b and b > a:
-            part = (math.log(x) - math.log(a)) / (math.log(b) - math.log(a))
-            return math.exp(math.log(low) + part * (math.log(high) - math.log(low)))
-    return points[-1][1]
 
 
 @dataclass(frozen=True)
@@ -104,6 +102,11 @@ class Last:
     def times(self) -> float:
         """The distance at all of the budget over that at half of it."""
         return self.whole.value / self.half.value if self.half.value else 1.0
+
+    @property
+    def hurts(self) -> bool:
+        """Did it reliably make things worse?"""
+        return self.reliable and self.whole.badness > self.half.badness
 
     @property
     def pays(self) -> bool:

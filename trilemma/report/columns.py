@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -147,7 +149,7 @@ WORDS = {
         "The most memory of the process while it trained this model, PyTorch and the comparison included; on a GPU the "
         "most that tensors took on it."
     ),
-    "train_joules": "Energy of the processors while it trained, everything else on the machine included.",
+    "train_joules": "Energy of the processors while it trained, all else on the machine included, a GPU not.",
     "sample_memory_bytes": "Memory that making the samples took beyond what the program and the loaded model held.",
     "verdict": (
         "Whether samples lie nearer to training examples than unseen real data do: copies, none, or too little "
@@ -407,3 +409,36 @@ def _problem(one: Summary) -> str:
     if one.status == "failed":
         return f"training failed: {shorten(error, 160)}" if error else "training failed"
     return "not trained yet"
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """One line a row, one column a metric with its interval."""
+    names = sorted({name for row in rows for name in row["metrics"]})
+    speeds = sorted({name for row in rows for name in row["speed"]})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        [
+            "name",
+            "kind",
+            "seed",
+            "status",
+            "protocol",
+            *(f"{n}{e}" for n in names for e in ("", "_low", "_high")),
+            *speeds,
+        ]
+    )
+    for row in rows:
+        figures = [row["metrics"].get(name, {}).get(key) for name in names for key in ("value", "low", "high")]
+        writer.writerow(
+            [
+                row["name"],
+                row["kind"],
+                row["seed"],
+                row["status"],
+                row["column"],
+                *figures,
+                *(row["speed"].get(n) for n in speeds),
+            ]
+        )
+    return text.getvalue()

@@ -6,9 +6,7 @@ shows what it has and goes on where it stopped.
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import json
 import platform
 import re
@@ -33,13 +31,26 @@ from trilemma.models.contract import CAPABILITIES, Samples, find, known_models
 from trilemma.report.advise import advise, check_needs
 from trilemma.report.asked import MODELS, PREFERENCES, budget_for_each, check_settings, samples_of
 from trilemma.report.baselines import BASELINES, FLOOR, real
+from trilemma.report.claims import decide
 from trilemma.report.columns import KINDS as KINDS_OF_ROWS
+from trilemma.report.columns import as_csv
 from trilemma.report.measure import SEED, Ruler, asked_of, count_for, of_run, write_samples
 from trilemma.report.page import write_page
 from trilemma.report.pictures import THRIFTS
 from trilemma.report.probes import guided, ladder, probes, quick
 from trilemma.report.quiz import MOST, MOST_REAL
-from trilemma.report.variants import CURVE, Studies, Variant, check, data_of, later, parse_shares, settings_of, variants
+from trilemma.report.variants import (
+    CURVE,
+    Studies,
+    Variant,
+    check,
+    data_of,
+    later,
+    parse_shares,
+    remembered,
+    settings_of,
+    variants,
+)
 from trilemma.tasks.load import Loaded
 from trilemma.training.branch import branch, shares_of
 from trilemma.training.engine import prepare
@@ -164,6 +175,7 @@ class Comparison:
         self.studies, self.names, self.seeds = studies, names, [seed + number for number in range(seeds)]
         self.trainings = [(name, one) for one in self.seeds for name in names]
         self.stale: set[tuple[str, int | None]] = set()  # rows that are to be measured anew
+        self.past: dict[tuple[str, int], Variant] = {}  # variants that this folder has rows of
         self.count = count_for(data)
         self.real = data.rows("test", SHOWN + MOST_REAL if data.x.ndim > 2 else 500)
         self.results: dict[str, Any] = {
@@ -226,6 +238,8 @@ class Comparison:
                 raise InputError(f"{file} is damaged; give another --out or remove the folder") from None
             if changed or other:
                 what = "; ".join(changed) or "other data"
+                if any(change.startswith("branches") for change in changed):
+                    what += ": with --curve or --claims trainings keep states to branch off from"
                 raise InputError(
                     f"{self.folder} holds another comparison ({what}). Give a new --out, or repeat its command"
                 )
@@ -233,6 +247,7 @@ class Comparison:
                 self.results[key] = old[key]
             # Samples from elsewhere may have been added, changed or left out since then: they cost no training.
             self.results["rows"] = [row for row in old["rows"] if row["status"] == "ok" and row["kind"] != "included"]
+            self.past = {(r["name"], r["seed"]): remembered(r["variant"]) for r in old["rows"] if r.get("variant")}
             if remeasure:
                 self.stale = {(row["name"], row["seed"]) for row in self.results["rows"]}
         elif remeasure:
@@ -258,6 +273,7 @@ class Comparison:
             self.results["answer"] = results["answer"] = advise(
                 results, prefer=self.prefer, need=self.need, folder=self.folder
             )
+        results["claims"] = decide(results) if ready else []
         write_json(self.folder / "results.json", results)
         write_text(self.folder / "results.csv", as_csv(rows))
         write_page(self.folder, results, lambda x: self.data.modality.picture(x, reference=self.real))
@@ -340,43 +356,64 @@ class Comparison:
             raise
         except Exception as problem:  # whatever a model does wrong, the comparison goes on and says so
             row["status"], row["error"] = "failed", f"{type(problem).__name__}: {problem}"
-            with open(self.folder / "errors.log", "a", encoding="utf-8") as file:
-                file.write(f"{row['name']} seed {row['seed']}\n{traceback.format_exc()}\n")
+            self._log(row)
             if not self.quiet:
                 print(f"{row['name']}: failed: {problem}", file=sys.stderr)
         row["run"] = str(run.relative_to(self.folder))
 
-    def _studied(self, ruler: Ruler) -> None:
-        """The variants that were asked for, each beside its base of the same seed."""
-        bases = {(row["name"], row["seed"]) for row in self.results["rows"] if row["status"] == "ok"}
-        wanted = variants(
-            self.studies, self.names, self.settings, [n for n in self.names if (n, self.seeds[0]) in bases]
-        )
-        drift = None
-        for variant in wanted:
-            if variant.half and drift is None:
-                part = later(self.data, self.studies.drift or "")
-                drift = Ruler(part, self.count, given=self.given.networks, quiet=self.quiet)
-            for seed in self.seeds if variant.every_seed else self.seeds[:1]:
-                if (variant.of, seed) in bases and not self._done(variant.name, seed):
-                    self._vary(variant, seed, ruler, drift if variant.half else None)
+    @contextmanager
+    def _beside(self, row: dict[str, Any], what: str) -> Iterator[None]:
+        """What goes wrong beside the training and its samples is no failure of the model: it is noted."""
+        try:
+            yield
+        except (KeyboardInterrupt, OSError):
+            raise
+        except Exception as problem:
+            row["problems"].append(f"{what}: {type(problem).__name__}: {problem}")
+            self._log(row)
 
-    def _vary(self, variant: Variant, seed: int, ruler: Ruler, drift: Ruler | None) -> None:
+    def _log(self, row: dict[str, Any]) -> None:
+        """The traceback of what is being handled, for whoever looks for the cause."""
+        with open(self.folder / "errors.log", "a", encoding="utf-8") as file:
+            file.write(f"{row['name']} seed {row['seed']}\n{traceback.format_exc()}\n")
+
+    def _studied(self, ruler: Ruler) -> None:
+        """The variants that were asked for, now or before, each beside its base of the same seed."""
+        bases = {(r["name"], r["seed"]) for r in self.results["rows"] if r["status"] == "ok" and r["kind"] == "model"}
+        names = [name for name in self.names if any((name, seed) in bases for seed in self.seeds)]
+        x = self.data.x
+        wanted: dict[tuple[str, int], Variant] = dict(self.past)
+        for variant in variants(
+            self.studies, names, settings=self.settings, examples=len(self.data.splits["train"]), grid=x.ndim > 2
+        ):
+            seeds = [seed for seed in self.seeds if (variant.of, seed) in bases]
+            wanted |= {(variant.name, seed): variant for seed in (seeds if variant.every_seed else seeds[:1])}
+        todo = {key: one for key, one in wanted.items() if (one.of, key[1]) in bases and not self._done(*key)}
+        if todo and not self.quiet:
+            print(f"studies: {len(todo)} further trainings of {self.each} each", file=sys.stderr)
+        rulers: dict[str | None, Ruler] = {None: ruler}
+        for (_, seed), variant in todo.items():
+            if variant.drift not in rulers:
+                part = later(self.data, variant.drift or "")
+                rulers[variant.drift] = Ruler(part, self.count, given=self.given.networks, quiet=self.quiet)
+            self._vary(variant, seed, rulers[variant.drift], ruler.protocol.key())
+
+    def _vary(self, variant: Variant, seed: int, ruler: Ruler, beside: str) -> None:
         row = self.row(variant.model, seed, "variant", "ok")
         row |= {"name": variant.name, "of": variant.of, "study": variant.study, "what": variant.what}
-        label = f"{file_name(variant.name)}-s{seed}"
+        row |= {"variant": to_json(asdict(variant)), "beside": beside}
+        label = f"variant-{file_name(variant.name)}-s{seed}"
         with self._recorded(row, label) as run:
             base = Run.at(self.folder / "runs" / f"{file_name(variant.of)}-s{seed}").config()
-            settings = settings_of(variant, self.settings, base["config"])
-            if variant.study == "ablation" and variant.model != variant.of:
-                settings["training.branches"] = CURVE
-            data = data_of(variant, self.data, self.studies.drift)
+            data = data_of(variant, self.data)
             train(
-                data, model=variant.model, budget=self.each, seed=seed, out=run, settings=settings, size=base["size"],
-                quiet=self.quiet,
+                data, model=variant.model, budget=self.each, seed=seed, out=run, size=base["size"], quiet=self.quiet,
+                settings=settings_of(variant, self.settings, base),
             )  # fmt: skip
-            self._describe(row, Loaded(run), drift or ruler, label, data)
-            row["beside"] = ruler.protocol.key()
+            self._describe(row, Loaded(run), ruler, label, data)
+            if variant.half:  # what it has seen is no first part of the training split: nothing is said of copies
+                row["verdicts"] = {}
+                row["metrics"] = {k: v for k, v in row["metrics"].items() if k not in ("memorisation", "near_copies")}
         self._keep(row)
 
     def row(self, name: str, seed: int | None, kind: str, status: str) -> dict[str, Any]:
@@ -385,6 +422,7 @@ class Comparison:
         can = [c.__name__ for c in CAPABILITIES if issubclass(find(name)[0], c)] if trained else []
         return {
             "name": name, "family": family, "kind": kind, "seed": seed, "status": status, "error": None, "run": None,
+            "problems": [],
             "can": can, "column": None, "metrics": {}, "verdicts": {}, "speed": {},
             "stability": {"events": {}, "rollbacks": 0},
             "events": [], "curve": [], "losses": [], "choices": {}, "config": {}, "training": {}, "samples": None,
@@ -396,16 +434,20 @@ class Comparison:
         samples, extra, row["speed"] = of_run(loaded, self.data, self.count)
         known = None if data is None else len(data.splits["train"])
         self._measured(row, ruler, samples, name, asked_of(loaded, self.count), known)
-        row["metrics"] |= extra | probes(loaded, self.data, ruler, samples)
+        row["metrics"] |= extra
+        with self._beside(row, "what its codes and likelihood are worth"):
+            row["metrics"] |= probes(loaded, self.data, ruler, samples)
         if self.studies.claims and row["kind"] == "model":
-            self._climb(row, loaded, ruler)
+            with self._beside(row, "quality over steps and guidance"):
+                self._climb(row, loaded, ruler)
         row["budgets"] = []
         for share in shares_of(loaded.run):
-            short = branch(data or self.data, loaded.run, share, quiet=self.quiet)
-            at, made = short.config()["training"]["examples"], Loaded(short.folder)
-            x = made.sampler.samples(self.count, seed=SEED, options=made.options)
-            seconds = short.choices()["seconds"]["total"]
-            row["budgets"].append({"share": share, "examples": at, "seconds": seconds, "metrics": quick(ruler, x)})
+            with self._beside(row, f"quality at {share:g} of the budget"):
+                short = branch(data or self.data, loaded.run, share, quiet=self.quiet)
+                at, made = short.config()["training"]["examples"], Loaded(short.folder)
+                x = made.sampler.samples(self.count, seed=SEED, options=made.options)
+                spent = short.choices()["seconds"]["total"]
+                row["budgets"].append({"share": share, "examples": at, "seconds": spent, "metrics": quick(ruler, x)})
         run: Run = loaded.run
         stats, choices = run.stats(), run.choices()
         row["events"] = [r for r in stats if "event" in r and r["event"] not in ("start", "end")]
@@ -465,36 +507,3 @@ def file_name(name: str) -> str:
 
 def _nearest(seconds: dict[int, float], seen: int) -> float | None:
     return seconds[min(seconds, key=lambda at: abs(at - seen))] if seconds else None
-
-
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """One line a row, one column a metric with its interval."""
-    names = sorted({name for row in rows for name in row["metrics"]})
-    speeds = sorted({name for row in rows for name in row["speed"]})
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [
-            "name",
-            "kind",
-            "seed",
-            "status",
-            "protocol",
-            *(f"{n}{e}" for n in names for e in ("", "_low", "_high")),
-            *speeds,
-        ]
-    )
-    for row in rows:
-        figures = [row["metrics"].get(name, {}).get(key) for name in names for key in ("value", "low", "high")]
-        writer.writerow(
-            [
-                row["name"],
-                row["kind"],
-                row["seed"],
-                row["status"],
-                row["column"],
-                *figures,
-                *(row["speed"].get(n) for n in speeds),
-            ]
-        )
-    return text.getvalue()

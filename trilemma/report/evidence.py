@@ -32,7 +32,10 @@ class Evidence:
 
     def __init__(self, results: dict[str, Any]):
         self.results = results
-        self.by_name = {one.name: one for one in summaries(results) if one.status == "ok"}
+        everything = summaries(results)
+        self.by_name = {one.name: one for one in everything if one.status == "ok"}
+        # No training of these succeeded: that is evidence, too.
+        self.failed = {one.name: one for one in everything if one.status == "failed"}
         self.models = [one for one in self.by_name.values() if one.kind == "model"]
         floors = [one for one in self.by_name.values() if one.kind == "floor"]
         self.floor = floors[0] if floors else None
@@ -40,6 +43,8 @@ class Evidence:
         self.headline = next((m for m in HEADLINES if present and all(m in one.figures for one in present)), "frechet")
 
     def one(self, name: str) -> Summary:
+        if name in self.failed:
+            raise Missing(f"no training of {name} succeeded")
         if name not in self.by_name:
             raise Missing(f"no {name} in this comparison")
         return self.by_name[name]
@@ -127,11 +132,11 @@ def both(*parts: Callable[[Evidence], Finding]) -> Callable[[Evidence], Finding]
     return decide
 
 
-def faster(key: str, one: str, *, slower: bool = False) -> Callable[[Evidence], Finding]:
-    """The claim that one is clearly faster (slower) than every other family."""
+def faster(key: str, one: str, *, others: tuple[str, ...] = (), slower: bool = False) -> Callable[[Evidence], Finding]:
+    """The claim that one is clearly faster (slower) than every other family, or than those named."""
 
     def decide(seen: Evidence) -> Finding:
-        rates = {name: seen.speed(name, key) for name in [one, *seen.others(one)]}
+        rates = {name: seen.speed(name, key) for name in [one, *(others or seen.others(one))]}
         own, rest = rates[one], [rate for name, rate in rates.items() if name != one]
         signs = []
         for rate in rest:

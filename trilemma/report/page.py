@@ -158,7 +158,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         "versions": flat(results.get("versions")),
         "commands": _commands(folder, results, answer),
         "headlines": HEADLINES,
-        "study": studies(results, everything, headline),
+        "study": studies(results, everything, metric=headline, shapes=shapes),
     }
 
 
@@ -352,6 +352,8 @@ def _full(everything: list[Summary], headline: str | None) -> dict[str, Any]:
     lines = []
     for one in everything:
         for row in one.rows:
+            if row.get("beside") not in (None, row.get("column")):
+                continue  # measured on other test examples: another protocol shares no column
             alone = single(row, one)
             others = [(number(alone.figures[n].value) if n in alone.figures else "–") for n in extra]
             lines.append(

@@ -17,11 +17,17 @@ import torch
 from trilemma.batches import Batch, Request
 from trilemma.conditions import tell
 from trilemma.metrics.classes import control
-from trilemma.metrics.classifier import area_under_curve
 from trilemma.metrics.fidelity import frechet_distance
-from trilemma.metrics.latent import active_units, bits_per_dimension, midpoints, path_length
-from trilemma.metrics.neighbours import precision_recall_density_coverage
-from trilemma.metrics.protocol import Measure, interval
+from trilemma.metrics.latent import (
+    active_units,
+    bits_per_dimension,
+    critic_area,
+    midpoints,
+    noise_left,
+    path_length,
+)
+from trilemma.metrics.neighbours import DENSITY_NEIGHBOURS, precision_recall_density_coverage
+from trilemma.metrics.protocol import Measure
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Criticizes, Decodes, Encodes, Samples, Scores
 from trilemma.report.measure import SEED, Ruler
@@ -32,8 +38,7 @@ POINTS = 9  # on each
 REFERENCE = 2000  # real examples whose balls say what is plausible
 NOISE = 0.5  # deviation of the noise that is put on, of data of unit variance
 TEST = 500  # test examples that codes and critics are asked about
-LIKELIHOODS = 100  # test examples whose likelihood is computed
-LIKELIHOOD_SECONDS = 15.0
+LIKELIHOODS, DEAR_LIKELIHOODS = 500, 40  # test examples whose likelihood is computed: by one call, by an ODE
 STEPS = (4, 8, 16, 32, 64)
 STRENGTHS = (1.0, 2.0, 4.0)  # of guidance
 LADDER_SECONDS = 60.0  # for one rung of the ladder or one strength, at most
@@ -51,7 +56,8 @@ def probes(loaded: Loaded, data: Data, ruler: Ruler, samples: np.ndarray) -> dic
         if isinstance(model, Decodes):
             found |= _between(loaded, ruler)
         if isinstance(model, Encodes) and isinstance(model, Decodes) and np.issubdtype(data.x.dtype, np.number):
-            found["denoising"] = _denoising(loaded, data)
+            left = _denoising(loaded, data)
+            found |= {} if left is None else {"denoising": left}
         if isinstance(model, Criticizes):
             found["critic"] = _critic(loaded, data, samples)
     bits = _bits(loaded, data)
@@ -89,9 +95,9 @@ def _between(loaded: Loaded, ruler: Ruler) -> dict[str, Measure]:
     mixed = (mixed.round() if np.issubdtype(x.dtype, np.integer) else mixed).astype(x.dtype)
     found = {"path_length": path_length(features)}
     real = ruler.features[:REFERENCE]
-    if len(real) > 3:
-        found["midpoints"] = midpoints(real, ends, features[:, POINTS // 2])
-        found["mixed_midpoints"] = midpoints(real, ends, ruler.network(mixed), "mixed_midpoints")
+    if len(real) > DENSITY_NEIGHBOURS:
+        found["midpoints"] = midpoints(real, ends, between=features[:, POINTS // 2])
+        found["mixed_midpoints"] = midpoints(real, ends, between=ruler.network(mixed), name="mixed_midpoints")
     return {name: measure for name, measure in found.items() if np.isfinite(measure.value)}
 
 
@@ -99,8 +105,7 @@ def _bits(loaded: Loaded, data: Data) -> Measure | None:
     """Bits per dimension of unseen examples, where a likelihood exists and the data have levels, such as 8-bit pixels.
 
     A discretised likelihood is a probability as it is; a density becomes a bound of one on examples with uniform noise
-    of one level (Theis et al. 2016, eq. 4). At most 100 examples, and no more than a few seconds allow. Interval: of a
-    mean over the examples.
+    of one level (Theis et al. 2016, eq. 4). Of a score under a label the label's own share is a part.
     """
     model, space = loaded.model, loaded.space
     step = getattr(space, "step", None)
@@ -109,52 +114,39 @@ def _bits(loaded: Loaded, data: Data) -> Measure | None:
     likelihood = loaded.config["config"].get("likelihood")
     if likelihood == "bernoulli":
         return None
-    arrays, device = data.split("test"), str(loaded.engine.device)
-    count, begin, scores = min(LIKELIHOODS, len(data.splits["test"])), time.perf_counter(), []
-    for first in range(0, count, 20):
-        places = np.arange(first, min(first + 20, count))
+    arrays, device, scores = data.split("test"), str(loaded.engine.device), []
+    most = DEAR_LIKELIHOODS if "steps" in loaded.config["config"] else LIKELIHOODS
+    for places in np.array_split(np.arange(min(most, len(data.splits["test"]))), max(most // 20, 1)):
+        if not len(places):
+            continue
         batch = tell(model.spaces, arrays.gather(places, seed=SEED, device=device))
         if likelihood != "discretised":
-            grain = batch.noise.uniform(*batch.x.shape[1:]).to(batch.x.device) - 0.5
+            grain = batch.noise.uniform(*batch.x.shape[1:]) - 0.5
             batch = replace(batch, x=batch.x.float() + step * grain)
-        scores.append(model.score(batch).detach().double().cpu().numpy())
-        if time.perf_counter() - begin > LIKELIHOOD_SECONDS:
-            break
-    return bits_per_dimension(
-        np.concatenate(scores), math.prod(space.shape), 1.0 if likelihood == "discretised" else step
-    )
+        score = model.score(batch).detach().double()
+        for name, shares in loaded.shares().items():
+            if bool(batch.present[name].all()):
+                score = score + shares[batch.raw[name][:, 0]].double().log()
+        scores.append(score.cpu().numpy())
+    unit = 1.0 if likelihood == "discretised" else step
+    return bits_per_dimension(np.concatenate(scores), math.prod(space.shape), step=unit)
 
 
-def _denoising(loaded: Loaded, data: Data) -> Measure:
-    """Mean squared error of reconstructions of noisy test examples to the clean ones, over that of the noisy ones.
-
-    0: all noise gone and nothing else; 1: as far away as the noisy examples themselves. Interval: of a ratio of means
-    over the examples, by the delta method.
-    """
-    after: list[np.ndarray] = []
-    before: list[np.ndarray] = []
+def _denoising(loaded: Loaded, data: Data) -> Measure | None:
+    """What reconstructions of noisy test examples leave of the noise; None where rounding took it all away."""
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     space = loaded.space
     for batch in _test(loaded, data):
-        clean = loaded.sampler.array(batch.x)
         x = space.embed(batch.x)
         noisy = loaded.sampler.array(space.decode(x + NOISE * batch.noise.normal(*x.shape[1:])))
         again = loaded.sampler.reconstruct(replace(batch, x=torch.from_numpy(noisy).to(batch.x.device)))
-        for kept, y in ((after, again), (before, noisy)):
-            kept.append(np.square(y.astype(np.float64) - clean).reshape(len(y), -1).mean(1))
-    left, put = np.concatenate(after), np.concatenate(before)
-    value = float(left.mean() / max(put.mean(), 1e-300))
-    if len(left) < 4:
-        return Measure(value, None, None, "denoising", "lower")
-    deviation = float(np.std(left - value * put, ddof=1) / len(left) ** 0.5 / max(put.mean(), 1e-300))
-    low, high = interval(value, deviation, floor=0.0)
-    return Measure(value, low, high, "denoising", "lower")
+        parts.append((loaded.sampler.array(batch.x), noisy, again))
+    clean, noisy, again = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return None if np.array_equal(clean, noisy) else noise_left(clean, noisy, again=again)
 
 
 def _critic(loaded: Loaded, data: Data, samples: np.ndarray) -> Measure:
-    """How well the model's own critic tells unseen real data from the model's samples: area under its curve.
-
-    0.5: at chance; 1: it always knows. Interval: DeLong's variance.
-    """
+    """Its scores of unseen real data and of the model's own samples, under their own conditions."""
     model = loaded.model
     assert isinstance(model, Criticizes)
     real = [model.criticize(batch).float().cpu().numpy() for batch in _test(loaded, data)]
@@ -165,14 +157,16 @@ def _critic(loaded: Loaded, data: Data, samples: np.ndarray) -> Measure:
         index = torch.from_numpy(part).to(loaded.engine.device)
         batch = Batch(x=x, noise=request.noise, index=index, raw=request.raw, present=request.present)
         made.append(model.criticize(batch).float().cpu().numpy())
-    value, deviation = area_under_curve(np.concatenate(real), np.concatenate(made))
-    low, high = interval(value, deviation, floor=0.0, ceiling=1.0)
-    return Measure(value, low, high, "critic", "half")
+    return critic_area(np.concatenate(real), np.concatenate(made))
 
 
 def quick(ruler: Ruler, samples: np.ndarray) -> dict[str, Any]:
     """The few metrics of a point on a curve: distance, and the four that count neighbours."""
-    features = ruler.network(samples)
+    return of_features(ruler, ruler.network(samples))
+
+
+def of_features(ruler: Ruler, features: np.ndarray) -> dict[str, Any]:
+    """`quick`, of samples whose features (n, D) are there already."""
     found = {"frechet": frechet_distance(ruler.features, features)}
     if min(len(ruler.features), len(features)) >= 10:
         found |= precision_recall_density_coverage(ruler.features, features)
@@ -224,9 +218,11 @@ def guided(loaded: Loaded, ruler: Ruler) -> list[dict[str, Any]]:
     asked = loaded.sampler.labels(SEED, np.arange(count))
     points = []
     for strength in STRENGTHS:
-        x = loaded.sampler.samples(count, seed=SEED, options=replace(loaded.options, guidance=strength))
-        metrics = quick(ruler, x)
+        # At all levels of noise: an interval is there to keep what guidance costs.
+        options = replace(loaded.options, guidance=strength, interval=(0.0, math.inf))
+        features = ruler.network(loaded.sampler.samples(count, seed=SEED, options=options))
+        metrics = of_features(ruler, features)
         if asked is not None:
-            metrics["control"] = control(asked[:, 0], ruler.reader.predict(ruler.network(x))).record()
+            metrics["control"] = control(asked[:, 0], ruler.reader.predict(features)).record()
         points.append({"guidance": strength, "samples": count, "metrics": metrics})
     return points

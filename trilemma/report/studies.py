@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from trilemma.report import plots
@@ -9,20 +10,23 @@ from trilemma.report.budgets import course, last_half, overtakings
 from trilemma.report.claims import CALM, TOUCHY, decide
 from trilemma.report.columns import amount
 from trilemma.report.evidence import FAMILIES
-from trilemma.report.summary import Summary, finite, mean, number, spanned
+from trilemma.report.summary import Figure, Summary, finite, mean, number, spanned
 
 ORDER = {"holds": 0, "does not hold": 1, "cannot be told": 2}
 
 
-def studies(results: dict[str, Any], everything: list[Summary], metric: str | None) -> dict[str, Any]:
-    """What the template shows: `claims`, `courses`, `stability`, `changes`, `drift`, `ladders`, `bill`."""
+def studies(
+    results: dict[str, Any], everything: list[Summary], *, metric: str | None, shapes: dict[str, int]
+) -> dict[str, Any]:
+    """What the template shows: `claims`, `courses`, `stability`, `changes`, `drift`, `ladders`, `guided`, `bill`;
+    nothing at all before a model is measured. shapes: a marker for each model, by name."""
     models = [one for one in everything if one.kind == "model" and one.status == "ok"]
     variants = [one for one in everything if one.kind == "variant"]
     if metric is None or not models:
-        return {"claims": None, "courses": None, "stability": [], "changes": [], "drift": [], "ladders": [], "bill": []}
+        return {}
     return {
         "claims": _claims(results, models),
-        "courses": _courses(models, metric),
+        "courses": _courses(models, metric, shapes),
         "stability": _stability([one for one in everything if one.kind == "model"], metric),
         "changes": [
             table
@@ -34,6 +38,7 @@ def studies(results: dict[str, Any], everything: list[Summary], metric: str | No
         ],
         "drift": _drift(variants, metric),
         "ladders": _ladders(models),
+        "guided": _guided(models),
         "bill": _bill(results, models),
     }
 
@@ -51,17 +56,16 @@ def _claims(results: dict[str, Any], models: list[Summary]) -> dict[str, Any] | 
     }
 
 
-def _courses(models: list[Summary], metric: str) -> dict[str, Any] | None:
+def _courses(models: list[Summary], metric: str, shapes: dict[str, int]) -> dict[str, Any] | None:
     """Quality over the budget: a drawing, who overtakes whom, and whether the last half paid."""
     ways = {one.name: course(one, metric) for one in models}
     if not any(len(points) > 1 for points in ways.values()):
         return None
-    shapes: dict[str, int] = {}
-    lines = []
-    for one in models:
-        shape = shapes[one.family] = shapes.get(one.family, -1) + 1
-        if len(ways[one.name]) > 1:
-            lines.append(plots.Line(one.name, ways[one.name], one.family, shape, True))
+    lines = [
+        plots.Line(one.name, ways[one.name], one.family, shapes[one.name], True)
+        for one in models
+        if len(ways[one.name]) > 1
+    ]
     log = all(y > 0 for points in ways.values() for _, y in points)
     drawing = plots.curves(
         lines,
@@ -73,17 +77,21 @@ def _courses(models: list[Summary], metric: str) -> dict[str, Any] | None:
         f"{each.ahead} overtakes {each.behind} after about {amount(each.seconds, 'seconds')}."
         for each in sorted(overtakings(models, metric), key=lambda each: each.seconds)
     ]
-    pays, still = [], []
+    pays, worse, still = [], [], []
     for one in models:
         last = last_half(one, metric)
         if last is None:
             continue
         if last.pays:
             pays.append(f"{one.name} ({number(last.half.value)} → {number(last.whole.value)})")
+        elif last.hurts:
+            worse.append(f"{one.name} ({number(last.half.value)} → {number(last.whole.value)})")
         else:
             still.append(one.name)
     if pays:
         words.append(f"The last half of the budget paid for {', '.join(pays)}: more training would pay again.")
+    if worse:
+        words.append(f"It made {', '.join(worse)} worse: less training is better there.")
     if still:
         words.append(f"It changed nothing much, or nothing that one could rely on, for {', '.join(still)}.")
     return {"drawing": drawing, "words": words}
@@ -99,11 +107,11 @@ def _stability(models: list[Summary], metric: str) -> list[dict[str, Any]]:
         well = [row for row in ended if row["status"] == "ok" and not (row.get("stability") or {}).get("events")]
         figure = one.figures.get(metric)
         spread = figure.spread / abs(figure.value) if figure and figure.spread is not None and figure.value else None
-        late = []
+        lost = []
         for row in one.done:
             seen = [float(p["kernel@random"]) for p in row.get("curve") or [] if finite(p.get("kernel@random"))]
-            if len(seen) > 2 and min(seen) > 0:
-                late.append(seen[-1] / min(seen))
+            if len(seen) > 2 and seen[0] > min(seen):
+                lost.append((seen[-1] - min(seen)) / (seen[0] - min(seen)))
         lines.append(
             {
                 "name": one.name,
@@ -111,7 +119,7 @@ def _stability(models: list[Summary], metric: str) -> list[dict[str, Any]]:
                 "well": f"{len(well)} of {len(ended)}",
                 "events": ", ".join(f"{name} {count}×" for name, count in one.events.items()) or "none",
                 "spread": f"± {spread:.0%}" if spread is not None else "–",
-                "late": f"{mean(late):.2g} ×" if late else "–",
+                "lost": f"{mean(lost):.0%}" if lost else "–",
             }
         )
     return lines
@@ -121,9 +129,7 @@ def _changes(
     study: str, title: str, models: list[Summary], variants: list[Summary], metric: str
 ) -> dict[str, Any] | None:
     """One line a model, one column a change: the figure and how many times as bad as the base of the same seed."""
-    known = [one for one in variants if one.rows[0].get("study") == study and metric in one.figures]
-    if not known:
-        return None
+    known = [one for one in variants if one.rows[0].get("study") == study and one.status != "pending"]
     what = list(dict.fromkeys(one.rows[0]["what"] for one in known))
     lines = []
     for base in models:
@@ -132,17 +138,25 @@ def _changes(
             continue
         cells, worst = [], 0.0
         for each in what:
-            if each not in own:
-                cells.append(("–", ""))
+            figure = own[each].figures.get(metric) if each in own else None
+            if figure is None:
+                worst = math.inf if each in own else worst
+                cells.append(("failed" if each in own else "–", ""))
                 continue
-            figure = own[each].figures[metric]
-            usual = base.figures[metric].seeds.get(next(iter(figure.seeds)), base.figures[metric].value)
+            usual = mean([base.figures[metric].seeds.get(seed, base.figures[metric].value) for seed in figure.seeds])
             times = figure.value / usual if usual else float("nan")
             worst = max(worst, times) if finite(times) else worst
-            said = f"{times:.2g} ×" if finite(times) else ""
-            if own[each].verdict == "copies":
-                said += ", copies"
-            cells.append((number(figure.value), said))
+            text, low, high = spanned(figure.value, figure.low, figure.high)
+            small = ", ".join(
+                part
+                for part in (
+                    f"{low}–{high}" if low else "",
+                    f"{times:.2g} ×" if finite(times) else "",
+                    "copies" if own[each].verdict == "copies" else "",
+                )
+                if part
+            )
+            cells.append((text, small))
         value, low, high = spanned(base.figures[metric].value, base.figures[metric].low, base.figures[metric].high)
         answer = ""
         if study == "sensitivity":
@@ -165,8 +179,9 @@ def _drift(variants: list[Summary], metric: str) -> list[dict[str, Any]]:
     for one in variants:
         row = one.rows[0]
         if row.get("study") == "drift" and metric in one.figures:
-            half = "earlier" if "earlier" in row["what"] else "random"
-            found.setdefault(row["of"], {})[half] = one
+            half = "earlier" if row["what"].startswith("earlier") else "random"
+            key = f"{row['of']}, by {row['what'].partition(' half by ')[2]}"
+            found.setdefault(key, {})[half] = one
     lines = []
     for name, halves in found.items():
         if len(halves) == 2:
@@ -177,12 +192,36 @@ def _drift(variants: list[Summary], metric: str) -> list[dict[str, Any]]:
                 {
                     "name": name,
                     "style": style,
-                    "earlier": number(earlier.value),
-                    "random": number(mixed.value),
+                    "earlier": _with_interval(earlier),
+                    "random": _with_interval(mixed),
                     "times": f"{times:.2g} ×",
                 }
             )
     return lines
+
+
+def _with_interval(figure: Figure) -> tuple[str, str]:
+    text, low, high = spanned(figure.value, figure.low, figure.high)
+    return text, f"{low}–{high}" if low else ""
+
+
+def _guided(models: list[Summary]) -> list[dict[str, Any]]:
+    """Precision, recall and control over the strength of guidance: {'name', 'style', 'samples', 'points'}."""
+    found = []
+    for one in models:
+        points: list[dict[str, Any]] = next((row["guided"] for row in one.done if row.get("guided")), [])
+        if points:
+            names = ("precision", "recall", "control", "frechet")
+            lines = [
+                (f"{point['guidance']:g}", *(_told(point["metrics"].get(name)) for name in names)) for point in points
+            ]
+            style = plots.family_class(one.family)
+            found.append({"name": one.name, "style": style, "samples": points[0]["samples"], "points": lines})
+    return found
+
+
+def _told(entry: dict[str, Any] | None) -> str:
+    return number(entry["value"]) if entry and finite(entry.get("value")) else "–"
 
 
 def _ladders(models: list[Summary]) -> list[dict[str, Any]]:

@@ -53,6 +53,8 @@ class Variant:
     share: float = 1.0  # of the training examples
     factor: tuple[str, float] | None = None  # a setting of the base's own times a number
     half: str | None = None  # of drift: 'earlier' or 'random'
+    drift: str | None = None  # by which the halves are told apart
+    branches: tuple[float, ...] = ()  # shares of the budget at which it is measured as well
     every_seed: bool = False
 
     @property
@@ -60,13 +62,14 @@ class Variant:
         return f"{self.of}, {self.what}"
 
 
-# What the textbooks' statements need beyond the comparison: (base, what, model that is trained, settings).
-ABLATIONS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
-    ("vae", "without KL", "vae", {"model.beta": 0.0}),
-    ("vae", "pixels only", "vae", {"model.texture": 0.0}),
-    ("autoencoder", "trained on noisy input", "autoencoder:denoising", {}),
-    ("gan", "minimax", "gan:minimax", {}),
-    ("gan", "non-saturating", "gan:non-saturating", {}),
+# What the textbooks' statements need beyond the comparison: (base, what, model that is trained, settings, branches).
+# The original game had no gradient penalty, which is what keeps the presets of that name from going astray.
+ABLATIONS: tuple[tuple[str, str, str, dict[str, Any], tuple[float, ...]], ...] = (
+    ("vae", "without KL", "vae", {"model.beta": 0.0}, ()),
+    ("vae", "pixels only", "vae", {"model.texture": 0.0}, ()),
+    ("autoencoder", "trained on noisy input", "autoencoder:denoising", {}, ()),
+    ("gan", "minimax", "gan:minimax", {"model.penalty": "none"}, CURVE[:1]),
+    ("gan", "non-saturating", "gan:non-saturating", {"model.penalty": "none"}, CURVE[:1]),
 )
 
 
@@ -97,19 +100,23 @@ def check(studies: Studies, data: Data) -> None:
         moments(data, studies.drift)
 
 
-def variants(studies: Studies, models: list[str], settings: dict[str, Any], accepted: list[str]) -> list[Variant]:
-    """All variants of the models that are compared; `accepted`: models whose base was trained."""
+def variants(
+    studies: Studies, bases: list[str], *, settings: dict[str, Any], examples: int, grid: bool
+) -> list[Variant]:
+    """All variants of these bases. examples: of the train split; grid: has an example places that lie side by side?"""
     found: list[Variant] = []
-    bases = [name for name in models if name in accepted]
     families = list(dict.fromkeys(name.partition(":")[0] for name in bases))
     firsts = [next(name for name in bases if name.partition(":")[0] == family) for family in families]
     if studies.claims:
-        for of, what, model, changes in ABLATIONS:
-            # A setting that the user fixed for all is not varied against his word.
-            if of in bases and not set(changes) & set(settings):
-                found.append(Variant(of, what, "ablation", model, changes, every_seed=True))
-    shares = sorted({*studies.subsample, *((LITTLE,) if studies.claims else ())})
-    found += [Variant(n, f"{s:.0%} of the data", "subsample", n, share=s) for n in firsts for s in shares]
+        for of, what, model, changes, branches in ABLATIONS:
+            # A setting that the user fixed for all is not varied against his word; without a grid is no texture.
+            idle = "model.texture" in changes and not grid
+            if of in bases and not idle and not set(changes) & set(settings):
+                found.append(Variant(of, what, "ablation", model, changes, branches=branches, every_seed=True))
+    little = (LITTLE,) if studies.claims and LITTLE * examples >= FEWEST else ()
+    for share in sorted({*studies.subsample, *little}):
+        what, repeated = f"{share * 100:g}% of the data", share in little
+        found += [Variant(name, what, "subsample", name, share=share, every_seed=repeated) for name in firsts]
     if studies.sensitivity:
         for name in firsts:
             for word, (setting, factors) in FACTORS.items():
@@ -119,36 +126,49 @@ def variants(studies: Studies, models: list[str], settings: dict[str, Any], acce
                 ]
     if studies.drift is not None:
         for name in firsts:
-            found += [
-                Variant(name, f"trained on the {half} half", "drift", name, half=half) for half in ("earlier", "random")
-            ]
+            for half in ("earlier", "random"):
+                what = f"{half} half by {studies.drift}"
+                found.append(Variant(name, what, "drift", name, half=half, drift=studies.drift))
     return found
 
 
+def remembered(record: dict[str, Any]) -> Variant:
+    """A variant from the record in its row."""
+    factor = record["factor"]
+    entries = {**record, "branches": tuple(record["branches"]), "factor": None if factor is None else tuple(factor)}
+    return Variant(**entries)
+
+
 def settings_of(variant: Variant, settings: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a variant's training, given the config of its base as it was trained."""
-    changed = {**settings, **variant.settings}
+    """The settings of a variant's training, given the whole config.json of its base as it was trained.
+
+    What the probe chose for the base stays: two things that differ would be no study of one.
+    """
+    probed = {"optimizer.batch": base["config"]["optimizer"]["batch"], "training.dtype": base["training"]["dtype"]}
+    changed = {**settings, **probed, **variant.settings}
+    if variant.branches:
+        changed["training.branches"] = variant.branches
     if variant.factor is not None:
         path, factor = variant.factor
-        value: Any = base
+        value: Any = base["config"]
         for key in path.split("."):
             value = value[key]
         changed[path] = max(round(value * factor), 1) if isinstance(value, int) else value * factor
     return changed
 
 
-def data_of(variant: Variant, data: Data, drift: str | None) -> Data:
+def data_of(variant: Variant, data: Data) -> Data:
     """What a variant is trained on: the first part of the (shuffled) training examples, or one half in time."""
     rows = data.splits["train"]
     if variant.half is not None:
-        when, middle = moments(data, drift or "order")
+        when, middle = moments(data, variant.drift or "order")
         early = rows[when[rows] < middle]
         kept = early if variant.half == "earlier" else rows[: len(early)]
     elif variant.share < 1:
         kept = rows[: max(round(variant.share * len(rows)), 1)]
     else:
         return data
-    word = variant.half or f"{variant.share:g}"
+    word = f"{variant.half} {variant.drift}" if variant.half else f"{variant.share:g}"
     return replace(data, splits={**data.splits, "train": kept}, hash=f"{data.hash[:-8]}{_digits(word, len(kept))}")
 
 
@@ -165,14 +185,16 @@ def later(data: Data, drift: str) -> Data:
 
 
 def moments(data: Data, drift: str) -> tuple[np.ndarray, float]:
-    """When each example came (N,), and the moment that halves the training examples."""
+    """When each example came (N,), not a number where that is unknown, and the moment that halves the training set."""
     if drift == "order":
         when = np.arange(len(data.x), dtype=np.float64)
     elif drift in data.conditions and data.conditions[drift].shape[1] == 1:
-        when = np.asarray(data.conditions[drift][:, 0], dtype=np.float64)
+        when = np.array(data.conditions[drift][:, 0], dtype=np.float64)
+        if drift in data.present:
+            when[~np.asarray(data.present[drift])] = np.nan  # in neither half
     else:
         raise unknown("--drift", drift, ["order", *data.conditions])
-    middle = float(np.median(when[data.splits["train"]]))
+    middle = float(np.nanmedian(when[data.splits["train"]]))
     parts = {s: when[data.splits[s]] for s in ("train", "test")}
     if not (parts["train"] < middle).any() or (parts["test"] >= middle).sum() < FEWEST:
         raise InputError(

@@ -170,7 +170,7 @@ class Loaded:
         scores = []
         for batch in self._batches(source, seed):
             score = self.model.score(batch).detach().float()
-            for name, shares in self._shares().items():
+            for name, shares in self.shares().items():
                 if bool(batch.present[name].all()):
                     # log p(x) >= log p(x, label): of a score under a label only this is a bound.
                     score = score + shares[batch.raw[name][:, 0]].log()
@@ -209,7 +209,7 @@ class Loaded:
         # Conditions go the way too, as shares of the two ends' values; each half of it is as present as its end.
         end = (torch.arange(steps, device=codes.device) * 2 >= steps).long()
         between, present = {}, {name: value[end] for name, value in request.present.items()}
-        for name, shares in self._shares().items():
+        for name, shares in self.shares().items():
             ends = one_hot(request.raw[name][:, 0], len(shares)).float()
             between[name] = torch.lerp(ends[:1], ends[1:], t)
         request = Request(Noise(seed, np.zeros(steps)), between, present)
@@ -287,7 +287,7 @@ class Loaded:
                 raise InputError(f"--{name} {value}: {self.config['model']} has no such setting; leave it out")
         if steps is not None and steps < 1:
             raise InputError(f"--steps {steps}: a sampler needs at least one step")
-        if guidance is not None and not self._shares():
+        if guidance is not None and not self.shares():
             raise InputError(f"--guidance {guidance:g}: this model was trained without any condition; leave it out")
         if guidance is not None and not np.isfinite(guidance):
             raise InputError(f"--guidance {guidance}: give a number, such as 1.5")
@@ -305,7 +305,7 @@ class Loaded:
                 self._fill_label(batch)
         return batches
 
-    def _shares(self) -> dict[str, Tensor]:
+    def shares(self) -> dict[str, Tensor]:
         """Of each condition that has values: their shares in the training data."""
         found = {}
         if self.sampler.frequencies:

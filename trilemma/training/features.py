@@ -29,6 +29,7 @@ from trilemma.training.run import write_json, write_tensors
 
 PURPOSES = {"choose": (202, 28), "measure": (303, 32)}  # purpose -> (seed, width)
 BATCH = 500
+RECIPE = 3  # a new number wherever the model's tasks change: cached networks are then trained anew
 
 
 class FeatureNetwork:
@@ -61,7 +62,7 @@ def examples_for(data: Data) -> int:
 def place(data: Data, purpose: str) -> tuple[Path, str]:
     """Where the network of this data and purpose is cached, and its name."""
     seed, width = PURPOSES[purpose]
-    recipe = json.dumps([data.hash, purpose, seed, width, examples_for(data), to_json(_config(data, purpose)), 2])
+    recipe = json.dumps([data.hash, purpose, seed, width, examples_for(data), to_json(_config(data, purpose)), RECIPE])
     key = hashlib.sha256(recipe.encode()).hexdigest()[:24]
     return cache.root() / "features" / key, f"{purpose}-{key[:4]}"
 

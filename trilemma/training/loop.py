@@ -91,8 +91,9 @@ class Loop:
         """One batch: every turn of the model, each followed by a step of its group. Returns logs per unit."""
         batch, size = self.batch(), self.config.micro or self.config.batch
         micro = [batch.part(i, min(i + size, len(batch))) for i in range(0, len(batch), size)]
-        now = Now(self.step, self.seen, self.training.examples)
-        factor = optimizers.rate_factor(self.config, self.seen, self.training.examples) * 0.5**self.rollbacks
+        total = self.training.examples
+        now = Now(self.step, self.seen, total, shortest := int(min((1.0, *self.training.branches)) * total))
+        factor = optimizers.rate_factor(self.config, self.seen, total, shortest=shortest) * 0.5**self.rollbacks
         for name, optimizer in self.optimizers.items():
             for group, base in zip(optimizer.param_groups, self.base_rates[name], strict=True):
                 group["lr"] = base * factor
@@ -227,6 +228,7 @@ class Loop:
         states = [] if run is None else run.states()
         kept = run is None or "before-decay" in states
         branches = [share for share in sorted(training.branches) if branch_state(share) not in states]
+        branches = branches if self.config.stay > 0 else []  # a rate that falls from the start has no fork
         while self.seen < training.examples:
             recorded = dict(training.corrections)
             if self.step in recorded:

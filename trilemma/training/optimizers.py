@@ -35,9 +35,12 @@ def make(config: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optim
     raise unknown("setting optimizer.kind", config.kind, KINDS)
 
 
-def rate_factor(config: Optimizer, seen: int, total: int) -> float:
-    """Factor on the learning rate for the step that begins after `seen` of `total` examples."""
-    warm_up = min(config.warm_up, 0.05 * total)
+def rate_factor(config: Optimizer, seen: int, total: int, *, shortest: int = 0) -> float:
+    """Factor on the learning rate for the step that begins after `seen` of `total` examples.
+
+    shortest: the budget by which it warms up, where shorter trainings branch off this one.
+    """
+    warm_up = min(config.warm_up, 0.05 * (shortest or total))
     rising = min(1.0, (seen + config.batch) / warm_up) if warm_up else 1.0
     progress = seen / max(total, 1)
     falling = 1.0 if progress <= config.stay else max(0.0, (1 - progress) / (1 - config.stay))

@@ -399,7 +399,7 @@ def _finish(
             "chosen_by": tried,
             "seconds": seconds,
             "memory_bytes": peak_memory(),
-            "energy_joules": spent if joules is not None and (spent := (energy() or 0.0) - joules) > 0 else None,
+            "energy_joules": _spent(joules) if before == 0 else None,
             "events": health,
             "extended": len(config["extended"]),
         },
@@ -411,6 +411,12 @@ def _finish(
     for rest in run.state_folder.glob(".*.part"):
         shutil.rmtree(rest, ignore_errors=True)
     said(f"finished {run.folder}: {loop.seen:,} examples in {total:.1f} s")
+
+
+def _spent(joules: float | None) -> float | None:
+    """Joules since the counter stood at this; None where it cannot be read or has wrapped round."""
+    now = energy()
+    return None if now is None or joules is None or now <= joules else now - joules
 
 
 def card(
