@@ -169,8 +169,18 @@ def train_all(arguments: argparse.Namespace, data) -> None:
             print("trained", folder.name, flush=True)
 
 
+def kept_samples(out: Path, folder: Path, count: int) -> np.ndarray:
+    """Samples of a run, kept so that judging again is quick."""
+    file = out / "samples" / f"{folder.name}.npy"
+    if not file.is_file() or len(np.load(file, mmap_mode="r")) < count:
+        file.parent.mkdir(exist_ok=True)
+        run = tl.load(folder)
+        np.save(file, run.sampler.samples(count, seed=5, options=run.options))
+    return np.load(file)[:count]
+
+
 def judge_all(arguments: argparse.Namespace, data) -> None:
-    count = min(count_for(data), 1000)
+    count = min(count_for(data), arguments.count)
     ruler = Ruler(data, count, quiet=True)
     judges, held = judges_of(data, arguments.out)
     reference = {name: features(network, held) for name, network in judges.items()} | {"gradients": gradients(held)}
@@ -180,7 +190,7 @@ def judge_all(arguments: argparse.Namespace, data) -> None:
     for folder in sorted((arguments.out / "runs").iterdir()):
         if any(row["name"] == folder.name for row in rows) or not (folder / "weights.safetensors").is_file():
             continue
-        x = tl.load(folder).sampler.samples(count, seed=5, options=tl.load(folder).options)
+        x = kept_samples(arguments.out, folder, count)
         found = ruler.measure(x)[0]
         pictures = as_pictures(x)
         row = {"name": folder.name, "protocol": ruler.protocol.key()}
@@ -213,6 +223,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resolution")
+    parser.add_argument("--count", type=int, default=600, help="samples of each model")
     parser.add_argument("--budgets", default="8s,25s,75s")
     arguments = parser.parse_args()
     (arguments.out / "runs").mkdir(parents=True, exist_ok=True)

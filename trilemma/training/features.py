@@ -29,14 +29,19 @@ from trilemma.training.run import write_json, write_tensors
 
 PURPOSES = {"choose": (202, 28), "measure": (303, 32)}  # purpose -> (seed, width)
 BATCH = 500
+SCALED = 2000  # training examples that say how large features are
 RECIPE = 3  # a new number wherever the model's tasks change: cached networks are then trained anew
 
 
 class FeatureNetwork:
-    """Raw examples -> features (n, D); without a grid, the standardised values themselves."""
+    """Raw examples -> features (n, D), of variance 1 on average over training examples.
 
-    def __init__(self, name: str, model: Features | None, data: Data, hash: str):
-        self.name, self.model, self.hash = name, model, hash
+    Without a grid they are the standardised values themselves. One number divides all features: distances are then of
+    one order from one data set to the next, and a cubic kernel sees more than the third power.
+    """
+
+    def __init__(self, name: str, model: Features | None, data: Data, hash: str, *, scale: float = 1.0):
+        self.name, self.model, self.hash, self.scale = name, model, hash, scale
         self.space = data.spaces["x"]
 
     @torch.no_grad()
@@ -49,7 +54,7 @@ class FeatureNetwork:
                 continue
             # float32 without autocast: a measure must not depend on what is fast on this machine.
             parts.append(self.model.encode(batch).numpy())
-        return np.concatenate(parts).astype(np.float64)
+        return np.concatenate(parts).astype(np.float64) / self.scale
 
 
 def examples_for(data: Data) -> int:
@@ -92,7 +97,8 @@ def feature_network(data: Data, purpose: str, *, quiet: bool = False) -> Feature
     model = Features(_config(data, purpose), _spaces(data))  # type: ignore[arg-type]
     model.load_state_dict(tensors)
     hash = fingerprint(*[tensor.numpy() for _, tensor in sorted(tensors.items())])
-    return FeatureNetwork(name, model.eval(), data, hash)
+    scale = json.loads((folder / "facts.json").read_text(encoding="utf-8"))["scale"]
+    return FeatureNetwork(name, model.eval(), data, hash, scale=scale)
 
 
 def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
@@ -109,12 +115,13 @@ def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
     bar.close()
     with loop.averages.applied(model, "0.10"):
         state = {key: value.clone() for key, value in model.state_dict().items()}
+        features = FeatureNetwork("", model.eval(), data, "")(data.rows("train", SCALED))  # type: ignore[arg-type]
+    scale = float(np.sqrt(features.var(0).mean())) or 1.0
     aside = folder.with_name(folder.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     write_tensors(aside / "weights.safetensors", state)
-    write_json(
-        aside / "facts.json", {"purpose": purpose, "seed": seed, "data": data.hash, "examples": training.examples}
-    )
+    facts = {"purpose": purpose, "seed": seed, "data": data.hash, "examples": training.examples, "scale": scale}
+    write_json(aside / "facts.json", facts)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
