@@ -32,6 +32,7 @@ from threadpoolctl import threadpool_limits
 from trilemma.metrics.classes import control
 from trilemma.metrics.classifier import two_sample_test
 from trilemma.metrics.fidelity import frechet_distance, kernel_distance
+from trilemma.metrics.latent import bits_per_dimension, critic_area, midpoints, noise_left, path_length
 from trilemma.metrics.memorisation import memorisation
 from trilemma.metrics.neighbours import precision_recall_density_coverage
 from trilemma.metrics.pixels import (
@@ -211,6 +212,35 @@ def of_sets(metric: Callable[..., Any]) -> Callable[[Case, np.random.Generator],
     return draw
 
 
+def of_midpoints(case: Case, generator: np.random.Generator) -> Measure:
+    """The points between are means of pairs of further samples, the ends as many again."""
+    reference = case.reference(generator, case.n, case.dimension)
+    ends, first, second = (case.samples(generator, case.m, case.dimension) for _ in range(3))
+    return midpoints(reference, ends, between=(first + second) / 2)
+
+
+def of_ways(case: Case, generator: np.random.Generator) -> Measure:
+    """Nine points on each way: straight from one sample to another, with a wiggle as loud as the ends are apart."""
+    first, second = (case.samples(generator, case.m, case.dimension)[:, None] for _ in range(2))
+    t = np.linspace(0, 1, 9)[None, :, None]
+    wiggle = generator.normal(size=(case.m, 9, case.dimension)) * np.abs(second - first) * np.sin(np.pi * t)
+    return path_length(first + t * (second - first) + 0.2 * wiggle)
+
+
+def of_noise(case: Case, generator: np.random.Generator) -> Measure:
+    x = case.reference(generator, case.n, case.dimension)
+    noise = 0.5 * generator.normal(size=x.shape)
+    loudness = np.abs(case.samples(generator, case.n, case.dimension)).mean(1, keepdims=True)
+    return noise_left(x, x + noise, again=x + 0.3 * noise + 0.2 * loudness * generator.normal(size=x.shape))
+
+
+def of_scores(case: Case, generator: np.random.Generator) -> dict[str, Measure]:
+    """First coordinates stand for a critic's scores, sums of squares for log-likelihoods."""
+    real, made = case.reference(generator, case.n, case.dimension), case.samples(generator, case.m, case.dimension)
+    bits = bits_per_dimension(-np.square(real).sum(1), case.dimension)
+    return {"critic": critic_area(real[:, 0], made[:, 0] - 0.5), "bits_per_dimension": bits}
+
+
 COPIES = tuple(
     Case(f"{each.name}, copies", each.reference, each.samples, each.n, each.m, each.dimension)
     for each in (EQUAL_16, HEAVY_16)
@@ -228,6 +258,10 @@ FAMILIES: dict[str, tuple[Callable[[Case, np.random.Generator], Any], tuple[Case
     "reconstruction": (of_reconstruction, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
     "control": (of_control, SHARES),
     "modes": (of_modes, SHARES),
+    "midpoints": (of_midpoints, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64)),
+    "ways": (of_ways, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
+    "noise": (of_noise, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
+    "scores": (of_scores, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
 }
 
 
