@@ -144,6 +144,8 @@ def _cautions() -> list[tuple[str, str, str]]:
     disagree = _table(**{name: {"frechet@random": value} for name, value in judged.items()})
     left = _asked(_table(gan={"copies": "copies"}, vae={"diversity": 0.3}, autoencoder={"variety": 0.05}))["why"]
     out = left["left_out"]
+    before = {"frechet": {"value": 6.0, "low": 5.9, "high": 6.1, "better": "lower"}}
+    half = [{"share": 0.5, "seconds": 30.0, "metrics": before}]
     again = f"run it again with `--seeds {ENOUGH_SEEDS}`"
     return [
         (
@@ -167,6 +169,11 @@ def _cautions() -> list[tuple[str, str, str]]:
             _caveat("baseline", [*_table(), gaussian]),
             "A simple recipe without any learning comes as near to your data as the models do, or nearer.",
             "Give more time: `--budget 4h`. If that does not help, the data may be too few, or too simple to need one.",
+        ),
+        (
+            _caveat("train longer: the last half", [*_table()[:-1], {**_table()[-1], "budgets": half}]),
+            "With `--curve` the report knows what half of the budget would have given: much less.",
+            "Give more time, and look at the curve again: it says when that stops paying.",
         ),
         (
             _caveat("judges disagree", disagree),
