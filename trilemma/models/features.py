@@ -8,6 +8,7 @@ hold together nowhere; no network trained elsewhere is needed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,7 +99,7 @@ class Features(Model, Encodes):
         grain = noise.normal(*x.shape[1:])
         if self.space.grid:
             x = torch.where(expand(kind == 3, x), torn(x, noise.integers(2 ** len(self.space.grid) - 1) + 1), x)
-            x = torch.where(expand(kind == 4, x), scrambled(x, grain, expand(0.2 + 0.8 * amount, x)), x)
+            x = torch.where(expand(kind == 4, x), scrambled(x, noise, expand(0.2 + 0.8 * amount, x)), x)
         strength = expand((kind == 2) * (0.05 + 0.5 * amount**2), x)
         return x + grain * strength.to(x.dtype), flips, kind
 
@@ -140,12 +141,13 @@ def torn(x: Tensor, axes: Tensor) -> Tensor:
     return x
 
 
-def scrambled(x: Tensor, grain: Tensor, amount: Tensor) -> Tensor:
-    """x (B, C, *grid) with the phases of its Fourier transform moved by those of white noise, times `amount`.
+def scrambled(x: Tensor, noise: Noise, amount: Tensor) -> Tensor:
+    """x (B, C, *grid) with the phases of its Fourier transform turned by up to half a circle, times `amount`.
 
     The spectrum stays what it was: what goes is where things are. Amount 1 leaves a texture and nothing else.
     """
     axes = tuple(range(2, x.dim()))
-    phases = torch.fft.rfftn(wide(grain), dim=axes).angle() * amount
-    spectrum = torch.fft.rfftn(wide(x), dim=axes) * torch.polar(torch.ones_like(phases), phases)
-    return torch.fft.irfftn(spectrum, s=x.shape[2:], dim=axes).to(x.dtype)
+    spectrum = torch.fft.rfftn(wide(x), dim=axes)
+    phases = (2 * noise.uniform(*spectrum.shape[1:]) - 1).to(spectrum.real.dtype) * math.pi * amount
+    turned = spectrum * torch.polar(torch.ones_like(phases), phases)
+    return torch.fft.irfftn(turned, s=x.shape[2:], dim=axes).to(x.dtype)

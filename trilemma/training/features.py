@@ -30,7 +30,7 @@ from trilemma.training.run import write_json, write_tensors
 PURPOSES = {"choose": (202, 28), "measure": (303, 32)}  # purpose -> (seed, width)
 BATCH = 500
 SCALED = 2000  # training examples that say how large features are
-RECIPE = 4  # a new number wherever the model's tasks, or what is kept of it, change: all are trained anew
+RECIPE = 5  # a new number wherever the model's tasks, or what is kept of it, change: all are trained anew
 
 
 class FeatureNetwork:
