@@ -210,7 +210,8 @@ def judge_all(arguments: argparse.Namespace, data) -> None:
     ranks["mean of ranks"] = np.mean(list(ranks.values()), axis=0)
     found = {}
     for headline in [name for name in HEADLINES if name in rows[0]]:
-        values = np.array([row[headline] for row in rows])
+        better_high = headline in ("precision", "recall")
+        values = np.array([-row[headline] if better_high else row[headline] for row in rows])
         found[headline] = {name: float(stats.spearmanr(values, rank)[0]) for name, rank in ranks.items()}
         print(headline.ljust(18), "  ".join(f"{name} {value:+.3f}" for name, value in found[headline].items()))
     text = json.dumps({"models": len(rows), "spearman": found, "rows": rows}, indent=1)
