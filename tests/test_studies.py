@@ -518,3 +518,42 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert [one["verdict"] for one in again["claims"]] == [one["verdict"] for one in decide(again)]
     with pytest.raises(InputError, match="branches"):
         tl.compare(str(tmp_path / "few.npz"), **{**asked, "claims": False})
+
+
+def test_studies_on_points_two_seeds_and_remeasured(tmp_path: Path) -> None:
+    """No grid, no labels, two seeds, a preset beside its own ablation; --remeasure without a word of the studies."""
+    out, few = tmp_path / "report", np.asarray(open_data("moons").x[:300])
+    asked: dict[str, Any] = dict(
+        models=["vae", "gan", "gan:minimax"], budget_each="640", seeds=2, out=out, quiet=True,
+        settings=QUICK | {"network.width": 16},
+    )  # fmt: skip
+    tl.compare(few, claims=True, **asked)
+    first = json.loads((out / "results.json").read_text())
+    assert all(row["status"] == "ok" and not row["problems"] for row in first["rows"]), [
+        (row["name"], row["error"], row["problems"]) for row in first["rows"]
+    ]
+    of_two = [row["seed"] for row in first["rows"] if row["name"] == "gan, minimax"]
+    assert of_two == [0, 1], "ablations at every seed, beside the preset of that name"
+    assert "vae, pixels only" not in [row["name"] for row in first["rows"]], "points have no texture"
+    spoilt = json.loads((out / "results.json").read_text())
+    for row in spoilt["rows"]:
+        for entry in row["metrics"].values():
+            entry["value"] = -1.0
+    (out / "results.json").write_text(json.dumps(spoilt))
+    tl.compare(few, curve=True, remeasure=True, **asked)
+    again = json.loads((out / "results.json").read_text())
+    names = {(row["name"], row["seed"]): row for row in again["rows"]}
+    for row in first["rows"]:
+        assert names[row["name"], row["seed"]]["metrics"]["frechet"] == row["metrics"]["frechet"], row["name"]
+
+
+def test_a_probe_that_fails_is_no_failure_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> dict[str, Any]:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("trilemma.report.compare.probes", broken)
+    few = np.asarray(open_data("moons").x[:300])
+    tl.compare(few, models=["vae"], budget_each="256", out=tmp_path / "r", quiet=True, settings=QUICK)
+    row = json.loads((tmp_path / "r" / "results.json").read_text())["rows"][0]
+    assert row["status"] == "ok" and "out of luck" in row["problems"][0]
+    assert "out of luck" in (tmp_path / "r" / "errors.log").read_text()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import json
 import platform
-import re
 import shlex
 import sys
 import time
@@ -34,7 +33,7 @@ from trilemma.report.baselines import BASELINES, FLOOR, real
 from trilemma.report.claims import decide
 from trilemma.report.columns import KINDS as KINDS_OF_ROWS
 from trilemma.report.columns import as_csv
-from trilemma.report.measure import SEED, Ruler, asked_of, count_for, of_run, write_samples
+from trilemma.report.measure import SEED, Ruler, asked_of, count_for, file_name, of_run, write_samples
 from trilemma.report.page import write_page
 from trilemma.report.pictures import THRIFTS
 from trilemma.report.probes import guided, ladder, probes, quick
@@ -498,11 +497,6 @@ class Comparison:
                 "samples": write_samples(self.folder, f"{name}-nearest", samples[order]),
                 "training": write_samples(self.folder, f"{name}-nearest-train", ruler.train[nearest]),
             }
-
-
-def file_name(name: str) -> str:
-    """Of a row's files: a model may be a path of its own."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-")
 
 
 def _nearest(seconds: dict[int, float], seen: int) -> float | None:

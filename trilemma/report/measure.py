@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -247,3 +248,8 @@ def write_samples(folder: Path, name: str, x: np.ndarray) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, x)
     return str(path.relative_to(folder))
+
+
+def file_name(name: str) -> str:
+    """Of a row's files: a model may be a path of its own."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-")
