@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from trilemma.report.claims import CLAIMS, decide
@@ -27,11 +28,12 @@ def main() -> None:
         results = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
         found[name] = {one["key"]: one for one in decide(results)}
         settings, counts = results["settings"], results["data"]["counts"]
+        command = re.sub(r" --out \S+", "", re.sub(r"\S*/(\S+)", r"\1", results["command"]))  # no place of this machine
         trained = sum(row["kind"] in ("model", "variant") and row["status"] == "ok" for row in results["rows"])
         facts.append(
             f"- **{name}**: {counts['train']:,} / {counts['choose']:,} / {counts['test']:,} examples, "
             f"{settings['budget_each']} a training, {settings['seeds']} seeds, {trained} trainings; "
-            f"{results['machine']}; protocol `{results['protocol_key']}`; `{results['command']}`"
+            f"{results['machine']}; protocol `{results['protocol_key']}`; `{command}`"
         )
     print("# The textbooks' claims, measured\n")
     print(
