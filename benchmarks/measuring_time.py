@@ -15,6 +15,7 @@ import json
 import pstats
 import resource
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,10 +55,9 @@ def main() -> None:
     with threadpool_limits(arguments.threads):
         data = tl.open_data(arguments.data)
         ruler = Ruler(data, arguments.count)
-        networks = [Timed(each) for each in (ruler.network, ruler.random, ruler.imagenet)]
-        ruler.network, ruler.random = networks[0], networks[1]  # type: ignore[assignment]
-        if ruler.imagenet is not None:
-            ruler.imagenet = networks[2]  # type: ignore[assignment]
+        networks = [Timed(each) for each in (ruler.network, *(judge.network for judge in ruler.judges))]
+        ruler.network = networks[0]  # type: ignore[assignment]
+        ruler.judges = [replace(judge, network=own) for judge, own in zip(ruler.judges, networks[1:], strict=True)]
         rows = np.random.default_rng(0).permutation(data.splits["train"])
         row: dict[str, Any] = {"data": data.name, "reference": len(ruler.test), "samples": arguments.count}
         row |= {"threads": arguments.threads, "memory_before": round(peak())}
