@@ -557,3 +557,4 @@ def test_a_probe_that_fails_is_no_failure_of_the_model(tmp_path: Path, monkeypat
     row = json.loads((tmp_path / "r" / "results.json").read_text())["rows"][0]
     assert row["status"] == "ok" and "out of luck" in row["problems"][0]
     assert "out of luck" in (tmp_path / "r" / "errors.log").read_text()
+    assert "out of luck" in (tmp_path / "r" / "index.html").read_text(encoding="utf-8"), "the reader is told"

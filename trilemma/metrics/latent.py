@@ -68,12 +68,7 @@ def path_length(ways: np.ndarray) -> Measure:
     straight = np.linalg.norm(ways[:, -1] - ways[:, 0], axis=1)
     if not straight.sum() > 0:
         return Measure(float("nan"), None, None, "path_length", "lower")
-    value = float(steps.sum() / straight.sum())
-    if len(ways) < 4:
-        return Measure(value, None, None, "path_length", "lower")
-    deviation = float(np.std(steps - value * straight, ddof=1) / len(ways) ** 0.5 / straight.mean())
-    low, high = interval(value, deviation, floor=1.0)
-    return Measure(value, low, high, "path_length", "lower")
+    return _ratio(steps, straight, name="path_length", floor=1.0)
 
 
 def noise_left(clean: np.ndarray, noisy: np.ndarray, *, again: np.ndarray) -> Measure:
@@ -89,12 +84,17 @@ def noise_left(clean: np.ndarray, noisy: np.ndarray, *, again: np.ndarray) -> Me
     left, put = rows
     if not put.mean() > 0:
         raise ValueError("noisy: equal to the clean examples; there is no noise to be left")
-    value = float(left.mean() / put.mean())
-    if len(left) < 4:
-        return Measure(value, None, None, "denoising", "lower")
-    deviation = float(np.std(left - value * put, ddof=1) / len(left) ** 0.5 / put.mean())
-    low, high = interval(value, deviation, floor=0.0)
-    return Measure(value, low, high, "denoising", "lower")
+    return _ratio(left, put, name="denoising", floor=0.0)
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray, *, name: str, floor: float) -> Measure:
+    """The ratio of two means over the same examples (N,), smaller being better; interval by the delta method."""
+    value = float(top.mean() / bottom.mean())
+    if len(top) < 4:
+        return Measure(value, None, None, name, "lower")
+    deviation = float(np.std(top - value * bottom, ddof=1) / len(top) ** 0.5 / bottom.mean())
+    low, high = interval(value, deviation, floor=floor)
+    return Measure(value, low, high, name, "lower")
 
 
 def critic_area(real: np.ndarray, made: np.ndarray) -> Measure:

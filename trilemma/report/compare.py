@@ -33,7 +33,7 @@ from trilemma.report.baselines import BASELINES, FLOOR, real
 from trilemma.report.claims import decide
 from trilemma.report.columns import KINDS as KINDS_OF_ROWS
 from trilemma.report.columns import as_csv
-from trilemma.report.measure import SEED, Ruler, asked_of, count_for, file_name, of_run, write_samples
+from trilemma.report.measure import SEED, Ruler, asked_of, count_for, file_name, history, of_run, write_samples
 from trilemma.report.page import write_page
 from trilemma.report.pictures import THRIFTS
 from trilemma.report.probes import guided, ladder, probes, quick
@@ -370,6 +370,8 @@ class Comparison:
         except Exception as problem:
             row["problems"].append(f"{what}: {type(problem).__name__}: {problem}")
             self._log(row)
+            if not self.quiet:
+                print(f"{row['name']}: not measured: {row['problems'][-1]}", file=sys.stderr)
 
     def _log(self, row: dict[str, Any]) -> None:
         """The traceback of what is being handled, for whoever looks for the cause."""
@@ -447,24 +449,10 @@ class Comparison:
                 x = made.sampler.samples(self.count, seed=SEED, options=made.options)
                 spent = short.choices()["seconds"]["total"]
                 row["budgets"].append({"share": share, "examples": at, "seconds": spent, "metrics": quick(ruler, x)})
-        run: Run = loaded.run
-        stats, choices = run.stats(), run.choices()
-        row["events"] = [r for r in stats if "event" in r and r["event"] not in ("start", "end")]
-        row["stability"] = {
-            "events": choices.get("events", {}),
-            "rollbacks": sum("rolled back" in r.get("action", "") for r in row["events"]),
-        }
-        losses = [r for r in stats if "event" not in r and "kernel@random" not in r]
-        seconds = {r["seen"]: r["seconds"] for r in losses}
-        row["curve"] = [
-            {**r, "seconds": seconds.get(r["seen"]) or _nearest(seconds, r["seen"])}
-            for r in stats
-            if r.get("kernel@random") is not None
-        ]
-        row["losses"] = losses[:: max(len(losses) // 100, 1)]
-        row["choices"], row["config"], row["training"] = choices, loaded.config["config"], loaded.config["training"]
+        row |= history(loaded.run)
+        row["config"], row["training"] = loaded.config["config"], loaded.config["training"]
         row["size"] = loaded.config["size"]
-        film = run.samples_folder / "film.gif"
+        film = loaded.run.samples_folder / "film.gif"
         row["film"] = str(film.relative_to(self.folder)) if film.is_file() else None
         strip = loaded.film(8)
         if len(strip) > 2:
@@ -497,7 +485,3 @@ class Comparison:
                 "samples": write_samples(self.folder, f"{name}-nearest", samples[order]),
                 "training": write_samples(self.folder, f"{name}-nearest-train", ruler.train[nearest]),
             }
-
-
-def _nearest(seconds: dict[int, float], seen: int) -> float | None:
-    return seconds[min(seconds, key=lambda at: abs(at - seen))] if seconds else None

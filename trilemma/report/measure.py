@@ -34,6 +34,7 @@ from trilemma.spaces import Categorical
 from trilemma.tasks.load import Loaded
 from trilemma.training.engine import forget_peak, peak_memory
 from trilemma.training.features import feature_network
+from trilemma.training.run import Run
 
 REFERENCE = 10_000  # most test examples
 TRAIN = 10_000  # most training examples in the search for copies
@@ -232,6 +233,28 @@ def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str
     if isinstance(model, Scores) and data.x.ndim == 2:
         metrics["log_likelihood"] = _likelihood(model, told(places)).record()
     return samples, metrics, speed
+
+
+def history(run: Run) -> dict[str, Any]:
+    """The entries of a row that tell of its training: events, stability, the curve of previews, losses, choices."""
+    stats, choices = run.stats(), run.choices()
+    events = [r for r in stats if "event" in r and r["event"] not in ("start", "end")]
+    losses = [r for r in stats if "event" not in r and "kernel@random" not in r]
+    seconds = {r["seen"]: r["seconds"] for r in losses}
+
+    def at(seen: int) -> float | None:
+        return seconds[min(seconds, key=lambda moment: abs(moment - seen))] if seconds else None
+
+    return {
+        "events": events,
+        "stability": {
+            "events": choices.get("events", {}),
+            "rollbacks": sum("rolled back" in r.get("action", "") for r in events),
+        },
+        "curve": [{**r, "seconds": at(r["seen"])} for r in stats if r.get("kernel@random") is not None],
+        "losses": losses[:: max(len(losses) // 100, 1)],
+        "choices": choices,
+    }
 
 
 def _likelihood(model: Scores, batch: Batch) -> Measure:

@@ -335,6 +335,7 @@ def _troubles(models: list[Summary]) -> dict[str, Any]:
                 at += f" ({min(seen / total, 1):.0%})" if at and total else ""
                 words = event.get("words") or event.get("event") or ""
                 lines.append((at, words, event.get("action") or ""))
+            lines += [("", f"not measured: {problem}", "") for problem in row.get("problems") or []]
             if row.get("status") == "failed":
                 lines.append(("", f"the training failed: {row.get('error') or 'no reason was recorded'}", ""))
             if lines:
