@@ -41,7 +41,16 @@ from trilemma.training.engine import Engine
 from trilemma.training.health import WORDS, Health
 from trilemma.training.loop import MEMORY, MOST_ROLLBACKS, SPIKE, Loop
 from trilemma.training.optimizers import KINDS, make, rate_factor
-from trilemma.training.plan import Clock, Probe, _smaller_batches, build, choose_size, dtype_verdict, threads_verdict
+from trilemma.training.plan import (
+    Clock,
+    Probe,
+    _set_aside,
+    _smaller_batches,
+    build,
+    choose_size,
+    dtype_verdict,
+    threads_verdict,
+)
 from trilemma.training.preview import film
 from trilemma.training.restore import restore
 from trilemma.training.run import Run, write_json, write_tensors, write_text
@@ -1030,6 +1039,19 @@ def test_choices_do_not_eat_the_budget(tmp_path: Path, monkeypatch: pytest.Monke
     assert isinstance(run, Run)
     assert run.config()["training"]["choose_samples"] == 0 and run.choices()["options"]["prior"] is not None
     assert time.monotonic() - begin < 15
+
+
+def test_a_short_budget_chooses_little_instead_of_nothing(tmp_path: Path) -> None:
+    """Too few seconds for all averages and options: the middle average, and of the options the first two."""
+    data = open_data("digits")
+    model = build("diffusion", configure("diffusion", data.spaces, size="xs"), data.spaces, 0)
+    left = {}
+    for rate in (1.0, 200.0, 1e5):
+        training = Training(examples=1000)
+        _, left[rate] = _set_aside(model, data, training, rate, 0.0, 30.0)
+        assert training.choose_few == (rate < 1e5)
+        assert (training.choose_samples == 0) == (rate == 1.0)
+    assert left[1.0] < 1 < left[200.0] < 0.08 * 30 + 4  # with the network behind the choices
 
 
 def test_a_dead_denoiser_is_told(tmp_path: Path) -> None:

@@ -153,12 +153,12 @@ def compare(
 
     page = go(
         data,
-        models=None if models is None else [name.strip() for name in models.split(",") if name.strip()],
+        models=None if models is None else _names(models),
         budget=budget,
         budget_each=budget_each,
         seeds=seeds,
         prefer=prefer,
-        need=[] if need is None else [name.strip() for name in need.split(",") if name.strip()],
+        need=_names(need),
         include=_included(include),
         features=features or (),
         remeasure=remeasure,
@@ -375,6 +375,27 @@ def info(run: RunArgument, debug: Debug = False) -> None:
     print(tell(run))
 
 
+@app.command()
+def bench(
+    models: Annotated[
+        str | None, typer.Option("--model", "--models", help="Comma-separated; default: all families.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="xs, s, m, l, xl; default: what ten minutes would choose.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default: the faster one.")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Also where the time of a training step goes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else on stdout.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Time this machine and the models on it: training, sampling, and their share of the machine's limit."""
+    import json
+
+    from trilemma.report.bench import bench as go
+    from trilemma.report.bench import text
+
+    found = go(_names(models) or None, size=size, dtype=dtype, profiled=profile)
+    print(json.dumps(found, indent=2) if as_json else text(found))
+
+
 def _settings(pairs: list[str] | None) -> dict[str, Any]:
     from trilemma.config import parse_value
 
@@ -385,6 +406,11 @@ def _settings(pairs: list[str] | None) -> dict[str, Any]:
             raise InputError(f"--set {pair!r}: write KEY=VALUE, e.g. --set model.beta=4")
         settings[key.strip()] = parse_value(value.strip())
     return settings
+
+
+def _names(text: str | None) -> list[str]:
+    """'vae, gan' -> ['vae', 'gan']"""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def _included(pairs: list[str] | None) -> dict[str, str]:

@@ -53,6 +53,7 @@ from trilemma.report.variants import (
 from trilemma.tasks.load import Loaded
 from trilemma.training.branch import branch, shares_of
 from trilemma.training.engine import prepare
+from trilemma.training.features import feature_network
 from trilemma.training.plan import machine
 from trilemma.training.published import Given, open_given, read_wanted
 from trilemma.training.run import Run, disk_errors, write_json, write_text
@@ -337,13 +338,20 @@ class Comparison:
         label = f"{file_name(name)}-s{seed}"
         with self._recorded(row, label) as run:
             settings = {**self.settings, **({"training.branches": CURVE} if self.studies.branches else {})}
-            train(self.data, model=name, budget=self.each, seed=seed, out=run, settings=settings, quiet=self.quiet)
+            self._train(self.data, name, seed, run, settings)
             ruler = ruler or self._ruler()
             if self._done(name, seed):
                 return ruler
             self._describe(row, Loaded(run), ruler, label)
         self._keep(row)
         return ruler
+
+    def _train(
+        self, data: Data, model: str, seed: int, run: Path, settings: dict[str, Any], size: str | None = None
+    ) -> None:
+        if settings.get("training.choose_samples") != 0:
+            feature_network(data, "choose", quiet=self.quiet)  # of the data, not of the first model
+        train(data, model=model, budget=self.each, seed=seed, out=run, settings=settings, size=size, quiet=self.quiet)
 
     @contextmanager
     def _recorded(self, row: dict[str, Any], label: str) -> Iterator[Path]:
@@ -407,10 +415,7 @@ class Comparison:
         with self._recorded(row, label) as run:
             base = Run.at(self.folder / "runs" / f"{file_name(variant.of)}-s{seed}").config()
             data = data_of(variant, self.data)
-            train(
-                data, model=variant.model, budget=self.each, seed=seed, out=run, size=base["size"], quiet=self.quiet,
-                settings=settings_of(variant, self.settings, base),
-            )  # fmt: skip
+            self._train(data, variant.model, seed, run, settings_of(variant, self.settings, base), size=base["size"])
             self._describe(row, Loaded(run), ruler, label, data)
             if variant.half:  # what it has seen is no first part of the training split: nothing is said of copies
                 row["verdicts"] = {}

@@ -27,13 +27,18 @@ def default_samples(model: Samples) -> int:
 
 
 def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[str | None, Options, dict[str, Any]]:
-    """(average, options, what was tried): the best average with default options, then the best options with it."""
+    """(average, options, what was tried): the best average with default options, then the best options with it.
+
+    `training.choose_few` keeps the middle average and tries the first two options only.
+    """
     training, model = loop.training, loop.model
     assert isinstance(model, Samples)
     train, keys = data.split("train"), list(loop.averages.exponents)
     default = keys[len(keys) // 2] if keys else None
     count = default_samples(model) if training.choose_samples is None else training.choose_samples
     options = model.choices()
+    if training.choose_few:
+        keys, options = keys[len(keys) // 2 :][:1], options[:2]
     if count < 100 or len(data.splits["choose"]) < 32 or not keys:
         return default, options[0], {"reason": "too few samples or examples to choose by: defaults taken"}
     features = feature_network(data, "choose", quiet=quiet)

@@ -132,20 +132,25 @@ class Loop:
         total = self.engine.total(sum(turn.weight for turn in turns))
         gradients = [p.grad for p in weights if p.grad is not None]
         torch._foreach_div_(gradients, total)
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        loss = self.engine.total(float(sum(float(turn.loss) for turn in turns))) / total
-        if not math.isfinite(loss) or not math.isfinite(float(norm)):
-            raise NonFinite(f"{name} at {self.seen:,} examples (loss {loss}, gradient norm {float(norm)})")
-        longest = min(self.config.clip or math.inf, self._longest(name, float(norm)))
+        length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        # All numbers that Python needs to know, in one go: on a GPU it waits once for a turn.
+        names = [key for turn in turns for key in turn.logs]
+        told = [length, *(turn.loss for turn in turns), *(value for turn in turns for value in turn.logs.values())]
+        norm, *numbers = torch.stack(
+            [torch.as_tensor(one, dtype=torch.float64, device=length.device).detach() for one in told]
+        ).tolist()
+        loss = self.engine.total(sum(numbers[: len(turns)])) / total
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise NonFinite(f"{name} at {self.seen:,} examples (loss {loss}, gradient norm {norm})")
+        longest = min(self.config.clip or math.inf, self._longest(name, norm))
         if norm > longest:
-            torch._foreach_mul_(gradients, longest / float(norm))
+            torch._foreach_mul_(gradients, longest / norm)
         self.optimizers[name].step()
         # A turn may have left gradients in the other groups' weights: all start clean.
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        for turn in turns:
-            for key, value in turn.logs.items():
-                logs[key] = logs.get(key, 0.0) + float(value) / total
+        for key, value in zip(names, numbers[len(turns) :], strict=True):
+            logs[key] = logs.get(key, 0.0) + value / total
 
     def _longest(self, name: str, norm: float) -> float:
         """The length to which a group's gradient is cut: some usual ones, by a running geometric mean of lengths."""

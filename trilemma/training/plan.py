@@ -32,6 +32,7 @@ CLEAR_WIN = 1.15  # a setting other than the default must be this much faster
 ENOUGH_STEPS, LEAST_BATCH = 1500, 16  # a budget for fewer steps than this gets smaller batches, down to this
 COMMON_PLACES = 784  # of the grid on which the dial was tuned, with two threads
 MOST_FOR_FEATURES = 0.2  # of a budget may go into the network behind the choices
+LEAST_TO_CHOOSE = 150  # samples; fewer choose by chance: then the defaults are as good
 SAFE_SECONDS = 20.0  # at most this much work is lost by a kill,
 SAFE_SHARE = 0.04  # or this share of the budget
 
@@ -290,12 +291,12 @@ def _rates(sampler: Sampler, data: Data, training: Training, most: float) -> tup
     power = float(np.clip(np.log(spent[1] / spent[0]) / np.log(4), 1.0, 1.5))
     fit = spent[1] * (limit / counts[1]) ** power
     sampler.samples(8)
-    count = 16
-    while True:
+    count, begin = 16, time.perf_counter()
+    while True:  # few samples at once are slow samples
         start = time.perf_counter()
         sampler.samples(count, batch=250)
         seconds = time.perf_counter() - start
-        if seconds > most / 2 or count >= 250:
+        if time.perf_counter() - begin > most or count >= 250:
             return count / max(seconds, 1e-6), fit
         count = min(250, count * 4)
 
@@ -313,19 +314,24 @@ def _set_aside(
     training.preview_samples = int(np.clip(0.005 * budget * rate, 16, training.preview_samples))
     shown = training.preview_samples / rate + min(fit * 0.15, 2.0) + 0.15
     training.previews = int(min(training.previews, max(1, 0.06 * budget / shown)))
-    tries = len(training.averages) + len(model.choices()) - 1
-    dearer = float(np.mean([model.calls(o) for o in model.choices()])) / model.calls(Options())
+    options, tries = model.choices(), len(training.averages) + len(model.choices()) - 1
+    dearer = float(np.mean([model.calls(option) for option in options])) / model.calls(Options())
     if training.choose_samples is None:
         allowed = 0.08 * budget / tries * rate / dearer
-        # Fewer than this choose by chance: then the defaults are as good.
-        training.choose_samples = int(min(allowed, default_samples(model))) if allowed >= 150 else 0
+        if allowed < LEAST_TO_CHOOSE and len(options) > 1:
+            # Of all that is chosen, the second way to sample (diffusion: without guidance) differs most.
+            training.choose_few, tries = True, 2
+            dearer = float(np.mean([model.calls(option) for option in options[:2]])) / model.calls(Options())
+            allowed = 0.08 * budget / tries * rate / dearer
+        training.choose_samples = int(min(allowed, default_samples(model))) if allowed >= LEAST_TO_CHOOSE else 0
     features = 0.0
     if training.choose_samples and not is_cached(data, "choose"):
         features = examples_for(data) / 3000 * float(np.prod(data.x.shape[1:]) / 784) ** 0.7
         if features > MOST_FOR_FEATURES * budget:
             # A network to choose with that eats the budget leaves nothing to choose from.
             training.choose_samples, features = 0, 0.0
-    compared = fit * min(FIT / max(training.fit_examples, 1), 1.0) * (len(training.averages) + 1)
+    tried_averages = 1 if training.choose_few else len(training.averages) + 1
+    compared = fit * min(FIT / max(training.fit_examples, 1), 1.0) * tried_averages
     choosing = tries * training.choose_samples / rate * dearer + compared + fit
     if not training.choose_samples:
         choosing = fit
