@@ -16,7 +16,7 @@ import torch
 from contract_cases import CASES, Case
 from torch import Tensor
 
-from trilemma.batches import Arrays, Batch, Request
+from trilemma.batches import Arrays, Batch, Options, Request
 from trilemma.maths.losses import squared_gradient_norm
 from trilemma.maths.noise import Noise
 from trilemma.models.contract import (
@@ -53,7 +53,8 @@ EVERY = having()
 EAGER = {"gan": {"gamma_end": 1.0}}  # at a gamma of 0.1 the generator keeps one example of each label
 STEPS = {"diffusion": 150, "gan": 150}  # on grids; others, which are told what to make of each example: 80
 NEAREST = {"diffusion": 0.65}  # mean distance of samples to the nearest example, in units of the data's deviation
-CLOSER = {"diffusion": 1.0, "gan": 0.9}  # factor on a fresh model's distance; a GAN may learn half the tokens by heart
+# Factor on a fresh model's distance: twelve guided steps overshoot, a GAN may learn half the tokens by heart.
+CLOSER = {"diffusion": 1.05, "gan": 0.9}
 FOUND = {"diffusion": 6, "gan": 3}  # examples that some sample comes closest to; others: half of them
 
 
@@ -299,7 +300,7 @@ def test_samples(name: str, case: Case) -> None:
     model = trained(name, case.name).model
     assert isinstance(model, Samples)
     check_samples(name, case, model)
-    for options in model.choices():
+    for options in (Options(), *(answer for question in model.choices() for answer in question)):
         assert model.calls(options) >= 1
         assert sampled(model, toy.request(case, 2, options=options)).shape == (2, *case.space.shape)
 
@@ -597,7 +598,7 @@ class Bell(Model, Samples):
         pass
 
     def choices(self):
-        return [Options()]
+        return []
 
     def calls(self, options):
         return 1

@@ -1094,3 +1094,27 @@ def test_the_size_follows_the_examples_that_a_budget_holds(
     data = tl.open_data(np.random.default_rng(0).integers(0, 256, (32, side, side), dtype=np.uint8))
     assert choose_size(data, "seconds", budget) == size
     assert choose_size(data, "seconds", budget * 8, find("diffusion:flow")[0]) == size, "it is hungrier"
+
+
+def test_sampling_is_chosen_one_question_after_the_other(tmp_path: Path) -> None:
+    """Guidance first, then steps with the guidance that won; among equals the fewest network calls."""
+    settings = {"training.choose_samples": 120, "training.previews": 1, "training.preview_samples": 4}
+    run = tl.train(
+        "digits", model="diffusion", size="xs", out=tmp_path / "run", budget="3k", settings=settings, quiet=True
+    )
+    assert isinstance(run, Run)
+    chosen, tried = run.choices()["options"], run.choices()["chosen_by"]["tried"]
+    of_average, of_guidance, of_steps = tried[:3], tried[3:6], tried[6:]
+    assert len({row["average"] for row in of_average}) == 3 and len(of_steps) == 3
+    best = min(of_average, key=lambda row: row["frechet"])
+    assert run.choices()["average"] == best["average"]
+
+    def taken(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        good = [row for row in rows if row["frechet"] <= 1.02 * min(row["frechet"] for row in rows)]
+        return min(good, key=lambda row: (row["calls"], row["frechet"]))
+
+    guided = taken([best, *of_guidance])
+    assert {row["guidance"] for row in of_steps} == {guided["guidance"]}
+    final = taken([guided, *of_steps])
+    assert (chosen["guidance"], chosen["steps"]) == (final["guidance"], final["steps"])
+    assert len({row["calls"] for row in of_steps}) == 3

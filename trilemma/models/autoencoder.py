@@ -108,8 +108,8 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises):
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         fit_mixture(self, self.mixture, batches, noise.seed, random=False)
 
-    def choices(self) -> list[Options]:
-        return [Options(prior="mixture")]
+    def choices(self) -> list[list[Options]]:
+        return [[Options(prior="mixture")]]
 
     def calls(self, options: Options) -> int:
         return 1

@@ -100,8 +100,11 @@ class Samples(ABC):
         """Raw examples (B, channels, *grid)."""
 
     @abstractmethod
-    def choices(self) -> list[Options]:
-        """Ways to sample worth trying on the choose split; the first is the default."""
+    def choices(self) -> list[list[Options]]:
+        """Questions of how to sample, asked one after the other on the choose split: answers each, the default first.
+
+        An answer names its own settings only; those chosen before stay. The most rewarding question comes first.
+        """
 
     @abstractmethod
     def calls(self, options: Options) -> int:

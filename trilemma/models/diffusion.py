@@ -64,8 +64,8 @@ class Config:
     embedding: int = 128  # width of noise level and conditions
     clusters: int = 0  # of data without labels: which one an example is in is a condition
     drop: float = 0.1  # probability of training without a condition
-    sampler: str = "adams-bashforth"
-    steps: int = 24
+    sampler: str = "dpm++2m"
+    steps: int = 12
     eta: float = 0.0  # ddim
     sigma_low: float = 0.006
     sigma_high: float = 80.0
@@ -83,8 +83,6 @@ class Diffusion(Model, Samples, Denoises, Scores):
             "prediction": "velocity",
             "level_mean": 0.0,
             "level_deviation": 1.0,
-            "sampler": "heun",
-            "steps": 16,
         },
         "ddpm": {"path": "ddpm", "prediction": "eps", "sampler": "ddpm", "steps": 100, "guidance": 1.0},
         "ddpm-learned": {
@@ -250,11 +248,17 @@ class Diffusion(Model, Samples, Denoises, Scores):
 
     # --- sampling ---
 
-    def choices(self) -> list[Options]:
-        if self.ddpm is not None or not self.conditioner.names:
-            return [Options()]
-        default = self.config.guidance
-        return [Options(guidance=g) for g in (default, *(other for other in (1.0, 2.0, 3.0) if other != default))]
+    def choices(self) -> list[list[Options]]:
+        config, questions = self.config, []
+        if self.ddpm is not None:
+            return []
+        if self.conditioner.names:
+            others = (strength for strength in (1.0, 2.0, 3.0) if strength != config.guidance)
+            questions.append([Options(guidance=strength) for strength in (config.guidance, *others)])
+        # Fewer steps are not always worse: what a solver leaves out may sharpen (benchmarks/2026-11-21-sampling.md).
+        counts = dict.fromkeys([config.steps, *(max(config.steps * k // 3, 1) for k in (2, 4, 6))])
+        questions.append([Options(steps=count) for count in counts])
+        return questions
 
     def grid(self, steps: int) -> Tensor:
         """Scaled levels from noise to data, ending with 0."""

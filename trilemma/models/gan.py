@@ -230,8 +230,8 @@ class GAN(Model, Samples, Decodes, Criticizes):
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """Nothing to fit: the prior is the one that was trained with."""
 
-    def choices(self) -> list[Options]:
-        return [Options()]
+    def choices(self) -> list[list[Options]]:
+        return []
 
     def calls(self, options: Options) -> int:
         return 1

@@ -144,8 +144,8 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         fit_mixture(self, self.mixture, batches, noise.seed, random=True)
 
-    def choices(self) -> list[Options]:
-        return [Options(prior="mixture"), Options(prior="normal")]
+    def choices(self) -> list[list[Options]]:
+        return [[Options(prior="mixture"), Options(prior="normal")]]
 
     def calls(self, options: Options) -> int:
         return 1

@@ -6,6 +6,7 @@ The features are those of the network for choices; the test split and the networ
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import reduce
 from typing import Any
 
 from trilemma.batches import Options
@@ -14,11 +15,12 @@ from trilemma.modalities.contract import Data
 from trilemma.models.contract import Samples
 from trilemma.training.features import feature_network
 from trilemma.training.loop import Loop
-from trilemma.training.sampling import Sampler
+from trilemma.training.sampling import Sampler, merged
 
 REFERENCE = 5000  # most examples of the choose split
 FIT = 5000  # codes behind a density that is only compared
 SEED = 0x63686F6F7365
+TIE = 0.02  # distances that differ by less are equal: the cheaper way to sample wins
 
 
 def default_samples(model: Samples) -> int:
@@ -26,21 +28,41 @@ def default_samples(model: Samples) -> int:
     return max(256, min(2000, 24_000 // model.calls(Options())))
 
 
-def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[str | None, Options, dict[str, Any]]:
-    """(average, options, what was tried): the best average with default options, then the best options with it.
+def defaults(model: Samples) -> Options:
+    """The first answer to each of the model's questions."""
+    return reduce(merged, (question[0] for question in model.choices()), Options())
 
-    `training.choose_few` keeps the middle average and tries the first two options only.
+
+def asked(model: Samples, *, few: bool) -> list[list[Options]]:
+    """The questions with their answers; of `few` the first two answers to the first question."""
+    questions = model.choices()
+    return [question[:2] for question in questions[:1]] if few else questions
+
+
+def attempts(model: Samples, averages: int, *, few: bool) -> float:
+    """What is tried, in units of sampling with the model's own settings as often as for one figure."""
+    start = defaults(model)
+    answers = [merged(start, answer) for question in asked(model, few=few) for answer in question[1:]]
+    calls = averages * model.calls(start) + sum(model.calls(answer) for answer in answers)
+    return calls / model.calls(Options())
+
+
+def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[str | None, Options, dict[str, Any]]:
+    """(average, options, what was tried): the best average with default options, then the model's questions in turn.
+
+    Of answers that are as good as the best one, but for TIE, the one with the fewest network calls is taken.
+    `training.choose_few` keeps the middle average and asks the first question only, for its first two answers.
     """
     training, model = loop.training, loop.model
     assert isinstance(model, Samples)
     train, keys = data.split("train"), list(loop.averages.exponents)
     default = keys[len(keys) // 2] if keys else None
     count = default_samples(model) if training.choose_samples is None else training.choose_samples
-    options = model.choices()
+    option = defaults(model)
     if training.choose_few:
-        keys, options = keys[len(keys) // 2 :][:1], options[:2]
+        keys = keys[len(keys) // 2 :][:1]
     if count < 100 or len(data.splits["choose"]) < 32 or not keys:
-        return default, options[0], {"reason": "too few samples or examples to choose by: defaults taken"}
+        return default, option, {"reason": "too few samples or examples to choose by: defaults taken"}
     features = feature_network(data, "choose", quiet=quiet)
     reference = features(data.rows("choose", REFERENCE))
     tried: list[dict[str, Any]] = []
@@ -48,19 +70,24 @@ def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[st
     def figure(key: str, option: Options) -> float:
         samples = sampler.samples(count, seed=SEED + loop.seed, options=option)
         value = frechet_distance(reference, features(samples)).value
-        asked = {name: v for name, v in asdict(option).items() if v is not None}
-        tried.append({"average": key, **asked, "frechet": value})
+        named = {name: v for name, v in asdict(option).items() if v is not None}
+        tried.append({"average": key, **named, "calls": model.calls(option), "frechet": value})
         return value
 
     few, values = min(training.fit_examples, FIT), {}
     for key in keys:
         with loop.averages.applied(model, key):
             sampler.fit(train, seed=loop.seed, limit=few)
-            values[key] = figure(key, options[0])
+            values[key] = figure(key, option)
     best = min(values, key=lambda key: values[key])
+    current, questions = values[best], asked(model, few=training.choose_few)
     with loop.averages.applied(model, best):
-        if len(options) > 1:
+        if any(len(question) > 1 for question in questions):
             sampler.fit(train, seed=loop.seed, limit=few)
-        by_option = [values[best], *(figure(best, option) for option in options[1:])]
-    option = options[min(range(len(options)), key=lambda i: by_option[i])]
+        for question in questions:
+            answers = [merged(option, answer) for answer in question]
+            figures = [current, *(figure(best, answer) for answer in answers[1:])]
+            good = [i for i, value in enumerate(figures) if value <= (1 + TIE) * min(figures)]
+            taken = min(good, key=lambda i: (model.calls(answers[i]), figures[i]))
+            option, current = answers[taken], figures[taken]
     return best, option, {"samples": count, "features": features.name, "hash": features.hash, "tried": tried}

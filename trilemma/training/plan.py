@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from trilemma.batches import Options
 from trilemma.config import Training, to_json
 from trilemma.errors import InputError
 from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Model, Now, Samples, find
 from trilemma.spaces import Categorical
-from trilemma.training.choose import FIT, default_samples
+from trilemma.training.choose import FIT, attempts, default_samples
 from trilemma.training.engine import Engine, all_threads, bf16_possible, peak_memory
 from trilemma.training.features import examples_for, is_cached
 from trilemma.training.loop import Loop
@@ -314,15 +313,13 @@ def _set_aside(
     training.preview_samples = int(np.clip(0.005 * budget * rate, 16, training.preview_samples))
     shown = training.preview_samples / rate + min(fit * 0.15, 2.0) + 0.15
     training.previews = int(min(training.previews, max(1, 0.06 * budget / shown)))
-    options, tries = model.choices(), len(training.averages) + len(model.choices()) - 1
-    dearer = float(np.mean([model.calls(option) for option in options])) / model.calls(Options())
+    tried = attempts(model, len(training.averages), few=training.choose_few)
     if training.choose_samples is None:
-        allowed = 0.08 * budget / tries * rate / dearer
-        if allowed < LEAST_TO_CHOOSE and len(options) > 1:
+        allowed = 0.08 * budget * rate / tried
+        if allowed < LEAST_TO_CHOOSE and model.choices():
             # Of all that is chosen, the second way to sample (diffusion: without guidance) differs most.
-            training.choose_few, tries = True, 2
-            dearer = float(np.mean([model.calls(option) for option in options[:2]])) / model.calls(Options())
-            allowed = 0.08 * budget / tries * rate / dearer
+            training.choose_few, tried = True, attempts(model, 1, few=True)
+            allowed = 0.08 * budget * rate / tried
         training.choose_samples = int(min(allowed, default_samples(model))) if allowed >= LEAST_TO_CHOOSE else 0
     features = 0.0
     if training.choose_samples and not is_cached(data, "choose"):
@@ -332,7 +329,7 @@ def _set_aside(
             training.choose_samples, features = 0, 0.0
     tried_averages = 1 if training.choose_few else len(training.averages) + 1
     compared = fit * min(FIT / max(training.fit_examples, 1), 1.0) * tried_averages
-    choosing = tries * training.choose_samples / rate * dearer + compared + fit
+    choosing = tried * training.choose_samples / rate + compared + fit
     if not training.choose_samples:
         choosing = fit
     return (training.previews + 1) * shown, choosing + features + 0.3
