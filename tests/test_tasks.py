@@ -8,6 +8,7 @@ import errno
 import io
 import itertools
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from trilemma.batches import Options
 from trilemma.errors import InputError
 from trilemma.models.diffusion import Diffusion
 from trilemma.tasks.load import TASKS, Loaded, estimated_noise, models_that, spherical
+from trilemma.training.run import Run, write_json
 
 SETTINGS = {
     "training.previews": 1,
@@ -246,6 +248,47 @@ def test_without_label_the_training_frequencies(run: Callable[[str], Path]) -> N
 def test_no_labels_no_label(plain: Path) -> None:
     assert "without labels" in call("generate", plain, "--label", "bar").error
     assert tl.load(plain).info()["labels"] == []
+
+
+def test_steps_auto_is_chosen_on_held_out_data(run: Callable[[str], Path], tmp_path: Path) -> None:
+    """The rule applied to the recorded figures gives the recorded number; it is kept, and found once."""
+    folder = tmp_path / "run"
+    shutil.copytree(run("diffusion"), folder)
+    answer = call("generate", folder, "--steps", "auto", "-n", "3", "--out", tmp_path / "x.npy")
+    assert answer.code == 0, answer.error
+    kept = Run.at(folder).choices()
+    found = kept["fewest_steps"]
+    assert [row["steps"] for row in found["tried"]] == [4, 6, 8, 12, 16, 24]
+    good = [r for r in found["tried"] if r["frechet"] <= 1.02 * min(r["frechet"] for r in found["tried"])]
+    assert found["steps"] == kept["options"]["steps"] == min(good, key=lambda r: r["calls"])["steps"]
+    loaded = tl.load(folder)
+    assert (loaded.generate(3, steps=found["steps"]) == np.load(tmp_path / "x.npy")).all()
+    found["steps"] = kept["options"]["steps"] = 5  # what is there is not looked for again
+    write_json(folder / "choices.json", kept)
+    assert tl.load(folder).fewest_steps() == 5
+
+
+def test_steps_that_cannot_be_found_are_told(run: Callable[[str], Path]) -> None:
+    assert "one call" in call("generate", run("gan"), "--steps", "auto").error
+    assert "number of steps, or auto" in call("generate", run("diffusion"), "--steps", "few").error
+
+
+def test_a_stream_gives_the_same_samples_and_the_first_ones_soon(run: Callable[[str], Path], tmp_path: Path) -> None:
+    loaded = tl.load(run("gan"))
+    parts = loaded.stream(100, seed=3)
+    first = next(parts)
+    assert len(first) == 4
+    whole = np.concatenate([first, *parts])
+    assert abs(whole.astype(int) - loaded.generate(100, seed=3)).max() <= 1  # rounding may depend on the batch
+    assert len(whole) == 100
+    with pytest.raises(InputError, match="at least one"):
+        loaded.stream(0)
+    assert call("generate", run("gan"), "-n", "30", "--out", tmp_path / "many").code == 0
+    assert call("generate", run("gan"), "-n", "30", "--out", tmp_path / "many.npy").code == 0
+    names = sorted(path.name for path in (tmp_path / "many").glob("*.png"))
+    assert names == [f"{index:05d}.png" for index in range(30)]
+    array = np.load(tmp_path / "many.npy")
+    assert (np.asarray(Image.open(tmp_path / "many" / "00029.png")) == array[29]).all()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,10 @@ Features = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
-Steps = Annotated[int | None, typer.Option(help="Sampler steps (diffusion).")]
+Steps = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER|auto", help="Sampler steps (diffusion); auto: the fewest that are as good."),
+]
 
 
 @app.command()

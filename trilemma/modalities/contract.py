@@ -7,7 +7,7 @@ A modality is one file in this folder with one `Modality` subclass, found by its
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,10 @@ class Modality(ABC):
     @abstractmethod
     def save(self, x: np.ndarray, out: Path, *, names: list[str] | None = None) -> list[Path]:
         """Write raw examples: `.npy` as `export` gives them, `.png` as one picture, else one file each in a folder."""
+
+    def stream(self, parts: Iterable[np.ndarray], count: int, out: Path) -> list[Path]:
+        """`save` of `count` raw examples that come in parts; a modality that can writes each part as it comes."""
+        return self.save(np.concatenate(list(parts)), out)
 
     @abstractmethod
     def picture(self, x: np.ndarray, *, columns: int | None = None, reference: np.ndarray | None = None) -> Image.Image:

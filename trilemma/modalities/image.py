@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -181,12 +182,37 @@ class Images(Modality):
         stems = names or [f"{index:05d}" for index in range(len(x))]
         written = [out / f"{stem}.png" for stem in stems]
         with own_folder(out, written):
-            for path, one in zip(written, self.export(x), strict=True):
-                if one.dtype == np.uint16 and one.ndim == 3:
-                    one = (one // 257).astype(np.uint8)  # Pillow has no colours of 16 bits; .npy keeps them
-                with writing_to(path) as temporary:
-                    Image.fromarray(one).save(temporary, format="PNG")
+            self._write(x, written)
         return written
+
+    def stream(self, parts: Iterable[np.ndarray], count: int, out: Path) -> list[Path]:
+        out = Path(out)
+        if out.suffix == ".png":
+            return super().stream(parts, count, out)
+        if out.suffix == ".npy":
+            with writing_to(out) as temporary:
+                whole, done = None, 0
+                for part in map(self.export, parts):
+                    if whole is None:
+                        whole = np.lib.format.open_memmap(temporary, "w+", part.dtype, (count, *part.shape[1:]))
+                    whole[done : done + len(part)] = part
+                    done += len(part)
+                if whole is not None:
+                    whole.flush()
+            return [out]
+        written = [out / f"{index:05d}.png" for index in range(count)]
+        paths = iter(written)
+        with own_folder(out, written):
+            for part in parts:
+                self._write(part, [next(paths) for _ in range(len(part))])
+        return written
+
+    def _write(self, x: np.ndarray, paths: list[Path]) -> None:
+        for path, one in zip(paths, self.export(x), strict=True):
+            if one.dtype == np.uint16 and one.ndim == 3:
+                one = (one // 257).astype(np.uint8)  # Pillow has no colours of 16 bits; .npy keeps them
+            with writing_to(path) as temporary:
+                Image.fromarray(one).save(temporary, format="PNG")
 
     def picture(self, x: np.ndarray, *, columns: int | None = None, reference: np.ndarray | None = None) -> Image.Image:
         assert len(x) > 0, "a picture of no examples"

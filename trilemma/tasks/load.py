@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from trilemma.batches import Arrays, Batch, Options, Request
 from trilemma.conditions import tell
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
-from trilemma.modalities.door import modality
+from trilemma.modalities.contract import Opening
+from trilemma.modalities.door import modality, open_data
 from trilemma.models.contract import (
     CAPABILITIES,
     Decodes,
@@ -28,11 +30,13 @@ from trilemma.models.contract import (
     model_files,
 )
 from trilemma.spaces import Clusters
+from trilemma.training.choose import fewest_steps
 from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.restore import restore
-from trilemma.training.run import Run
+from trilemma.training.run import Run, write_json
 from trilemma.training.sampling import BATCH, Sampler, merged
 
+PARTS = (4, 16, 64, BATCH)  # of a stream: the first samples soon, then as many as are fast
 TASKS: dict[str, tuple[type, ...]] = {
     "generate": (Samples,),
     "reconstruct": (Encodes, Decodes),
@@ -143,14 +147,80 @@ class Loaded:
         guidance, interval: strength, and the noise levels s (of data of unit variance) between which it acts. eta:
         noise that ddim adds, 0 to 1. raw: (n, channels, *grid) instead of arrays as people have them.
         """
+        asked = Options(steps, sampler, guidance, interval, eta, prior)
+        parts = self._parts(n, [BATCH], seed=seed, label=label, asked=asked, start=start)
+        x = np.concatenate(list(parts))
+        return x if raw else self.modality.export(x)
+
+    def fewest_steps(self, *, quiet: bool = False) -> int:
+        """The fewest sampler steps that are as good as any, on the held-out choose split of the run's own data.
+
+        A training that had the time has chosen them; otherwise they are found now, and kept for the next time.
+
+        Raises:
+            InputError: a model without steps; data that are not where they were, or changed.
+        """
+        self._require("generate")
+        if "steps" not in self.config["config"]:
+            raise InputError(f"--steps auto: {self.config['model']} samples in one call; leave it out")
+        choices, default = self.run.choices(), int(self.config["config"]["steps"])
+        tried = [row.get("steps") for row in (choices.get("chosen_by") or {}).get("tried", [])]
+        if "fewest_steps" in choices or len(set(tried)) > 1:
+            return self.options.steps or default
+        source = self.config["asked"]["source"]
+        if source == "array":
+            raise InputError(
+                "--steps auto: this run was trained on an array, which is not here; give a number of steps"
+            )
+        opening = Opening(**{key: _tuple(value) for key, value in self.config["data"]["opening"].items()})
+        data = open_data(source, opening=opening)
+        if data.hash != self.config["data"]["hash"]:
+            raise InputError(f"--steps auto: {source} is not what the run was trained on; give a number of steps")
+        found = fewest_steps(data, self.sampler, self.options, default=default, quiet=quiet)
+        self.options = replace(self.options, steps=found["steps"])
+        if self.run.finished:
+            kept = {**choices, "options": asdict(self.options), "fewest_steps": found}
+            write_json(self.run.choices_file, kept)
+        return int(found["steps"])
+
+    def stream(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        label: str | int | None = None,
+        guidance: float | None = None,
+        steps: int | None = None,
+        sampler: str | None = None,
+        eta: float | None = None,
+        interval: tuple[float, float] | None = None,
+        prior: str | None = None,
+        start: int = 0,
+        raw: bool = False,
+    ) -> Iterator[np.ndarray]:
+        """The samples of `generate` in parts, the first ones at once: 4 of them, then 16, 64 and 250 at a time."""
+        asked = Options(steps, sampler, guidance, interval, eta, prior)
+        parts = self._parts(n, PARTS, seed=seed, label=label, asked=asked, start=start)
+        return parts if raw else map(self.modality.export, parts)
+
+    def _parts(
+        self, n: int, sizes: Sequence[int], *, seed: int, label: str | int | None, asked: Options, start: int
+    ) -> Iterator[np.ndarray]:
+        """n samples in parts of these sizes, the last size repeated. What is asked is checked before the first part."""
         self._require("generate")
         if n < 1:
             raise InputError(f"-n {n}: ask for at least one sample")
-        asked = Options(steps, sampler, guidance, interval, eta, prior)
         self._check_options(asked)
-        options = merged(self.options, asked)
-        x = self.sampler.samples(n, seed=seed, start=start, label=self.label(label), options=options)
-        return x if raw else self.modality.export(x)
+        options, number = merged(self.options, asked), self.label(label)
+
+        def made() -> Iterator[np.ndarray]:
+            done, left = 0, [*sizes]
+            while done < n:
+                count = min(left.pop(0) if len(left) > 1 else left[0], n - done)
+                yield self.sampler.samples(count, seed=seed, start=start + done, label=number, options=options)
+                done += count
+
+        return made()
 
     def reconstruct(self, source: Any, *, random: bool = False, seed: int = 0, raw: bool = False) -> np.ndarray:
         """decode(encode(x)) of files or arrays; with `random`, from a draw of the posterior instead of its mean."""

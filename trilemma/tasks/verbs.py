@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from trilemma.errors import InputError
 from trilemma.modalities.writing import writing_to
 from trilemma.tasks.load import load
+from trilemma.training.progress import Bar
 from trilemma.training.run import disk_errors
 
 PICTURES, ARRAYS = (".npy", ".png"), (".npy", ".csv")
@@ -26,7 +28,7 @@ def generate(
     out: Path,
     label: str | None,
     guidance: float | None,
-    steps: int | None,
+    steps: str | None,
     sampler: str | None,
     eta: float | None,
     interval: str | None,
@@ -35,11 +37,30 @@ def generate(
     """n samples into a folder of files, an .npy array or a .png grid."""
     check_out(out)
     loaded = load(run)
-    x = loaded.generate(
-        n, seed=seed, label=label, guidance=guidance, steps=steps, sampler=sampler, eta=eta,
+    count = loaded.fewest_steps() if steps == "auto" else _steps(steps)
+    parts = loaded.stream(
+        n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
         interval=_interval(interval), prior=prior, raw=True,
     )  # fmt: skip
-    return loaded.modality.save(x, out)
+    return loaded.modality.stream(_counted(parts, n), n, out)
+
+
+def _counted(parts: Iterator[np.ndarray], n: int) -> Iterator[np.ndarray]:
+    """The same parts, with a bar for people who wait."""
+    bar, done = Bar("generate", n), 0
+    for part in parts:
+        done += len(part)
+        bar.update(done, {})
+        yield part
+    bar.close()
+
+
+def _steps(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdigit():
+        raise InputError(f"--steps {text}: give a number of steps, or auto")
+    return int(text)
 
 
 def _interval(text: str | None) -> tuple[float, float] | None:

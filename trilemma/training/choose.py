@@ -5,7 +5,7 @@ The features are those of the network for choices; the test split and the networ
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import reduce
 from typing import Any
 
@@ -20,6 +20,8 @@ from trilemma.training.sampling import Sampler, merged
 REFERENCE = 5000  # most examples of the choose split
 FIT = 5000  # codes behind a density that is only compared
 SEED = 0x63686F6F7365
+KNEE = 500  # samples for each number of steps, when that is all that is looked for
+RUNGS = (1 / 3, 1 / 2, 2 / 3, 1, 4 / 3, 2)  # of the model's own number of steps
 TIE = 0.02  # distances that differ by less are equal: the cheaper way to sample wins
 
 
@@ -45,6 +47,27 @@ def attempts(model: Samples, averages: int, *, few: bool) -> float:
     answers = [merged(start, answer) for question in asked(model, few=few) for answer in question[1:]]
     calls = averages * model.calls(start) + sum(model.calls(answer) for answer in answers)
     return calls / model.calls(Options())
+
+
+def cheapest(figures: list[float], calls: list[int]) -> int:
+    """Which answer to take: of those as good as the best one, but for TIE, the one with the fewest network calls."""
+    good = [i for i, value in enumerate(figures) if value <= (1 + TIE) * min(figures)]
+    return min(good, key=lambda i: (calls[i], figures[i]))
+
+
+def fewest_steps(data: Data, sampler: Sampler, option: Options, *, default: int, quiet: bool) -> dict[str, Any]:
+    """The knee of quality over sampler steps on the choose split: {"steps", "samples", "features", "tried"}."""
+    model = sampler.model
+    assert isinstance(model, Samples)
+    features = feature_network(data, "choose", quiet=quiet)
+    reference = features(data.rows("choose", REFERENCE))
+    answers = [replace(option, steps=count) for count in sorted({max(round(default * k), 2) for k in RUNGS})]
+    tried: list[dict[str, Any]] = []
+    for answer in answers:
+        value = frechet_distance(reference, features(sampler.samples(KNEE, seed=SEED, options=answer))).value
+        tried.append({"steps": answer.steps, "calls": model.calls(answer), "frechet": value})
+    taken = cheapest([row["frechet"] for row in tried], [row["calls"] for row in tried])
+    return {"steps": tried[taken]["steps"], "samples": KNEE, "features": features.name, "tried": tried}
 
 
 def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[str | None, Options, dict[str, Any]]:
@@ -87,7 +110,6 @@ def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[st
         for question in questions:
             answers = [merged(option, answer) for answer in question]
             figures = [current, *(figure(best, answer) for answer in answers[1:])]
-            good = [i for i, value in enumerate(figures) if value <= (1 + TIE) * min(figures)]
-            taken = min(good, key=lambda i: (model.calls(answers[i]), figures[i]))
+            taken = cheapest(figures, [model.calls(answer) for answer in answers])
             option, current = answers[taken], figures[taken]
     return best, option, {"samples": count, "features": features.name, "hash": features.hash, "tried": tried}
