@@ -157,7 +157,7 @@ def loop(
 ) -> Loop:
     config = config if config is not None else settings(name, case)
     config.optimizer.micro = micro
-    engine = Engine(dtype=dtype, device="cpu")
+    engine = Engine(dtype=dtype, device="cpu", shared=True)
     model = engine.place(build(name, case, config, seed=seed))
     training = Training(examples=steps * config.optimizer.batch, averages=(0.1,), average_every=1)
     return Loop(model, case.data, config.optimizer, training, engine, seed=seed)

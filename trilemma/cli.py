@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -451,7 +452,8 @@ def main() -> None:
     except InputError as problem:
         if debug:
             raise
-        print(f"error: {problem}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several processes of torchrun, one tells
+            print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -6,12 +6,14 @@ penalties, JVPs and two-player turns break it.
 
 from __future__ import annotations
 
+import datetime
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -36,6 +38,45 @@ def prepare() -> None:
         # Atomic additions in another order would end every claim of equal runs and exact resume.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def join() -> None:
+    """Meet the other processes, where `torchrun` (or its environment variables) started several; once."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1 or dist.is_initialized():
+        return
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    # torchrun gives each process one thread, whatever the machine has.
+    torch.set_num_threads(max((os.cpu_count() or 1) // here, 1))
+    # Choices at the end are made by one process, and the others wait: the usual half hour may be too short.
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=datetime.timedelta(days=2))
+
+
+def processes() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def first() -> bool:
+    """Is this the process that plans, writes and measures?"""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def agreed(make: Callable[[], Any]) -> Any:
+    """What the first process makes, in all of them; what it raises for the user, all of them raise."""
+    if not dist.is_initialized():
+        return make()
+    told: list[Any] = [None, None]
+    if first():
+        try:
+            told[0] = make()
+        except InputError as problem:
+            told[1] = problem
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else None
+    dist.broadcast_object_list(told, 0, device=device)
+    if told[1] is not None:
+        raise told[1]
+    return told[0]
 
 
 def bf16_possible(device: str | None = None) -> bool:
@@ -87,21 +128,23 @@ def energy() -> float | None:
 
 
 class Engine:
-    """Where and how numbers are computed in this process."""
+    """Where and how numbers are computed in this process; `shared` with the others that `join` met, or alone."""
 
-    def __init__(self, *, dtype: str = "float32", threads: int | None = None, device: str | None = None):
+    def __init__(
+        self, *, dtype: str = "float32", threads: int | None = None, device: str | None = None, shared: bool = False
+    ):
+        if shared:
+            join()
         prepare()
         if dtype not in DTYPES:
             raise InputError(f"setting training.dtype={dtype!r}: choose one of {', '.join(DTYPES)}")
-        self.world = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0"))
+        several = shared and dist.is_initialized()
+        self.world, self.rank = (dist.get_world_size(), dist.get_rank()) if several else (1, 0)
         local = int(os.environ.get("LOCAL_RANK", "0"))
         self.device = torch.device(device or (f"cuda:{local}" if torch.cuda.is_available() else "cpu"))
         self.dtype = DTYPES[dtype]
         if threads:
-            torch.set_num_threads(max(threads // self.world if self.device.type == "cpu" else threads, 1))
-        if self.world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            torch.set_num_threads(threads)
 
     @property
     def main(self) -> bool:
@@ -134,21 +177,26 @@ class Engine:
         dist.all_reduce(tensor)
         return float(tensor)
 
-    def add_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Sum gradients over processes with one flat all-reduce; a weight without a gradient counts as zero."""
+    def add_gradients(self, parameters: Iterable[Tensor], more: Iterable[float | Tensor] = ()) -> list[float]:
+        """Sum gradients over processes with one flat all-reduce; a weight without a gradient counts as zero.
+
+        Returns `more`, a few further numbers, summed by the same one; nothing where there is one process.
+        """
         if self.world == 1:
-            return
+            return []
         weights = [p for p in parameters if p.requires_grad]
         for weight in weights:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-        flat = torch.cat([p.grad.reshape(-1) for p in weights if p.grad is not None])
+        numbers = torch.stack([torch.as_tensor(n, dtype=weights[0].dtype, device=self.device) for n in more])
+        flat = torch.cat([*(p.grad.reshape(-1) for p in weights if p.grad is not None), numbers])
         dist.all_reduce(flat)
         place = 0
         for weight in weights:
             assert weight.grad is not None
             weight.grad.copy_(flat[place : place + weight.numel()].view_as(weight))
             place += weight.numel()
+        return flat[place:].tolist()
 
     def barrier(self) -> None:
         if self.world > 1:

@@ -18,7 +18,7 @@ from trilemma.errors import InputError
 from trilemma.models.contract import Model, Now, Turn
 from trilemma.training import optimizers
 from trilemma.training.average import Averages
-from trilemma.training.engine import Engine
+from trilemma.training.engine import Engine, agreed
 from trilemma.training.health import Health
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.preview import Preview
@@ -68,6 +68,7 @@ class Loop:
         self.averages = Averages(model, training.averages)
         self.health = Health()
         self.stop = False  # set from a signal handler: the loop ends after the step under way
+        self.others_stop = False  # as another process was asked to
 
     # --- one step ---
 
@@ -128,8 +129,10 @@ class Loop:
         """Average the gradients over all units of all micro-batches and processes, check, clip and step."""
         name = turns[0].group
         weights = self.groups[name]
-        self.engine.add_gradients(weights)
-        total = self.engine.total(sum(turn.weight for turn in turns))
+        own = [sum(turn.weight for turn in turns), sum(turn.loss for turn in turns), float(self.stop)]
+        shared = self.engine.add_gradients(weights, own)
+        total = shared[0] if shared else own[0]
+        self.others_stop = bool(shared and shared[2])
         gradients = [p.grad for p in weights if p.grad is not None]
         torch._foreach_div_(gradients, total)
         length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
@@ -139,7 +142,7 @@ class Loop:
         norm, *numbers = torch.stack(
             [torch.as_tensor(one, dtype=torch.float64, device=length.device).detach() for one in told]
         ).tolist()
-        loss = self.engine.total(sum(numbers[: len(turns)])) / total
+        loss = (shared[1] if shared else sum(numbers[: len(turns)])) / total
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise NonFinite(f"{name} at {self.seen:,} examples (loss {loss}, gradient norm {norm})")
         longest = min(self.config.clip or math.inf, self._longest(name, norm))
@@ -272,12 +275,11 @@ class Loop:
                 paused += time.monotonic() - start
                 if run and self.engine.main:
                     self.tell(run, events)
-            if self.stop or (
-                run and training.save_every and self.step % training.save_every == 0 and self.seen < total
-            ):
+            stop = self.stop if self.engine.world == 1 else self.others_stop  # all processes at the same step
+            if stop or (run and training.save_every and self.step % training.save_every == 0 and self.seen < total):
                 if run:
                     self.save(run)
-                if self.stop:
+                if stop:
                     raise Stopped
 
     def tell(self, run: Run, events: Iterable[dict[str, Any]]) -> None:
@@ -298,7 +300,7 @@ class Loop:
             )
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        state = run.latest_state() if run else None
+        state = agreed(run.latest_state) if run else None
         if state is not None:
             self.load(*state)
         self.seen, self.step, self.rollbacks, self.seconds = seen + self.config.batch, step + 1, rollbacks, seconds

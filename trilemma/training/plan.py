@@ -20,7 +20,7 @@ from trilemma.modalities.contract import Data
 from trilemma.models.contract import Model, Now, Samples, find
 from trilemma.spaces import Categorical
 from trilemma.training.choose import FIT, attempts, default_samples
-from trilemma.training.engine import Engine, all_threads, bf16_possible, peak_memory
+from trilemma.training.engine import Engine, all_threads, bf16_possible, peak_memory, processes
 from trilemma.training.features import examples_for, is_cached
 from trilemma.training.loop import Loop
 from trilemma.training.optimizers import MakeOptimizer
@@ -243,6 +243,7 @@ def plan(
         step = probe.seconds(loop, most)
         if kind == "seconds" and not given_batch:
             step = _smaller_batches(probe, training, step, most, amount - (time.monotonic() - begun))
+        step /= processes()  # timed in this one alone; the clock sets it right
         sampler = Sampler(model, loop.engine, frequencies=frequencies_of(data), dtype=data.x.dtype)
         rate, fit = _rates(sampler, data, training, most)
         left = amount - (time.monotonic() - begun) if kind == "seconds" else training.examples / optimizer.batch * step
@@ -349,13 +350,17 @@ class Clock:
         self.shares = [start + (1 - start) * moment for moment in moments]  # of the count as it then is
         self.last = (0.0, 0)  # seconds of stepping and steps at the last moment
 
+    def due(self, step: int, batch: int, examples: int, steps_timed: int) -> bool:
+        """Is this step one of the moments? The answer is the same in all processes that train together."""
+        if not self.shares or step * batch < self.shares[0] * examples or steps_timed < 2:
+            return False
+        self.shares = [share for share in self.shares if step * batch < share * examples]
+        return True
+
     def corrected(
         self, step: int, batch: int, examples: int, spent: float, steps_timed: int, previews: float
     ) -> int | None:
-        """The new count of examples at this step, or None where there is nothing to set right."""
-        if not self.shares or step * batch < self.shares[0] * examples or steps_timed < 2:
-            return None
-        self.shares = [share for share in self.shares if step * batch < share * examples]
+        """The new count of examples at a moment that is due, or None where there is nothing to set right."""
         # The pace since the last moment: a machine that has become slow is slow from now on.
         pace = (spent - self.last[0]) / max(steps_timed - self.last[1], 1)
         self.last = (spent, steps_timed)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, fi
 from trilemma.spaces import space_from
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
-from trilemma.training.engine import Engine, energy, forget_peak, peak_memory, prepare
+from trilemma.training.engine import Engine, agreed, energy, first, forget_peak, join, peak_memory, prepare
 from trilemma.training.loop import Correct, Loop, Stopped
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Clock, Plan, build, choose_size, frequencies_of, plan
@@ -63,27 +62,57 @@ def train(
     start: a run whose weights to begin with. networks, optimizer: your own modules by name ('encoder', 'generator',
     'network', ...) and a function from parameters to a torch optimizer. Raises InputError for everything you can mend.
     """
+    join()
     prepare()
     forget_peak()
+    said = Say(quiet or not first())
+    asked = _asked(source, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
+    opening, own = opening_of(settings, kind, resolution, skip_bad), {"networks": networks, "make": optimizer}
+    held: list[Data] = []
+
+    def ready() -> Ready:
+        return _ready(Run(out), asked, source, opening, budget, settings or {}, own, said, held, dry_run=dry_run)
+
+    # Where `torchrun` started several processes, the first one checks and plans, and the others follow.
+    made = agreed(ready)
+    if made.config is None:
+        return made.plan or Run(out)
+    data = held[0] if held else _open(source, opening)
+    carry_out(
+        Run(out), data, made.config, networks=networks, make=optimizer, said=said, begun=made.begun, limit=made.limit
+    )
+    return Run(out)
+
+
+@dataclass
+class Ready:
+    """A checked command: what to carry out, or nothing more (config None), for a plan or a finished run."""
+
+    config: dict[str, Any] | None
+    plan: Plan | None = None
+    begun: float = 0.0  # time.monotonic() of the first process
+    limit: float | None = None  # seconds that the clock is to keep
+
+
+def _ready(
+    run: Run, asked: dict[str, Any], source: Any, opening: Opening, budget: str | int | float,
+    settings: dict[str, Any], brought: dict[str, Any], said: Say, held: list[Data], *, dry_run: bool,
+) -> Ready:  # fmt: skip
+    """Check the command against what is there, plan a new run and write its config.json; `held` gets the data."""
     unit, amount, more = parse_budget(budget)
-    run = Run(out)
+    networks, optimizer, start = brought["networks"], brought["make"], asked["from"]
     if dry_run and run.exists:
         raise InputError(f"--dry-run: {run.folder} is a run already; its plan is in {run.config_file}")
     run.check()
-    find(model)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # The loop and the engine share steps over processes; probe, choices and files do not yet.
-        raise InputError("torchrun: training in several processes is not there yet; start it as a plain command")
+    find(asked["model"])
     if start is not None and not run.exists:
         Run.at(start)
-    asked = _asked(source, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
-    said, opening = Say(quiet), opening_of(settings, kind, resolution, skip_bad)
     if run.exists:
         config = run.config()
         _check_same(run, config, asked, more)
         if run.finished and not more:
             said(f"{run.folder} is finished: nothing to do ({config['training']['examples']:,} examples seen)")
-            return run
+            return Ready(None)
         own = _own(networks, optimizer)
         if own != config["own"]:
             raise InputError(
@@ -104,13 +133,11 @@ def train(
     else:
         data = _open(source, opening)
         begun = time.monotonic()
-        config, planned, data = _plan(
-            data, asked, unit, amount, begun, networks, optimizer, settings or {}, measure=dry_run
-        )
+        config, planned, data = _plan(data, asked, unit, amount, begun, networks, optimizer, settings, measure=dry_run)
         if start is not None:  # do its weights fit? Better known before anything is written
             _model(config, data, networks, _start(asked, networks))
         if dry_run:
-            return planned
+            return Ready(None, planned)
         run.claim()
         write_json(run.config_file, config)
     if unit == "examples" and isinstance(budget, str) and budget.isdigit() and amount < 256:  # a forgotten s?
@@ -120,9 +147,8 @@ def train(
         _extend(run, config, unit, amount, str(budget))
         said(f"{run.folder} goes on from its state before the learning rate fell: what followed is done again")
         paced = unit == "seconds"
-    limit = amount if paced else None
-    carry_out(run, data, config, networks=networks, make=optimizer, said=said, begun=begun, limit=limit)
-    return run
+    held.append(data)
+    return Ready(config, None, begun, amount if paced else None)
 
 
 class Say:
@@ -316,22 +342,23 @@ def carry_out(
     model_class, _ = find(name)
     model_config = from_json(model_class.Config, config["config"])
     training = from_json(Training, config["training"])
-    engine = Engine(dtype=training.dtype, threads=training.threads)
-    state = run.latest_state()
+    engine = Engine(dtype=training.dtype, threads=training.threads, shared=True)
+    state = agreed(run.latest_state)
     start = _start(config["asked"], networks) if state is None else None  # a state replaces all weights
-    if state is not None and "cluster" in config["spaces"]:  # and the centres
+    if (state is not None or not engine.main) and "cluster" in config["spaces"]:  # and the centres
         data = replace(data, spaces={**data.spaces, "cluster": space_from(config["spaces"]["cluster"])})
     else:
         data = clustered(data, model_class, model_config, start)
     model = engine.place(_model(config, data, networks, start))
     loop = Loop(model, data.split("train"), model_config.optimizer, training, engine, seed=seed, make=make)  # type: ignore[arg-type]
-    run.weights_file.unlink(missing_ok=True)  # an extension that was killed at its start left the old ones
+    if engine.main:
+        run.weights_file.unlink(missing_ok=True)  # an extension that was killed at its start left the old ones
     if state is not None:
         loop.load(*state)
     # What the count was at this moment: it may have been set right at a later one.
     passed = [examples for step, examples in training.corrections if step < loop.step]
     training.examples = passed[-1] if passed else config["plan"]["examples"]
-    if run.stats_file.is_file():
+    if engine.main and run.stats_file.is_file():
         run.forget_stats_after(loop.seen)
     if state is not None:
         said(f"resumed {run.folder} at {loop.seen:,} of {training.examples:,} examples")
@@ -340,19 +367,21 @@ def carry_out(
     preview = Preview(run, data, sampler, moments=training.previews, count=training.preview_samples, average=middle)
     correct = _clock(run, config, loop, preview, begun, limit) if limit else None
     bar = Bar(f"{name} on {data.name}", training.examples, begun=loop.seen, quiet=said.quiet)
-    if loop.step == 0:
+    if loop.step == 0 and engine.main:
         run.log({"event": "start", "words": f"{name} ({config['size']}) on {data.name}", "seen": 0})
     before, joules = loop.seconds, energy()
     try:
         with interruptible(loop):
-            loop.go(run, preview=preview, bar=bar, correct=correct)
+            loop.go(run, preview=preview if engine.main else None, bar=bar, correct=correct)
     except Stopped:
         bar.close()
         said(f"stopped at {loop.seen:,} examples; the same command goes on, `trilemma generate {run.folder}` works now")
         raise KeyboardInterrupt from None
     bar.close()
     loop.save(run)
-    _finish(run, data, config, loop, sampler, said, begun=begun, before=before, joules=joules)
+    if engine.main:
+        _finish(run, data, config, loop, sampler, said, begun=begun, before=before, joules=joules)
+    engine.barrier()
 
 
 def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Preview, begun: float, seconds: float) -> Correct:
@@ -361,14 +390,17 @@ def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Preview, begun
     clock = Clock(seconds, begun, config["plan"]["aside_seconds"] or 0.0, start=loop.seen / training.examples)
 
     def correct(loop: Loop, spent: float, steps: int) -> None:
+        if not clock.due(loop.step, batch, training.examples, steps):
+            return
         shown = max(sum(moment * training.examples <= loop.seen for moment in preview.moments), 1)
         previews = preview.seconds / shown * (len(preview.moments) - shown)
-        new = clock.corrected(loop.step, batch, training.examples, spent, steps, previews)
+        new = agreed(lambda: clock.corrected(loop.step, batch, training.examples, spent, steps, previews))
         if new is not None:
             training.examples = new
             training.corrections = (*training.corrections, (loop.step, new))
             config["training"] |= {"examples": new, "corrections": to_json(training.corrections)}
-            write_json(run.config_file, config)
+            if loop.engine.main:
+                write_json(run.config_file, config)
 
     return correct
 

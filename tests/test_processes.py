@@ -1,0 +1,114 @@
+"""`torchrun --nproc-per-node 2 -m trilemma train`: one training in two processes, from the command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import trilemma as tl
+from trilemma.training.run import Run
+
+SETTINGS = {
+    "training.dtype": "float64",
+    "training.save_every": 10,
+    "training.previews": 2,
+    "training.preview_samples": 4,
+}
+FLAGS = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Grey gradients in two classes, a number of examples that no batch divides."""
+    random = np.random.default_rng(0)
+    slope = random.uniform(5, 25, 333)
+    x = (np.arange(8) * slope[:, None, None] + random.uniform(0, 60, (333, 8, 1))).clip(0, 255).astype(np.uint8)
+    file = tmp_path_factory.mktemp("data") / "x.npz"
+    np.savez(file, x=x, label=(slope > 15).astype(int))
+    return file
+
+
+def torchrun(source: Path, out: Path, *more: str, restarts: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--max-restarts", str(restarts), "-m", "trilemma", "train", str(source), "--size", "xs"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    return subprocess.Popen(
+        [*command, "--out", str(out), *FLAGS, *more], env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def alone(source: Path, out: Path, model: str, budget: str) -> Run:
+    settings = {**SETTINGS, "optimizer.batch": 33} | ({"network.dropout": 0} if model == "diffusion" else {})
+    run = tl.train(str(source), model=model, out=out, budget=budget, size="xs", settings=settings, quiet=True)
+    assert isinstance(run, Run)
+    return run
+
+
+@pytest.mark.parametrize("model", ["diffusion", "gan"])
+def test_two_processes_train_as_one(model: str, source: Path, tmp_path: Path) -> None:
+    """An uneven batch of 33 over two processes: the weights of one process, but for the order of sums.
+
+    Without dropout, whose masks are drawn by each process for itself.
+    """
+    more = ["--set", "network.dropout=0"] if model == "diffusion" else []
+    child = torchrun(
+        source, tmp_path / "two", "--model", model, "--budget", "330", "--set", "optimizer.batch=33", *more
+    )
+    said = child.communicate(timeout=240)[1]
+    assert child.returncode == 0, said
+    run = alone(source, tmp_path / "one", model, "330")
+    one, two = load_file(run.weights_file), load_file(tmp_path / "two" / "weights.safetensors")
+    fresh = load_file(alone(source, tmp_path / "fresh", model, "33").weights_file)
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        moved = np.abs(weight - fresh[name]).max()
+        assert np.abs(weight - two[name]).max() <= 1e-9 + 1e-6 * moved, name
+    first, second = run.config(), Run.at(tmp_path / "two").config()
+    assert first["config"] == second["config"] and first["data"] == second["data"]
+    assert [row["seen"] for row in run.stats() if "seen" in row] == [
+        row["seen"] for row in Run.at(tmp_path / "two").stats() if "seen" in row
+    ]
+    assert tl.load(tmp_path / "two").generate(3).shape == (3, 8, 8)
+
+
+def test_a_killed_worker_resumes(source: Path, tmp_path: Path) -> None:
+    """torchrun starts all processes again when one dies; they go on from the last safe state, to the same weights."""
+    flags = ("--model", "vae", "--budget", "2640", "--set", "optimizer.batch=33")
+    whole = torchrun(source, tmp_path / "whole", *flags)
+    killed = tmp_path / "killed"
+    assert whole.wait(240) == 0
+    child = torchrun(source, killed, *flags, restarts=1)
+    end = time.monotonic() + 120
+    while not list((killed / "state").glob("step-*/facts.json")) and time.monotonic() < end:
+        time.sleep(0.01)
+    workers = subprocess.run(["pgrep", "-P", str(child.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    said = child.communicate(timeout=240)[1]
+    assert child.returncode == 0, said
+    assert "resumed" in said
+    one, two = (load_file(folder / "weights.safetensors") for folder in (tmp_path / "whole", killed))
+    assert all((one[name] == two[name]).all() for name in one)
+
+
+def test_a_time_budget_and_errors_in_two_processes(source: Path, tmp_path: Path) -> None:
+    child = torchrun(source, tmp_path / "timed", "--model", "vae", "--budget", "8s")
+    begin = time.monotonic()
+    assert child.wait(120) == 0
+    assert time.monotonic() - begin < 60
+    run = Run.at(tmp_path / "timed")
+    assert run.finished and 3 < run.choices()["seconds"]["total"] < 16
+    child = torchrun(source, tmp_path / "wrong", "--model", "vea")
+    said = child.communicate(timeout=120)[1]
+    assert child.returncode != 0
+    assert [line for line in said.splitlines() if line.startswith("error:")] == [
+        line for line in said.splitlines() if "unknown model" in line
+    ]
+    assert sum(line.startswith("error:") for line in said.splitlines()) == 1
