@@ -144,6 +144,10 @@ def compare(
         typer.Option(metavar="COLUMN", help="Also the earlier half, measured on the later: a condition, or 'order'."),
     ] = None,
     price: Annotated[float | None, typer.Option(help="Of an hour of this machine, for the costs.")] = None,
+    on: Annotated[
+        str | None, typer.Option(metavar="PLACE", help="Train several at once: processes[:NUMBER] or ray[:ADDRESS].")
+    ] = None,
+    cpus_each: Annotated[int | None, typer.Option("--cpus-each", help="Cores of each training with --on.")] = None,
     seed: Seed = 0,
     kind: Kind = None,
     resolution: Resolution = None,
@@ -172,6 +176,8 @@ def compare(
         subsample=subsample,
         drift=drift,
         price=price,
+        on=on,
+        cpus_each=cpus_each,
         seed=seed,
         kind=kind,
         resolution=resolution,

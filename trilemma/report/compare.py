@@ -36,6 +36,7 @@ from trilemma.report.columns import as_csv
 from trilemma.report.measure import SEED, Ruler, asked_of, count_for, file_name, history, of_run, write_samples
 from trilemma.report.page import write_page
 from trilemma.report.pictures import THRIFTS
+from trilemma.report.places import Here, Job, place_for
 from trilemma.report.probes import guided, ladder, probes, quick
 from trilemma.report.quiz import MOST, MOST_REAL
 from trilemma.report.variants import (
@@ -53,11 +54,9 @@ from trilemma.report.variants import (
 from trilemma.tasks.load import Loaded
 from trilemma.training.branch import branch, shares_of
 from trilemma.training.engine import prepare
-from trilemma.training.features import feature_network
 from trilemma.training.plan import machine
 from trilemma.training.published import Given, open_given, read_wanted
 from trilemma.training.run import Run, disk_errors, write_json, write_text
-from trilemma.training.start import train
 
 SHOWN = THRIFTS[0].samples  # samples of each row kept for the page, besides those of its quiz
 ASIDE = ("prefer", "need", "studies", "price")  # settings with which the same comparison may go on
@@ -87,6 +86,8 @@ def compare(
     skip_bad: bool = False,
     settings: dict[str, Any] | None = None,
     out: str | Path | None = None,
+    on: str | None = None,
+    cpus_each: int | None = None,
     quiet: bool = False,
 ) -> Path:
     """Train, measure and compare models on the source; returns the path of the report's index.html.
@@ -102,6 +103,9 @@ def compare(
     textbooks' statements need, curve included; sensitivity: other learning rates and batches; subsample: shares of the
     training data ('10%,30%'); drift: 'order' or a condition, trained on the earlier half and measured on the later.
     price: of an hour of this machine, for the costs.
+
+    on: train elsewhere, several at once: 'processes[:NUMBER]' of this machine, 'ray[:ADDRESS]', a Ray cluster; each
+    with `cpus_each` cores. All are measured here, when the last one is trained.
     """
     prepare()
     begun = time.monotonic()
@@ -137,21 +141,11 @@ def compare(
         for name, reason in given.left_out.items():
             print(f"no figures by {name}: {reason}", file=sys.stderr)
     folder = Path(out) if out is not None else Path("report") / data.name
+    place = place_for(on, cpus_each)
     comparison = Comparison(
-        data,
-        folder,
-        names,
-        each,
-        seeds,
-        seed,
-        dict(settings or {}),
-        prefer,
-        list(need),
-        included,
-        given,
-        studies,
-        quiet,
-    )
+        data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), included, given, studies,
+        place, quiet,
+    )  # fmt: skip
     comparison.results["settings"]["price"] = price
     comparison.start(remeasure=remeasure)
     try:
@@ -168,9 +162,9 @@ class Comparison:
     def __init__(
         self, data: Data, folder: Path, names: list[str], each: str, seeds: int, seed: int,
         settings: dict[str, Any], prefer: str | None, need: list[str], included: dict[str, np.ndarray], given: Given,
-        studies: Studies, quiet: bool,
+        studies: Studies, place: Here, quiet: bool,
     ):  # fmt: skip
-        self.data, self.folder, self.each, self.quiet = data, folder, each, quiet
+        self.data, self.folder, self.each, self.place, self.quiet = data, folder, each, place, quiet
         self.settings, self.prefer, self.need, self.included, self.given = settings, prefer, need, included, given
         self.studies, self.names, self.seeds = studies, names, [seed + number for number in range(seeds)]
         self.trainings = [(name, one) for one in self.seeds for name in names]
@@ -289,6 +283,8 @@ class Comparison:
     def go(self) -> None:
         """All rows that are not done yet: first the trainings, so that the first samples come early."""
         ruler: Ruler | None = None
+        jobs = [self._job(name, seed) for name, seed in self.trainings if not self._done(name, seed)]
+        self.place.ahead(jobs, quiet=self.quiet)
         for name, seed in self.trainings:
             if not self._done(name, seed):
                 ruler = self._training(name, seed, ruler)
@@ -337,8 +333,8 @@ class Comparison:
         row = self.row(name, seed, "model", "ok")
         label = f"{file_name(name)}-s{seed}"
         with self._recorded(row, label) as run:
-            settings = {**self.settings, **({"training.branches": CURVE} if self.studies.branches else {})}
-            self._train(self.data, name, seed, run, settings)
+            job = self._job(name, seed)
+            self.place.finish(job, quiet=self.quiet)
             ruler = ruler or self._ruler()
             if self._done(name, seed):
                 return ruler
@@ -346,12 +342,16 @@ class Comparison:
         self._keep(row)
         return ruler
 
-    def _train(
-        self, data: Data, model: str, seed: int, run: Path, settings: dict[str, Any], size: str | None = None
-    ) -> None:
-        if settings.get("training.choose_samples") != 0:
-            feature_network(data, "choose", quiet=self.quiet)  # of the data, not of the first model
-        train(data, model=model, budget=self.each, seed=seed, out=run, settings=settings, size=size, quiet=self.quiet)
+    def _job(self, name: str, seed: int) -> Job:
+        settings = {**self.settings, **({"training.branches": CURVE} if self.studies.branches else {})}
+        return Job(self.data, name, self.each, seed, self.folder / "runs" / f"{file_name(name)}-s{seed}", settings)
+
+    def _variation(self, variant: Variant, seed: int) -> Job:
+        """The training of a variant, of the size that its base has."""
+        runs = self.folder / "runs"
+        base = Run.at(runs / f"{file_name(variant.of)}-s{seed}").config()
+        out, settings = runs / f"variant-{file_name(variant.name)}-s{seed}", settings_of(variant, self.settings, base)
+        return Job(data_of(variant, self.data), variant.model, self.each, seed, out, settings, base["size"])
 
     @contextmanager
     def _recorded(self, row: dict[str, Any], label: str) -> Iterator[Path]:
@@ -400,6 +400,7 @@ class Comparison:
         todo = {key: one for key, one in wanted.items() if (one.of, key[1]) in bases and not self._done(*key)}
         if todo and not self.quiet:
             print(f"studies: {len(todo)} further trainings of {self.each} each", file=sys.stderr)
+        self.place.ahead([self._variation(variant, seed) for (_, seed), variant in todo.items()], quiet=self.quiet)
         rulers: dict[str | None, Ruler] = {None: ruler}
         for (_, seed), variant in todo.items():
             if variant.drift not in rulers:
@@ -413,10 +414,9 @@ class Comparison:
         row |= {"variant": to_json(asdict(variant)), "beside": beside}
         label = f"variant-{file_name(variant.name)}-s{seed}"
         with self._recorded(row, label) as run:
-            base = Run.at(self.folder / "runs" / f"{file_name(variant.of)}-s{seed}").config()
-            data = data_of(variant, self.data)
-            self._train(data, variant.model, seed, run, settings_of(variant, self.settings, base), size=base["size"])
-            self._describe(row, Loaded(run), ruler, label, data)
+            job = self._variation(variant, seed)
+            self.place.finish(job, quiet=self.quiet)
+            self._describe(row, Loaded(run), ruler, label, job.data)
             if variant.half:  # what it has seen is no first part of the training split: nothing is said of copies
                 row["verdicts"] = {}
                 row["metrics"] = {k: v for k, v in row["metrics"].items() if k not in ("memorisation", "near_copies")}

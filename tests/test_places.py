@@ -1,0 +1,166 @@
+"""`compare --on`: trainings in processes of this machine or on a Ray cluster give what they give here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import trilemma as tl
+from trilemma.errors import InputError
+from trilemma.modalities.door import open_data
+from trilemma.report.compare import compare
+from trilemma.report.places import Job, Processes, place_for
+from trilemma.training.run import Run
+
+SETTINGS = {
+    "training.dtype": "float32",
+    "training.choose_samples": 0,
+    "training.previews": 1,
+    "training.preview_samples": 4,
+    "training.save_every": 5,
+    "training.threads": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    random = np.random.default_rng(0)
+    x = (np.arange(8) * random.uniform(5, 25, (300, 1, 1)) + random.uniform(0, 60, (300, 8, 1))).clip(0, 255)
+    file = tmp_path_factory.mktemp("data") / "x.npy"
+    np.save(file, x.astype(np.uint8))
+    return file
+
+
+def job(source: object, out: Path, model: str = "vae", budget: str = "2k", **settings: object) -> Job:
+    return Job(open_data(source), model, budget, 0, out, {**SETTINGS, **settings}, "xs")
+
+
+def children() -> list[int]:
+    found = subprocess.run(["pgrep", "-f", "trilemma.report.places"], capture_output=True, text=True).stdout.split()
+    return [int(number) for number in found if int(number) != os.getpid()]
+
+
+def same(one: Path, two: Path) -> bool:
+    return Run.at(one).weights_file.read_bytes() == Run.at(two).weights_file.read_bytes()
+
+
+def test_processes_train_what_one_process_trains(source: Path, tmp_path: Path) -> None:
+    """One from a file, one from an array, one with an error; the process of one is killed and it goes on."""
+    array = np.load(source)
+    jobs = [
+        job(str(source), tmp_path / "file", budget="20k"),
+        job(array, tmp_path / "array", "gan", "500"),
+        job(str(source), tmp_path / "wrong", **{"optimizer.rate": 1e30}),
+    ]
+    said: list[str] = []
+    place = Processes(2, 1)
+
+    def kill() -> None:
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            if list((tmp_path / "file" / "state").glob("step-*/facts.json")):
+                mine = [n for n in children() if "file.job" in Path(f"/proc/{n}/cmdline").read_text()]
+                if mine:
+                    os.kill(mine[0], signal.SIGKILL)
+                    return
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    place.train(jobs, said.append)
+    killer.join()
+    assert any("killed (signal 9)" in text for text in said)
+    assert sum("trained (" in text for text in said) == 2 and sum("wrong: failed" in text for text in said) == 1
+    assert "non-finite" in place.failed[jobs[2].out]
+    with pytest.raises(Exception, match="non-finite"):
+        place.finish(jobs[2], quiet=True)
+    for one, original in zip(jobs[:2], (str(source), array), strict=True):
+        here = job(original, tmp_path / f"{one.out.name}-here", one.model, one.budget)
+        here.run()
+        assert same(one.out, here.out)
+        place.finish(one, quiet=True)  # trained already: nothing is done
+    assert not children()
+
+
+def test_compare_on_processes(source: Path, tmp_path: Path) -> None:
+    models, budget = ["vae", "gan"], "600"
+    for name, on in (("here", None), ("there", "processes:2")):
+        compare(
+            str(source), models=models, budget_each=budget, settings=dict(SETTINGS), out=tmp_path / name, on=on,
+            quiet=True,
+        )  # fmt: skip
+    for name in models:
+        assert same(tmp_path / "here" / "runs" / f"{name}-s0", tmp_path / "there" / "runs" / f"{name}-s0")
+    assert tl.load(tmp_path / "there" / "runs" / "gan-s0").generate(2).shape == (2, 8, 8)
+
+
+def test_an_interrupt_stops_the_children(source: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from trilemma.report.compare import compare\n"
+        f"compare({str(source)!r}, models=['vae'], budget_each='4M', out={str(tmp_path / 'c')!r}, on='processes:1',"
+        f" settings={SETTINGS!r})"
+    )
+    root = str(Path(__file__).resolve().parent.parent)
+    child = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": root})
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("c/runs/vae-s0/state/step-*/facts.json")) and time.monotonic() < end:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(60) != 0
+    assert not children()
+    assert Run.at(tmp_path / "c" / "runs" / "vae-s0").latest_state() is not None
+
+
+@pytest.mark.parametrize("on", ["cloud", "processes:0", "processes:two", "ray:nowhere:1"])
+def test_places_that_are_none(on: str) -> None:
+    if on.startswith("ray"):
+        with contextlib.suppress(ImportError):
+            import ray  # noqa: F401
+
+            pytest.skip("Ray is installed: it would look for the cluster")
+    with pytest.raises(InputError, match="--on"):
+        place_for(on, None)
+    with pytest.raises(InputError, match="--cpus-each"):
+        place_for("processes", 0)
+
+
+def test_a_ray_cluster(source: Path, tmp_path: Path) -> None:
+    """The same weights as here; the first worker kills itself in the middle, and its task is tried again."""
+    ray = pytest.importorskip("ray")
+    place = place_for("ray", 1)
+    jobs = [job(str(source), tmp_path / "there", budget="20k"), job(str(source), tmp_path / "gan", "gan", "500")]
+
+    def kill() -> None:
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            states = list(Path("/tmp").glob("trilemma-*/there/state/step-*/facts.json"))
+            found = subprocess.run(
+                ["pgrep", "-f", "ray::train_elsewhere"], capture_output=True, text=True
+            ).stdout.split()
+            if states and found:
+                os.kill(int(found[0]), signal.SIGKILL)
+                return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    said: list[str] = []
+    try:
+        place.train(jobs, said.append)  # type: ignore[attr-defined]
+    finally:
+        killer.join()
+        ray.shutdown()
+    assert not place.failed and len(said) == 2
+    for one in jobs:
+        here = job(str(source), tmp_path / f"{one.out.name}-here", one.model, one.budget)
+        here.run()
+        assert same(one.out, here.out)

@@ -1,0 +1,302 @@
+"""Where the trainings of a comparison run: here, one after the other; in processes of this machine; on a Ray cluster.
+
+A place only trains: each run folder comes back under `runs/`, and everything is measured here afterwards, one after the
+other, as if it had been trained here. A training whose process is killed goes on from its last safe state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trilemma.errors import InputError
+from trilemma.modalities.contract import Data, Opening
+from trilemma.modalities.door import open_data
+from trilemma.training.engine import all_threads
+from trilemma.training.features import feature_network, place
+from trilemma.training.run import Run
+from trilemma.training.start import train
+
+TRIES = 4  # of a training whose process is killed or whose machine is lost
+RAY_CPUS = 2  # of each training on a cluster, unless --cpus-each says another number
+Say = Callable[[str], None]
+
+
+@dataclass
+class Job:
+    """One training: the arguments of `train`."""
+
+    data: Data
+    model: str
+    budget: str
+    seed: int
+    out: Path
+    settings: dict[str, Any]
+    size: str | None = None
+
+    def prepare(self, *, quiet: bool) -> None:
+        """Train the network for choices, if it is wanted: it belongs to the data, and no model's budget pays for it."""
+        if self.settings.get("training.choose_samples") != 0:
+            feature_network(self.data, "choose", quiet=quiet)
+
+    def run(self, data: Data | None = None, out: Path | None = None, *, quiet: bool = True) -> None:
+        train(
+            data or self.data, model=self.model, budget=self.budget, seed=self.seed, out=out or self.out,
+            settings=self.settings, size=self.size, quiet=quiet,
+        )  # fmt: skip
+
+
+class Failed(Exception):
+    """A training elsewhere went wrong: its traceback."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]).strip().splitlines()[-1]
+
+
+@dataclass
+class Source:
+    """Data by the way to open them again, where that leads to the same ones: nothing large is written or sent."""
+
+    path: str
+    opening: Opening
+    hash: str
+
+    def open(self) -> Data:
+        data = open_data(self.path, opening=self.opening)
+        if data.hash != self.hash:
+            raise InputError(f"{self.path} has changed since the comparison began")
+        return data
+
+
+class Here:
+    """One after the other, in this process: nothing to do beforehand."""
+
+    def __init__(self) -> None:
+        self.failed: dict[Path, str] = {}  # run folder -> traceback of what went wrong elsewhere
+
+    def ahead(self, jobs: list[Job], *, quiet: bool) -> None:
+        """Train elsewhere what is not finished, all before the first figure: measuring wants a quiet machine."""
+
+    def finish(self, job: Job, *, quiet: bool) -> None:
+        """The finished run of this job; trained now, unless it was before."""
+        if job.out in self.failed:
+            raise Failed(self.failed[job.out])
+        job.prepare(quiet=quiet)
+        job.run(quiet=quiet)
+
+
+class Elsewhere(Here):
+    """Trains several jobs at once, and only that."""
+
+    def ahead(self, jobs: list[Job], *, quiet: bool) -> None:
+        todo = [job for job in jobs if not Run(job.out).finished]
+        for job in todo:
+            job.prepare(quiet=quiet)
+        if todo:
+            self.train(todo, (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True)))
+
+    def train(self, jobs: list[Job], said: Say) -> None:
+        """Train all, and note what failed."""
+        raise NotImplementedError
+
+
+class Processes(Elsewhere):
+    """Several at once on this machine, each with its share of the processor's cores."""
+
+    def __init__(self, count: int | None, threads: int | None):
+        super().__init__()
+        cores = os.cpu_count() or 1
+        self.count = count or max(cores // (threads or min(cores, 2)), 1)
+        self.threads = threads or max(cores // self.count, 1)
+
+    def train(self, jobs: list[Job], said: Say) -> None:
+        waiting, failed, done = [(job, 1) for job in jobs], self.failed, 0
+        working: dict[subprocess.Popen[bytes], tuple[Job, int, Path]] = {}
+        free = list(range(self.count))
+        slots: dict[subprocess.Popen[bytes], int] = {}
+        with tempfile.TemporaryDirectory(prefix="trilemma-") as folder:
+            try:
+                while waiting or working:
+                    while waiting and free:
+                        job, tries = waiting.pop(0)
+                        file = Path(folder) / f"{job.out.name}.job"
+                        file.write_bytes(pickle.dumps(_portable(job)))
+                        slot = free.pop()
+                        child = self._start(file, slot)
+                        working[child], slots[child] = (job, tries, file), slot
+                    time.sleep(0.1)
+                    for child in [one for one in working if one.poll() is not None]:
+                        job, tries, file = working.pop(child)
+                        free.append(slots.pop(child))
+                        if child.returncode < 0 and tries < TRIES:
+                            said(f"{job.out.name}: its process was killed (signal {-child.returncode}); it goes on")
+                            waiting.insert(0, (job, tries + 1))
+                            continue
+                        done += 1
+                        if child.returncode != 0:
+                            error = file.with_suffix(".error")
+                            failed[job.out] = (
+                                error.read_text() if error.is_file() else f"its process ended with {child.returncode}"
+                            )
+                        said(f"{job.out.name}: {'failed' if job.out in failed else 'trained'} ({done} of {len(jobs)})")
+            finally:
+                for child in working:
+                    child.terminate()  # politely: the state is saved
+                for child in working:
+                    child.wait()
+
+    def _start(self, file: Path, slot: int) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+        package = str(Path(__file__).resolve().parents[2])
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        if torch.cuda.device_count() > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+        return subprocess.Popen([sys.executable, "-m", "trilemma.report.places", str(file)], env=environment)
+
+
+def _portable(job: Job) -> tuple[Job, Source | None]:
+    """The job for another process of this machine: without the data, where they can be opened again."""
+    source = job.data.source
+    if not (isinstance(source, str) and source != "array" and _opens_the_same(job.data)):
+        return job, None
+    return replace(job, data=None), Source(source, job.data.opening, job.data.hash)  # type: ignore[arg-type]
+
+
+def _opens_the_same(data: Data) -> bool:
+    try:
+        return open_data(data.source, opening=data.opening).hash == data.hash
+    except InputError:  # a part of a set, or an array's name
+        return False
+
+
+def work(file: Path) -> int:
+    """What a child process does: the job of this file; what goes wrong is told in a file beside it."""
+    job, source = pickle.loads(file.read_bytes())
+    try:
+        job.run(source.open() if source else None)
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        file.with_suffix(".error").write_text(traceback.format_exc())
+        return 1
+    return 0
+
+
+class Ray(Elsewhere):
+    """On a Ray cluster: tasks with resources, tried again where a worker is lost; no shared disk is needed."""
+
+    def __init__(self, address: str | None, threads: int | None):
+        super().__init__()
+        try:
+            import ray
+        except ImportError:
+            raise InputError("--on ray: Ray is not installed: pip install ray, or --on processes") from None
+        self.ray, self.threads = ray, threads or RAY_CPUS
+        if not ray.is_initialized():
+            modules = {"py_modules": [str(Path(__file__).resolve().parents[1])]}  # this very code on all machines
+            try:
+                ray.init(address=address, log_to_driver=False, runtime_env=modules)
+            except (ConnectionError, ValueError, RuntimeError) as problem:
+                raise InputError(
+                    f"--on ray:{address}: no cluster there ({problem}); start one: ray start --head"
+                ) from None
+
+    def train(self, jobs: list[Job], said: Say) -> None:
+        ray = self.ray
+        gpus = 1 if ray.cluster_resources().get("GPU") else 0
+        task = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_retries=TRIES - 1)(train_elsewhere)
+        held: dict[str, Any] = {}  # data and their network for choices travel once
+        for job in jobs:
+            if job.data.hash not in held:
+                held[job.data.hash] = ray.put((job.data, _network_of(job)))
+        waiting = {
+            task.remote(held[job.data.hash], replace(job, data=None), self.threads): job  # type: ignore[arg-type]
+            for job in jobs
+        }
+        failed = self.failed
+        number = len(waiting)
+        while waiting:
+            (ready,), _ = ray.wait(list(waiting), num_returns=1)
+            job = waiting.pop(ready)
+            try:
+                packed, problem = ray.get(ready)
+            except ray.exceptions.RayError as error:
+                packed, problem = None, str(error)
+            if problem is not None:
+                failed[job.out] = problem
+            else:
+                with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+                    archive.extractall(job.out, filter="data")
+            said(
+                f"{job.out.name}: {'failed' if job.out in failed else 'trained'} ({number - len(waiting)} of {number})"
+            )
+
+
+def _network_of(job: Job) -> dict[str, bytes]:
+    """The files of the data's network for choices, by path below the cache: all machines choose by the same one."""
+    if job.settings.get("training.choose_samples") == 0 or not job.data.spaces["x"].grid:
+        return {}
+    folder = place(job.data, "choose")[0]
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def train_elsewhere(held: tuple[Data, dict[str, bytes]], job: Job, threads: int) -> tuple[bytes | None, str | None]:
+    """What a Ray worker does: (the run folder as a tar archive, None), or (None, what went wrong)."""
+    data, network = held
+    if not torch.cuda.is_available():
+        torch.set_num_threads(threads)
+    all_threads()
+    if network:
+        goal = place(data, "choose")[0]
+        if not (goal / "facts.json").is_file():
+            goal.mkdir(parents=True, exist_ok=True)
+            for name in sorted(network, key=lambda name: name == "facts.json"):  # the mark of being whole comes last
+                (goal / name).write_bytes(network[name])
+    asked = repr((data.hash, job.model, job.budget, job.seed, sorted(job.settings.items(), key=str), job.size))
+    # Tried again on the same machine, it goes on where it was.
+    out = Path(tempfile.gettempdir()) / f"trilemma-{hashlib.sha256(asked.encode()).hexdigest()[:16]}" / job.out.name
+    try:
+        job.run(data, out)
+    except Exception:
+        return None, traceback.format_exc()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(out, arcname=".")
+    return packed.getvalue(), None
+
+
+def place_for(on: str | None, threads: int | None) -> Here:
+    """'processes', 'processes:4', 'ray', 'ray:ADDRESS' -> where to train; None: here, one after the other.
+
+    Raises:
+        InputError: another word, Ray without an installation or a cluster.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"--cpus-each {threads}: at least one")
+    if on is None:
+        return Here()
+    kind, _, rest = on.partition(":")
+    if kind == "processes" and re.fullmatch(r"\d*", rest) and rest != "0":
+        return Processes(int(rest) if rest else None, threads)
+    if kind == "ray":
+        return Ray(rest or None, threads)
+    raise InputError(f"--on {on}: choose processes, processes:NUMBER, ray or ray:ADDRESS")
+
+
+if __name__ == "__main__":
+    sys.exit(work(Path(sys.argv[1])))
