@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -44,9 +45,10 @@ def job(source: object, out: Path, model: str = "vae", budget: str = "2k", **set
     return Job(open_data(source), model, budget, 0, out, {**SETTINGS, **settings}, "xs")
 
 
-def children() -> list[int]:
-    found = subprocess.run(["pgrep", "-f", "trilemma.report.places"], capture_output=True, text=True).stdout.split()
-    return [int(number) for number in found if int(number) != os.getpid()]
+def children() -> list[str]:
+    """Command lines of processes that were started by a place."""
+    found = subprocess.run(["pgrep", "-af", "multiprocessing.spawn"], capture_output=True, text=True).stdout
+    return [line for line in found.splitlines() if "pgrep" not in line]
 
 
 def same(one: Path, two: Path) -> bool:
@@ -68,9 +70,9 @@ def test_processes_train_what_one_process_trains(source: Path, tmp_path: Path) -
         end = time.monotonic() + 120
         while time.monotonic() < end:
             if list((tmp_path / "file" / "state").glob("step-*/facts.json")):
-                mine = [n for n in children() if "file.job" in Path(f"/proc/{n}/cmdline").read_text()]
+                mine = [child for child in multiprocessing.active_children() if child.name == "file"]
                 if mine:
-                    os.kill(mine[0], signal.SIGKILL)
+                    mine[0].kill()
                     return
             time.sleep(0.01)
 
@@ -88,7 +90,7 @@ def test_processes_train_what_one_process_trains(source: Path, tmp_path: Path) -
         here.run()
         assert same(one.out, here.out)
         place.finish(one, quiet=True)  # trained already: nothing is done
-    assert not children()
+    assert not multiprocessing.active_children()
 
 
 def test_compare_on_processes(source: Path, tmp_path: Path) -> None:

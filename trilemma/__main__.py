@@ -2,4 +2,5 @@
 
 from trilemma.cli import main
 
-main()
+if __name__ == "__main__":  # processes that `compare --on processes` starts read this file as well
+    main()

@@ -105,7 +105,8 @@ def compare(
     price: of an hour of this machine, for the costs.
 
     on: train elsewhere, several at once: 'processes[:NUMBER]' of this machine, 'ray[:ADDRESS]', a Ray cluster; each
-    with `cpus_each` cores. All are measured here, when the last one is trained.
+    with `cpus_each` cores. All are measured here, when the last one is trained. Processes read the calling script anew:
+    call it under `if __name__ == "__main__":`.
     """
     prepare()
     begun = time.monotonic()

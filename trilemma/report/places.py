@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import pickle
 import re
-import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -125,48 +125,54 @@ class Processes(Elsewhere):
         self.threads = threads or max(cores // self.count, 1)
 
     def train(self, jobs: list[Job], said: Say) -> None:
-        waiting, failed, done = [(job, 1) for job in jobs], self.failed, 0
-        working: dict[subprocess.Popen[bytes], tuple[Job, int, Path]] = {}
+        waiting, done = [(job, 1) for job in jobs], 0
+        working: dict[BaseProcess, tuple[Job, int, int]] = {}
         free = list(range(self.count))
-        slots: dict[subprocess.Popen[bytes], int] = {}
         with tempfile.TemporaryDirectory(prefix="trilemma-") as folder:
             try:
                 while waiting or working:
                     while waiting and free:
                         job, tries = waiting.pop(0)
-                        file = Path(folder) / f"{job.out.name}.job"
-                        file.write_bytes(pickle.dumps(_portable(job)))
                         slot = free.pop()
-                        child = self._start(file, slot)
-                        working[child], slots[child] = (job, tries, file), slot
-                    time.sleep(0.1)
-                    for child in [one for one in working if one.poll() is not None]:
-                        job, tries, file = working.pop(child)
-                        free.append(slots.pop(child))
-                        if child.returncode < 0 and tries < TRIES:
-                            said(f"{job.out.name}: its process was killed (signal {-child.returncode}); it goes on")
+                        working[self._start(job, Path(folder), slot)] = job, tries, slot
+                    wait([child.sentinel for child in working])
+                    for child in [one for one in working if not one.is_alive()]:
+                        job, tries, slot = working.pop(child)
+                        free.append(slot)
+                        code = child.exitcode or 0
+                        if code < 0 and tries < TRIES:
+                            said(f"{job.out.name}: its process was killed (signal {-code}); it goes on")
                             waiting.insert(0, (job, tries + 1))
                             continue
                         done += 1
-                        if child.returncode != 0:
-                            error = file.with_suffix(".error")
-                            failed[job.out] = (
-                                error.read_text() if error.is_file() else f"its process ended with {child.returncode}"
+                        if code != 0:
+                            error = Path(folder) / job.out.name
+                            self.failed[job.out] = (
+                                error.read_text() if error.is_file() else f"its process ended with {code}"
                             )
-                        said(f"{job.out.name}: {'failed' if job.out in failed else 'trained'} ({done} of {len(jobs)})")
+                        said(f"{job.out.name}: {'failed' if code else 'trained'} ({done} of {len(jobs)})")
             finally:
                 for child in working:
                     child.terminate()  # politely: the state is saved
                 for child in working:
-                    child.wait()
+                    child.join()
 
-    def _start(self, file: Path, slot: int) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
-        package = str(Path(__file__).resolve().parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    def _start(self, job: Job, folder: Path, slot: int) -> BaseProcess:
+        """A fresh interpreter for this job, with its share of the cores and one of the GPUs."""
+        own = {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
         if torch.cuda.device_count() > 1:
-            environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
-        return subprocess.Popen([sys.executable, "-m", "trilemma.report.places", str(file)], env=environment)
+            own["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+        child = get_context("spawn").Process(
+            target=work, args=(*_portable(job), folder / job.out.name), name=job.out.name, daemon=True
+        )
+        before = {name: os.environ.get(name) for name in own}
+        os.environ |= own  # libraries read it when they are loaded
+        try:
+            child.start()
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+        return child
 
 
 def _portable(job: Job) -> tuple[Job, Source | None]:
@@ -184,17 +190,17 @@ def _opens_the_same(data: Data) -> bool:
         return False
 
 
-def work(file: Path) -> int:
-    """What a child process does: the job of this file; what goes wrong is told in a file beside it."""
-    job, source = pickle.loads(file.read_bytes())
+def work(job: Job, source: Source | None, error: Path) -> None:
+    """What a child process does; what goes wrong is told in the file `error`."""
+    if hasattr(os, "setsid"):
+        os.setsid()  # a Ctrl-C at the terminal reaches the parent alone, which then asks politely, and once
     try:
         job.run(source.open() if source else None)
     except KeyboardInterrupt:
-        return 130
+        sys.exit(130)
     except Exception:
-        file.with_suffix(".error").write_text(traceback.format_exc())
-        return 1
-    return 0
+        error.write_text(traceback.format_exc())
+        sys.exit(1)
 
 
 class Ray(Elsewhere):
@@ -296,7 +302,3 @@ def place_for(on: str | None, threads: int | None) -> Here:
     if kind == "ray":
         return Ray(rest or None, threads)
     raise InputError(f"--on {on}: choose processes, processes:NUMBER, ray or ray:ADDRESS")
-
-
-if __name__ == "__main__":
-    sys.exit(work(Path(sys.argv[1])))
