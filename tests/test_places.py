@@ -45,10 +45,14 @@ def job(source: object, out: Path, model: str = "vae", budget: str = "2k", **set
     return Job(open_data(source), model, budget, 0, out, {**SETTINGS, **settings}, "xs")
 
 
-def children() -> list[str]:
-    """Command lines of processes that were started by a place."""
-    found = subprocess.run(["pgrep", "-af", "multiprocessing.spawn"], capture_output=True, text=True).stdout
-    return [line for line in found.splitlines() if "pgrep" not in line]
+def alive(mark: str) -> list[str]:
+    """Processes that were started with this word in their environment."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in environment.read_text(errors="replace"):
+                found.append(environment.parent.name)
+    return found
 
 
 def same(one: Path, two: Path) -> bool:
@@ -111,14 +115,18 @@ def test_an_interrupt_stops_the_children(source: Path, tmp_path: Path) -> None:
         f"compare({str(source)!r}, models=['vae'], budget_each='4M', out={str(tmp_path / 'c')!r}, on='processes:1',"
         f" settings={SETTINGS!r})"
     )
-    root = str(Path(__file__).resolve().parent.parent)
-    child = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": root})
+    own = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "MARK": f"mark-{tmp_path}"}
+    child = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, **own})
     end = time.monotonic() + 120
     while not list(tmp_path.glob("c/runs/vae-s0/state/step-*/facts.json")) and time.monotonic() < end:
         time.sleep(0.05)
+    assert len(alive(own["MARK"])) >= 2
     child.send_signal(signal.SIGINT)
     assert child.wait(60) != 0
-    assert not children()
+    end = time.monotonic() + 10  # helpers of the standard library follow a moment later
+    while alive(own["MARK"]) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not alive(own["MARK"])
     assert Run.at(tmp_path / "c" / "runs" / "vae-s0").latest_state() is not None
 
 
