@@ -24,6 +24,7 @@ from trilemma.errors import InputError
 from trilemma.modalities import download
 from trilemma.modalities.door import open_data
 from trilemma.report import compare as comparing
+from trilemma.report import places
 from trilemma.report.advise import advise
 from trilemma.report.baselines import BASELINES, FLOOR, pca_gaussian, real, resampled
 from trilemma.report.judge import readvise
@@ -261,8 +262,8 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(model)
         return train(*arguments, model=model, **more)
 
-    train = comparing.train
-    monkeypatch.setattr(comparing, "train", watched)
+    train = places.train
+    monkeypatch.setattr(places, "train", watched)
     return done
 
 
@@ -405,14 +406,14 @@ def test_other_data_in_the_same_folder(report: tuple[Path, str, list[object]], t
 def test_a_model_that_fails_is_a_row_and_the_rest_goes_on(
     points: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = comparing.train
+    train = places.train
 
     def failing(*arguments: object, model: str, **more: Any) -> object:
         if model == "gan":
             raise RuntimeError("the critic has left the building")
         return train(*arguments, model=model, **more)
 
-    monkeypatch.setattr(comparing, "train", failing)
+    monkeypatch.setattr(places, "train", failing)
     command = [points, "--models", "gan,autoencoder", "--budget-each", "256", "--out", tmp_path / "r", *QUICK]
     code, out, err = call(*command)
     assert code == 0 and "Traceback" not in err and "gan: failed: the critic has left" in err
@@ -425,7 +426,7 @@ def test_a_model_that_fails_is_a_row_and_the_rest_goes_on(
     assert "the critic has left" in told["rows"][0]["error"]
     assert "Traceback" in (tmp_path / "r" / "errors.log").read_text()
     assert "the critic has left" in (tmp_path / "r" / "index.html").read_text()
-    monkeypatch.setattr(comparing, "train", train)
+    monkeypatch.setattr(places, "train", train)
     assert call(*command)[0] == 0
     assert {row["status"] for row in results(tmp_path / "r")["rows"]} == {"ok"}, "what failed is tried again"
 

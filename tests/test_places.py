@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import trilemma as tl
 from trilemma.errors import InputError
 from trilemma.modalities.door import open_data
 from trilemma.report.compare import compare
@@ -63,7 +62,7 @@ def test_processes_train_what_one_process_trains(source: Path, tmp_path: Path) -
     """One from a file, one from an array, one with an error; the process of one is killed and it goes on."""
     array = np.load(source)
     jobs = [
-        job(str(source), tmp_path / "file", budget="20k"),
+        job(str(source), tmp_path / "file", budget="10k"),
         job(array, tmp_path / "array", "gan", "500"),
         job(str(source), tmp_path / "wrong", **{"optimizer.rate": 1e30}),
     ]
@@ -98,15 +97,14 @@ def test_processes_train_what_one_process_trains(source: Path, tmp_path: Path) -
 
 
 def test_compare_on_processes(source: Path, tmp_path: Path) -> None:
-    models, budget = ["vae", "gan"], "600"
-    for name, on in (("here", None), ("there", "processes:2")):
-        compare(
-            str(source), models=models, budget_each=budget, settings=dict(SETTINGS), out=tmp_path / name, on=on,
-            quiet=True,
-        )  # fmt: skip
-    for name in models:
-        assert same(tmp_path / "here" / "runs" / f"{name}-s0", tmp_path / "there" / "runs" / f"{name}-s0")
-    assert tl.load(tmp_path / "there" / "runs" / "gan-s0").generate(2).shape == (2, 8, 8)
+    compare(
+        str(source), models=["vae", "gan"], budget_each="600", settings=dict(SETTINGS), out=tmp_path / "there",
+        on="processes:2", quiet=True,
+    )  # fmt: skip
+    for name in ("vae", "gan"):
+        here = Job(open_data(str(source)), name, "600", 0, tmp_path / name, dict(SETTINGS))
+        here.run()
+        assert same(here.out, tmp_path / "there" / "runs" / f"{name}-s0")
 
 
 def test_an_interrupt_stops_the_children(source: Path, tmp_path: Path) -> None:
@@ -147,7 +145,7 @@ def test_a_ray_cluster(source: Path, tmp_path: Path) -> None:
     """The same weights as here; the first worker kills itself in the middle, and its task is tried again."""
     ray = pytest.importorskip("ray")
     place = place_for("ray", 1)
-    jobs = [job(str(source), tmp_path / "there", budget="20k"), job(str(source), tmp_path / "gan", "gan", "500")]
+    jobs = [job(str(source), tmp_path / "there", budget="10k"), job(str(source), tmp_path / "gan", "gan", "500")]
 
     def kill() -> None:
         end = time.monotonic() + 120

@@ -610,11 +610,12 @@ def test_wrong_files(
 def test_a_full_disk_leaves_nothing(
     run: Callable[[str], Path], shapes: Path, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(file: io.BufferedWriter, x: np.ndarray) -> None:
+    def full(file: io.BufferedWriter, x: object) -> None:
         file.write(b"half of it")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
     source = [] if verb == "generate" else [shapes / "bar" / "000.png"]
     said = call(verb, run("vae"), *source, "--out", tmp_path / "x.npy")
     assert "disk is full" in said.error and "x.npy" in said.error

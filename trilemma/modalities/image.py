@@ -190,15 +190,13 @@ class Images(Modality):
         if out.suffix == ".png":
             return super().stream(parts, count, out)
         if out.suffix == ".npy":
-            with writing_to(out) as temporary:
-                whole, done = None, 0
-                for part in map(self.export, parts):
-                    if whole is None:
-                        whole = np.lib.format.open_memmap(temporary, "w+", part.dtype, (count, *part.shape[1:]))
-                    whole[done : done + len(part)] = part
-                    done += len(part)
-                if whole is not None:
-                    whole.flush()
+            with writing_to(out) as temporary, open(temporary, "wb") as file:
+                for number, part in enumerate(map(self.export, parts)):
+                    if number == 0:  # plain writes: a full disk is an error there, and a crash in a memory map
+                        kind = np.lib.format.dtype_to_descr(part.dtype)
+                        head = {"descr": kind, "fortran_order": False, "shape": (count, *part.shape[1:])}
+                        np.lib.format.write_array_header_1_0(file, head)
+                    file.write(np.ascontiguousarray(part).data)
             return [out]
         written = [out / f"{index:05d}.png" for index in range(count)]
         paths = iter(written)

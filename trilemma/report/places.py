@@ -10,11 +10,14 @@ import hashlib
 import io
 import os
 import re
+import signal
 import sys
 import tarfile
 import tempfile
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import wait
@@ -128,7 +131,7 @@ class Processes(Elsewhere):
         waiting, done = [(job, 1) for job in jobs], 0
         working: dict[BaseProcess, tuple[Job, int, int]] = {}
         free = list(range(self.count))
-        with tempfile.TemporaryDirectory(prefix="trilemma-") as folder:
+        with tempfile.TemporaryDirectory(prefix="trilemma-") as folder, _ending_well():
             try:
                 while waiting or working:
                     while waiting and free:
@@ -173,6 +176,24 @@ class Processes(Elsewhere):
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
         return child
+
+
+@contextmanager
+def _ending_well() -> Iterator[None]:
+    """A polite kill of this process, like Ctrl-C, stops the children as well: none trains on for nobody."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def _portable(job: Job) -> tuple[Job, Source | None]:
