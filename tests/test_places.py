@@ -63,7 +63,7 @@ def test_processes_train_what_one_process_trains(source: Path, tmp_path: Path) -
     array = np.load(source)
     jobs = [
         job(str(source), tmp_path / "file", budget="10k"),
-        job(array, tmp_path / "array", "gan", "500"),
+        job(array, tmp_path / "array", "vae", "500"),
         job(str(source), tmp_path / "wrong", **{"optimizer.rate": 1e30}),
     ]
     said: list[str] = []
