@@ -68,7 +68,7 @@ class Failed(Exception):
     """A training elsewhere went wrong: its traceback."""
 
     def __str__(self) -> str:
-        return str(self.args[0]).strip().splitlines()[-1]
+        return (str(self.args[0]).strip().splitlines() or ["no words"])[-1]
 
 
 @dataclass
