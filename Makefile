@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/trilemma compare digits
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check

@@ -106,6 +106,14 @@ def test_the_same_comparison_makes_the_same_quiz_and_other_samples_another(
     assert key_of(render(tmp_path / "again", results, picture))["items_hash"] != first["items_hash"]
 
 
+def test_samples_from_elsewhere_are_in_the_quiz(page: tuple[Path, Any, str]) -> None:
+    folder, results, _ = page
+    rows = [dict(entry) for entry in results["rows"] if entry["kind"] == "model"][:2]
+    rows[1] |= {"name": "theirs", "kind": "included", "family": "other", "seed": None}
+    key = key_of(render(folder, {**results, "rows": rows}, picture))
+    assert key["sources"][1:] == [[rows[0]["name"], rows[0]["family"]], ["theirs", "other"]]
+
+
 def test_no_quiz_without_pictures_enough(tmp_path: Path, page: tuple[Path, Any, str]) -> None:
     folder, results, _ = page
     assert "data-key" not in render(folder, results | {"finished": False}, picture)  # it would change under the reader

@@ -19,12 +19,14 @@ from trilemma.metrics.latent import active_units, bits_per_dimension, critic_are
 from trilemma.metrics.neighbours import inside_balls, precision_recall_density_coverage
 from trilemma.modalities.door import open_data
 from trilemma.report.advise import advise
+from trilemma.report.asked import forecast
 from trilemma.report.budgets import course, last_half, overtakings
 from trilemma.report.claims import CLAIMS, decide, document
 from trilemma.report.evidence import Evidence
 from trilemma.report.summary import summaries
 from trilemma.report.variants import (
     Studies,
+    Variant,
     check,
     data_of,
     later,
@@ -500,8 +502,12 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert by_name["vae, earlier half by order"]["column"] != by_name["vae"]["column"], "another protocol"
     decided = [one for one in decide(results) if not one["figures"].startswith("not measured")]
     assert len(decided) >= 15
+    floors = results["drift"]["order"]
+    assert set(floors) == {"earlier", "random"} and floors["earlier"] != floors["random"]
+    assert floors["random"]["frechet"]["value"] < by_name["vae, random half by order"]["metrics"]["frechet"]["value"]
     page = (out / "index.html").read_text(encoding="utf-8")
     for words in (
+        "real data, by order",
         "What the textbooks say",
         "What a training costs and risks",
         "Less data",
@@ -514,6 +520,7 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert times == {path: path.stat().st_mtime for path in out.glob("runs/*/weights.safetensors")}
     again = json.loads((out / "results.json").read_text())
     assert {row["name"] for row in again["rows"]} == set(by_name)
+    assert again["drift"] == results["drift"] and not again["studies_to_come"]
     assert not [row["problems"] for row in again["rows"] if row["problems"]]
     assert [one["verdict"] for one in again["claims"]] == [one["verdict"] for one in decide(again)]
     with pytest.raises(InputError, match="branches"):
@@ -558,3 +565,36 @@ def test_a_probe_that_fails_is_no_failure_of_the_model(tmp_path: Path, monkeypat
     assert row["status"] == "ok" and "out of luck" in row["problems"][0]
     assert "out of luck" in (tmp_path / "r" / "errors.log").read_text()
     assert "out of luck" in (tmp_path / "r" / "index.html").read_text(encoding="utf-8"), "the reader is told"
+
+
+def test_what_is_to_come_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first step how much there is to do; on an unfinished page which studies; and which of them failed."""
+
+    class Stop(KeyboardInterrupt):
+        pass
+
+    def vary(self: Any, variant: Variant, *rest: Any) -> None:
+        if variant.what == "rate × 1/3":
+            row = self.row("vae", 0, "variant", "failed") | {"name": variant.name, "of": "vae", "error": "no luck"}
+            return self._keep(row | {"variant": asdict(variant), "study": "sensitivity", "what": variant.what})
+        raise Stop
+
+    monkeypatch.setattr("trilemma.report.compare.Comparison._vary", vary)
+    few = np.asarray(open_data("moons").x[:300])
+    with pytest.raises(Stop):
+        tl.compare(few, models=["vae"], budget_each="64", out=tmp_path / "r", settings=QUICK, sensitivity=True)
+    assert "to do: 1 training and 4 of studies, 64 each: 320 examples in all" in capsys.readouterr().err
+    page = (tmp_path / "r" / "index.html").read_text(encoding="utf-8")
+    to_come = [each["name"] for each in json.loads((tmp_path / "r" / "results.json").read_text())["studies_to_come"]]
+    assert to_come == ["vae, rate × 3", "vae, batch × 1/2", "vae, batch × 2"]
+    assert "studies to come: " + "; ".join(to_come) in page and "the training failed: no luck" in page
+
+
+def test_forecasts_count_branches_and_studies() -> None:
+    assert forecast("2m", 18, 33, branches=(0.125, 0.25, 0.5)) == (
+        "to do: 18 trainings with 3 branches and 33 of studies, 2m each: at least 2.0 h in all, measuring apart"
+    )
+    assert forecast("90s", 1, 0) == "to do: 1 training, 90s each: at least 90 s in all, measuring apart"
+    assert "50,000 examples in all" in forecast("10k", 5, 0)

@@ -10,11 +10,14 @@ from trilemma.config import Training, assign, parse_budget
 from trilemma.errors import InputError, unknown
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import configure, find
+from trilemma.report.columns import amount
 from trilemma.report.measure import count_for, drawn, read_samples
+from trilemma.report.summary import number
 from trilemma.training.optimizers import KINDS
 
 MODELS = ("autoencoder", "vae", "gan", "gan:wasserstein", "diffusion", "diffusion:ddpm")
 PREFERENCES = ("quality", "diversity", "speed")
+FALL = 0.6  # of a budget in which the learning rate falls, about: what a branch is trained for
 TOY_EXAMPLES = 10_000  # sets of at most so many examples with few numbers each get the short default budget
 
 
@@ -66,3 +69,16 @@ def budget_for_each(data: Data, budget: str | None, budget_each: str | None, tra
             f"--budget {budget!r} is {share:.1f} s for each of {trainings} trainings; give more, or fewer --models"
         )
     return f"{share:g}s" if unit == "seconds" else str(max(int(share), 1))
+
+
+def forecast(each: str, trainings: int, further: int, *, branches: tuple[float, ...] = ()) -> str:
+    """How many trainings are still to be made and what they take, in words; of branches, the decay alone is trained."""
+    unit, amount_each, _ = parse_budget(each)
+    words = [f"{trainings} {'training' if trainings == 1 else 'trainings'}"]
+    if branches:
+        words[0] += f" with {len(branches)} branches"
+    if further:
+        words.append(f"{further} of studies")
+    total = amount_each * (trainings * (1 + FALL * sum(branches)) + further)
+    least = f"at least {amount(total, 'seconds')} in all" if unit == "seconds" else f"{number(total)} examples in all"
+    return f"to do: {' and '.join(words)}, {each} each: {least}, measuring apart"

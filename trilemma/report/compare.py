@@ -28,7 +28,7 @@ from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import CAPABILITIES, Samples, find, known_models
 from trilemma.report.advise import advise, check_needs
-from trilemma.report.asked import MODELS, PREFERENCES, budget_for_each, check_settings, samples_of
+from trilemma.report.asked import MODELS, PREFERENCES, budget_for_each, check_settings, forecast, samples_of
 from trilemma.report.baselines import BASELINES, FLOOR, real
 from trilemma.report.claims import decide
 from trilemma.report.columns import KINDS as KINDS_OF_ROWS
@@ -37,7 +37,7 @@ from trilemma.report.measure import SEED, Ruler, asked_of, count_for, file_name,
 from trilemma.report.page import write_page
 from trilemma.report.pictures import THRIFTS
 from trilemma.report.places import Here, Job, place_for
-from trilemma.report.probes import guided, ladder, probes, quick
+from trilemma.report.probes import drifted, guided, ladder, probes, quick
 from trilemma.report.quiz import MOST, MOST_REAL
 from trilemma.report.variants import (
     CURVE,
@@ -47,9 +47,9 @@ from trilemma.report.variants import (
     data_of,
     later,
     parse_shares,
+    planned,
     remembered,
     settings_of,
-    variants,
 )
 from trilemma.tasks.load import Loaded
 from trilemma.training.branch import branch, shares_of
@@ -210,6 +210,7 @@ class Comparison:
             "judges_left_out": given.left_out,
             "rows": [],
             "real": None,
+            "drift": {},
             "preferences": prefer,
             "answer": {},
         }
@@ -238,8 +239,8 @@ class Comparison:
                 raise InputError(
                     f"{self.folder} holds another comparison ({what}). Give a new --out, or repeat its command"
                 )
-            for key in ("rows", "started", "seconds"):
-                self.results[key] = old[key]
+            for key in ("rows", "started", "seconds", "drift"):
+                self.results[key] = old.get(key, self.results[key])
             # Samples from elsewhere may have been added, changed or left out since then: they cost no training.
             self.results["rows"] = [row for row in old["rows"] if row["status"] == "ok" and row["kind"] != "included"]
             self.past = {(r["name"], r["seed"]): remembered(r["variant"]) for r in old["rows"] if r.get("variant")}
@@ -262,7 +263,8 @@ class Comparison:
             self.row(name, seed, "model", "pending") for name, seed in self.trainings if f"{name}{seed}" not in done
         ]
         rows = [*sorted(self.results["rows"], key=self._order), *waiting]
-        results = {**self.results, "rows": rows}
+        to_come = [{"name": name, "seed": seed} for name, seed in self._planned() if not self._done(name, seed)]
+        results = {**self.results, "rows": rows, "studies_to_come": to_come}
         ready = [row for row in rows if row["status"] == "ok" and row["kind"] == "model"]
         if ready:
             self.results["answer"] = results["answer"] = advise(
@@ -272,6 +274,15 @@ class Comparison:
         write_json(self.folder / "results.json", results)
         write_text(self.folder / "results.csv", as_csv(rows))
         write_page(self.folder, results, lambda x: self.data.modality.picture(x, reference=self.real))
+
+    def _planned(self) -> dict[tuple[str, int], Variant]:
+        """All variants that were asked for, now or before, as long as their bases have not failed."""
+        rows = {(r["name"], r["seed"]): r["status"] for r in self.results["rows"] if r["kind"] == "model"}
+        ends = {(name, seed): rows.get((name, seed), "pending") for seed in self.seeds for name in self.names}
+        return planned(
+            self.studies, ends, self.past,
+            settings=self.settings, examples=len(self.data.splits["train"]), grid=self.data.x.ndim > 2,
+        )  # fmt: skip
 
     def _order(self, row: dict[str, Any]) -> tuple[int, int, int]:
         place = [(name, seed) for name, seed in self.trainings]
@@ -285,6 +296,10 @@ class Comparison:
         """All rows that are not done yet: first the trainings, so that the first samples come early."""
         ruler: Ruler | None = None
         jobs = [self._job(name, seed) for name, seed in self.trainings if not self._done(name, seed)]
+        further = sum(not self._done(*key) for key in self._planned())
+        if (jobs or further) and not self.quiet:
+            branches = CURVE if self.studies.branches else ()
+            print(forecast(self.each, len(jobs), further, branches=branches), file=sys.stderr)
         self.place.ahead(jobs, quiet=self.quiet)
         for name, seed in self.trainings:
             if not self._done(name, seed):
@@ -389,24 +404,16 @@ class Comparison:
 
     def _studied(self, ruler: Ruler) -> None:
         """The variants that were asked for, now or before, each beside its base of the same seed."""
-        bases = {(r["name"], r["seed"]) for r in self.results["rows"] if r["status"] == "ok" and r["kind"] == "model"}
-        names = [name for name in self.names if any((name, seed) in bases for seed in self.seeds)]
-        x = self.data.x
-        wanted: dict[tuple[str, int], Variant] = dict(self.past)
-        for variant in variants(
-            self.studies, names, settings=self.settings, examples=len(self.data.splits["train"]), grid=x.ndim > 2
-        ):
-            seeds = [seed for seed in self.seeds if (variant.of, seed) in bases]
-            wanted |= {(variant.name, seed): variant for seed in (seeds if variant.every_seed else seeds[:1])}
-        todo = {key: one for key, one in wanted.items() if (one.of, key[1]) in bases and not self._done(*key)}
-        if todo and not self.quiet:
-            print(f"studies: {len(todo)} further trainings of {self.each} each", file=sys.stderr)
+        todo = {key: one for key, one in self._planned().items() if not self._done(*key)}
         self.place.ahead([self._variation(variant, seed) for (_, seed), variant in todo.items()], quiet=self.quiet)
         rulers: dict[str | None, Ruler] = {None: ruler}
         for (_, seed), variant in todo.items():
             if variant.drift not in rulers:
                 part = later(self.data, variant.drift or "")
                 rulers[variant.drift] = Ruler(part, self.count, given=self.given.networks, quiet=self.quiet)
+                self.results["drift"][variant.drift] = drifted(
+                    rulers[variant.drift], self.data, variant, seed=self.seeds[0]
+                )
             self._vary(variant, seed, rulers[variant.drift], ruler.protocol.key())
 
     def _vary(self, variant: Variant, seed: int, ruler: Ruler, beside: str) -> None:

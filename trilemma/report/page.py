@@ -140,6 +140,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         "headline": headline,
         "headline_name": HEADLINES.get(headline or "", headline),
         "waiting": len(waiting),
+        "to_come": list(dict.fromkeys(each["name"] for each in results.get("studies_to_come") or [])),
         "trainings": sum(row.get("kind") == "model" for row in rows),
         "facts": _facts(results),
         "table": table(everything, headline, answer.get("winner")),
@@ -151,7 +152,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         "cost": _cost(everything, headline, answer, shapes),
         "learning": _learning(models, shapes),
         "losses": _losses(models),
-        "troubles": _troubles(models),
+        "troubles": _troubles([one for one in everything if one.kind in ("model", "variant")]),
         "details": [_detail(row) for row in rows],
         "protocol": flat(results.get("protocol")),
         "settings": flat(results.get("settings")),
@@ -340,7 +341,7 @@ def _troubles(models: list[Summary]) -> dict[str, Any]:
                 lines.append(("", f"the training failed: {row.get('error') or 'no reason was recorded'}", ""))
             if lines:
                 wrong.append({"name": name, "style": plots.family_class(one.family), "lines": lines})
-            elif row.get("status") == "ok":
+            elif row.get("status") == "ok" and one.kind == "model":
                 fine.append(name)
     return {"wrong": wrong, "fine": fine}
 

@@ -30,7 +30,9 @@ from trilemma.metrics.neighbours import DENSITY_NEIGHBOURS, precision_recall_den
 from trilemma.metrics.protocol import Measure
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Criticizes, Decodes, Encodes, Samples, Scores
+from trilemma.report.baselines import real
 from trilemma.report.measure import SEED, Ruler
+from trilemma.report.variants import HALVES, Variant, data_of
 from trilemma.tasks.load import Loaded, spherical
 
 WAYS = 200  # ways between two codes
@@ -163,6 +165,12 @@ def _critic(loaded: Loaded, data: Data, samples: np.ndarray) -> Measure:
 def quick(ruler: Ruler, samples: np.ndarray) -> dict[str, Any]:
     """The few metrics of a point on a curve: distance, and the four that count neighbours."""
     return of_features(ruler, ruler.network(samples))
+
+
+def drifted(ruler: Ruler, data: Data, variant: Variant, *, seed: int) -> dict[str, Any]:
+    """What real training examples of each half would get instead of samples: by how much the data themselves change."""
+    halves = {half: data_of(replace(variant, half=half), data) for half in HALVES}
+    return {half: quick(ruler, real(part, ruler.count, seed=seed)) for half, part in halves.items()}
 
 
 def of_features(ruler: Ruler, features: np.ndarray) -> dict[str, Any]:

@@ -48,14 +48,14 @@ class Source:
 
 
 def sources(load: Callable[[str | None], np.ndarray | None], results: dict[str, Any]) -> list[Source]:
-    """The real pictures, then each model by its first finished seed; empty where there is no quiz.
+    """The real pictures, then each model by its first finished seed and included samples; empty where there is no quiz.
 
     load: a file's raw examples, (n, C, H, W) where they are pictures. About 40 % of all are real, a third at least.
     """
     real = load(results.get("real"))
     found: dict[str, tuple[dict[str, Any], int]] = {}
     for row in results.get("rows") or []:
-        if row.get("kind") == "model" and row.get("status") == "ok" and row["name"] not in found:
+        if row.get("kind") in ("model", "included") and row.get("status") == "ok" and row["name"] not in found:
             x = load(row.get("samples"))
             if x is not None and x.ndim == 4:
                 found[row["name"]] = row, len(x)

@@ -10,7 +10,7 @@ from trilemma.report.budgets import course, last_half, overtakings
 from trilemma.report.claims import CALM, TOUCHY, decide
 from trilemma.report.columns import amount
 from trilemma.report.evidence import FAMILIES
-from trilemma.report.summary import Figure, Summary, finite, mean, number, spanned
+from trilemma.report.summary import Figure, Summary, finite, joined, mean, number, spanned
 
 ORDER = {"holds": 0, "does not hold": 1, "cannot be told": 2}
 
@@ -36,7 +36,7 @@ def studies(
             )
             if table
         ],
-        "drift": _drift(variants, metric),
+        "drift": _drift(variants, metric, results.get("drift") or {}),
         "ladders": _ladders(models),
         "guided": _guided(models),
         "bill": _bill(results, models),
@@ -173,21 +173,24 @@ def _changes(
     return {"study": study, "title": title, "what": what, "lines": lines} if lines else None
 
 
-def _drift(variants: list[Summary], metric: str) -> list[dict[str, Any]]:
+def _drift(variants: list[Summary], metric: str, floors: dict[str, Any]) -> list[dict[str, Any]]:
     """Trained on the earlier half and on a random half of the same size, both measured on the later test examples."""
-    found: dict[str, dict[str, Summary]] = {}
+    found: dict[tuple[str, str], dict[str, Figure]] = {}
     for one in variants:
         row = one.rows[0]
         if row.get("study") == "drift" and metric in one.figures:
-            half = "earlier" if row["what"].startswith("earlier") else "random"
-            key = f"{row['of']}, by {row['what'].partition(' half by ')[2]}"
-            found.setdefault(key, {})[half] = one
+            half, _, by = row["what"].partition(" half by ")
+            key = f"{row['of']}, by {by}", plots.family_class(one.family)
+            found.setdefault(key, {})[half] = one.figures[metric]
+    for by, halves in floors.items():
+        records = {half: metrics[metric] for half, metrics in halves.items() if metric in metrics}
+        key = f"real data, by {by}", plots.family_class("floor")
+        found[key] = {half: joined({None: record}) for half, record in records.items()}
     lines = []
-    for name, halves in found.items():
-        if len(halves) == 2:
-            earlier, mixed = halves["earlier"].figures[metric], halves["random"].figures[metric]
+    for (name, style), figures in found.items():
+        if len(figures) == 2:
+            earlier, mixed = figures["earlier"], figures["random"]
             times = earlier.value / mixed.value if mixed.value else float("nan")
-            style = plots.family_class(halves["random"].family)
             lines.append(
                 {
                     "name": name,
@@ -213,15 +216,17 @@ def _guided(models: list[Summary]) -> list[dict[str, Any]]:
         if points:
             names = ("precision", "recall", "control", "frechet")
             lines = [
-                (f"{point['guidance']:g}", *(_told(point["metrics"].get(name)) for name in names)) for point in points
+                (f"{point['guidance']:g}", [_interval_of(point["metrics"].get(name)) for name in names])
+                for point in points
             ]
             style = plots.family_class(one.family)
             found.append({"name": one.name, "style": style, "samples": points[0]["samples"], "points": lines})
     return found
 
 
-def _told(entry: dict[str, Any] | None) -> str:
-    return number(entry["value"]) if entry and finite(entry.get("value")) else "–"
+def _interval_of(entry: dict[str, Any] | None) -> tuple[str, str]:
+    """A metric's record as its value and its interval, in words."""
+    return _with_interval(joined({None: entry})) if entry and finite(entry.get("value")) else ("–", "")
 
 
 def _ladders(models: list[Summary]) -> list[dict[str, Any]]:
@@ -241,7 +246,7 @@ def _ladders(models: list[Summary]) -> list[dict[str, Any]]:
                             rung["steps"],
                             rung["calls"],
                             number(rung["samples_per_second"]),
-                            number(rung["metrics"]["frechet"]["value"]),
+                            _interval_of(rung["metrics"]["frechet"]),
                         )
                         for rung in rungs
                         if finite(rung["metrics"]["frechet"]["value"])

@@ -23,7 +23,7 @@ FACTORS = {
     "rate": ("optimizer.rate", {"× 1/3": 1 / 3, "× 3": 3.0}),
     "batch": ("optimizer.batch", {"× 1/2": 0.5, "× 2": 2.0}),
 }
-STUDIES = ("sensitivity", "subsample", "drift", "ablation")
+HALVES = ("earlier", "random")  # of the training data, of equal size, where they change with time
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,27 @@ def variants(
                 ]
     if studies.drift is not None:
         for name in firsts:
-            for half in ("earlier", "random"):
+            for half in HALVES:
                 what = f"{half} half by {studies.drift}"
                 found.append(Variant(name, what, "drift", name, half=half, drift=studies.drift))
     return found
+
+
+def planned(
+    studies: Studies, ends: dict[tuple[str, int], str], past: dict[tuple[str, int], Variant], *,
+    settings: dict[str, Any], examples: int, grid: bool,
+) -> dict[tuple[str, int], Variant]:  # fmt: skip
+    """Every variant with its seed, beside trainings that went well or are still to come; `past` ones are kept.
+
+    ends: (model, seed) -> 'ok', 'failed' or 'pending', in the order of the comparison.
+    """
+    bases = [key for key, status in ends.items() if status != "failed"]
+    names, seeds = list(dict.fromkeys(name for name, _ in bases)), list(dict.fromkeys(seed for _, seed in ends))
+    found = dict(past)
+    for variant in variants(studies, names, settings=settings, examples=examples, grid=grid):
+        own = [seed for seed in seeds if (variant.of, seed) in bases]
+        found |= {(variant.name, seed): variant for seed in (own if variant.every_seed else own[:1])}
+    return {key: one for key, one in found.items() if (one.of, key[1]) in bases}
 
 
 def remembered(record: dict[str, Any]) -> Variant:
