@@ -53,6 +53,7 @@ class Features(Model, Encodes):
         else:
             self.body = MLP(space.width, config.features, width=config.network.width, depth=2)
         label = spaces.get("label")
+        self.out = ACTIVATIONS[config.network.activation]
         self.classes = label.count if isinstance(label, Categorical) else 0
         self.mirrors = min(len(space.grid), 2)
         heads = self.classes + 2**self.mirrors + DAMAGES + PROJECTIONS
@@ -112,7 +113,7 @@ class Features(Model, Encodes):
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         x = self.embedded(batch)
         seen, flips, kind = self.damage(x, batch.noise)
-        features = ACTIVATIONS["relu"](wide(self.body(seen)))
+        features = self.out(wide(self.body(seen)))
         label, mirror, damage, projections = wide(self.heads(features)).split(self.sizes, 1)
         error = (projections - self.coarse(x) @ self.projection).square().mean(1).sum()
         loss = error + 0.3 * functional.cross_entropy(damage, kind, reduction="sum")
@@ -130,7 +131,7 @@ class Features(Model, Encodes):
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         """(B, features): the rectified outputs of the body."""
-        return ACTIVATIONS["relu"](wide(self.body(self.embedded(batch))))
+        return self.out(wide(self.body(self.embedded(batch))))
 
 
 def torn(x: Tensor, axes: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from trilemma.metrics.protocol import fingerprint
 from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import configure
-from trilemma.models.features import Features
+from trilemma.models.features import Config, Features
 from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.loop import Loop
 from trilemma.training.progress import Bar
@@ -30,6 +30,7 @@ from trilemma.training.run import write_json, write_tensors
 PURPOSES = {"choose": (202, 28), "measure": (303, 32)}  # purpose -> (seed, width)
 BATCH = 500
 SCALED = 2000  # training examples that say how large features are
+DISTINCT = 0.9  # of the training examples must have features of their own
 RECIPE = 5  # a new number wherever the model's tasks, or what is kept of it, change: all are trained anew
 
 
@@ -72,9 +73,10 @@ def place(data: Data, purpose: str) -> tuple[Path, str]:
     return cache.root() / "features" / key, f"{purpose}-{key[:4]}"
 
 
-def _config(data: Data, purpose: str) -> object:
+def _config(data: Data, purpose: str, activation: str = "relu") -> Config:
     config = configure("features", _spaces(data), count=len(data.splits["train"]))
-    config.network.width = PURPOSES[purpose][1]
+    assert isinstance(config, Config)
+    config.network.width, config.network.activation = PURPOSES[purpose][1], activation  # type: ignore[assignment]
     return config
 
 
@@ -94,34 +96,50 @@ def feature_network(data: Data, purpose: str, *, quiet: bool = False) -> Feature
     if not (folder / "facts.json").is_file():
         _train(data, purpose, folder, quiet=quiet)
     tensors = load_file(folder / "weights.safetensors")
-    model = Features(_config(data, purpose), _spaces(data))  # type: ignore[arg-type]
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    model = Features(_config(data, purpose, facts.get("activation", "relu")), _spaces(data))
     model.load_state_dict(tensors)
     hash = fingerprint(*[tensor.numpy() for _, tensor in sorted(tensors.items())])
-    scale = json.loads((folder / "facts.json").read_text(encoding="utf-8"))["scale"]
-    return FeatureNetwork(name, model.eval(), data, hash, scale=scale)
+    return FeatureNetwork(name, model.eval(), data, hash, scale=facts["scale"])
 
 
 def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
-    seed, _ = PURPOSES[purpose]
-    config = _config(data, purpose)
-    training = Training(examples=examples_for(data), averages=(0.1,), average_every=4, previews=0)
-    torch.manual_seed(seed)
-    engine = Engine(dtype="bfloat16" if bf16_possible("cpu") else "float32", device="cpu")
-    model = engine.place(Features(config, _spaces(data)))  # type: ignore[arg-type]
-    arrays = data.split("train")
-    loop = Loop(model, arrays, config.optimizer, training, engine, seed=seed)  # type: ignore[arg-type, attr-defined]
-    bar = Bar(f"features ({purpose})", training.examples, quiet=quiet)
-    loop.go(bar=bar)
-    bar.close()
-    with loop.averages.applied(model, "0.10"):
-        state = {key: value.clone() for key, value in model.state_dict().items()}
-        features = FeatureNetwork("", model.eval(), data, "")(data.rows("train", SCALED))  # type: ignore[arg-type]
+    """Train the network and put it into the cache; again with units that cannot die where too many of them did."""
+    for activation in ("relu", "leaky_relu"):
+        model, state = _fitted(data, purpose, activation, quiet=quiet)
+        rows = data.rows("train", SCALED)
+        features = FeatureNetwork("", model, data, "")(rows)
+        if _distinct(features) >= DISTINCT * _distinct(rows):
+            break
     scale = float(np.sqrt(features.var(0).mean())) or 1.0
     aside = folder.with_name(folder.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     write_tensors(aside / "weights.safetensors", state)
-    facts = {"purpose": purpose, "seed": seed, "data": data.hash, "examples": training.examples, "scale": scale}
-    write_json(aside / "facts.json", facts)
+    facts = {"purpose": purpose, "seed": PURPOSES[purpose][0], "data": data.hash, "examples": examples_for(data)}
+    write_json(aside / "facts.json", {**facts, "scale": scale, "activation": activation})
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
+
+
+def _fitted(data: Data, purpose: str, activation: str, *, quiet: bool) -> tuple[Features, dict[str, torch.Tensor]]:
+    """The trained model with its averaged weights, and those weights."""
+    seed, _ = PURPOSES[purpose]
+    config = _config(data, purpose, activation)
+    training = Training(examples=examples_for(data), averages=(0.1,), average_every=4, previews=0)
+    torch.manual_seed(seed)
+    engine = Engine(dtype="bfloat16" if bf16_possible("cpu") else "float32", device="cpu")
+    model = engine.place(Features(config, _spaces(data)))
+    loop = Loop(model, data.split("train"), config.optimizer, training, engine, seed=seed)  # type: ignore[arg-type]
+    bar = Bar(f"features ({purpose})", training.examples, quiet=quiet)
+    loop.go(bar=bar)
+    bar.close()
+    with loop.averages.applied(model, "0.10"):
+        state = {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(state)
+    return model.eval(), state  # type: ignore[return-value]
+
+
+def _distinct(rows: np.ndarray) -> int:
+    """How many rows differ from each other."""
+    return len(np.unique(rows.reshape(len(rows), -1), axis=0))

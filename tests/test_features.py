@@ -1,0 +1,52 @@
+"""The in-domain feature network: what is cached of it, and what happens when its units die."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trilemma.modalities.door import open_data
+from trilemma.training import features
+from trilemma.training.features import feature_network, is_cached, place
+
+
+def test_a_network_whose_units_died_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rectified units that are zero everywhere give all examples one place: no distance would mean anything."""
+    monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path))
+    monkeypatch.setattr(features, "examples_for", lambda data: 512)
+    fitted, tried = features._fitted, []
+
+    def dying(data: Any, purpose: str, activation: str, *, quiet: bool) -> Any:
+        tried.append(activation)
+        model, state = fitted(data, purpose, activation, quiet=quiet)
+        if activation == "relu":
+            with torch.no_grad():
+                model.body.leave.bias.fill_(-1e6)
+            state = {key: value.clone() for key, value in model.state_dict().items()}
+        return model, state
+
+    x = np.random.default_rng(0).integers(0, 255, (300, 8, 8), dtype=np.uint8)
+    data = open_data(x)
+    monkeypatch.setattr(features, "_fitted", dying)
+    first = feature_network(data, "measure", quiet=True)
+    assert tried == ["relu", "leaky_relu"] and is_cached(data, "measure")
+    found = first(data.rows("test", 30))
+    assert len(np.unique(found, axis=0)) == len(found)
+    # From the cache it is the same network.
+    again = feature_network(data, "measure", quiet=True)
+    assert len(tried) == 2 and again.hash == first.hash and (again(data.rows("test", 30)) == found).all()
+    facts = json.loads((place(data, "measure")[0] / "facts.json").read_text())
+    assert facts["activation"] == "leaky_relu"
+
+
+def test_equal_examples_may_share_their_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path))
+    monkeypatch.setattr(features, "examples_for", lambda data: 256)
+    data = open_data(np.repeat(np.random.default_rng(0).integers(0, 255, (4, 8, 8), dtype=np.uint8), 60, 0))
+    feature_network(data, "choose", quiet=True)
+    assert json.loads((place(data, "choose")[0] / "facts.json").read_text())["activation"] == "relu"
