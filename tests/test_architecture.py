@@ -130,6 +130,15 @@ def test_import_does_not_load_torch() -> None:
     assert done.stdout.split()[-1] == "False", "import trilemma imports torch"
 
 
+def test_training_starts_without_what_only_reports_need() -> None:
+    done = run(
+        "import sys, trilemma.training.start, trilemma.tasks.load\n"
+        "heavy = {'scipy.stats', 'sklearn', 'pandas', 'matplotlib', 'jinja2'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.skipif(not (PACKAGE / "cli.py").exists(), reason="there is no command line yet")
 @pytest.mark.parametrize("verb", [[], ["train"], ["generate"]], ids=" ".join)
 def test_help_does_not_load_torch(verb: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import linalg, stats
+from scipy import linalg, special  # not scipy.stats, which takes half a second to import
 
 from trilemma.metrics.protocol import Measure, matching_features
 
@@ -11,7 +11,7 @@ BLOCKS = 10
 NORMAL = 1.959964
 LEAST_FREEDOM = 3.0  # of an interval, where the data say even less of how uncertain they are
 SIGNED, DRAWS = 500, 500  # rows of each set, and draws, for the kernel distance's second-order part
-QUANTILES = stats.norm.ppf((np.arange(100) + 0.5) / 100)
+QUANTILES = special.ndtri((np.arange(100) + 0.5) / 100)
 CHUNK_ENTRIES = 8_000_000  # of float64, so that a chunk of a kernel matrix takes 64 MB
 
 
@@ -65,7 +65,7 @@ def _scaled_chi_squared(value: float, deviation: float) -> tuple[float, float]:
     if value <= 0:
         return 0.0, NORMAL * deviation
     freedom = max(2 * (value / deviation) ** 2, LEAST_FREEDOM)
-    low, high = value * freedom / stats.chi2.ppf([0.975, 0.025], freedom)
+    low, high = value * freedom / (2 * special.gammaincinv(freedom / 2, [0.975, 0.025]))
     return min(float(low), value), max(float(high), value)
 
 
@@ -153,7 +153,7 @@ def frechet_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
     # The second-order part cannot be more than half of what the jackknife sees; the expansion fails where N is near D.
     variance = max(jackknife - twice, jackknife / 2)
     freedom = jackknife**2 / (variance_1**2 / (blocks_1 - 1) + variance_2**2 / (blocks_2 - 1))
-    low, high = _scaled_chi_squared(value, variance**0.5 * float(stats.t.ppf(0.975, freedom)) / NORMAL)
+    low, high = _scaled_chi_squared(value, variance**0.5 * float(special.stdtrit(freedom, 0.975)) / NORMAL)
     return Measure(value, low, high, "frechet", "lower")
 
 
@@ -277,7 +277,7 @@ def kernel_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
     skewness = float((terms**3).sum() / squares**1.5)
     # Few rows that count most make the variance itself uncertain: its degrees of freedom by Satterthwaite.
     freedom = max(2 * squares**2 / max(float((terms**4).sum()), 1e-300), LEAST_FREEDOM)
-    wider = float(stats.t.ppf(0.975, freedom)) / NORMAL
+    wider = float(special.stdtrit(freedom, 0.975)) / NORMAL
     first = wider * variance**0.5 * _skewed_quantiles(skewness, QUANTILES)
     second = _chance_of_pairs(reference, samples)
     chance = np.quantile(first + second[:, None], [0.025, 0.975])

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -45,6 +44,8 @@ def clustered(data: Data, model: type[Model], config: Any, start: Model | None =
         if centres.shape[1] != seen.shape[1]:
             raise InputError("--from: that run has examples of another shape; its weights do not fit here")
     else:
+        from sklearn.cluster import KMeans  # a second to import, and seldom needed
+
         with threadpool_limits(1):  # sums over several threads come in any order: the centres must be the same again
             means = KMeans(min(count, len(seen)), n_init=1, max_iter=ROUNDS, random_state=0).fit(seen.numpy())
         centres = torch.from_numpy(means.cluster_centers_)
