@@ -172,3 +172,18 @@ def test_a_ray_cluster(source: Path, tmp_path: Path) -> None:
         here = job(str(source), tmp_path / f"{one.out.name}-here", one.model, one.budget)
         here.run()
         assert same(one.out, here.out)
+
+
+@pytest.mark.timeout(600)
+def test_a_cluster_of_two_workers_loses_one(tmp_path: Path) -> None:
+    """examples/two_workers.py with --kill: both trainings end, with the weights of trainings here."""
+    pytest.importorskip("ray")
+    script = Path(__file__).resolve().parent.parent / "examples" / "two_workers.py"
+    flags = ["--models", "vae,gan", "--budget-each", "5k", "--out", str(tmp_path / "report"), "--kill"]
+    done = subprocess.run([sys.executable, str(script), "digits", *flags], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert "one worker dies" in done.stdout and done.stdout.splitlines()[-1].endswith("index.html")
+    for name in ("vae", "gan"):
+        here = Job(open_data("digits"), name, "5k", 0, tmp_path / name, {"training.threads": 1})
+        here.run()
+        assert same(here.out, tmp_path / "report" / "runs" / f"{name}-s0")
