@@ -187,10 +187,12 @@ class GAN(Model, Samples, Decodes, Criticizes):
             return augmented(self.holed(x, batch))
 
         real = self.space.embed(batch.x)
-        with torch.no_grad():
-            fake = self.generate(self.prior(noise), raw, present, relaxing())
+        # The generator's turn, where there is one, goes on with these fakes: one pass through it serves both players.
+        both = now.step % config.critic_steps == 0
+        with torch.set_grad_enabled(both):
+            made = self.generate(self.prior(noise), raw, present, relaxing())
         penalised = config.penalty != "none" and now.step % config.penalty_every == 0
-        real, fake = shown(real).detach(), shown(fake).detach()
+        real, fake = shown(real).detach(), shown(made).detach()
         if penalised and config.penalty in ("r1", "r1r2"):
             real.requires_grad_(True)
             fake.requires_grad_(config.penalty == "r1r2")
@@ -213,17 +215,14 @@ class GAN(Model, Samples, Decodes, Criticizes):
             logs["penalty"] = penalty.sum().detach() / config.penalty_every  # as if every turn paid its share
         yield Turn("critic", loss, count, logs)
 
-        if now.step % config.critic_steps == 0:
-            real = real.detach()
-            turn = self._generator_turn(batch, real, shown, relaxing)
-            yield turn
+        if both:
+            yield self._generator_turn(batch, shown(made), on_real.detach())
 
-    def _generator_turn(self, batch: Batch, real: Tensor, shown: Any, relaxing: Any) -> Turn:
+    def _generator_turn(self, batch: Batch, fake: Tensor, on_real: Tensor) -> Turn:
+        """on_real: scores of before the critic's step, which moves them little; a relativistic game needs them."""
         # A function of its own: `frozen` must be left before the caller yields.
         with frozen(self.critic, self.score, self.critic_conditioner):
-            fake = shown(self.generate(self.prior(batch.noise), batch.raw, batch.present, relaxing()))
             on_fake = self.judge(fake, batch.raw, batch.present)
-            on_real = self.judge(real, batch.raw, batch.present) if self.play.generator_needs_real else None
         loss = self.play.generator(on_real, on_fake).sum()
         return Turn("generator", loss, len(batch), {"generator": loss.detach()})
 
