@@ -22,12 +22,20 @@ from ray.cluster_utils import Cluster
 import trilemma
 
 
+def saved(state: Path) -> float:
+    """When it was; 0 for one that is gone already."""
+    try:
+        return state.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def lose(cluster: Cluster, worker: object) -> None:
     """Kill a worker's node once a training that began after now has saved a state."""
     begin = time.time()
     while True:
-        states = Path(tempfile.gettempdir()).glob("trilemma-*/*/state/step-*/facts.json")
-        if any(state.stat().st_mtime > begin for state in states):
+        states = Path(tempfile.gettempdir()).glob("trilemma-*/*/state/step-*")
+        if any(saved(state) > begin for state in states):
             print("one worker dies", flush=True)
             cluster.remove_node(worker, allow_graceful=False)
             return

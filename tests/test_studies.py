@@ -585,7 +585,7 @@ def test_what_is_to_come_is_told(
     few = np.asarray(open_data("moons").x[:300])
     with pytest.raises(Stop):
         tl.compare(few, models=["vae"], budget_each="64", out=tmp_path / "r", settings=QUICK, sensitivity=True)
-    assert "to do: 1 training and 4 of studies, 64 each: 320 examples in all" in capsys.readouterr().err
+    assert "to do: 1 training and 4 of studies, 64 each: about 320 examples of training" in capsys.readouterr().err
     page = (tmp_path / "r" / "index.html").read_text(encoding="utf-8")
     to_come = [each["name"] for each in json.loads((tmp_path / "r" / "results.json").read_text())["studies_to_come"]]
     assert to_come == ["vae, rate × 3", "vae, batch × 1/2", "vae, batch × 2"]
@@ -593,8 +593,8 @@ def test_what_is_to_come_is_told(
 
 
 def test_forecasts_count_branches_and_studies() -> None:
-    assert forecast("2m", 18, 33, branches=(0.125, 0.25, 0.5)) == (
-        "to do: 18 trainings with 3 branches and 33 of studies, 2m each: at least 2.0 h in all, measuring apart"
+    assert forecast("2m", 18, 33, (0.125, 0.25, 0.5)) == (
+        "to do: 18 trainings with 3 branches and 33 of studies, 2m each: about 2.0 h of training, and the measuring"
     )
-    assert forecast("90s", 1, 0) == "to do: 1 training, 90s each: at least 90 s in all, measuring apart"
-    assert "50,000 examples in all" in forecast("10k", 5, 0)
+    assert forecast("90s", 1, 0) == "to do: 1 training, 90s each: about 90 s of training, and the measuring"
+    assert "about 50,000 examples of training" in forecast("10k", 5, 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,14 +17,10 @@ from trilemma.maths.shapes import expand, sum_per_example
 
 @dataclass(frozen=True)
 class Play:
-    """What critic and generator minimise, from the critic's raw scores on real and on fake data, elementwise: (B,).
-
-    Where `generator_needs_real` is false, the generator's `real` is not read and may be None.
-    """
+    """What critic and generator minimise, from the critic's raw scores on real and on fake data, elementwise: (B,)."""
 
     critic: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Any, Tensor], Tensor]
-    generator_needs_real: bool = False
+    generator: Callable[[Tensor, Tensor], Tensor]
 
 
 PLAYS: dict[str, Play] = {
@@ -53,7 +48,6 @@ PLAYS: dict[str, Play] = {
     "relativistic": Play(
         critic=lambda real, fake: softplus(fake - real),
         generator=lambda real, fake: softplus(real - fake),
-        generator_needs_real=True,
     ),
     # Mao et al. 2017, eq. 9.
     "least-squares": Play(

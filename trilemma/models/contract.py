@@ -87,7 +87,7 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
-        """Yield the turns of one step; nothing with a graph lives across a yield."""
+        """Yield the turns of one step; of graphs, only what the next turn goes on with lives across a yield."""
 
     @abstractmethod
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:

@@ -187,12 +187,15 @@ class GAN(Model, Samples, Decodes, Criticizes):
             return augmented(self.holed(x, batch))
 
         real = self.space.embed(batch.x)
-        # The generator's turn, where there is one, goes on with these fakes: one pass through it serves both players.
-        both = now.step % config.critic_steps == 0
-        with torch.set_grad_enabled(both):
-            made = self.generate(self.prior(noise), raw, present, relaxing())
+        z, relax = self.prior(noise), relaxing()
+        # Both players' turns are about the same fakes, and one pass through the generator serves both; not with
+        # micro-batches, whose graphs would all be alive at once.
+        moves = now.step % config.critic_steps == 0
+        kept = moves and not config.optimizer.micro
+        with torch.set_grad_enabled(kept):
+            made = self.generate(z, raw, present, relax)
         penalised = config.penalty != "none" and now.step % config.penalty_every == 0
-        real, fake = shown(real).detach(), shown(made).detach()
+        real, fake = shown(real).detach(), shown(made.detach())
         if penalised and config.penalty in ("r1", "r1r2"):
             real.requires_grad_(True)
             fake.requires_grad_(config.penalty == "r1r2")
@@ -215,11 +218,12 @@ class GAN(Model, Samples, Decodes, Criticizes):
             logs["penalty"] = penalty.sum().detach() / config.penalty_every  # as if every turn paid its share
         yield Turn("critic", loss, count, logs)
 
-        if both:
+        if moves:
+            made = made if kept else self.generate(z, raw, present, relax)
             yield self._generator_turn(batch, shown(made), on_real.detach())
 
     def _generator_turn(self, batch: Batch, fake: Tensor, on_real: Tensor) -> Turn:
-        """on_real: scores of before the critic's step, which moves them little; a relativistic game needs them."""
+        """on_real: the scores of before the critic's step, which moves them little; a relativistic game needs them."""
         # A function of its own: `frozen` must be left before the caller yields.
         with frozen(self.critic, self.score, self.critic_conditioner):
             on_fake = self.judge(fake, batch.raw, batch.present)

@@ -71,7 +71,7 @@ def budget_for_each(data: Data, budget: str | None, budget_each: str | None, tra
     return f"{share:g}s" if unit == "seconds" else str(max(int(share), 1))
 
 
-def forecast(each: str, trainings: int, further: int, *, branches: tuple[float, ...] = ()) -> str:
+def forecast(each: str, trainings: int, further: int, branches: tuple[float, ...] = ()) -> str:
     """How many trainings are still to be made and what they take, in words; of branches, the decay alone is trained."""
     unit, amount_each, _ = parse_budget(each)
     words = [f"{trainings} {'training' if trainings == 1 else 'trainings'}"]
@@ -80,5 +80,5 @@ def forecast(each: str, trainings: int, further: int, *, branches: tuple[float, 
     if further:
         words.append(f"{further} of studies")
     total = amount_each * (trainings * (1 + FALL * sum(branches)) + further)
-    least = f"at least {amount(total, 'seconds')} in all" if unit == "seconds" else f"{number(total)} examples in all"
-    return f"to do: {' and '.join(words)}, {each} each: {least}, measuring apart"
+    whole = amount(total, "seconds") if unit == "seconds" else f"{number(total)} examples"
+    return f"to do: {' and '.join(words)}, {each} each: about {whole} of training, and the measuring"

@@ -183,7 +183,7 @@ def _drift(variants: list[Summary], metric: str, floors: dict[str, Any]) -> list
             key = f"{row['of']}, by {by}", plots.family_class(one.family)
             found.setdefault(key, {})[half] = one.figures[metric]
     for by, halves in floors.items():
-        records = {half: metrics[metric] for half, metrics in halves.items() if metric in metrics}
+        records = {half: m[metric] for half, m in halves.items() if metric in m and finite(m[metric].get("value"))}
         key = f"real data, by {by}", plots.family_class("floor")
         found[key] = {half: joined({None: record}) for half, record in records.items()}
     lines = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,8 @@ def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
         features = FeatureNetwork("", model, data, "")(rows)
         if _distinct(features) >= DISTINCT * _distinct(rows):
             break
+        if not quiet:
+            print(f"features ({purpose}): most examples share theirs, as units of {activation} died", file=sys.stderr)
     scale = float(np.sqrt(features.var(0).mean())) or 1.0
     aside = folder.with_name(folder.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
@@ -142,4 +145,4 @@ def _fitted(data: Data, purpose: str, activation: str, *, quiet: bool) -> tuple[
 
 def _distinct(rows: np.ndarray) -> int:
     """How many rows differ from each other."""
-    return len(np.unique(rows.reshape(len(rows), -1), axis=0))
+    return len({row.tobytes() for row in np.ascontiguousarray(rows)})

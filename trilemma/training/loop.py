@@ -117,7 +117,7 @@ class Loop:
         return logs
 
     def _turn(self, run: Any) -> Turn | None:
-        """Run a model up to its next yield and backpropagate at once: one graph lives at a time."""
+        """Run a model up to its next yield and backpropagate at once: losses' graphs live one at a time."""
         with self.engine.autocast():
             turn: Turn | None = next(run, None)
         if turn is not None:

@@ -31,6 +31,7 @@ CLEAR_WIN = 1.15  # a setting other than the default must be this much faster
 ENOUGH_STEPS, LEAST_BATCH = 1500, 16  # a budget for fewer steps than this gets smaller batches, down to this
 COMMON_PLACES = 784  # of the grid on which the dial was tuned, with two threads
 MOST_FOR_FEATURES = 0.2  # of a budget may go into the network behind the choices
+FEATURES_RATE = 2300  # examples of 28 x 28 a second, of the training of the network behind the choices
 LEAST_TO_CHOOSE = 150  # samples; fewer choose by chance: then the defaults are as good
 SAFE_SECONDS = 20.0  # at most this much work is lost by a kill,
 SAFE_SHARE = 0.04  # or this share of the budget
@@ -324,7 +325,7 @@ def _set_aside(
         training.choose_samples = int(min(allowed, default_samples(model))) if allowed >= LEAST_TO_CHOOSE else 0
     features = 0.0
     if training.choose_samples and not is_cached(data, "choose"):
-        features = examples_for(data) / 3000 * float(np.prod(data.x.shape[1:]) / 784) ** 0.7
+        features = examples_for(data) / FEATURES_RATE * float(np.prod(data.x.shape[1:]) / 784) ** 0.7
         if features > MOST_FOR_FEATURES * budget:
             # A network to choose with that eats the budget leaves nothing to choose from.
             training.choose_samples, features = 0, 0.0
