@@ -166,6 +166,7 @@ def test_generative_adversarial_network(told: Any) -> None:
     scope, draws, fresh = told
     body, score = fresh["critic"][:-1], fresh["critic"][-1]
     changes = {"play": "non-saturating", "penalty": "none", "critic_steps": 1, "latent": scope["NOISE"], "augment": 0.0}
+    changes["one_pass"] = False
     model = own("gan", {**changes, "style": score.in_features}, {"generator": fresh["generator"], "critic": body})
     model.score, model.mapping = score, nn.ModuleList()  # the textbook's generator has no network before it
     settings = Optimizer(kind="adam", rate=1e-3, betas=(0.5, 0.999))

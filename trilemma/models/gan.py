@@ -46,6 +46,7 @@ class Config:
     gamma_end: float = 0.1  # and at the end of the budget (geometric between)
     penalty_every: int = 2  # critic turns; the weight grows with it
     critic_steps: int = 1  # critic turns for one generator turn
+    one_pass: bool = True  # both turns of a step look at the same fakes; else the generator's at fresh ones
     prior: Literal["normal", "uniform"] = "normal"
     latent: int = 64
     style: int = 128  # width of the mapped code
@@ -188,10 +189,10 @@ class GAN(Model, Samples, Decodes, Criticizes):
 
         real = self.space.embed(batch.x)
         z, relax = self.prior(noise), relaxing()
-        # Both players' turns are about the same fakes, and one pass through the generator serves both; not with
-        # micro-batches, whose graphs would all be alive at once.
+        # One pass through the generator serves both turns; not with micro-batches, whose graphs would all be alive at
+        # once: then the same fakes are made again.
         moves = now.step % config.critic_steps == 0
-        kept = moves and not config.optimizer.micro
+        kept = moves and config.one_pass and not config.optimizer.micro
         with torch.set_grad_enabled(kept):
             made = self.generate(z, raw, present, relax)
         penalised = config.penalty != "none" and now.step % config.penalty_every == 0
@@ -219,6 +220,8 @@ class GAN(Model, Samples, Decodes, Criticizes):
         yield Turn("critic", loss, count, logs)
 
         if moves:
+            if not config.one_pass:  # Goodfellow et al. 2014, algorithm 1
+                z, relax = self.prior(noise), relaxing()
             made = made if kept else self.generate(z, raw, present, relax)
             yield self._generator_turn(batch, shown(made), on_real.detach())
 
