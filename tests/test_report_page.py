@@ -474,6 +474,17 @@ def test_preferences_and_needs(prefer: str | None, need: Any, winner: str | None
         assert answer["why"]["left_out"]
 
 
+def test_quality_among_equals_is_told_by_variety() -> None:
+    alike = [
+        fast(row("vae", frechet=1.0, recall=0.6, coverage=0.9), 5000),
+        fast(row("diffusion", frechet=1.02, recall=0.9, coverage=0.95), 50),
+    ]
+    words = (
+        "the answer would be diffusion (the most varied of those that cannot be told apart: recall 0.9, coverage 0.95)"
+    )
+    assert f"with --prefer quality {words}" in advise(small_results(alike))["sentences"][1]
+
+
 def test_second_sentence_says_what_would_change_the_answer() -> None:
     answer = advise(small_results(base()))
     assert answer["runner_up"] == "gan"

@@ -274,19 +274,24 @@ def _otherwise(ranked: list[Summary], metric: str, prefer: str | None, baselines
         if other is winner:
             same.append(f"--prefer {asked}")
         else:
-            changes.append(f"with --prefer {asked} the answer would be {other.name}{_trait(other, asked, metric)}")
+            changes.append(
+                f"with --prefer {asked} the answer would be {other.name}{_trait(other, asked, metric, ranked)}"
+            )
     if changes:
         return f"{text}; {', and '.join(changes)}."
     return f"{text}; {listed(same).replace('and', 'or')} would give the same answer."
 
 
-def _trait(one: Summary, asked: str, metric: str) -> str:
+def _trait(one: Summary, asked: str, metric: str, ranked: list[Summary]) -> str:
+    """Why this one, in brackets."""
     if asked == "speed":
         return f" ({_pace(one)})"
-    if asked == "diversity" and one.diverse() is not None:
-        shares = [f"{n} {number(one.figures[n].value)}" for n in ("recall", "coverage") if n in one.figures]
-        return f" ({', '.join(shares)})"
-    return f" ({HEADLINES[metric]} {number(one.figures[metric].value)})" if asked == "quality" else ""
+    shares = [f"{n} {number(one.figures[n].value)}" for n in ("recall", "coverage") if n in one.figures]
+    if asked == "diversity":
+        return f" ({', '.join(shares)})" if shares else ""
+    if one is min(ranked, key=lambda each: each.figures[metric].badness):
+        return f" ({HEADLINES[metric]} {number(one.figures[metric].value)})"
+    return f" (the most varied of those that cannot be told apart: {', '.join(shares)})"
 
 
 def _caveats(
