@@ -17,7 +17,7 @@ from PIL import Image
 
 from trilemma.errors import InputError
 from trilemma.report.advise import advise, check_needs
-from trilemma.report.columns import COLUMNS, WORDS
+from trilemma.report.columns import COLUMNS, WORDS, table
 from trilemma.report.page import LIMIT, render, write_page
 from trilemma.report.summary import differs, number, spanned, summaries
 
@@ -472,6 +472,20 @@ def test_preferences_and_needs(prefer: str | None, need: Any, winner: str | None
         assert f"Use {winner}" in answer["sentences"][0]
     if need:
         assert answer["why"]["left_out"]
+
+
+def test_a_collapsed_model_is_said_to_have_gone_wrong_and_wins_no_column(tmp_path: Path) -> None:
+    rows = [
+        fast(row("vae", frechet=3.0, precision=0.9, recall=0.6, diversity=1.0), 5000),
+        fast(row("diffusion", frechet=4.0, precision=0.8, recall=0.7, diversity=1.0), 50),
+        fast(row("gan", frechet=60.0, precision=1.0, recall=0.0, diversity=0.2), 5000),
+    ]
+    text = render(tmp_path, small_results(rows), picture)
+    wrong = text[text.index('id="troubles"') : text.index('id="record"')]
+    assert "far less variety than the data: it collapsed" in wrong and "Nothing with vae, diffusion." in wrong
+    tables = table(summaries(small_results(rows)), "frechet", "vae")
+    line = next(line for body in tables["bodies"] for line in body["lines"] if line.name == "gan")
+    assert not [cell for cell in line.cells if cell.style in ("best", "tied")]
 
 
 def test_quality_among_equals_is_told_by_variety() -> None:

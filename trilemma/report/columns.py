@@ -357,7 +357,8 @@ def table(everything: list[Summary], headline: str | None, winner: str | None) -
         members = [one for one in everything if one.kind == kind]
         lines = [_line(one, columns, headline, winner) for one in members]
         if kind == "model":
-            sound = [one for one in members if one.status == "ok" and one.verdict != "copies" and not one.lost]
+            usable = [one for one in members if one.status == "ok" and one.verdict != "copies"]
+            sound = [one for one in usable if not one.lost and not one.collapsed]
             for place, column in enumerate(columns):
                 mark_best(column, place, sound, lines, direction(column, everything))
         if lines:

@@ -337,6 +337,10 @@ def _troubles(models: list[Summary]) -> dict[str, Any]:
                 words = event.get("words") or event.get("event") or ""
                 lines.append((at, words, event.get("action") or ""))
             lines += [("", f"not measured: {problem}", "") for problem in row.get("problems") or []]
+            if row.get("status") == "ok" and one.collapsed:
+                lines.append(("", "its samples show far less variety than the data: it collapsed", ""))
+            elif row.get("status") == "ok" and one.lost:
+                lines.append(("", "its samples are nothing like the data", ""))
             if row.get("status") == "failed":
                 lines.append(("", f"the training failed: {row.get('error') or 'no reason was recorded'}", ""))
             if lines:

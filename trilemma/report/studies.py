@@ -8,7 +8,7 @@ from typing import Any
 from trilemma.report import plots
 from trilemma.report.budgets import course, last_half, overtakings
 from trilemma.report.claims import CALM, TOUCHY, decide
-from trilemma.report.columns import amount
+from trilemma.report.columns import amount, single
 from trilemma.report.evidence import FAMILIES
 from trilemma.report.summary import Figure, Summary, finite, joined, mean, number, spanned
 
@@ -104,7 +104,8 @@ def _stability(models: list[Summary], metric: str) -> list[dict[str, Any]]:
         ended = [row for row in one.rows if row.get("status") in ("ok", "failed")]
         if not ended:
             continue
-        well = [row for row in ended if row["status"] == "ok" and not (row.get("stability") or {}).get("events")]
+        calm = [row for row in ended if row["status"] == "ok" and not (row.get("stability") or {}).get("events")]
+        well = [row for row in calm if not single(row, one).collapsed]
         figure = one.figures.get(metric)
         spread = figure.spread / abs(figure.value) if figure and figure.spread is not None and figure.value else None
         lost = []
