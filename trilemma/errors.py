@@ -10,6 +10,11 @@ class InputError(ValueError):
     """Bad input from the user: data, a setting, a file. The message names it and the fix; the CLI exits with code 2."""
 
 
+def first_line(problem: BaseException) -> str:
+    """What another library's exception says, short enough for a part of our own message."""
+    return next((line.strip() for line in str(problem).splitlines() if line.strip()), type(problem).__name__)[:200]
+
+
 def unknown(what: str, given: str, known: Iterable[str]) -> InputError:
     """An error for a name that does not exist, with the nearest ones that do."""
     names = sorted(known)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from trilemma.errors import InputError
+from trilemma.errors import InputError, first_line
 
 CHUNK_VALUES = 4_000_000  # of prepared pictures, so that a chunk and what a network keeps of it stay below about 1 GB
 CHUNK = 256  # pictures, at most
@@ -226,7 +226,7 @@ def _torchscript(path: Path) -> Network:
         with _quiet():
             network = torch.jit.load(str(path), map_location="cpu").eval()
     except (RuntimeError, ValueError) as problem:
-        raise InputError(f"{path}: is no TorchScript that this PyTorch reads ({_first(problem)})") from problem
+        raise InputError(f"{path}: is no TorchScript that this PyTorch reads ({first_line(problem)})") from problem
     weights = next(network.parameters(), None)
     if weights is not None and weights.is_floating_point():
         network = network.float()  # half precision is for the GPU that it came from
@@ -244,7 +244,9 @@ def _onnx(path: Path) -> Network:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # its errors have no common class
-        raise InputError(f"{path}: is neither TorchScript nor ONNX that can be read ({_first(problem)})") from problem
+        raise InputError(
+            f"{path}: is neither TorchScript nor ONNX that can be read ({first_line(problem)})"
+        ) from problem
     inputs, outputs = session.get_inputs(), session.get_outputs()
     shape = inputs[0].shape if inputs else []
     if (
@@ -270,10 +272,6 @@ def _names(shape: list[Any]) -> list[Any]:
     return [side for side in shape if not isinstance(side, int)]
 
 
-def _first(problem: Exception) -> str:
-    return next((line.strip() for line in str(problem).splitlines() if line.strip()), type(problem).__name__)[:200]
-
-
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Tensors by name from safetensors, TorchScript or a PyTorch checkpoint, of which nothing but tensors is read.
 
@@ -291,7 +289,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
                 return torch.jit.load(str(path), map_location="cpu").state_dict()
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:  # pickle's, zip's and PyTorch's own
-        raise InputError(f"{path}: no weights can be read from it ({_first(problem)})") from problem
+        raise InputError(f"{path}: no weights can be read from it ({first_line(problem)})") from problem
     if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
         weights = weights["state_dict"]
     if not isinstance(weights, dict) or not all(isinstance(each, torch.Tensor) for each in weights.values()):

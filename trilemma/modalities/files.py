@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from trilemma.errors import InputError
+from trilemma.errors import InputError, first_line
 from trilemma.modalities.arrays import check_file, reading_error
 from trilemma.modalities.writing import disk_error
 
@@ -129,7 +129,7 @@ def opened(path: Path, inside: str = "") -> Iterator[Listing]:
         except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            why = str(error).splitlines()[0].rstrip(":- ")
+            why = first_line(error).rstrip(":- ")
             raise InputError(
                 f"{path}: is damaged or no archive of this kind ({why}); pack or download it again"
             ) from error

@@ -11,14 +11,11 @@ import io
 import os
 import re
 import shutil
-import signal
 import sys
 import tarfile
 import tempfile
-import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import wait
@@ -31,7 +28,7 @@ import torch
 from trilemma.errors import InputError
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.door import open_data
-from trilemma.training.engine import all_threads
+from trilemma.training.engine import all_threads, when_killed
 from trilemma.training.features import feature_network, place
 from trilemma.training.run import Run
 from trilemma.training.start import train
@@ -132,7 +129,7 @@ class Processes(Elsewhere):
         waiting, done = [(job, 1) for job in jobs], 0
         working: dict[BaseProcess, tuple[Job, int, int]] = {}
         free = list(range(self.count))
-        with tempfile.TemporaryDirectory(prefix="trilemma-") as folder, _ending_well():
+        with tempfile.TemporaryDirectory(prefix="trilemma-") as folder, when_killed(_stop):
             try:
                 while waiting or working:
                     while waiting and free:
@@ -179,22 +176,9 @@ class Processes(Elsewhere):
         return child
 
 
-@contextmanager
-def _ending_well() -> Iterator[None]:
+def _stop() -> None:
     """A polite kill of this process, like Ctrl-C, stops the children as well: none trains on for nobody."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+    raise KeyboardInterrupt
 
 
 def _portable(job: Job) -> tuple[Job, Source | None]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import datetime
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import _set_pg_timeout
+from torch.distributed.rendezvous import rendezvous
 
-from trilemma.errors import InputError
+from trilemma.errors import InputError, first_line
 
+MEETING = datetime.timedelta(minutes=2)  # of processes that `torchrun` has started at the same time
+WAITING = datetime.timedelta(days=2)  # one process makes the choices at the end: the usual half hour may be too short
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -48,8 +54,19 @@ def join() -> None:
     here = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
     # torchrun gives each process one thread, whatever the machine has.
     torch.set_num_threads(max((os.cpu_count() or 1) // here, 1))
-    # Choices at the end are made by one process, and the others wait: the usual half hour may be too short.
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=datetime.timedelta(days=2))
+    try:
+        store, rank, _ = next(rendezvous("env://", timeout=MEETING))
+        # torchrun keeps the store when it starts all again after a loss: the dead ones' addresses are still in it.
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=MEETING)
+        dist.barrier()  # NCCL meets here
+    except RuntimeError as problem:
+        raise InputError(
+            f"the {world} processes did not meet within {MEETING.seconds} s ({first_line(problem)}): are all of them "
+            "started, and do they reach each other? `torchrun --max-restarts 3` tries again by itself"
+        ) from problem
+    _set_pg_timeout(WAITING)
 
 
 def processes() -> int:
@@ -77,6 +94,20 @@ def agreed(make: Callable[[], Any]) -> Any:
     if told[1] is not None:
         raise told[1]
     return told[0]
+
+
+@contextmanager
+def when_killed(do: Callable[[], None]) -> Iterator[None]:
+    """What Ctrl-C and a polite kill (SIGTERM) do within this block; nothing changes outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {number: signal.signal(number, lambda *_: do()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def bf16_possible(device: str | None = None) -> bool:

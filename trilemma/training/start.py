@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,7 @@ from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, fi
 from trilemma.spaces import space_from
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
-from trilemma.training.engine import Engine, agreed, energy, first, forget_peak, join, peak_memory, prepare
+from trilemma.training.engine import Engine, agreed, energy, first, forget_peak, join, peak_memory, prepare, when_killed
 from trilemma.training.loop import Correct, Loop, Stopped
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Clock, Plan, build, choose_size, frequencies_of, plan
@@ -298,24 +295,15 @@ def _extend(run: Run, config: dict[str, Any], unit: str, amount: float, budget: 
     run.weights_file.unlink()
 
 
-@contextlib.contextmanager
-def interruptible(loop: Loop) -> Iterator[None]:
+def interruptible(loop: Loop) -> contextlib.AbstractContextManager[None]:
     """Ctrl-C and a polite kill end the loop after the step under way; a second Ctrl-C ends at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
-    def ask(number: int, frame: Any) -> None:
+    def ask() -> None:
         if loop.stop:
             raise KeyboardInterrupt
         loop.stop = True
 
-    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+    return when_killed(ask)
 
 
 def _start(asked: dict[str, Any], networks: dict[str, nn.Module] | None) -> Model | None:
