@@ -43,18 +43,15 @@ from trilemma.training.loop import MEMORY, MOST_ROLLBACKS, SPIKE, Loop
 from trilemma.training.optimizers import KINDS, make, rate_factor
 from trilemma.training.plan import (
     Clock,
-    Probe,
     _set_aside,
     _smaller_batches,
-    build,
     choose_size,
-    dtype_verdict,
-    threads_verdict,
 )
 from trilemma.training.preview import film
-from trilemma.training.restore import restore
+from trilemma.training.probe import Probe, compile_verdict, dtype_verdict, threads_verdict
+from trilemma.training.restore import build, restore
 from trilemma.training.run import Run, write_json, write_tensors, write_text
-from trilemma.training.sampling import label_frequencies
+from trilemma.training.sampling import Sampler, label_frequencies
 
 # --- the clock --------------------------------------------------------------------------------------------------------
 
@@ -838,7 +835,7 @@ def test_bf16_where_it_is_faster_and_right(
     agrees: bool, seconds: dict[str, float], verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path))
-    monkeypatch.setattr("trilemma.training.plan.bf16_possible", lambda: True)
+    monkeypatch.setattr("trilemma.training.probe.bf16_possible", lambda: True)
     timed: list[str] = []
 
     def time_of(dtype: str, most: float) -> float:
@@ -868,7 +865,7 @@ def test_fewer_threads_where_that_is_faster(
     seconds: dict[int, float], threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path))
-    monkeypatch.setattr("trilemma.training.plan.all_threads", lambda: 8)
+    monkeypatch.setattr("trilemma.training.probe.all_threads", lambda: 8)
     probe: Any = SimpleNamespace(
         name="vae", config=Optimizer(), data=SimpleNamespace(x=np.zeros((4, 1, 8, 8))),
         loop=lambda training, dtype: training.threads, seconds=lambda loop, most: seconds[loop],
@@ -877,6 +874,52 @@ def test_fewer_threads_where_that_is_faster(
     assert threads_verdict(probe, training, 0.1) == threads
     probe.seconds = None
     assert threads_verdict(probe, training, 0.1) == threads, "the verdict is remembered"
+
+
+@pytest.mark.parametrize(
+    ("model", "budget", "compiled_seconds", "verdict"),
+    [("vae", 7200.0, 0.5, True), ("vae", 7200.0, 0.95, False), ("vae", 600.0, 0.1, False), ("gan", 7200.0, 0.1, False)],
+    ids=["faster", "hardly faster", "a short budget", "differentiated through twice"],
+)
+def test_compiled_where_that_pays(
+    model: str, budget: float, compiled_seconds: float, verdict: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path))
+    probe: Any = SimpleNamespace(
+        name=model, config=Optimizer(), data=SimpleNamespace(x=np.zeros((4, 1, 8, 8))),
+        loop=lambda training, dtype: SimpleNamespace(
+            model=SimpleNamespace(compilable=lambda: () if model == "gan" else (1,)), compiled=training.compile
+        ),
+        seconds=lambda loop, most: compiled_seconds if loop.compiled else 1.0,
+    )  # fmt: skip
+    training = Training(dtype="float32")
+    assert not compile_verdict(probe, training, 0.1, budget), "not on a CPU: minutes of compiling gained nothing"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    assert compile_verdict(probe, training, 0.1, budget) == verdict
+    probe.seconds = None
+    assert compile_verdict(probe, training, 0.1, budget) == verdict, "the verdict is remembered"
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="a C++ compiler is needed")
+@pytest.mark.parametrize("model", ["vae", "diffusion"])
+def test_compiled_networks_train_alike_and_sample_as_before(model: str) -> None:
+    data = tl.open_data("moons")
+    losses, samples = {}, {}
+    for compiled in (False, True):
+        config = configure(model, data.spaces, size="xs", changes={"optimizer.batch": 32})
+        training = Training(examples=320, dtype="float32", compile=compiled)
+        probe = Probe(model, config, data, 0, networks=None, make=None)
+        loop = probe.loop(training, "float32")
+        losses[compiled] = [sum(loop.take_step().values()) for _ in range(6)]
+        sampler = Sampler(loop.model, loop.engine, frequencies=None, dtype=np.dtype("float32"))
+        sampler.fit(data.split("train"), seed=0, limit=100)
+        samples[compiled] = sampler.samples(5)
+        network = loop.model.compilable()[0]
+        assert ("forward" in vars(network)) == compiled
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+    assert losses[False][-1] != losses[False][0]
+    np.testing.assert_allclose(samples[True], samples[False], rtol=1e-2, atol=1e-2)
 
 
 def test_agreement_sees_behind_layers_that_start_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:

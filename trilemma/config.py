@@ -38,6 +38,7 @@ class Training:
     examples: int = 0  # the budget
     dtype: str | None = None  # float32, bfloat16, float64
     threads: int | None = None
+    compile: bool | None = None  # torch.compile of networks; None: on a GPU, for an hour or more, where it is faster
     averages: tuple[float, ...] = (0.05, 0.10, 0.16)  # relative deviations of the power averages
     average_every: int = 4  # steps
     save_every: int = 0  # steps between safe states

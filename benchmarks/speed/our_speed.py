@@ -10,7 +10,8 @@ import time
 from trilemma.config import Training
 from trilemma.models.contract import configure, find
 from trilemma.report.bench import BUDGET, operations, pictures
-from trilemma.training.plan import Probe, choose_size, dtype_verdict, frequencies_of
+from trilemma.training.plan import choose_size, frequencies_of
+from trilemma.training.probe import Probe, dtype_verdict
 from trilemma.training.sampling import Sampler
 
 

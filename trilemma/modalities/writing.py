@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,9 +40,11 @@ def own_folder(out: Path, files: list[Path]) -> Iterator[None]:
         if held and not mark.is_file():
             few = ", ".join(held[:3])
             raise InputError(f"{out}: this folder holds something else ({few}); choose a new or empty output folder")
-        for name in mark.read_text().splitlines() if held else []:
-            if "/" not in name:
-                (out / name).unlink(missing_ok=True)
+        earlier = [name for name in mark.read_text().splitlines() if "/" not in name] if held else []
+        for name in earlier:
+            (out / name).unlink(missing_ok=True)
+        if earlier:
+            print(f"{out}: its {len(earlier):,} earlier samples give way to {len(files):,}", file=sys.stderr)
         # Written first: what an interrupted run leaves is still ours to replace.
         mark.write_text("\n".join(path.name for path in files))
         yield

@@ -85,6 +85,10 @@ class Model(nn.Module, ABC):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Named parameter groups, one optimizer each."""
 
+    def compilable(self) -> tuple[nn.Module, ...]:
+        """Networks that a compiler may take: their inputs' shapes stay, and nothing is differentiated through twice."""
+        return ()
+
     @abstractmethod
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         """Yield the turns of one step; of graphs, only what the next turn goes on with lives across a yield."""

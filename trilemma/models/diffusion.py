@@ -121,6 +121,9 @@ class Diffusion(Model, Samples, Denoises, Scores):
         self.network = (networks or {}).get("network") or denoiser(space, outputs, config.network, width)
         self.ddpm = ddpm_path(config.train_steps) if config.path == "ddpm" else None
 
+    def compilable(self) -> tuple[nn.Module, ...]:
+        return (self.network,)
+
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
         space, number = spaces["x"], SIZES.index(size)

@@ -95,6 +95,9 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
         return coder_settings(spaces, size, count)
 
+    def compilable(self) -> tuple[nn.Module, ...]:
+        return self.encoder, self.decoder
+
     def groups(self) -> dict[str, list[nn.Parameter]]:
         return {"model": [p for p in self.parameters() if p.requires_grad]}
 

@@ -215,12 +215,16 @@ def _pace(one: Summary) -> str:
     return f"{number(one.rate)} samples a second" if one.rate else "an unmeasured number of samples a second"
 
 
-def _why(ranked: list[Summary], metric: str, prefer: str | None, floor: str, baselines: list[Summary]) -> str:
+def _why(
+    ranked: list[Summary], metric: str, prefer: str | None, needs: list[str], floor: str, baselines: list[Summary]
+) -> str:
     """The first sentence."""
     winner, others = ranked[0], ranked[1:]
     label = HEADLINES[metric]
     if not others:
-        return f"Use {winner.name}: it is the only model left to choose from, {label} {_said(winner, metric)}{floor}."
+        by = f", whatever is preferred ({prefer} was asked for)" if prefer else ""
+        left = f"it is the only model left to choose from{by}{f' that meets {listed(needs)}' if needs else ''}"
+        return f"Use {winner.name}: {left}, {label} {_said(winner, metric)}{floor}."
     if prefer == "diversity" and winner.diverse() is not None:
         shares = [f"{name} {_said(winner, name)}" for name in ("recall", "coverage") if name in winner.figures]
         best = max(others, key=lambda one: one.diverse() or 0.0)
@@ -399,10 +403,10 @@ def advise(
         return {**answer, "sentences": _no_answer(models, left, waiting)}
     ranked = rank(usable, metric, prefer, baselines)
     floors = [one for one in everything if one.kind == "floor" and metric in one.figures]
-    floor = f"; real data themselves have {number(floors[0].figures[metric].value)}" if floors else ""
+    floor = f"; real data themselves have {_said(floors[0], metric)}" if floors else ""
     if floors and floors[0].figures[metric].value > ranked[0].figures[metric].value:
-        floor += ", no less"
-    first = _why(ranked, metric, prefer, floor, baselines)
+        floor = f"; real data themselves come no nearer ({_inside(floors[0], metric)})"
+    first = _why(ranked, metric, prefer, needs, floor, baselines)
     if waiting:
         total = sum(row.get("kind") == "model" for row in results["rows"])
         first = f"So far, with {total - len(waiting)} of {total} trainings done: {first[0].lower()}{first[1:]}"

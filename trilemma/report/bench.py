@@ -26,7 +26,8 @@ from trilemma.models.contract import Samples, configure, find, known_models
 from trilemma.training.engine import Engine, forget_peak, peak_memory
 from trilemma.training.loop import Loop
 from trilemma.training.machine import limits
-from trilemma.training.plan import Probe, choose_size, dtype_verdict, frequencies_of, machine, threads_verdict
+from trilemma.training.plan import choose_size, frequencies_of
+from trilemma.training.probe import Probe, dtype_verdict, machine, threads_verdict
 from trilemma.training.progress import Bar
 from trilemma.training.sampling import BATCH, Sampler
 

@@ -54,7 +54,7 @@ from trilemma.report.variants import (
 from trilemma.tasks.load import Loaded
 from trilemma.training.branch import branch, shares_of
 from trilemma.training.engine import prepare
-from trilemma.training.plan import machine
+from trilemma.training.probe import machine
 from trilemma.training.published import Given, open_given, read_wanted
 from trilemma.training.run import Run, disk_errors, write_json, write_text
 

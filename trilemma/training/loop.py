@@ -63,6 +63,8 @@ class Loop:
             name: make(weights) if make else optimizers.make(optimizer, weights)
             for name, weights in self.groups.items()
         }
+        if training.compile:  # gradients of several micro-batches add up, and CUDA graphs write over theirs
+            engine.compile(model.compilable(), graphs=not optimizer.micro)
         self.base_rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
         self.usual: dict[str, float] = {}  # lengths of the groups' gradients
         self.averages = Averages(model, training.averages)
@@ -101,6 +103,8 @@ class Loop:
         # Layers' own randomness (dropout) follows the step and the rank, not what was drawn before.
         torch.manual_seed(zlib.crc32(f"{self.seed} {self.step} {self.engine.rank}".encode()))
         self.model.train()
+        if self.training.compile:
+            torch.compiler.cudagraph_mark_step_begin()
         logs: dict[str, float] = {}
         runs = [self.model.losses(part, now) for part in micro]
         while True:

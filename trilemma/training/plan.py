@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
-import platform
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from trilemma.config import Training, to_json
-from trilemma.errors import InputError
-from trilemma.modalities import cache
+from trilemma.config import Training
 from trilemma.modalities.contract import Data
-from trilemma.models.contract import Model, Now, Samples, find
+from trilemma.models.contract import Model, Samples
 from trilemma.spaces import Categorical
 from trilemma.training.choose import FIT, attempts, default_samples
-from trilemma.training.engine import Engine, all_threads, bf16_possible, peak_memory, processes
+from trilemma.training.engine import all_threads, peak_memory, processes
 from trilemma.training.features import examples_for, is_cached
-from trilemma.training.loop import Loop
 from trilemma.training.optimizers import MakeOptimizer
-from trilemma.training.run import write_json
+from trilemma.training.probe import Probe, compile_verdict, dtype_verdict, threads_verdict
 from trilemma.training.sampling import Sampler, label_frequencies
 
-CLEAR_WIN = 1.15  # a setting other than the default must be this much faster
 ENOUGH_STEPS, LEAST_BATCH = 1500, 16  # a budget for fewer steps than this gets smaller batches, down to this
 COMMON_PLACES = 784  # of the grid on which the dial was tuned, with two threads
 MOST_FOR_FEATURES = 0.2  # of a budget may go into the network behind the choices
@@ -87,129 +79,9 @@ def choose_size(data: Data, kind: str, amount: float, model_class: type[Model] =
     return "xl"
 
 
-def build(
-    name: str, config: Any, data_spaces: dict, seed: int, *, networks: dict | None = None, start: Model | None = None
-) -> Model:
-    """A fresh model on its own copies of the Spaces; its initial weights are a function of config and seed."""
-    torch.manual_seed(seed)
-    model_class, _ = find(name)
-    spaces = copy.deepcopy(data_spaces)
-    extra = {"networks": networks} if networks else {}
-    model = model_class(config, spaces, start, **extra)  # type: ignore[call-arg]
-    if start is not None:
-        mine, theirs = model.state_dict(), start.state_dict()
-        if mine.keys() != theirs.keys() or any(mine[key].shape != theirs[key].shape for key in mine):
-            raise InputError("--from: that run has another model, size or kind of data; its weights do not fit here")
-        # `space` and `spaces` name the same tensors: both stay this data's own.
-        fitted = {k for k in mine if {"space", "spaces"} & set(k.split("."))}
-        model.load_state_dict({k: mine[k] if k in fitted else v for k, v in theirs.items()})
-    return model
-
-
 def frequencies_of(data: Data) -> list[float] | None:
     label = data.spaces.get("label")
     return label_frequencies(data.split("train"), label.count) if isinstance(label, Categorical) else None
-
-
-class Probe:
-    """Times steps and samples of a throw-away copy on real batches."""
-
-    def __init__(
-        self, name: str, config: Any, data: Data, seed: int, *, networks: dict | None, make: MakeOptimizer | None
-    ):
-        self.name, self.config, self.data, self.seed = name, config, data, seed
-        self.networks, self.make = networks, make
-
-    def loop(self, training: Training, dtype: str) -> Loop:
-        engine = Engine(dtype=dtype, threads=training.threads)
-        networks = copy.deepcopy(self.networks)
-        model = engine.place(
-            build(self.name, copy.deepcopy(self.config), self.data.spaces, self.seed, networks=networks)
-        )
-        trial = Training(examples=10**9, averages=training.averages, average_every=training.average_every)
-        optimizer = copy.deepcopy(self.config.optimizer)
-        optimizer.warm_up = 0
-        return Loop(model, self.data.split("train"), optimizer, trial, engine, seed=self.seed, make=self.make)  # type: ignore[arg-type]
-
-    def seconds(self, loop: Loop, most: float) -> float:
-        """Median-like time of a step: the mean over runs of a few steps (penalties may come every second step)."""
-        for _ in range(2):
-            loop.take_step()
-        times: list[float] = []
-        begin = time.perf_counter()
-        while not times or (time.perf_counter() - begin < most and len(times) < 12):
-            start = time.perf_counter()
-            for _ in range(4):
-                loop.take_step()
-            loop.engine.synchronize()
-            times.append((time.perf_counter() - start) / 4)
-        return float(np.median(times))
-
-    def gradient(self, dtype: str, training: Training) -> torch.Tensor:
-        """Gradient of the first turn on the first batch, flat, fp32."""
-        loop = self.loop(training, dtype)
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for weight in loop.model.parameters():  # layers that start at zero would hide all that is behind them
-                weight.add_(0.02 * torch.randn(weight.shape, generator=generator).to(weight))
-        run = loop.model.losses(loop.batch(), Now(0, 0, 10**9))
-        with loop.engine.autocast():
-            turn = next(run)
-        turn.loss.backward()
-        return torch.cat([p.grad.float().flatten() for p in loop.model.parameters() if p.grad is not None])
-
-    def agree(self, training: Training) -> bool:
-        """Is the bf16 gradient the fp32 gradient, but for rounding?"""
-        one, two = self.gradient("float32", training), self.gradient("bfloat16", training)
-        cosine = torch.nn.functional.cosine_similarity(one, two, dim=0)
-        return bool(torch.isfinite(two).all()) and float(cosine) > 0.98 and 0.9 < float(two.norm() / one.norm()) < 1.1
-
-
-def machine() -> str:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    capability = torch.backends.cpu.get_cpu_capability()
-    return f"{device} {torch.get_num_threads()} threads {capability} torch {torch.__version__}"
-
-
-def dtype_verdict(probe: Probe, training: Training, most: float) -> str:
-    """bfloat16 where it is clearly faster and agrees with float32; remembered for this machine and these shapes."""
-    if not bf16_possible():
-        return "float32"
-    shapes = json.dumps([machine(), probe.name, to_json(probe.config), list(probe.data.x.shape[1:])], sort_keys=True)
-    file = cache.root() / "probe" / f"{hashlib.sha256(shapes.encode()).hexdigest()[:24]}.json"
-    if file.is_file():
-        return str(json.loads(file.read_text())["dtype"])
-    verdict: dict[str, Any] = {"dtype": "float32", "machine": machine()}
-    if probe.agree(training):
-        verdict["float32"] = probe.seconds(probe.loop(training, "float32"), most)
-        verdict["bfloat16"] = probe.seconds(probe.loop(training, "bfloat16"), most)
-        if verdict["float32"] > CLEAR_WIN * verdict["bfloat16"]:
-            verdict["dtype"] = "bfloat16"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, verdict)
-    return str(verdict["dtype"])
-
-
-def threads_verdict(probe: Probe, training: Training, most: float) -> int:
-    """All threads, or half as many (and half of these) where that is clearly faster; remembered like the precision."""
-    threads = all_threads()
-    if threads < 4 or torch.cuda.is_available():
-        return threads
-    asked = [machine(), probe.name, to_json(probe.config), list(probe.data.x.shape[1:]), training.dtype, "threads"]
-    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:24]
-    file = cache.root() / "probe" / f"{key}.json"
-    if file.is_file():
-        return int(json.loads(file.read_text())["threads"])
-    timed = {threads: probe.seconds(probe.loop(replace(training, threads=threads), str(training.dtype)), most)}
-    while threads >= 2:
-        fewer = threads // 2
-        timed[fewer] = probe.seconds(probe.loop(replace(training, threads=fewer), str(training.dtype)), most)
-        if timed[threads] < CLEAR_WIN * timed[fewer]:
-            break
-        threads = fewer
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"threads": threads, "seconds": {str(n): s for n, s in timed.items()}, "machine": machine()})
-    return threads
 
 
 def plan(
@@ -234,6 +106,8 @@ def plan(
     most = max(0.1, min(3.0, 0.008 * amount)) if kind == "seconds" else 0.5
     training.dtype = training.dtype or dtype_verdict(probe, training, most)
     training.threads = training.threads or threads_verdict(probe, training, most)
+    if training.compile is None:
+        training.compile = compile_verdict(probe, training, most, amount if kind == "seconds" else 0.0)
     loop = probe.loop(training, training.dtype)
     model = loop.model
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -368,6 +242,3 @@ class Clock:
         left = self.seconds - (time.monotonic() - self.begun) - self.after - previews
         new = (step + max(int(left / pace), step // 50, 1)) * batch  # some steps at least: the rate must fall
         return new if abs(new - examples) > 0.02 * examples else None
-
-
-__all__ = ["Clock", "Plan", "build", "choose_size", "frequencies_of", "plan"]

@@ -1,9 +1,11 @@
-"""A trained model from its run folder: the final weights, or the averaged ones of an unfinished run."""
+"""A model at step 0, and a trained one from its run folder: the final weights, or the averages of an unfinished run."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
@@ -13,6 +15,25 @@ from trilemma.models.contract import Model, find
 from trilemma.spaces import space_from
 from trilemma.training.engine import Engine
 from trilemma.training.run import Run
+
+
+def build(
+    name: str, config: Any, data_spaces: dict, seed: int, *, networks: dict | None = None, start: Model | None = None
+) -> Model:
+    """A fresh model on its own copies of the Spaces; its initial weights are a function of config and seed."""
+    torch.manual_seed(seed)
+    model_class, _ = find(name)
+    spaces = copy.deepcopy(data_spaces)
+    extra = {"networks": networks} if networks else {}
+    model = model_class(config, spaces, start, **extra)  # type: ignore[call-arg]
+    if start is not None:
+        mine, theirs = model.state_dict(), start.state_dict()
+        if mine.keys() != theirs.keys() or any(mine[key].shape != theirs[key].shape for key in mine):
+            raise InputError("--from: that run has another model, size or kind of data; its weights do not fit here")
+        # `space` and `spaces` name the same tensors: both stay this data's own.
+        fitted = {k for k in mine if {"space", "spaces"} & set(k.split("."))}
+        model.load_state_dict({k: mine[k] if k in fitted else v for k, v in theirs.items()})
+    return model
 
 
 def restore(run: Run, engine: Engine, *, networks: dict[str, nn.Module] | None = None) -> Model:

@@ -26,10 +26,10 @@ from trilemma.training.clusters import clustered
 from trilemma.training.engine import Engine, agreed, energy, first, forget_peak, join, peak_memory, prepare, when_killed
 from trilemma.training.loop import Correct, Loop, Stopped
 from trilemma.training.optimizers import MakeOptimizer
-from trilemma.training.plan import Clock, Plan, build, choose_size, frequencies_of, plan
+from trilemma.training.plan import Clock, Plan, choose_size, frequencies_of, plan
 from trilemma.training.preview import Preview, film
 from trilemma.training.progress import Bar
-from trilemma.training.restore import restore
+from trilemma.training.restore import build, restore
 from trilemma.training.run import FORMAT, Run, write_json, write_tensors, write_text
 from trilemma.training.sampling import Sampler
 
