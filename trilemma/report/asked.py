@@ -71,14 +71,21 @@ def budget_for_each(data: Data, budget: str | None, budget_each: str | None, tra
     return f"{share:g}s" if unit == "seconds" else str(max(int(share), 1))
 
 
-def forecast(each: str, trainings: int, further: int, branches: tuple[float, ...] = ()) -> str:
-    """How many trainings are still to be made and what they take, in words; of branches, the decay alone is trained."""
+def forecast(each: str, trainings: int, further: int, branches: tuple[float, ...] = (), *, at_once: int = 1) -> str:
+    """How many trainings are still to be made and what they take, in words.
+
+    Of branches the decay alone is trained, one after the other; all else `at_once`.
+    """
     unit, amount_each, _ = parse_budget(each)
     words = [f"{trainings} {'training' if trainings == 1 else 'trainings'}"]
     if branches:
         words[0] += f" with {len(branches)} branches"
     if further:
         words.append(f"{further} of studies")
-    total = amount_each * (trainings * (1 + FALL * sum(branches)) + further)
+    decays, whole_ones = FALL * sum(branches) * trainings, trainings + further
+    at_once = max(min(at_once, whole_ones), 1)
+    rounds = -(-whole_ones // at_once) if unit == "seconds" else whole_ones
+    total = amount_each * (rounds + decays)
     whole = amount(total, "seconds") if unit == "seconds" else f"{number(total)} examples"
-    return f"to do: {' and '.join(words)}, {each} each: about {whole} of training, and the measuring"
+    beside = f", {at_once} at once" if at_once > 1 else ""
+    return f"to do: {' and '.join(words)}, {each} each{beside}: about {whole} of training, and the measuring"

@@ -298,8 +298,8 @@ class Comparison:
         jobs = [self._job(name, seed) for name, seed in self.trainings if not self._done(name, seed)]
         further = sum(not self._done(*key) for key in self._planned())
         if (jobs or further) and not self.quiet:
-            new = sum(not (Run(job.out).exists and Run(job.out).finished) for job in jobs)
-            print(forecast(self.each, new, further, CURVE if self.studies.branches else ()), file=sys.stderr)
+            new, shares = sum(not Run(job.out).finished for job in jobs), CURVE * self.studies.branches
+            print(forecast(self.each, new, further, shares, at_once=self.place.at_once), file=sys.stderr)
         self.place.ahead(jobs, quiet=self.quiet)
         for name, seed in self.trainings:
             if not self._done(name, seed):

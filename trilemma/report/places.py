@@ -87,6 +87,8 @@ class Source:
 class Here:
     """One after the other, in this process: nothing to do beforehand."""
 
+    at_once = 1  # trainings
+
     def __init__(self) -> None:
         self.failed: dict[Path, str] = {}  # run folder -> traceback of what went wrong elsewhere
 
@@ -122,13 +124,13 @@ class Processes(Elsewhere):
     def __init__(self, count: int | None, threads: int | None):
         super().__init__()
         cores = os.cpu_count() or 1
-        self.count = count or max(cores // (threads or min(cores, 2)), 1)
-        self.threads = threads or max(cores // self.count, 1)
+        self.at_once = count or max(cores // (threads or min(cores, 2)), 1)
+        self.threads = threads or max(cores // self.at_once, 1)
 
     def train(self, jobs: list[Job], said: Say) -> None:
         waiting, done = [(job, 1) for job in jobs], 0
         working: dict[BaseProcess, tuple[Job, int, int]] = {}
-        free = list(range(self.count))
+        free = list(range(self.at_once))
         with tempfile.TemporaryDirectory(prefix="trilemma-") as folder, when_killed(_stop):
             try:
                 while waiting or working:
@@ -217,7 +219,7 @@ class Ray(Elsewhere):
         try:
             import ray
         except ImportError:
-            raise InputError("--on ray: Ray is not installed: pip install ray, or --on processes") from None
+            raise InputError("--on ray: Ray is missing: pip install 'trilemma[cluster]', or --on processes") from None
         self.ray, self.threads = ray, threads or RAY_CPUS
         if not ray.is_initialized():
             modules = {"py_modules": [str(Path(__file__).resolve().parents[1])]}  # this very code on all machines
@@ -227,6 +229,7 @@ class Ray(Elsewhere):
                 raise InputError(
                     f"--on ray:{address}: no cluster there ({problem}); start one: ray start --head"
                 ) from None
+        self.at_once = max(int(ray.cluster_resources().get("CPU", 1)) // self.threads, 1)
 
     def train(self, jobs: list[Job], said: Say) -> None:
         ray = self.ray
