@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trilemma.maths.losses import bernoulli_nll, discretised_gaussian_nll, gaussian_nll
+from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
-from trilemma.maths.shapes import sum_per_example
+from trilemma.maths.shapes import expand, sum_per_example
 
 MARGIN = 0.25  # deviations beyond the data's range that a relaxed sample may reach
 LIKELIHOODS = ("gaussian", "bernoulli", "discretised")
@@ -61,6 +63,22 @@ class Space(nn.Module, ABC):
     @abstractmethod
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
         """A differentiable sample in `embed`'s units; `uniform` (0, 1) of params' shape where the Space needs noise."""
+
+    def settle(self, x0: Tensor, out: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+        """What a denoising network's estimate x_0 of embedded x means here; `out` is its raw output at y and s (B,).
+
+        Numbers are the estimate itself. Tokens are the mean over tokens under their posterior: `out` is added to the
+        logits that y alone gives (Dieleman et al. 2022, "Continuous diffusion for categorical data").
+        """
+        return x0
+
+    def denoising_error(self, error: Tensor, out: Tensor, x: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+        """The error (B, width, *grid) that such a network minimises: as given for numbers, cross-entropy for tokens."""
+        return error
+
+    def draw(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
+        """A raw example from p(x | params). Numbers on a grid are their means: nobody wants noise on a picture."""
+        return self.decode(params)
 
     def widen(self, mask: Tensor) -> Tensor:
         """A mask of x's shape -> one of `embed`'s shape (B, width, *grid)."""
@@ -213,6 +231,20 @@ class Categorical(Space):
         if uniform is not None:  # Gumbel-softmax, Jang et al. 2017, equation 2, at temperature 1
             logits = logits - (-uniform.clamp(1e-6, 1 - 1e-6).log()).log()
         return (logits.softmax(1) - self.mean) / self.deviation
+
+    def _logits(self, out: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+        # Under noise of deviation s the log-density of y rises by y_k / (deviation s^2) where token k is the true one.
+        return wide(out) + wide(y) / (self.deviation * expand(sigma, y) ** 2)
+
+    def settle(self, x0: Tensor, out: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+        return ((self._logits(out, y, sigma).softmax(1) - self.mean) / self.deviation).to(x0.dtype)
+
+    def denoising_error(self, error: Tensor, out: Tensor, x: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+        cross = functional.cross_entropy(self._logits(out, y, sigma), x[:, 0].long(), reduction="none")
+        return torch.cat([cross.unsqueeze(1), torch.zeros_like(error[:, 1:])], 1)
+
+    def draw(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
+        return self.decode(self.relax(params, noise.uniform(*params.shape[1:])))
 
 
 class Clusters(Space):
@@ -371,6 +403,34 @@ class Mixed(Space):
             else:
                 parts.append(wide(part))
         return torch.cat(parts, 1)
+
+    def _by_column(self, *given: Tensor) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+        """Each column's number with its channels of what is given."""
+        yield from enumerate(zip(*(each.split(self.widths, 1) for each in given), strict=True))
+
+    def settle(self, x0: Tensor, out: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+        parts = []
+        for column, (own, logits, noisy) in self._by_column(x0, out, y):
+            parts.append(self._tokens(column).settle(own, logits, noisy, sigma) if self.columns[column] else own)
+        return torch.cat(parts, 1)
+
+    def denoising_error(self, error: Tensor, out: Tensor, x: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+        parts = []
+        for column, (own, logits, noisy) in self._by_column(error, out, y):
+            if self.columns[column]:
+                token = self._token(x[:, column].to(self.mean.dtype), column)
+                own = self._tokens(column).denoising_error(own, logits, token, noisy, sigma)
+            parts.append(own)
+        return torch.cat(parts, 1)
+
+    def draw(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
+        scale = 0.0 if log_scale is None else log_scale.exp()
+        relaxed, parts = self.relax(params, noise.uniform(self.width)), []
+        for column, (own, normal) in self._by_column(relaxed, noise.normal(self.width)):
+            if not self.columns[column]:
+                own = torch.cat([own[:, :1] + scale * normal[:, :1], own[:, 1:]], 1)  # a present bit has no spread
+            parts.append(own)
+        return self.decode(torch.cat(parts, 1))
 
     def widen(self, mask: Tensor) -> Tensor:
         return torch.repeat_interleave(mask, torch.tensor(self.widths, device=mask.device), dim=1)

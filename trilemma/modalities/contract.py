@@ -30,6 +30,7 @@ class Opening:
     resolution: tuple[int, int] | int | None = None  # (height, width), or the length of the longer side
     fit: str = "crop"  # how an image of another aspect is brought to (height, width): crop or pad
     skip_bad: bool = False  # go on without unreadable files
+    columns: tuple[tuple[str, str], ...] = ()  # kinds of a table's columns that the user names
 
 
 def opening_of(
@@ -43,10 +44,12 @@ def opening_of(
         if alone and not key.startswith("data."):
             raise InputError(f"setting {key!r}: only settings of the data (data.fit) say something here")
     wanted = {key: value for key, value in (settings or {}).items() if key.split(".")[0] == "data"}
+    columns = {key: str(value) for key, value in wanted.items() if key.startswith("data.columns.")}
     for key in wanted:
-        if key != "data.fit":
-            raise unknown("setting", key, ["data.fit"])
-    return Opening(kind, resolution, str(wanted.get("data.fit", "crop")), skip_bad)
+        if key != "data.fit" and key not in columns:
+            raise unknown("setting", key, ["data.fit", "data.columns.NAME"])
+    named = tuple(sorted((key.removeprefix("data.columns."), value) for key, value in columns.items()))
+    return Opening(kind, resolution, str(wanted.get("data.fit", "crop")), skip_bad, named)
 
 
 @dataclass
@@ -93,6 +96,7 @@ class Modality(ABC):
 
     kind: str  # also the name of its file
     names: tuple[str, ...] = ()  # named sets that `open` knows: 'digits', 'moons'
+    writes: tuple[str, ...] = (".npy", ".png")  # endings of the single files that `save` writes
 
     @classmethod
     @abstractmethod
@@ -126,6 +130,10 @@ class Modality(ABC):
     @abstractmethod
     def save(self, x: np.ndarray, out: Path, *, names: list[str] | None = None) -> list[Path]:
         """Write raw examples: `.npy` as `export` gives them, `.png` as one picture, else one file each in a folder."""
+
+    def columns_of(self, x: np.ndarray) -> tuple[np.ndarray, list[bool]] | None:
+        """A table's cells in the user's units (n, columns), categories as codes, and which columns are numbers."""
+        return None
 
     def stream(self, parts: Iterable[np.ndarray], count: int, out: Path) -> list[Path]:
         """`save` of `count` raw examples that come in parts; a modality that can writes each part as it comes."""

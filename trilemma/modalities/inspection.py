@@ -28,6 +28,7 @@ class Inspection:
     splits: dict[str, int]
     labels: dict[str, int]  # examples per label
     numbers: dict[str, str]  # numeric conditions: their range, in words
+    columns: dict[str, str]  # of a table: what each is, in words
     captions: int
     duplicates: int
     unreadable: list[tuple[str, str]]  # file, reason
@@ -47,7 +48,10 @@ class Inspection:
             lines.append(f"  {title:<12}{value}")
 
         row("examples", f"{self.examples:,}")
-        row("shape", f"{' x '.join(map(str, self.shape))} (channels first), {self.values}")
+        if self.columns:
+            row("shape", f"{self.shape[0]:,} of {len(self.columns):,} columns are learned")
+        else:
+            row("shape", f"{' x '.join(map(str, self.shape))} (channels first), {self.values}")
         row("splits", ", ".join(f"{name} {count:,}" for name, count in self.splits.items()))
         if self.sizes:
             more = (
@@ -64,6 +68,8 @@ class Inspection:
             row("labels", f"{len(self.labels):,}: " + ", ".join(shown) + more)
         for name, value in self.numbers.items():
             row("number", f"{name}: {value}")
+        for name, value in self.columns.items():
+            row("column", f"{name}: {value}")
         if self.captions:
             row("captions", f"{self.captions:,}")
         row("duplicates", f"{self.duplicates:,}")
@@ -120,6 +126,7 @@ def of_data(data: Data) -> Inspection:
         splits={name: len(data.splits[name]) for name in SPLITS},
         labels=labels,
         numbers=numbers,
+        columns=dict(data.facts.get("columns", {})),
         captions=sum(bool(caption) for caption in data.captions or []),
         duplicates=int(data.facts.get("duplicates", 0)),
         unreadable=[(file, reason) for file, reason in data.facts.get("unreadable", [])],

@@ -118,7 +118,7 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises):
         return 1
 
     def sample(self, request: Request) -> Tensor:
-        return self.decode(self.draw(request), request)
+        return self.space.draw(self.parameters_of(self.draw(request), request), request.noise)
 
     def draw(self, request: Request) -> Tensor:
         if request.options.prior not in (None, "mixture"):
@@ -131,9 +131,13 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises):
         cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
         return wide(self.encoder(self.embedded(batch), *told(cond)))
 
-    def decode(self, codes: Tensor, request: Request) -> Tensor:
+    def parameters_of(self, codes: Tensor, request: Request) -> Tensor:
+        """The decoder's output (B, width, *grid)."""
         cond = self.conditioner(request.raw, request.present, len(codes)).vector
-        return self.space.decode(wide(self.decoder(codes.to(self.mixture.means.dtype), *told(cond))))
+        return wide(self.decoder(codes.to(self.mixture.means.dtype), *told(cond)))
+
+    def decode(self, codes: Tensor, request: Request) -> Tensor:
+        return self.space.decode(self.parameters_of(codes, request))
 
     def denoise(self, noisy: Tensor, sigma: Tensor, request: Request) -> Tensor:
         cond = self.conditioner(request.raw, request.present, len(noisy)).vector

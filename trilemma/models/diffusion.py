@@ -173,7 +173,7 @@ class Diffusion(Model, Samples, Denoises, Scores):
         """x_0 from y at s (B,); with a learned variance also its interpolation v in [0, 1]."""
         alpha, sigma_t = self.coefficients(sigma)
         out, v = self.split(self.output(y, sigma, raw, present))
-        x0 = to_x0(self.config.prediction, out, y * expand(alpha, y), alpha, sigma_t)
+        x0 = self.space.settle(to_x0(self.config.prediction, out, y * expand(alpha, y), alpha, sigma_t), out, y, sigma)
         return x0 if v is None else (x0, v)
 
     def split(self, out: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -207,14 +207,16 @@ class Diffusion(Model, Samples, Denoises, Scores):
         y = x + expand(sigma, x) * epsilon
         out, v = self.split(self.output(y, sigma, batch.raw, present))
         wanted = target(config.prediction, x, epsilon, alpha, sigma_t)
-        error, weight = (out - wanted) ** 2, self.weight(sigma)
+        error = self.space.denoising_error((out - wanted) ** 2, out, batch.x, y, sigma)
+        weight = self.weight(sigma)
         if mask is not None:
             error, wanted = error * self.space.widen(mask), wanted * self.space.widen(mask)
         dimensions = math.prod(x.shape[1:])
         loss = (weight * sum_per_example(error) / dimensions).sum()
         logs = {"error": loss.detach(), "error_of_zero": (weight * sum_per_example(wanted**2) / dimensions).sum()}
         if v is not None and step is not None:
-            x0 = to_x0(config.prediction, out, y * expand(alpha, y), alpha, sigma_t).detach()
+            x0 = to_x0(config.prediction, out, y * expand(alpha, y), alpha, sigma_t)
+            x0 = self.space.settle(x0, out, y, sigma).detach()
             loss = loss + config.variance_weight * config.train_steps * self.bound(x, y, x0, v, sigma, step, mask).sum()
         yield Turn("model", loss, len(batch), logs)
 

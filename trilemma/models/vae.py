@@ -35,7 +35,7 @@ from trilemma.models.contract import (
     Turn,
     log_volume,
 )
-from trilemma.networks.codec import coder_settings, decoded, decoder, encoder, fit_mixture
+from trilemma.networks.codec import coder_settings, decoded, decoder, drawn, encoder, fit_mixture
 from trilemma.networks.layers import Network
 from trilemma.networks.mixture import Mixture
 from trilemma.networks.texture import Texture
@@ -154,7 +154,8 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         return 1
 
     def sample(self, request: Request) -> Tensor:
-        return self.decode(self.draw(request), request)
+        params = self.parameters_of(self.draw(request), request)
+        return drawn(self.space, params, self.config.likelihood, request.noise, self.log_scale)
 
     def draw(self, request: Request) -> Tensor:
         prior = request.options.prior or "mixture"
@@ -171,10 +172,13 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         mean, log_variance = self.posterior(batch, cond)
         return mean + (log_variance / 2).exp() * batch.noise.normal(self.config.latent) if random else mean
 
-    def decode(self, codes: Tensor, request: Request) -> Tensor:
+    def parameters_of(self, codes: Tensor, request: Request) -> Tensor:
+        """Those of p(x | z) (B, width, *grid)."""
         cond = self.conditioner(request.raw, request.present, len(codes)).vector
-        params = wide(self.decoder(codes.to(self.log_scale.dtype), *told(cond)))
-        return decoded(self.space, params, self.config.likelihood)
+        return wide(self.decoder(codes.to(self.log_scale.dtype), *told(cond)))
+
+    def decode(self, codes: Tensor, request: Request) -> Tensor:
+        return decoded(self.space, self.parameters_of(codes, request), self.config.likelihood)
 
     def score(self, batch: Batch) -> Tensor:
         """The ELBO with one posterior draw: a lower bound of log p(x)."""

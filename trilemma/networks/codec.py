@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trilemma.batches import Batch
 from trilemma.config import SIZES
+from trilemma.maths.noise import Noise
 from trilemma.networks.conv import Down, Up
 from trilemma.networks.layers import Network
 from trilemma.networks.mixture import Mixture
@@ -100,6 +101,13 @@ def decoded(space: Space, params: Tensor, likelihood: str) -> Tensor:
     if likelihood == "bernoulli" and isinstance(space, Continuous) and space.low is not None and space.high is not None:
         return space.low + params.sigmoid() * (space.high - space.low)
     return space.decode(params)
+
+
+def drawn(space: Space, params: Tensor, likelihood: str, noise: Noise, log_scale: Tensor | None = None) -> Tensor:
+    """Raw x from the decoder's distribution, as the Space draws it."""
+    if likelihood == "bernoulli" and isinstance(space, Continuous):
+        return decoded(space, params, likelihood)
+    return space.draw(params, noise, log_scale=log_scale)
 
 
 def fit_mixture(model: Any, mixture: Mixture, batches: Iterable[Batch], seed: int, *, random: bool) -> None:

@@ -72,6 +72,11 @@ WORDS = {
         "Area under the curve of a classifier trained to tell samples from real data. 0.5: it can only guess; 1: "
         "it always knows."
     ),
+    "shapes": (
+        "How alike each single column is to unseen real rows, on average. 1: the same; real rows themselves fall short "
+        "of 1 by chance, see the last row."
+    ),
+    "trends": "How alike each pair of columns goes together, on average over all pairs. 1: as in unseen real rows.",
     "sharpness": "Fine detail in samples relative to real data. 1: as sharp; less: blurred; more: noisy.",
     "spectrum": (
         "How far the strength of coarse and fine structure, frequency by frequency, is from real data's, in decibels. "
@@ -175,6 +180,8 @@ COLUMNS = (
     Column("Quality", "precision", "Precision"),
     Column("Quality", "density", "Density", first=False),
     Column("Quality", "classifier", "Told apart"),
+    Column("Quality", "shapes", "Columns"),
+    Column("Quality", "trends", "Pairs"),
     Column("Quality", "sharpness", "Sharpness"),
     Column("Quality", "spectrum", "Spectrum", first=False),
     Column("Quality", "alpha_precision", "α-precision", first=False),

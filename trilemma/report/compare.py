@@ -29,7 +29,7 @@ from trilemma.modalities.door import open_data
 from trilemma.models.contract import CAPABILITIES, Samples, find, known_models
 from trilemma.report.advise import advise, check_needs
 from trilemma.report.asked import MODELS, PREFERENCES, budget_for_each, check_settings, forecast, samples_of
-from trilemma.report.baselines import BASELINES, FLOOR, real
+from trilemma.report.baselines import FLOOR, baselines_for, real
 from trilemma.report.claims import decide
 from trilemma.report.columns import KINDS as KINDS_OF_ROWS
 from trilemma.report.columns import as_csv
@@ -129,7 +129,7 @@ def compare(
     )
     included = {name: samples_of(data, name, given) for name, given in (include or {}).items()}
     for name in included:
-        if name in (*names, *BASELINES, FLOOR):
+        if name in (*names, *baselines_for(data), FLOOR):
             raise InputError(f"--include {name}=...: the table has a row of that name; choose another one")
     each = budget_for_each(data, budget, budget_each, len(names) * seeds)
     check_settings(names, data, settings or {})
@@ -314,7 +314,7 @@ class Comparison:
             row = self.row(name, None, "included", "ok")
             self._measured(row, ruler, samples, f"included-{number}-{file_name(name)}")
             self._keep(row)
-        for name, make in {**BASELINES, FLOOR: real}.items():
+        for name, make in {**baselines_for(self.data), FLOOR: real}.items():
             if not self._done(name, None):
                 row = self.row(name, None, "floor" if name == FLOOR else "baseline", "ok")
                 samples = make(self.data, self.count, seed=self.results["settings"]["seed"])

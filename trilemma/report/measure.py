@@ -26,11 +26,13 @@ from trilemma.metrics.pixels import (
     spectrum_distance,
 )
 from trilemma.metrics.protocol import Measure, Protocol, interval
+from trilemma.metrics.tables import column_shapes, pair_trends
 from trilemma.metrics.variety import alpha_precision_beta_recall, vendi_score
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Decodes, Encodes, Samples, Scores
+from trilemma.report.baselines import plain
 from trilemma.report.judges import judges_for
-from trilemma.spaces import Categorical
+from trilemma.spaces import Categorical, Mixed
 from trilemma.tasks.load import Loaded
 from trilemma.training.engine import forget_peak, peak_memory
 from trilemma.training.features import feature_network
@@ -111,6 +113,8 @@ class Ruler:
         Features miss a copy under noise, values miss one that was moved or mirrored: each view may raise the alarm.
         """
         looks = [values, without_place] if samples.ndim > 2 else [values]
+        if isinstance(self.data.spaces["x"], Mixed):  # its features are its values
+            looks = []
         train, train_features = self.train[:known], self.train_features[:known]
         if known not in self.unseen:
             self.unseen[known] = [unseen_distances(train_features, self.features)]
@@ -166,6 +170,11 @@ class Ruler:
             found["sharpness"] = sharpness(self.test, samples)
             if max(samples.shape[2:]) >= 3:
                 found["spectrum"] = spectrum_distance(self.test, samples)
+        cells, real = self.data.modality.columns_of(samples), self.data.modality.columns_of(self.test)
+        if cells is not None and real is not None:
+            trends = pair_trends(real[0], cells[0], cells[1])
+            found["shapes"] = column_shapes(real[0], cells[0], cells[1])
+            found |= {} if trends is None else {"trends": trends}
         if self.data.centres is not None:
             spread = float(np.median(_to_centres(self.test, self.data.centres)))
             # The distance to the nearest of K round modes in D dimensions is about spread times a chi variable.
@@ -228,9 +237,10 @@ def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str
     if isinstance(model, Encodes) and isinstance(model, Decodes):
         parts = np.array_split(places, -(-len(places) // 250))
         again = np.concatenate([loaded.sampler.reconstruct(told(part)) for part in parts])
-        errors = reconstruction_error(np.asarray(data.x[rows]), again)
+        space = data.spaces["x"]
+        errors = reconstruction_error(plain(space, data.x[rows]), plain(space, again))
         metrics["reconstruction"] = errors["mse"].record()
-    if isinstance(model, Scores) and data.x.ndim == 2:
+    if isinstance(model, Scores) and data.x.ndim == 2 and not isinstance(data.spaces["x"], Mixed):
         metrics["log_likelihood"] = _likelihood(model, told(places)).record()
     return samples, metrics, speed
 

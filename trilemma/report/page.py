@@ -175,7 +175,8 @@ def _facts(results: dict[str, Any]) -> list[str]:
     if counts:
         facts.append(" / ".join(f"{counts[s]:,} {s}" for s in ("train", "choose", "test") if s in counts) + " examples")
     if data.get("shape"):
-        facts.append(" × ".join(map(str, data["shape"])) + f" {data.get('kind', '')}".rstrip())
+        kind = "columns" if data.get("kind") == "table" else data.get("kind", "")
+        facts.append(f"{' × '.join(map(str, data['shape']))} {kind}".rstrip())
     if data.get("labels"):
         facts.append(f"{len(data['labels'])} classes")
     each = settings.get("budget_each")

@@ -15,7 +15,7 @@ from trilemma.tasks.load import load
 from trilemma.training.progress import Bar
 from trilemma.training.run import disk_errors
 
-PICTURES, ARRAYS = (".npy", ".png"), (".npy", ".csv")
+ARRAYS = (".npy", ".csv")
 # Endings by which people mean a file: a folder of this name would surprise them.
 OTHERS = (".npy", ".png", ".csv", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".npz", ".json", ".zip", ".txt")
 
@@ -35,8 +35,8 @@ def generate(
     prior: str | None,
 ) -> list[Path]:
     """n samples into a folder of files, an .npy array or a .png grid."""
-    check_out(out)
     loaded = load(run)
+    check_out(out, loaded.modality.writes)
     count = loaded.fewest_steps() if steps == "auto" else _steps(steps)
     parts = loaded.stream(
         n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
@@ -74,29 +74,29 @@ def _interval(text: str | None) -> tuple[float, float] | None:
 
 
 def reconstruct(run: Path, source: Any, *, out: Path) -> list[Path]:
-    check_out(out)
     loaded = load(run)
+    check_out(out, loaded.modality.writes)
     given = loaded.read(source)
     return loaded.modality.save(loaded.reconstruct(given, raw=True), out, names=given.names)
 
 
 def denoise(run: Path, source: Any, *, sigma: float | None, out: Path) -> list[Path]:
-    check_out(out)
     loaded = load(run)
+    check_out(out, loaded.modality.writes)
     given = loaded.read(source)
     return loaded.modality.save(loaded.denoise(given, sigma=sigma, raw=True), out, names=given.names)
 
 
 def interpolate(run: Path, first: str, second: str, *, steps: int, seed: int, out: Path) -> list[Path]:
-    check_out(out)
     loaded = load(run)
+    check_out(out, loaded.modality.writes)
     return loaded.modality.save(loaded.interpolate(first, second, steps=steps, seed=seed, raw=True), out)
 
 
 def traverse(run: Path, *, dimensions: int, steps: int, seed: int, out: Path) -> list[Path]:
     """One row of examples for each code dimension."""
-    check_out(out)
     loaded = load(run)
+    check_out(out, loaded.modality.writes)
     rows = loaded.traverse(dimensions=dimensions, steps=steps, seed=seed, raw=True)
     flat = rows.reshape(-1, *rows.shape[2:])
     if out.suffix == ".npy":
@@ -124,19 +124,20 @@ def info(run: Path) -> str:
     return json.dumps(load(run).info(), indent=1, ensure_ascii=False)
 
 
-def check_out(out: Path, suffixes: tuple[str, ...] = PICTURES) -> None:
+def check_out(out: Path, suffixes: tuple[str, ...]) -> None:
     """Refuse a bad --out before the work, not after it."""
     if suffixes == ARRAYS and out.suffix not in suffixes:
         raise InputError(f"--out {out}: codes and scores are written as .npy or .csv")
+    files = " or ".join(each for each in suffixes if each != ".gz")
     if out.suffix.lower() in OTHERS and out.suffix not in suffixes and not out.is_dir():
-        raise InputError(f"--out {out}: {out.suffix} is not written here; name a folder, an .npy or a .png")
+        raise InputError(f"--out {out}: {out.suffix} is not written here; name a folder, or a file in {files}")
     if out.suffix in suffixes:
         if out.is_dir():
             raise InputError(f"--out {out} is a folder; name a file")
         if not out.parent.is_dir():
             raise InputError(f"--out {out}: the folder {out.parent} does not exist; make it first")
     elif out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; name a folder, an .npy or a .png")
+        raise InputError(f"--out {out} is a file; name a folder, or a file in {files}")
 
 
 def save_array(x: np.ndarray, out: Path) -> list[Path]:

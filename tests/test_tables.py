@@ -1,0 +1,311 @@
+"""Tables: what columns are, cells as numbers and back, files in and out, and what is measured of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from sklearn.datasets import load_breast_cancer, load_wine
+from typer.testing import CliRunner
+
+import trilemma as tl
+from trilemma.cli import app
+from trilemma.errors import InputError
+from trilemma.maths.noise import Noise
+from trilemma.metrics.tables import column_shapes, pair_trends
+from trilemma.modalities.columns import MANY, Column, Texts, encoded, infer
+from trilemma.modalities.frames import write
+from trilemma.modalities.table import Table
+from trilemma.report.baselines import independent, pca_gaussian, plain
+from trilemma.spaces import Categorical, Mixed
+
+SHAPES, TRENDS = 0.916875, 0.8830461183976079
+
+
+def people(count: int = 400) -> pd.DataFrame:
+    """All kinds of columns, with what makes tables hard: gaps, zeros, spikes, heavy tails, many categories, dates."""
+    random = np.random.default_rng(0)
+    age = random.integers(17, 91, count)
+    gain = np.where(random.uniform(size=count) < 0.9, 0, random.pareto(1.2, count) * 1000).round(2)
+    score = random.normal(age / 10, 1).round(3).astype(object)
+    score[random.uniform(size=count) < 0.2] = ""
+    days = pd.to_timedelta(random.integers(0, 900, count), "D")
+    return pd.DataFrame(
+        {
+            "id": [f"P-{number:05d}" for number in random.permutation(count)],
+            "age": age,
+            "gain": gain,
+            "score": score,
+            "sex": np.where(random.uniform(size=count) < 0.4, "F", "M"),
+            "city": [f"city {number:03d}" for number in (random.pareto(1, count) * 20).astype(int) % 150],
+            "seen": (pd.Timestamp("2020-01-01") + days).strftime("%d.%m.%Y"),
+            "land": "CH",
+            "notes": [
+                " ".join(random.choice(["a", "long", "free", "text", "here"], 9)) + f" {n}" for n in range(count)
+            ],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("table") / "people.csv"
+    people().to_csv(file, index=False)
+    return file
+
+
+def test_what_each_column_is(table: Path) -> None:
+    data = tl.open_data(str(table))
+    assert data.modality.kind == "table" and isinstance(data.spaces["x"], Mixed)
+    said = data.facts["columns"]
+    assert said == {
+        "id": "identifier, written anew",
+        "age": "integer",
+        "gain": "number",
+        "score": "number, with gaps",
+        "sex": "category of 2",
+        "city": said["city"],
+        "seen": "date",
+        "land": "constant ['CH']",
+        "notes": "text, left out",
+    }
+    assert said["city"].startswith("category of") and int(said["city"].split()[-1]) > MANY
+    assert any("free text is left out: notes" in note for note in data.notes)
+    assert data.x.shape == (400, 6) and np.isnan(data.x[:, 2]).mean() == pytest.approx(0.2, abs=0.05)
+    shown = tl.inspect(str(table)).text()
+    assert "column      gain: number" in shown and "6 of 9 columns are learned" in shown
+
+
+def test_cells_come_back_as_they_were_written(table: Path, tmp_path: Path) -> None:
+    data = tl.open_data(str(table))
+    given = pd.read_csv(table, dtype=str, keep_default_na=False)
+    out = data.modality.save(data.x[data.splits["train"]], tmp_path / "again.csv")[0]
+    again = pd.read_csv(out, dtype=str, keep_default_na=False)
+    assert list(again.columns) == [name for name in given.columns if name != "notes"]
+    rows = given.iloc[data.splits["train"]].reset_index(drop=True)
+    for name in ("age", "sex", "city", "land"):
+        assert (again[name] == rows[name]).all(), name
+    assert again["id"].str.fullmatch(r"P-\d{5}").all()
+    late = pd.to_datetime(again["seen"], format="%d.%m.%Y") - pd.to_datetime(rows["seen"], format="%d.%m.%Y")
+    assert late.abs().max() <= pd.Timedelta(2, "D")
+    scores = [pd.to_numeric(each["score"], errors="coerce") for each in (again, rows)]
+    np.testing.assert_allclose(*scores, atol=0.02)
+    assert again["score"].str.fullmatch(r"-?\d+(\.\d{1,3})?|").all()
+    np.testing.assert_allclose(again["gain"].astype(float), rows["gain"].astype(float), rtol=0.02, atol=0.011)
+    frame = data.modality.export(data.x[:5])
+    assert frame["age"].dtype.kind == "i" and frame["score"].dtype.kind == "f"
+    for suffix in (".tsv", ".jsonl", ".csv.gz"):
+        write(frame, tmp_path / f"t{suffix}")
+        data.modality.read(tmp_path / f"t{suffix}", data.spaces["x"])
+    assert data.modality.picture(data.x[:50], reference=data.x).width > 300
+    same = Table.from_description(data.modality.describe())
+    np.testing.assert_array_equal(same.columns_of(data.x)[0], data.modality.columns_of(data.x)[0])
+
+
+@pytest.mark.parametrize("kind", ["continuous", "heavy", "zeros", "steps", "spiked"])
+def test_every_column_of_numbers_becomes_normal_and_back(kind: str) -> None:
+    random = np.random.default_rng(1)
+    values = {
+        "continuous": lambda: random.gamma(2.0, 3.0, 5000),
+        "heavy": lambda: random.standard_cauchy(5000),
+        "zeros": lambda: np.where(random.uniform(size=5000) < 0.9, 0.0, random.exponential(100.0, 5000)),
+        "steps": lambda: random.poisson(3.0, 5000).astype(float),
+        "spiked": lambda: np.where(random.uniform(size=5000) < 0.3, 7.5, random.normal(size=5000)),
+    }[kind]()
+    column = Column("x", "number")
+    column.fit(values)
+    scores = column.scores(values, random.uniform(size=5000))
+    assert stats.kstest(scores, "norm").pvalue > 1e-3
+    back = column.from_scores(scores)
+    if kind == "steps":
+        np.testing.assert_array_equal(back, values)
+    else:
+        assert np.quantile(np.abs(back - values), 0.99) < 0.02 * values.std() + 1e-12
+    drawn = column.from_scores(random.standard_normal(20_000))
+    assert stats.ks_2samp(drawn, values).statistic < 0.03
+    if kind in ("zeros", "spiked"):
+        spike = 0.0 if kind == "zeros" else 7.5
+        assert (drawn == spike).mean() == pytest.approx((values == spike).mean(), abs=0.02)
+    assert (
+        np.isnan(column.from_scores(np.array([np.nan]))).all()
+        and np.isnan(column.scores(np.array([np.nan]), values))[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([str(n) for n in range(1000, 1100)], "identifier"),
+        ([str(n % 37) for n in range(300)], "integer"),
+        ([f"{n / 7:.2f}" for n in range(300)], "number"),
+        ([f"{n},{n % 10}" for n in range(300)], "number"),
+        (["0", "1"] * 50, "category"),
+        (["007", "012", "113"] * 50, "category"),
+        (["yes", "no", "?"] * 50, "category"),
+        (["2021-03-04", "2020-12-31", "2021-01-02"] * 20, "date"),
+        (["31/12/2020", "01/02/2021", "15/03/2021"] * 20, "date"),
+        (["2021-03-04 10:20:30", "2020-12-31 00:00:00", "2021-01-02 23:59:59"] * 20, "date"),
+        (["x"] * 50, "constant"),
+        ([""] * 50, "constant"),
+        ([f"user{n:04d}" for n in range(60)], "identifier"),
+        ([f"this is sentence number {n}" for n in range(60)], "text"),
+        (["1e3", "2.5e-4", "7"] * 30, "number"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_kinds_are_told_by_the_cells(cells: list[str], kind: str) -> None:
+    codes, texts = pd.factorize(np.array(cells, dtype=object))
+    codes = np.where(np.isin(np.array(cells), ["", "?"]), -1, codes)
+    keep = [text for text in texts if text not in ("", "?")]
+    places = {text: place for place, text in enumerate(keep)}
+    own = np.array([places.get(cell, -1) for cell in cells])
+    column, values, _ = infer(Texts("c", own, keep))
+    assert column.kind == kind
+    if column.learned:
+        if column.scored:
+            column.fit(values)
+        x = encoded([column], [values])
+        back = column.from_scores(x[:, 0].astype(float)) if column.scored else x[:, 0].astype(float)
+        written = column.written(back, np.random.default_rng(0))
+        here = own >= 0
+        if kind == "category" or kind == "date" or "," in cells[0]:
+            assert [str(cell) for cell in written[here]] == [
+                cell for cell, known in zip(cells, here, strict=True) if known
+            ]
+
+
+def test_bad_tables(tmp_path: Path) -> None:
+    def file(text: str, name: str = "t.csv") -> str:
+        path = tmp_path / name
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return str(path)
+
+    rows = "".join(f"{n},{n * 7 % 30},x\n" for n in range(40))
+    for text, said in (
+        ("", "is empty"),
+        ("a,b,c\n", "no rows"),
+        ("a,b,a\n" + rows, "names of columns come twice ('a')"),
+        ("a,b,c\n" + rows + "1,2,3,4,5\n", "cannot be read as a table"),
+        ("a,b,c\n1,2,3\n", "at least 16"),
+        ("a,b\n" + "1,x\n" * 40, "no column in it that could be learned"),
+        ("<!doctype html><p>404", "web page"),
+    ):
+        with pytest.raises(InputError) as problem:
+            tl.open_data(file(text))
+        assert said in str(problem.value), text[:30]
+    with pytest.raises(InputError, match="no column of this name"):
+        tl.train(file("a,b,c\n" + rows), model="vae", out=tmp_path / "r", settings={"data.columns.z": "number"})
+    with pytest.raises(InputError, match="a column is one of"):
+        tl.train(file("a,b,c\n" + rows), model="vae", out=tmp_path / "r", settings={"data.columns.b": "colour"})
+    data = tl.open_data(file("a;b;c\n" + "".join(f"{n},5;inf;é{n % 3}\n" for n in range(40)).replace("inf", "inf", 1)))
+    assert data.x.shape[1] >= 2
+    latin = tmp_path / "latin.csv"
+    latin.write_bytes(b"name,v\n" + "".join(f"é{n % 3},{n / 3:.2f}\n" for n in range(40)).encode("cp1252"))
+    assert "é1" in tl.open_data(str(latin)).modality.columns[0].values  # type: ignore[attr-defined]
+    read = tl.open_data(file("a,b,c\n" + rows))
+    other = file("a,b\n1,2\n", "other.csv")
+    learned = [column.name for column in read.modality.columns if column.learned]  # type: ignore[attr-defined]
+    if "c" not in learned:
+        read.modality.read(other, read.spaces["x"])
+    with pytest.raises(InputError, match="has no column 'b'"):
+        read.modality.read(file("a\n1\n", "less.csv"), read.spaces["x"])
+
+
+def test_equal_rows_are_split_one_by_one() -> None:
+    frame = pd.DataFrame({"a": ["x", "y"] * 500, "b": ["u", "v", "w", "u"] * 250})
+    data = tl.open_data(frame)
+    rows = {name: {tuple(row) for row in data.rows(name)} for name in data.splits}
+    assert rows["train"] == rows["test"] == rows["choose"]
+    assert len(data.splits["test"]) == pytest.approx(100, abs=30)
+
+
+def test_shapes_and_trends_are_those_of_sdmetrics() -> None:
+    """Values of sdmetrics 0.32.0 on these very tables: QualityReport's Column Shapes, and the mean over all pairs of
+    CorrelationSimilarity.compute and ContingencySimilarity.compute (ten bins)."""
+    random = np.random.default_rng(3)
+
+    def made(count: int, shift: float) -> np.ndarray:
+        a = random.normal(shift, 1, count)
+        b = 0.5 * a + random.normal(size=count)
+        c = random.integers(0, 3, count).astype(float)
+        d = np.where(random.uniform(size=count) < 0.3 + shift / 3, 1.0, 0.0)
+        return np.stack([a, b, c, d], 1)
+
+    real, samples = made(500, 0.0), made(400, 0.4)
+    numbers = [True, True, False, False]
+    assert column_shapes(real, samples, numbers).value == pytest.approx(SHAPES, abs=1e-4)
+    trends = pair_trends(real, samples, numbers)
+    assert trends is not None and trends.value == pytest.approx(TRENDS, abs=1e-4)
+    assert column_shapes(real, real, numbers).value == 1 and pair_trends(real, real, numbers).value == pytest.approx(1)  # type: ignore[union-attr]
+
+
+def test_baselines_of_tables() -> None:
+    frame = load_wine(as_frame=True).frame
+    data = tl.open_data(frame)
+    cells, numbers = data.modality.columns_of(data.rows("train"))  # type: ignore[misc]
+    alone = data.modality.columns_of(independent(data, 2000, seed=0))[0]  # type: ignore[index]
+    copula = data.modality.columns_of(pca_gaussian(data, 2000, seed=0))[0]  # type: ignore[index]
+    assert column_shapes(cells, alone, numbers).value > 0.97 and column_shapes(cells, copula, numbers).value > 0.9
+    trends = [pair_trends(cells, each, numbers).value for each in (alone, copula)]  # type: ignore[union-attr]
+    assert trends[1] > trends[0] + 0.05
+    assert np.isfinite(plain(data.spaces["x"], data.x)).all()
+
+
+def test_tokens_are_denoised_by_their_posterior() -> None:
+    """With a network that says nothing, the estimate is Bayes' for equally frequent tokens under Gaussian noise."""
+    space = Categorical((1,), 4)
+    x = torch.tensor([[2], [0], [3]])
+    sigma = torch.tensor([0.7, 2.0, 5.0])
+    y = space.embed(x) + sigma[:, None] * torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    ends = space.embed(torch.arange(4)[:, None])  # (4, 4)
+    likelihood = (-((y[:, None] - ends[None]) ** 2).sum(-1) / (2 * sigma[:, None] ** 2)).softmax(1)
+    silent = torch.zeros_like(y)
+    torch.testing.assert_close(space.settle(y, silent, y, sigma), likelihood @ ends, rtol=1e-4, atol=1e-4)
+    error = space.denoising_error(silent + 9, silent, x, y, sigma)
+    torch.testing.assert_close(error.sum(1), -likelihood.gather(1, x)[:, 0].log(), rtol=1e-4, atol=1e-4)
+    mixed = Mixed([0, 4], [False, False])
+    both = torch.cat([torch.ones(3, 1), y], 1)
+    raw = torch.cat([torch.ones(3, 1), x.float()], 1)
+    settled = mixed.settle(both, torch.zeros_like(both), both, sigma)
+    torch.testing.assert_close(settled[:, 1:], space.settle(y, silent, y, sigma))
+    assert (settled[:, 0] == 1).all()
+    torch.testing.assert_close(
+        mixed.denoising_error(both * 0 + 9, torch.zeros_like(both), raw, both, sigma)[:, 1:].sum(1), error.sum(1)
+    )
+
+
+def test_a_draw_has_the_shares_that_the_parameters_say() -> None:
+    mixed = Mixed([0, 3], [True, False])
+    params = torch.tensor([[1.0, 4.0, 0.0, np.log(2.0), np.log(5.0)]]).repeat(4000, 1)
+    x = mixed.draw(params, Noise(0, np.arange(4000)), log_scale=torch.tensor(0.5).log())
+    assert x[:, 0].mean() == pytest.approx(1.0, abs=0.05) and x[:, 0].std() == pytest.approx(0.5, abs=0.03)
+    shares = torch.bincount(x[:, 1].long(), minlength=3) / 4000
+    torch.testing.assert_close(shares, torch.tensor([1.0, 2.0, 5.0]) / 8, rtol=0, atol=0.03)
+
+
+@pytest.mark.timeout(600)
+def test_a_table_from_the_command_line(tmp_path: Path) -> None:
+    """Train, generate with all columns, and measure: the diffusion model is nearer to the table than single columns."""
+    frame = load_breast_cancer(as_frame=True).frame.iloc[:, [0, 1, 2, 3, 20, 30]]
+    frame.columns = [name.replace(" ", "_") for name in frame.columns]
+    frame["target"] = np.where(frame["target"] == 1, "benign", "malignant")
+    file, run = tmp_path / "cells.csv", tmp_path / "run"
+    frame.to_csv(file, index=False)
+    runner = CliRunner()
+    command = ["train", str(file), "--model", "diffusion", "--size", "xs", "--budget", "60k", "--out", str(run)]
+    assert runner.invoke(app, command, catch_exceptions=False).exit_code == 0
+    made = tmp_path / "made.csv"
+    done = runner.invoke(app, ["generate", str(run), "-n", "400", "--out", str(made)], catch_exceptions=False)
+    assert done.exit_code == 0
+    samples = pd.read_csv(made)
+    assert list(samples.columns) == list(frame.columns) and set(samples["target"]) == {"benign", "malignant"}
+    assert abs((samples["target"] == "benign").mean() - (frame["target"] == "benign").mean()) < 0.12
+    judged = tl.measure(str(file), str(made), quiet=True)
+    data = tl.open_data(str(file))
+    alone = tl.measure(data, data.modality.export(independent(data, 400, seed=0)), quiet=True)
+    assert judged.metrics["trends"]["value"] > alone.metrics["trends"]["value"]
+    assert judged.metrics["shapes"]["value"] > 0.8

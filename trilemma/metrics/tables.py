@@ -1,0 +1,92 @@
+"""Tables: does each column look right, and each pair of columns? By SDMetrics' definitions, on plain arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from trilemma.metrics.protocol import Measure
+
+BINS = 10  # into which a number is cut where it meets a category
+
+
+def _checked(reference: np.ndarray, samples: np.ndarray, numbers: list[bool]) -> None:
+    if reference.ndim != 2 or samples.ndim != 2 or not reference.shape[1] == samples.shape[1] == len(numbers):
+        raise ValueError(f"tables: shapes {reference.shape} and {samples.shape} for {len(numbers)} columns do not fit")
+    if len(reference) == 0 or len(samples) == 0:
+        raise ValueError("tables: at least one row of each is needed")
+
+
+def shape_of(reference: np.ndarray, samples: np.ndarray, *, number: bool) -> float:
+    """Likeness of one column, (n,) and (m,), in [0, 1]; NaN cells are left out, and NaN where no cell is left.
+
+    Of numbers 1 - the Kolmogorov-Smirnov statistic, of categories 1 - the total variation distance.
+    """
+    real, made = reference[~np.isnan(reference)], samples[~np.isnan(samples)]
+    if len(real) == 0 or len(made) == 0:
+        return float("nan")
+    if number:
+        both = np.concatenate([real, made])
+        below = [np.searchsorted(np.sort(each), both, "right") / len(each) for each in (real, made)]
+        return float(1 - np.abs(below[0] - below[1]).max())
+    return 1 - _variation(real, made)
+
+
+def _variation(real: np.ndarray, made: np.ndarray) -> float:
+    names, codes = np.unique(np.concatenate([real, made]), return_inverse=True)
+    shares = [np.bincount(part, minlength=len(names)) / len(part) for part in np.split(codes, [len(real)])]
+    return float(np.abs(shares[0] - shares[1]).sum() / 2)
+
+
+def column_shapes(reference: np.ndarray, samples: np.ndarray, numbers: list[bool]) -> Measure:
+    """Mean likeness of the columns of two tables (n, C) and (m, C), [0, 1]; higher is better.
+
+    numbers: which columns are numbers; the others hold codes of categories. No interval is stated. Known biases: equal
+    distributions give less than 1, by about 0.9 sqrt(1 / n + 1 / m) a column of numbers. Source: KSComplement and
+    TVComplement of SDMetrics (Column Shapes).
+    """
+    _checked(reference, samples, numbers)
+    found = [shape_of(reference[:, place], samples[:, place], number=number) for place, number in enumerate(numbers)]
+    known = [value for value in found if not np.isnan(value)]
+    return Measure(float(np.mean(known)) if known else float("nan"), None, None, "shapes", "higher")
+
+
+def pair_trends(reference: np.ndarray, samples: np.ndarray, numbers: list[bool]) -> Measure | None:
+    """Mean likeness of all pairs of columns of two tables (n, C) and (m, C), [0, 1]; None for a single column.
+
+    Two numbers: 1 - half the difference of Pearson's correlations, where both have one. Else 1 - the total variation
+    distance of the tables of counts; a number is cut into ten equal parts of its real range; empty cells count.
+    No interval is stated. Known biases: as of `column_shapes`, and stronger where there are many pairs of categories.
+    Source: CorrelationSimilarity and ContingencySimilarity of SDMetrics (Column Pair Trends).
+    """
+    _checked(reference, samples, numbers)
+    cut = []
+    for place, number in enumerate(numbers):
+        pair = reference[:, place], samples[:, place]
+        if number:
+            known = pair[0][~np.isnan(pair[0])]
+            edges = np.histogram_bin_edges(known, BINS)[1:-1] if len(known) else np.zeros(1)
+            cut.append(tuple(np.where(np.isnan(each), BINS + 1, np.digitize(each, edges)) for each in pair))
+        else:
+            cut.append(tuple(np.where(np.isnan(each), -1, each).astype(np.int64) + 1 for each in pair))
+    found = []
+    for first in range(len(numbers)):
+        for second in range(first + 1, len(numbers)):
+            if numbers[first] and numbers[second]:
+                found.append(_correlations(reference[:, [first, second]], samples[:, [first, second]]))
+                continue
+            most = 1 + max(int(part.max()) for part in cut[second])
+            real, made = (cut[first][side] * most + cut[second][side] for side in (0, 1))
+            found.append(1 - _variation(real, made))
+    known = [value for value in found if not np.isnan(value)]
+    return Measure(float(np.mean(known)), None, None, "trends", "higher") if known else None
+
+
+def _correlations(reference: np.ndarray, samples: np.ndarray) -> float:
+    found = []
+    for each in (reference, samples):
+        here = each[~np.isnan(each).any(1)]
+        if len(here) < 2 or (here.std(0) == 0).any():
+            return float("nan")
+        found.append(float(stats.pearsonr(here[:, 0], here[:, 1])[0]))
+    return 1 - abs(found[0] - found[1]) / 2

@@ -1,0 +1,292 @@
+"""Tables: CSV, TSV, JSON lines, Parquet, Excel and data frames <-> the cells of a Mixed space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from trilemma.errors import InputError
+from trilemma.modalities import arrays, columns, frames, splits
+from trilemma.modalities.columns import Column, Texts
+from trilemma.modalities.contract import Data, Modality, Opening
+from trilemma.modalities.writing import own_folder, writing_to
+from trilemma.spaces import Mixed, Space
+
+DRAWN = 12  # columns that a picture shows
+AXIS = 20_000  # rows by which many categories are put in order
+
+
+class Table(Modality):
+    """Rows of columns; knows what each column is and writes rows with all of them, as the user's table has them."""
+
+    kind = "table"
+    writes = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx", ".png", ".gz")
+
+    def __init__(self, own: list[Column]):
+        self.columns = own
+
+    @classmethod
+    def claims(cls, source: Any) -> bool:
+        if isinstance(source, Path):
+            return not source.is_dir() and frames.suffix(source) in frames.SUFFIXES and frames.suffix(source) != ".txt"
+        return frames.is_frame(source)
+
+    @classmethod
+    def open(cls, source: Any, opening: Opening, *, data2: Any = None) -> Data:
+        if data2 is not None:
+            raise InputError("two tables cannot be opened together; give one")
+        if opening.resolution is not None:
+            raise InputError("--resolution is for images; this is a table: leave it out")
+        shown = str(source) if isinstance(source, (str, Path)) else "array"
+        texts, notes = _texts(source, shown)
+        splits.enough(len(texts[0].codes), shown)
+        wanted = dict(opening.columns)
+        for name in wanted:
+            if name not in {each.name for each in texts}:
+                raise InputError(f"setting data.columns.{name}: {shown} has no column of this name")
+        found = [columns.infer(each, wanted.get(each.name)) for each in texts]
+        own, values = [column for column, _, _ in found], [numbers for _, numbers, _ in found]
+        notes += [note for _, _, more in found for note in more]
+        if not any(column.learned for column in own):
+            raise InputError(f"{shown}: no column in it that could be learned ({_listed(own)})")
+        digest = _digests(texts)
+        # Equal rows are no copies of one another, as equal pictures are: each is put into a split by itself.
+        parts, more = splits.cut(_numbered(digest), shown)
+        train = parts["train"]
+        for place, column in enumerate(own):
+            if column.kind == "category" and column.scored:
+                values[place] = _in_order(column, values[place], own, values, train)
+            if column.learned and column.scored:
+                column.fit(values[place][train])
+        left = [column.name for column in own if column.kind == "text"]
+        if left:
+            notes.append(f"free text is left out: {', '.join(left)} (--set data.columns.NAME=category would use it)")
+        x = columns.encoded(own, values)
+        return Data(
+            name=Path(shown).name.split(".")[0] if isinstance(source, (str, Path)) else "table",
+            source=shown,
+            modality=cls(own),
+            x=x,
+            splits=parts,
+            spaces={"x": _space(own, x[train])},
+            hash=splits.content_hash(digest, parts, cls.kind, columns.as_json(own)),
+            notes=notes + more,
+            opening=opening,
+            facts={
+                "examples": len(x),
+                "duplicates": splits.duplicates(digest),
+                "columns": {column.name: column.said() for column in own},
+            },
+        )
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": self.kind, "columns": columns.as_json(self.columns)}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> Table:
+        return cls([Column(**each) for each in description["columns"]])
+
+    def read(self, source: Any, space: Space, notes: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
+        shown = str(source) if isinstance(source, (str, Path)) else "array"
+        texts, more = _texts(source, shown)
+        if notes is not None:
+            notes += more
+        given = {each.name: each for each in texts}
+        values = [_values(column, given.get(column.name), len(texts[0].codes), shown) for column in self.columns]
+        return columns.encoded(self.columns, values), [f"{row:05d}" for row in range(len(values[0]))]
+
+    def columns_of(self, x: np.ndarray) -> tuple[np.ndarray, list[bool]]:
+        found = columns.decoded(self.columns, x)
+        kept = [(own, column) for own, column in zip(found, self.columns, strict=True) if column.learned]
+        return np.stack([own for own, _ in kept], 1), [column.kind != "category" for _, column in kept]
+
+    def export(self, x: np.ndarray) -> Any:
+        """A data frame with the user's columns: numbers as numbers, the rest as texts."""
+        frame = self._written(x)
+        for column in [each for each in self.columns if each.kind != "text"]:
+            cells = frame[column.name]
+            if column.kind in ("number", "integer"):
+                numbers = pd.to_numeric(cells.str.replace(",", ".") if column.comma else cells, errors="coerce")
+                frame[column.name] = numbers.astype("Int64") if column.kind == "integer" and column.gaps else numbers
+            elif column.dtype.startswith(("datetime64", "bool", "int", "float")) and not column.gaps:
+                frame[column.name] = (cells == "True") if column.dtype == "bool" else cells.astype(column.dtype)
+            elif column.gaps:
+                frame[column.name] = cells.where(cells != column.empty, None)
+        return frame
+
+    def _written(self, x: np.ndarray) -> pd.DataFrame:
+        """All cells as texts in the user's own way."""
+        generator = np.random.default_rng(len(x))
+        found = columns.decoded(self.columns, np.asarray(x))
+        kept = [(column, own) for column, own in zip(self.columns, found, strict=True) if column.kind != "text"]
+        return pd.DataFrame({column.name: column.written(own, generator) for column, own in kept})
+
+    def save(self, x: np.ndarray, out: Path, *, names: list[str] | None = None) -> list[Path]:
+        out = Path(out)
+        if out.suffix == ".png":
+            with writing_to(out) as temporary:
+                self.picture(x).save(temporary, format="png")
+            return [out]
+        if frames.suffix(out) not in frames.SUFFIXES:
+            with own_folder(out, [out / "table.csv"]):
+                return self.save(x, out / "table.csv")
+        frames.write(self._written(x) if frames.suffix(out) in frames.TEXT else self.export(x), out)
+        return [out]
+
+    def picture(self, x: np.ndarray, *, columns: int | None = None, reference: np.ndarray | None = None) -> Image.Image:
+        """How often each value comes, column by column; the reference behind in grey."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        found, numbers = self.columns_of(x)
+        real = None if reference is None else self.columns_of(reference)[0]
+        shown = [column for column in self.columns if column.learned][:DRAWN]
+        across = min(4, len(shown))
+        figure = Figure(figsize=(2.4 * across, 1.7 * -(-len(shown) // across)), dpi=100, layout="constrained")
+        for place, column in enumerate(shown):
+            axes = figure.add_subplot(-(-len(shown) // across), across, place + 1)
+            axes.set_title(column.name[:28], fontsize=8)
+            axes.tick_params(labelsize=6, length=2)
+            axes.set_yticks([])
+            _bars(axes, found[:, place], None if real is None else real[:, place], column, numeric=numbers[place])
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def _bars(axes: Any, own: np.ndarray, real: np.ndarray | None, column: Column, *, numeric: bool) -> None:
+    """Shares of rows: bars of the samples over those of the reference."""
+    behind = own if real is None else real
+    if numeric:
+        known = behind[~np.isnan(behind)]
+        low, high = np.quantile(known, [0.005, 0.995]) if len(known) else (0.0, 1.0)
+        edges = np.linspace(low, high if high > low else low + 1, 31)
+        shares = [np.histogram(each, edges)[0] / max(len(each), 1) for each in (behind, own)]
+        middle, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
+    else:
+        count = len(column.values) + 1
+        coded = [np.where(np.isnan(each), count - 1, each).astype(int) for each in (behind, own)]
+        shares = [np.bincount(each, minlength=count)[:count] / max(len(each), 1) for each in coded]
+        order = np.argsort(-shares[0], kind="stable")[:15]
+        shares, middle, width = [each[order] for each in shares], np.arange(len(order), dtype=float), 0.8
+        names = [*column.values, column.empty or "empty"]
+        axes.set_xticks(middle, [names[code][:10] for code in order], rotation=60, ha="right", fontsize=5)
+    if real is not None:
+        axes.bar(middle, shares[0], width, color="0.75")
+    axes.step(middle, shares[1], where="mid", color="#1f5abe", linewidth=1.0)
+
+
+def _texts(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
+    if isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        path = path / "table.csv" if (path / "table.csv").is_file() else path  # as `save` writes into a folder
+        arrays.check_file(path)
+        if frames.suffix(path) not in frames.SUFFIXES:
+            raise InputError(f"{path}: no table that is known; give one of {', '.join(frames.SUFFIXES)}")
+        source = path
+    elif not frames.is_frame(source):
+        try:
+            source = pd.DataFrame(source)
+        except (ValueError, TypeError) as problem:
+            raise InputError(f"{shown}: is no table ({problem}); give a data frame or a file") from problem
+    texts, notes = frames.read(source, shown)
+    if not texts or len(texts[0].codes) == 0:
+        raise InputError(f"{shown}: has no rows; give a table with a line of names and rows below it")
+    return texts, notes
+
+
+def _values(column: Column, texts: Texts | None, count: int, shown: str) -> np.ndarray:
+    """A task's cells as a run's column has them: NaN where one is empty or the whole column is not there."""
+    if not column.learned:
+        return np.full(count, np.nan)
+    if texts is None:
+        if column.gaps:
+            return np.full(count, np.nan)
+        raise InputError(f"{shown}: has no column {column.name!r}, which the run's data have; add it")
+    if column.kind == "category":
+        codes = {value: code for code, value in enumerate(column.values)}
+        strange = [text for text in texts.texts if text not in codes]
+        if strange and not column.gaps:
+            raise InputError(
+                f"{shown}: {strange[0]!r} in column {column.name!r} is none of the values that the run knows "
+                f"({', '.join(column.values[:5])}, ...)"
+            )
+        numbers = np.array([codes.get(text, np.nan) for text in texts.texts], dtype=float)
+    else:
+        kind = "date" if column.kind == "date" else "number"
+        _, numbers, _ = columns.infer(Texts(texts.name, np.arange(len(texts.texts)), texts.texts), kind)
+    if len(numbers) == 0:
+        numbers = np.full(1, np.nan)
+    values = np.where(texts.codes < 0, np.nan, numbers[np.maximum(texts.codes, 0)])
+    if np.isnan(values).any() and not column.gaps:
+        raise InputError(f"{shown}: empty cells in column {column.name!r}, where the run's data have none; fill them")
+    return values
+
+
+def _digests(texts: list[Texts]) -> np.ndarray:
+    """A hash of each row's texts (N, 2)."""
+    hashed = []
+    for each in texts:
+        own = pd.util.hash_array(np.asarray([*each.texts, ""], dtype=object), categorize=False)
+        hashed.append(own[each.codes])  # -1: the last, an empty cell
+    return splits.digests(np.stack(hashed, 1))
+
+
+def _numbered(digest: np.ndarray) -> np.ndarray:
+    """A hash of each row (N, 2) and of how many equal ones stand before it."""
+    _, group = np.unique(digest, axis=0, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    begin = np.concatenate([[True], np.diff(group[order]) > 0])
+    earlier = np.arange(len(order)) - np.maximum.accumulate(np.where(begin, np.arange(len(order)), 0))
+    number = np.empty(len(order), dtype=np.uint64)
+    number[order] = earlier
+    return splits.digests(np.concatenate([digest, number[:, None]], 1))
+
+
+def _space(own: list[Column], train: np.ndarray) -> Mixed:
+    learned = [column for column in own if column.learned]
+    kinds = [0 if column.scored else len(column.values) for column in learned]
+    scores = np.ma.masked_invalid(train.astype(np.float64))
+    mean = np.array([m if kind == 0 else 0.0 for m, kind in zip(scores.mean(0).filled(0.0), kinds, strict=True)])
+    deviation = np.array([max(d, 1e-3) if k == 0 else 1.0 for d, k in zip(scores.std(0).filled(1), kinds, strict=True)])
+    gaps = [column.gaps for column in learned]
+    return Mixed(kinds, gaps, mean=torch.from_numpy(mean), deviation=torch.from_numpy(deviation))
+
+
+def _in_order(
+    column: Column, codes: np.ndarray, own: list[Column], values: list[np.ndarray], train: np.ndarray
+) -> np.ndarray:
+    """New codes of many categories, so that neighbours go with alike rows; the column's values in that order.
+
+    Rows lie on the first principal axis of the other columns' ranks; a category's place is its rows' mean there, drawn
+    to the middle by as much as four rows would.
+    """
+    rows = train[:AXIS]
+    others = [
+        np.argsort(np.argsort(np.nan_to_num(numbers[rows]), kind="stable"), kind="stable").astype(float)
+        for other, numbers in zip(own, values, strict=True)
+        if other is not column and other.learned and (other.kind != "category" or len(other.values) == 2)
+    ]
+    axis = np.zeros(len(rows))
+    if others:
+        ranks = np.stack(others, 1)
+        ranks = (ranks - ranks.mean(0)) / np.maximum(ranks.std(0), 1e-9)
+        axis = ranks @ np.linalg.eigh(ranks.T @ ranks)[1][:, -1]
+        axis /= max(axis.std(), 1e-9)
+    here = ~np.isnan(codes[rows])
+    seen = codes[rows][here].astype(int)
+    count = np.bincount(seen, minlength=len(column.values))
+    mean = np.bincount(seen, weights=axis[here], minlength=len(column.values)) / (count + 4)
+    order = np.argsort(mean, kind="stable")
+    moved = np.argsort(order).astype(float)
+    column.values = [column.values[code] for code in order]
+    return np.where(np.isnan(codes), np.nan, moved[np.nan_to_num(codes).astype(int)])
+
+
+def _listed(own: list[Column]) -> str:
+    return ", ".join(f"{column.name}: {column.kind}" for column in own[:6])
