@@ -598,5 +598,5 @@ def test_forecasts_count_branches_and_studies() -> None:
     )
     assert forecast("90s", 1, 0) == "to do: 1 training, 90s each: about 90 s of training, and the measuring"
     assert "about 50,000 examples of training" in forecast("10k", 5, 0)
-    assert "2m each, 4 at once: about 10 min of training" in forecast("2m", 18, 2, at_once=4)
+    assert "2m each, 4 at once: about 10.0 min of training" in forecast("2m", 18, 2, at_once=4)
     assert forecast("2m", 1, 0, at_once=4) == forecast("2m", 1, 0)

@@ -281,7 +281,7 @@ def test_tokens_are_denoised_by_their_posterior() -> None:
 def test_a_draw_has_the_shares_that_the_parameters_say() -> None:
     mixed = Mixed([0, 3], [True, False])
     params = torch.tensor([[1.0, 4.0, 0.0, np.log(2.0), np.log(5.0)]]).repeat(4000, 1)
-    x = mixed.draw(params, Noise(0, np.arange(4000)), log_scale=torch.tensor(0.5).log())
+    x = mixed.realise(params, Noise(0, np.arange(4000)), log_scale=torch.tensor(0.5).log())
     assert x[:, 0].mean() == pytest.approx(1.0, abs=0.05) and x[:, 0].std() == pytest.approx(0.5, abs=0.03)
     shares = torch.bincount(x[:, 1].long(), minlength=3) / 4000
     torch.testing.assert_close(shares, torch.tensor([1.0, 2.0, 5.0]) / 8, rtol=0, atol=0.03)

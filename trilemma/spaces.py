@@ -76,7 +76,7 @@ class Space(nn.Module, ABC):
         """The error (B, width, *grid) that such a network minimises: as given for numbers, cross-entropy for tokens."""
         return error
 
-    def draw(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
+    def realise(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
         """A raw example from p(x | params). Numbers on a grid are their means: nobody wants noise on a picture."""
         return self.decode(params)
 
@@ -243,7 +243,7 @@ class Categorical(Space):
         cross = functional.cross_entropy(self._logits(out, y, sigma), x[:, 0].long(), reduction="none")
         return torch.cat([cross.unsqueeze(1), torch.zeros_like(error[:, 1:])], 1)
 
-    def draw(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
+    def realise(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
         return self.decode(self.relax(params, noise.uniform(*params.shape[1:])))
 
 
@@ -423,7 +423,7 @@ class Mixed(Space):
             parts.append(own)
         return torch.cat(parts, 1)
 
-    def draw(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
+    def realise(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
         scale = 0.0 if log_scale is None else log_scale.exp()
         relaxed, parts = self.relax(params, noise.uniform(self.width)), []
         for column, (own, normal) in self._by_column(relaxed, noise.normal(self.width)):

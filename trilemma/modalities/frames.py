@@ -46,7 +46,7 @@ def read(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
         if kind in TEXT:
             parts = _delimited(path, notes)
         elif kind in LINES:
-            parts = iter(pd.read_json(path, lines=True, dtype=False, convert_dates=False, chunksize=PART))
+            parts = iter(pd.read_json(path, lines=True, dtype=False, chunksize=PART))
         elif kind == ".parquet":
             parts = iter([_parquet(path)])
         else:

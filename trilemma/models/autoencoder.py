@@ -118,7 +118,7 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises):
         return 1
 
     def sample(self, request: Request) -> Tensor:
-        return self.space.draw(self.parameters_of(self.draw(request), request), request.noise)
+        return self.space.realise(self.parameters_of(self.draw(request), request), request.noise)
 
     def draw(self, request: Request) -> Tensor:
         if request.options.prior not in (None, "mixture"):

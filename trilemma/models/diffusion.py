@@ -24,6 +24,7 @@ from trilemma.config import SIZES, Optimizer
 from trilemma.errors import InputError, unknown
 from trilemma.maths import samplers
 from trilemma.maths.likelihood import log_likelihood
+from trilemma.maths.losses import gaussian_nll
 from trilemma.maths.noise import Noise
 from trilemma.maths.paths import (
     coefficients,
@@ -47,6 +48,9 @@ from trilemma.networks.unet import UNet
 from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
 
 NATURAL_WEIGHT = {"F": "edm", "v": "edm", "eps": "simple", "velocity": "velocity"}  # weight 1 on the prediction
+
+
+BLURRED = 0.5  # the level up to which a score of tokens leaves all to the network's posterior
 
 
 @dataclass
@@ -333,7 +337,11 @@ class Diffusion(Model, Samples, Denoises, Scores):
         return answer[0] if isinstance(answer, tuple) else answer
 
     def score(self, batch: Batch) -> Tensor:
-        """log p(x) by the probability-flow ODE; exact divergence for small vectors, one Hutchinson probe otherwise."""
+        """log p(x) by the probability-flow ODE; exact divergence for small vectors, one Hutchinson probe otherwise.
+
+        Tokens have no density: of them, and of tables, it is a bound, ln p(x | y) + ln p(y) - ln q(y | x) at one y of a
+        level at which the network still tells tokens apart (Kingma et al. 2021, equation 11, with p(y) by the ODE).
+        """
         mask = masked(self.space, batch.observed, batch.valid)
         x = self.space.embed(batch.x)
         if mask is not None:
@@ -343,6 +351,10 @@ class Diffusion(Model, Samples, Denoises, Scores):
         denoise = self.denoiser(request, len(x))
         probe = None if small else (batch.noise.uniform(*x.shape[1:]) < 0.5).float() * 2 - 1
         low = self.config.sigma_low if not small else min(self.config.sigma_low, 0.004)
+        bound = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+        if not isinstance(self.space, Continuous):
+            low, epsilon = BLURRED, batch.noise.normal(*x.shape[1:]).to(x.dtype)
+            bound, x = self.told_apart(batch, x, x + low * epsilon, epsilon, mask), x + low * epsilon
         sigmas = karras_sigmas(64 if small else 24, low=low, high=self.config.sigma_high)
 
         def clean(y: Tensor, s: float) -> Tensor:
@@ -350,7 +362,18 @@ class Diffusion(Model, Samples, Denoises, Scores):
             return answer[0] if isinstance(answer, tuple) else answer
 
         trace = "exact" if small else "hutchinson"
-        return log_likelihood(clean, x, sigmas, trace=trace, probe=probe) - log_volume(self.space)
+        return bound + log_likelihood(clean, x, sigmas, trace=trace, probe=probe) - log_volume(self.space)
+
+    def told_apart(self, batch: Batch, x: Tensor, y: Tensor, epsilon: Tensor, mask: Tensor | None) -> Tensor:
+        """ln p(x | y) - ln q(y | x), nats an example (B,), at level BLURRED; numbers have its deviation around x_0."""
+        sigma, log_scale = torch.full((len(x),), BLURRED, device=x.device), torch.tensor(math.log(BLURRED))
+        alpha, sigma_t = self.coefficients(sigma)
+        out, _ = self.split(self.output(y, sigma, batch.raw, batch.present))
+        x0 = to_x0(self.config.prediction, out, y * expand(alpha, y), alpha, sigma_t)
+        missed = self.space.denoising_error(gaussian_nll(x0, x, log_scale), out, batch.x, y, sigma)
+        if mask is not None:
+            missed = missed * self.space.widen(mask)
+        return sum_per_example(gaussian_nll(torch.zeros_like(y), epsilon, log_scale * 0) + log_scale - missed)
 
 
 def denoiser(space: Space, outputs: int, network: Network, embedding: int) -> nn.Module:

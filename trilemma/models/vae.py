@@ -35,7 +35,7 @@ from trilemma.models.contract import (
     Turn,
     log_volume,
 )
-from trilemma.networks.codec import coder_settings, decoded, decoder, drawn, encoder, fit_mixture
+from trilemma.networks.codec import coder_settings, decoded, decoder, encoder, fit_mixture, realised
 from trilemma.networks.layers import Network
 from trilemma.networks.mixture import Mixture
 from trilemma.networks.texture import Texture
@@ -155,7 +155,7 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
 
     def sample(self, request: Request) -> Tensor:
         params = self.parameters_of(self.draw(request), request)
-        return drawn(self.space, params, self.config.likelihood, request.noise, self.log_scale)
+        return realised(self.space, params, self.config.likelihood, request.noise, self.log_scale)
 
     def draw(self, request: Request) -> Tensor:
         prior = request.options.prior or "mixture"

@@ -103,11 +103,11 @@ def decoded(space: Space, params: Tensor, likelihood: str) -> Tensor:
     return space.decode(params)
 
 
-def drawn(space: Space, params: Tensor, likelihood: str, noise: Noise, log_scale: Tensor | None = None) -> Tensor:
-    """Raw x from the decoder's distribution, as the Space draws it."""
+def realised(space: Space, params: Tensor, likelihood: str, noise: Noise, log_scale: Tensor | None = None) -> Tensor:
+    """Raw x from the decoder's distribution, as the Space realises it."""
     if likelihood == "bernoulli" and isinstance(space, Continuous):
         return decoded(space, params, likelihood)
-    return space.draw(params, noise, log_scale=log_scale)
+    return space.realise(params, noise, log_scale=log_scale)
 
 
 def fit_mixture(model: Any, mixture: Mixture, batches: Iterable[Batch], seed: int, *, random: bool) -> None:
