@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/tables.py adult.csv.gz --target salary RUN [RUN ...]
 
-For each run as many rows as the training split has, seed 1. Columns and pairs (1 - likeness, `metrics/tables.py`), and the area
-under the curve of gradient boosting that tells test rows from as many made ones (5 folds), are taken against the test
-split. Usefulness: gradient boosting learns the target from made rows (and from the training rows, for comparison) and is
-asked about the test rows: F1 of the rarer of two classes, mean F1 of several, R2 of a number.
+For each run as many rows as the training split has, seed 1. Columns and pairs (1 - likeness, `metrics/tables.py`), and
+the area under the curve of gradient boosting that tells test rows from as many made ones (5 folds), are taken against
+the test split. Usefulness: gradient boosting learns the target from made rows (and from the training rows, for
+comparison) and is asked about the test rows: F1 of the rarer of two classes, mean F1 of several, R2 of a number.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def main() -> None:
     parser.add_argument("--target", required=True)
     given = parser.parse_args()
     data = tl.open_data(given.table)
-    print("| run | columns, error | pairs, error | AUC | useful | useful, real | rows/s |\n|---|---|---|---|---|---|---|")
+    print(
+        "| run | columns, error | pairs, error | AUC | useful | useful, real | rows/s |\n|---|---|---|---|---|---|---|"
+    )
     for run in given.runs:
         start = time.perf_counter()
         samples = tl.load(run).generate(len(data.splits["train"]), seed=1, raw=True)

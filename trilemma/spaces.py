@@ -21,6 +21,7 @@ from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand, sum_per_example
 
+TEMPERATURE = 0.6  # of relaxed tokens: on a census a GAN's rows are told apart with AUC .81, at 1 .86, at .3 .82
 MARGIN = 0.25  # deviations beyond the data's range that a relaxed sample may reach
 LIKELIHOODS = ("gaussian", "bernoulli", "discretised")
 
@@ -31,6 +32,7 @@ class Space(nn.Module, ABC):
     shape: tuple[int, ...]  # (channels, *grid)
     width: int  # channels of `embed`, and those a decoder must output
     dtype: torch.dtype  # of raw x
+    scales: tuple[int, ...] = ()  # shape of a decoder's `log_scale`: one for all, or one for each column
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -228,8 +230,8 @@ class Categorical(Space):
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
         logits = wide(params)
-        if uniform is not None:  # Gumbel-softmax, Jang et al. 2017, equation 2, at temperature 1
-            logits = logits - (-uniform.clamp(1e-6, 1 - 1e-6).log()).log()
+        if uniform is not None:  # Gumbel-softmax, Jang et al. 2017, equation 2
+            logits = (logits - (-uniform.clamp(1e-6, 1 - 1e-6).log()).log()) / TEMPERATURE
         return (logits.softmax(1) - self.mean) / self.deviation
 
     def _logits(self, out: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
@@ -321,7 +323,7 @@ class Mixed(Space):
         super().__init__()
         assert len(columns) == len(gaps)
         self.columns, self.gaps = list(columns), list(gaps)
-        self.shape, self.dtype = (len(columns),), torch.float32
+        self.shape, self.scales, self.dtype = (len(columns),), (len(columns),), torch.float32
         self.widths = [(1 + gap) if count == 0 else count + gap for count, gap in zip(columns, gaps, strict=True)]
         self.width = sum(self.widths)
         kinds = [
@@ -376,7 +378,7 @@ class Mixed(Space):
         log_scale: Tensor | None = None,
         likelihood: str = "gaussian",
     ) -> Tensor:
-        log_scale = torch.zeros((), device=params.device) if log_scale is None else log_scale
+        scales = torch.zeros(self.scales, device=params.device) if log_scale is None else log_scale.expand(self.scales)
         terms = []
         for column, part in enumerate(params.split(self.widths, 1)):
             value = x[:, column].to(self.mean.dtype)
@@ -385,7 +387,7 @@ class Mixed(Space):
                 continue
             here = ~value.isnan()
             target = ((value - self.mean[column]) / self.deviation[column]).nan_to_num(0.0)
-            term = gaussian_nll(part[:, 0], target, log_scale) * here
+            term = gaussian_nll(part[:, 0], target, scales[column]) * here
             if self.gaps[column]:
                 term = term + bernoulli_nll(part[:, 1], here.float())
             terms.append(term)
@@ -424,11 +426,13 @@ class Mixed(Space):
         return torch.cat(parts, 1)
 
     def realise(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
-        scale = 0.0 if log_scale is None else log_scale.exp()
+        scales = torch.zeros(self.scales) if log_scale is None else log_scale.exp().expand(self.scales)
         relaxed, parts = self.relax(params, noise.uniform(self.width)), []
         for column, (own, normal) in self._by_column(relaxed, noise.normal(self.width)):
             if not self.columns[column]:
-                own = torch.cat([own[:, :1] + scale * normal[:, :1], own[:, 1:]], 1)  # a present bit has no spread
+                own = torch.cat(
+                    [own[:, :1] + scales[column] * normal[:, :1], own[:, 1:]], 1
+                )  # a present bit has no spread
             parts.append(own)
         return self.decode(torch.cat(parts, 1))
 

@@ -82,7 +82,7 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
         condition = config.condition if self.conditioner.names else 0
         self.encoder = given.get("encoder") or encoder(space, 2 * config.latent, config.network, condition)
         self.decoder = given.get("decoder") or decoder(space, config.latent, config.network, condition)
-        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.log_scale = nn.Parameter(torch.zeros(space.scales))
         # A Bernoulli decoder's numbers are logits: they have no texture.
         sharpened = config.texture and space.grid and isinstance(space, Continuous) and config.likelihood != "bernoulli"
         self.texture = Texture(space.width, space.grid) if sharpened else None
