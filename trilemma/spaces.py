@@ -430,9 +430,8 @@ class Mixed(Space):
         relaxed, parts = self.relax(params, noise.uniform(self.width)), []
         for column, (own, normal) in self._by_column(relaxed, noise.normal(self.width)):
             if not self.columns[column]:
-                own = torch.cat(
-                    [own[:, :1] + scales[column] * normal[:, :1], own[:, 1:]], 1
-                )  # a present bit has no spread
+                spread = scales[column] * normal[:, :1]  # of the number; a present bit has none
+                own = torch.cat([own[:, :1] + spread, own[:, 1:]], 1)
             parts.append(own)
         return self.decode(torch.cat(parts, 1))
 

@@ -52,6 +52,14 @@ def opening_of(
     return Opening(kind, resolution, str(wanted.get("data.fit", "crop")), skip_bad, named)
 
 
+def alone_and_plain(what: str, opening: Opening, data2: Any) -> None:
+    """InputError for a second set or a resolution, where neither means anything."""
+    if data2 is not None:
+        raise InputError(f"two sets of {what} cannot be opened together; give one")
+    if opening.resolution is not None:
+        raise InputError(f"--resolution is for images; these are {what}: leave it out")
+
+
 @dataclass
 class Data:
     """One opened source: arrays (often mapped from disk), their Spaces, and the three splits."""

@@ -136,14 +136,14 @@ def _parquet(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except ImportError:
-        raise InputError(f"{path}: Parquet needs PyArrow: pip install 'trilemma[parquet]', or save it as CSV") from None
+        raise InputError(f"{path}: Parquet needs PyArrow: pip install pyarrow, or save it as CSV") from None
 
 
 def _excel(path: Path) -> pd.DataFrame:
     try:
         return pd.read_excel(path)
     except ImportError:
-        raise InputError(f"{path}: Excel needs openpyxl: pip install 'trilemma[excel]', or save it as CSV") from None
+        raise InputError(f"{path}: Excel needs openpyxl: pip install openpyxl, or save it as CSV") from None
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:

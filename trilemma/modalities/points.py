@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from trilemma.errors import InputError
 from trilemma.modalities import arrays, splits, toys
-from trilemma.modalities.contract import Data, Modality, Opening
+from trilemma.modalities.contract import Data, Modality, Opening, alone_and_plain
 from trilemma.modalities.labels import columns_of
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Space, fit_continuous
@@ -34,10 +34,7 @@ class Points(Modality):
 
     @classmethod
     def open(cls, source: Any, opening: Opening, *, data2: Any = None) -> Data:
-        if data2 is not None:
-            raise InputError("two sets of points cannot be opened together; give one")
-        if opening.resolution is not None:
-            raise InputError("--resolution is for images; these are points: leave it out")
+        alone_and_plain("points", opening, data2)
         log_density = centres = None
         notes: list[str] = []
         labels: dict[str, Any] = {}

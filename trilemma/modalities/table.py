@@ -13,7 +13,7 @@ from PIL import Image
 from trilemma.errors import InputError
 from trilemma.modalities import arrays, columns, frames, splits
 from trilemma.modalities.columns import Column, Texts
-from trilemma.modalities.contract import Data, Modality, Opening
+from trilemma.modalities.contract import Data, Modality, Opening, alone_and_plain
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Mixed, Space
 
@@ -38,10 +38,7 @@ class Table(Modality):
 
     @classmethod
     def open(cls, source: Any, opening: Opening, *, data2: Any = None) -> Data:
-        if data2 is not None:
-            raise InputError("two tables cannot be opened together; give one")
-        if opening.resolution is not None:
-            raise InputError("--resolution is for images; this is a table: leave it out")
+        alone_and_plain("rows of a table", opening, data2)
         shown = str(source) if isinstance(source, (str, Path)) else "array"
         texts, notes = _texts(source, shown)
         splits.enough(len(texts[0].codes), shown)
