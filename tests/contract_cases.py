@@ -13,8 +13,9 @@ from torch import Tensor
 from trilemma.batches import Arrays, Batch, Request
 from trilemma.config import Optimizer, Training
 from trilemma.maths.noise import Noise
+from trilemma.mixed import Mixed
 from trilemma.models.contract import Model, configure, find, model_files
-from trilemma.spaces import Categorical, Mixed, Space, fit_continuous
+from trilemma.spaces import Categorical, Space, fit_continuous
 from trilemma.training.engine import Engine
 from trilemma.training.loop import Loop
 

@@ -15,10 +15,11 @@ from torch import nn
 import trilemma as tl
 from trilemma.conditions import Conditioner, tell
 from trilemma.errors import InputError
+from trilemma.mixed import space_from
 from trilemma.models.contract import configure
 from trilemma.models.gan import GAN
 from trilemma.models.vae import VAE
-from trilemma.spaces import Categorical, Clusters, Continuous, Space, space_from
+from trilemma.spaces import Categorical, Clusters, Continuous, Space
 from trilemma.training.clusters import clustered
 from trilemma.training.run import Run
 

@@ -17,13 +17,16 @@ from contract_cases import CASES, Case
 from torch import Tensor
 
 from trilemma.batches import Arrays, Batch, Options, Request
+from trilemma.errors import InputError
 from trilemma.maths.losses import squared_gradient_norm
 from trilemma.maths.noise import Noise
+from trilemma.mixed import Mixed
 from trilemma.models.contract import (
     Criticizes,
     Decodes,
     Denoises,
     Encodes,
+    Fills,
     Model,
     Now,
     Samples,
@@ -33,7 +36,7 @@ from trilemma.models.contract import (
     known_models,
     model_files,
 )
-from trilemma.spaces import Categorical, Continuous, Mixed, fit_continuous, masked
+from trilemma.spaces import Categorical, Continuous, fit_continuous, masked
 from trilemma.training.loop import Loop
 from trilemma.training.run import Run
 
@@ -545,6 +548,38 @@ def test_scores(name: str, case: Case) -> None:
     assert near_score.shape == far_score.shape == (4,)
     assert torch.isfinite(near_score).all() and torch.isfinite(far_score).all()
     assert near_score.mean() > far_score.mean()
+
+
+@having(Fills)
+def test_fills(name: str, case: Case) -> None:
+    """What is known stays bit for bit; what is not is drawn from it alone, by each example's own noise, and no gap."""
+    config = toy.settings(name, case)
+    if hasattr(config, "given"):
+        config.given = 0.5
+    model = toy.build(name, case, config).eval()
+    toy.randomise(model)
+    assert isinstance(model, Fills)
+    batch = case.batch()
+    known = torch.rand(batch.x.shape, generator=torch.Generator().manual_seed(0)) < 0.6
+    batch = replace(batch, observed=known, valid=None)
+
+    def filled(part: Batch, *, complete: bool = True) -> Tensor:
+        request = Request(Noise(3, part.noise.index), part.raw, part.present)
+        with torch.no_grad():
+            return model.fill(part, request, complete=complete)
+
+    x = filled(batch)
+    assert x.shape == batch.x.shape and torch.isfinite(x[~known]).all()
+    torch.testing.assert_close(x[known], batch.x[known].to(x.dtype), rtol=0, atol=0, equal_nan=True)
+    other = batch.x.clone()
+    other[~known] = batch.x.roll(1, 0)[~known].nan_to_num(1) if batch.x.is_floating_point() else 0
+    torch.testing.assert_close(filled(replace(batch, x=other))[~known], x[~known])
+    torch.testing.assert_close(filled(batch.part(2, 5)), x[2:5], rtol=1e-3, atol=1e-3, equal_nan=True)
+    assert filled(batch, complete=False).shape == x.shape
+    if hasattr(config, "given"):
+        config.given = 0.0
+        with pytest.raises(InputError, match="was not trained to fill in"):
+            toy.build(name, case, config).fill(batch, toy.request(case, len(batch)), complete=True)  # type: ignore
 
 
 @having(Criticizes)

@@ -65,7 +65,7 @@ def test_the_readme_knows_every_model() -> None:
 
 
 def test_the_readme_knows_what_every_model_can() -> None:
-    from trilemma.tasks.load import TASKS, needs
+    from trilemma.tasks.abilities import TASKS, needs
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for stem, verbs in re.findall(r"^\| `(\w+)` \| .*? \| (.*?) \|$", text, re.M):

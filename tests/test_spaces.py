@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trilemma.spaces import MARGIN, Categorical, Continuous, Mixed, Space, fit_continuous, masked, space_from
+from trilemma.mixed import Mixed, space_from
+from trilemma.spaces import MARGIN, Categorical, Continuous, Space, fit_continuous, masked
 
 GRIDS = [(), (5,), (4, 6), (2, 3, 4)]
 

@@ -16,12 +16,14 @@ import trilemma as tl
 from trilemma.cli import app
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
+from trilemma.metrics.memorisation import nearest
 from trilemma.metrics.tables import column_shapes, pair_trends
+from trilemma.mixed import Mixed, plain
 from trilemma.modalities.columns import MANY, Column, Texts, encoded, infer
 from trilemma.modalities.frames import write
 from trilemma.modalities.table import Table
-from trilemma.report.baselines import independent, pca_gaussian, plain
-from trilemma.spaces import Categorical, Mixed
+from trilemma.report.baselines import TABLES, independent, pca_gaussian
+from trilemma.spaces import Categorical
 
 SHAPES, TRENDS = 0.916875, 0.8830461183976079
 
@@ -103,7 +105,7 @@ def test_cells_come_back_as_they_were_written(table: Path, tmp_path: Path) -> No
         data.modality.read(tmp_path / f"t{suffix}", data.spaces["x"])
     assert data.modality.picture(data.x[:50], reference=data.x).width > 300
     same = Table.from_description(data.modality.describe())
-    np.testing.assert_array_equal(same.columns_of(data.x)[0], data.modality.columns_of(data.x)[0])
+    np.testing.assert_array_equal(same.cells(data.x).values, data.modality.cells(data.x).values)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("kind", ["continuous", "heavy", "zeros", "steps", "spiked"])
@@ -246,12 +248,23 @@ def test_shapes_and_trends_are_those_of_sdmetrics() -> None:
 def test_baselines_of_tables() -> None:
     frame = load_wine(as_frame=True).frame
     data = tl.open_data(frame)
-    cells, numbers = data.modality.columns_of(data.rows("train"))  # type: ignore[misc]
-    alone = data.modality.columns_of(independent(data, 2000, seed=0))[0]  # type: ignore[index]
-    copula = data.modality.columns_of(pca_gaussian(data, 2000, seed=0))[0]  # type: ignore[index]
-    assert column_shapes(cells, alone, numbers).value > 0.97 and column_shapes(cells, copula, numbers).value > 0.9
-    trends = [pair_trends(cells, each, numbers).value for each in (alone, copula)]  # type: ignore[union-attr]
-    assert trends[1] > trends[0] + 0.05
+    assert isinstance(data.modality, Table)
+    real = data.modality.cells(data.rows("train"))
+    trends, nearest_real = {}, {}
+    for name, make in TABLES.items():
+        samples = make(data, 2000, seed=0)
+        made = data.modality.cells(samples).values
+        assert column_shapes(real.values, made, real.numbers).value > 0.93, name
+        trends[name] = pair_trends(real.values, made, real.numbers).value  # type: ignore[union-attr]
+        nearest_real[name] = np.median(nearest(plain(data.spaces["x"], samples), plain(data.spaces["x"], data.x))[1])
+    copula = data.modality.cells(pca_gaussian(data, 2000, seed=0)).values
+    trends["copula"] = pair_trends(real.values, copula, real.numbers).value  # type: ignore[union-attr]
+    for name in ("copula", "interpolated rows (SMOTE)", "trees (CART)"):
+        assert trends[name] > trends["independent columns"] + 0.03, trends
+    # Rows between two real ones lie nearest to real ones; columns of their own farthest off.
+    assert (
+        nearest_real["interpolated rows (SMOTE)"] < nearest_real["trees (CART)"] < nearest_real["independent columns"]
+    )
     assert np.isfinite(plain(data.spaces["x"], data.x)).all()
 
 

@@ -23,8 +23,10 @@ import trilemma as tl
 from trilemma import cli
 from trilemma.batches import Options
 from trilemma.errors import InputError
+from trilemma.maths.signals import estimated_noise, spherical
 from trilemma.models.diffusion import Diffusion
-from trilemma.tasks.load import TASKS, Loaded, estimated_noise, models_that, spherical
+from trilemma.tasks.abilities import TASKS, models_that
+from trilemma.tasks.load import Loaded
 from trilemma.training.run import Run, write_json
 
 SETTINGS = {

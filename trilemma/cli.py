@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from trilemma.cli_tasks import VERBS, Debug, Seed
 from trilemma.errors import InputError
 
 app = typer.Typer(
@@ -24,7 +25,6 @@ app = typer.Typer(
 DataArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="Folder, archive, array file, or a named set such as digits.")
 ]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `trilemma train --out` wrote.")]
 Kind = Annotated[str | None, typer.Option(help="Kind of data when it is not recognised: image, points.")]
 Resolution = Annotated[str | None, typer.Option(help="Longer side in pixels, or HxW.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without unreadable files.")]
@@ -32,18 +32,18 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. model.beta=4. Repeatable."),
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RULE", help="Of tables: a rule between columns, as 'start <= end' or 'a + b = c'. Repeatable."
+    ),
+]
 Features = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NETWORK",
         help="One more judge of pictures: inception, dinov2, clip, or a TorchScript or ONNX FILE[:SIZE]. Repeatable.",
     ),
-]
-Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
-Steps = Annotated[
-    str | None,
-    typer.Option(metavar="NUMBER|auto", help="Sampler steps (diffusion); auto: the fewest that are as good."),
 ]
 
 
@@ -53,13 +53,14 @@ def inspect(
     kind: Kind = None,
     resolution: Resolution = None,
     settings: Set = None,
+    keep: Keep = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the grid picture and the findings.")] = None,
     debug: Debug = False,
 ) -> None:
     """Say what is in DATA: counts, sizes, labels, duplicates, bad files, what would be trained."""
     from trilemma.report.outlook import inspect as look
 
-    found = look(data, kind=kind, resolution=resolution, settings=_settings(settings))
+    found = look(data, kind=kind, resolution=resolution, settings=_settings(settings, keep))
     print(found.text())
     if out is not None:
         for path in found.save(out):
@@ -82,6 +83,7 @@ def train(
     resolution: Resolution = None,
     skip_bad: SkipBad = False,
     settings: Set = None,
+    keep: Keep = None,
     start: Annotated[Path | None, typer.Option("--from", help="Run whose weights to start from.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print parameters, memory, examples and finish time; train nothing.")
@@ -102,7 +104,7 @@ def train(
         kind=kind,
         resolution=resolution,
         skip_bad=skip_bad,
-        settings=_settings(settings),
+        settings=_settings(settings, keep),
         start=start,
         dry_run=dry_run,
     )
@@ -153,6 +155,7 @@ def compare(
     resolution: Resolution = None,
     skip_bad: SkipBad = False,
     settings: Set = None,
+    keep: Keep = None,
     out: Annotated[Path | None, typer.Option("--out", help="Report folder; default report/NAME.")] = None,
     debug: Debug = False,
 ) -> None:
@@ -182,7 +185,7 @@ def compare(
         kind=kind,
         resolution=resolution,
         skip_bad=skip_bad,
-        settings=_settings(settings),
+        settings=_settings(settings, keep),
         out=out,
     )
     print(page)
@@ -198,6 +201,7 @@ def measure(
     resolution: Resolution = None,
     skip_bad: SkipBad = False,
     settings: Set = None,
+    keep: Keep = None,
     quiz: Annotated[
         list[str] | None,
         typer.Option(metavar="FILE [FILE...]", help="Fold the answers that people saved from a report's quiz."),
@@ -224,7 +228,7 @@ def measure(
             kind=kind,
             resolution=resolution,
             skip_bad=skip_bad,
-            settings=_settings(settings),
+            settings=_settings(settings, keep),
             features=features or (),
             quiet=False,
         )
@@ -257,135 +261,6 @@ def advise(
 
 
 @app.command()
-def generate(
-    run: RunArgument,
-    n: Annotated[int, typer.Option("-n", help="How many.")] = 64,
-    seed: Seed = 0,
-    out: Annotated[Path, typer.Option("--out", help="Folder of files, .npy array, or .png grid.")] = Path(
-        "samples.png"
-    ),
-    label: Annotated[
-        str | None, typer.Option(help="Name or number of a label; default: as in the training data.")
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="Strength of guidance (diffusion with labels or clusters).")
-    ] = None,
-    steps: Steps = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="ddpm, ddim, euler, heun, dpm++2m, dpm++3m, adams-bashforth, ipndm.")
-    ] = None,
-    eta: Annotated[float | None, typer.Option(help="Noise that ddim adds: 0 none, 1 as much as ddpm.")] = None,
-    interval: Annotated[
-        str | None, typer.Option(help="LOW,HIGH: noise levels between which guidance acts, data of variance 1.")
-    ] = None,
-    prior: Annotated[str | None, typer.Option(help="normal or mixture (VAE).")] = None,
-    debug: Debug = False,
-) -> None:
-    """Make samples with a trained (or unfinished) RUN."""
-    from trilemma.tasks.verbs import generate as make
-
-    done = make(
-        run, n, seed=seed, out=out, label=label, guidance=guidance, steps=steps, sampler=sampler, eta=eta,
-        interval=interval, prior=prior,
-    )  # fmt: skip
-    _print(done)
-
-
-@app.command()
-def reconstruct(
-    run: RunArgument,
-    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("reconstructed.png"),
-    debug: Debug = False,
-) -> None:
-    """Encode and decode DATA."""
-    from trilemma.tasks.verbs import reconstruct as make
-
-    _print(make(run, source, out=out))
-
-
-@app.command()
-def denoise(
-    run: RunArgument,
-    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
-    sigma: Annotated[
-        float | None, typer.Option(help="Deviation of the noise (data's deviation = 1); default: estimated.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("denoised.png"),
-    debug: Debug = False,
-) -> None:
-    """Remove noise from DATA."""
-    from trilemma.tasks.verbs import denoise as make
-
-    _print(make(run, source, sigma=sigma, out=out))
-
-
-@app.command()
-def interpolate(
-    run: RunArgument,
-    first: Annotated[str, typer.Argument(help="File, or the number of a sample.")] = "0",
-    second: Annotated[str, typer.Argument(help="File, or the number of a sample.")] = "1",
-    steps: Annotated[int, typer.Option(help="Examples on the way, ends included.")] = 9,
-    seed: Seed = 0,
-    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("interpolated.png"),
-    debug: Debug = False,
-) -> None:
-    """Walk between two examples through the codes of RUN."""
-    from trilemma.tasks.verbs import interpolate as make
-
-    _print(make(run, first, second, steps=steps, seed=seed, out=out))
-
-
-@app.command()
-def traverse(
-    run: RunArgument,
-    dimensions: Annotated[int, typer.Option(help="How many code dimensions, the most used first.")] = 8,
-    steps: Annotated[int, typer.Option(help="Values of each.")] = 9,
-    seed: Seed = 0,
-    out: Annotated[Path, typer.Option("--out", help=".png or .npy.")] = Path("traversal.png"),
-    debug: Debug = False,
-) -> None:
-    """Vary each code dimension alone."""
-    from trilemma.tasks.verbs import traverse as make
-
-    _print(make(run, dimensions=dimensions, steps=steps, seed=seed, out=out))
-
-
-@app.command()
-def embed(
-    run: RunArgument,
-    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
-    out: Annotated[Path, typer.Option("--out", help=".npy or .csv to write.")] = Path("codes.npy"),
-    debug: Debug = False,
-) -> None:
-    """Write the codes of DATA."""
-    from trilemma.tasks.verbs import embed as make
-
-    _print(make(run, source, out=out))
-
-
-@app.command()
-def score(
-    run: RunArgument,
-    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
-    out: Annotated[Path, typer.Option("--out", help=".npy or .csv to write.")] = Path("scores.csv"),
-    debug: Debug = False,
-) -> None:
-    """Write the log-likelihood of DATA, nats per example (VAE: a lower bound)."""
-    from trilemma.tasks.verbs import score as make
-
-    _print(make(run, source, out=out))
-
-
-@app.command()
-def info(run: RunArgument, debug: Debug = False) -> None:
-    """Say what RUN is and what it can do."""
-    from trilemma.tasks.verbs import info as tell
-
-    print(tell(run))
-
-
-@app.command()
 def bench(
     models: Annotated[
         str | None, typer.Option("--model", "--models", help="Comma-separated; default: all families.")
@@ -406,7 +281,7 @@ def bench(
     print(json.dumps(found, indent=2) if as_json else text(found))
 
 
-def _settings(pairs: list[str] | None) -> dict[str, Any]:
+def _settings(pairs: list[str] | None, keep: list[str] | None = None) -> dict[str, Any]:
     from trilemma.config import parse_value
 
     settings = {}
@@ -415,7 +290,7 @@ def _settings(pairs: list[str] | None) -> dict[str, Any]:
         if not equals or not key.strip():
             raise InputError(f"--set {pair!r}: write KEY=VALUE, e.g. --set model.beta=4")
         settings[key.strip()] = parse_value(value.strip())
-    return settings
+    return settings | ({"data.keep": keep} if keep else {})
 
 
 def _names(text: str | None) -> list[str]:
@@ -442,12 +317,8 @@ def _two(given: list[str]) -> list[str]:
     return given
 
 
-def _print(paths: list[Path]) -> None:
-    if len(paths) > 3:
-        print(paths[0].parent)
-    else:
-        for path in paths:
-            print(path)
+for verb in VERBS:
+    app.command()(verb)
 
 
 def main() -> None:

@@ -15,9 +15,13 @@ def first_line(problem: BaseException) -> str:
     return next((line.strip() for line in str(problem).splitlines() if line.strip()), type(problem).__name__)[:200]
 
 
+MOST = 60  # names that an error lists
+
+
 def unknown(what: str, given: str, known: Iterable[str]) -> InputError:
     """An error for a name that does not exist, with the nearest ones that do."""
     names = sorted(known)
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.4)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return InputError(f"unknown {what} {given!r}.{hint} Known: {', '.join(names)}")
+    shown = ", ".join(names[:MOST]) + (f" and {len(names) - MOST:,} more" if len(names) > MOST else "")
+    return InputError(f"unknown {what} {given!r}.{hint} Known: {shown}")

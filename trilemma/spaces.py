@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,6 @@ class Space(nn.Module, ABC):
     def decode(self, params: Tensor) -> Tensor:
         """(B, width, *grid) model output -> the most likely raw x."""
 
-    @abstractmethod
     def nll(
         self,
         params: Tensor,
@@ -61,6 +59,18 @@ class Space(nn.Module, ABC):
         likelihood: str = "gaussian",
     ) -> Tensor:
         """-log p(x | params) in nats per example (B,), in embedded units; masked-out elements of x count nothing."""
+        terms = self.terms(params, x, log_scale=log_scale, likelihood=likelihood)
+        return sum_per_example(terms if mask is None else terms * mask)
+
+    @abstractmethod
+    def terms(
+        self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
+    ) -> Tensor:
+        """What each element of x (B, channels, *grid) adds to `nll`."""
+
+    def narrow(self, values: Tensor) -> Tensor:
+        """Values of `embed`'s shape summed over the channels of each element: (B, channels, *grid)."""
+        return values if self.width == self.shape[0] else values.sum(1, keepdim=True)
 
     @abstractmethod
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
@@ -85,6 +95,26 @@ class Space(nn.Module, ABC):
     def widen(self, mask: Tensor) -> Tensor:
         """A mask of x's shape -> one of `embed`'s shape (B, width, *grid)."""
         return mask.expand(len(mask), self.width, *self.grid)
+
+    # --- of filling in what is not known ---
+
+    def portion(self, noise: Noise) -> Tensor:
+        """A random part of each example's elements, a mask of `embed`'s shape: what is given to one that learns to fill
+        in the rest. Its share is uniform."""
+        share = noise.uniform()
+        uniform = noise.uniform(*self.shape)
+        return self.widen(uniform < expand(share, uniform))
+
+    def given(self, x: Tensor, observed: Tensor, *, complete: bool) -> tuple[Tensor, Tensor]:
+        """Embedded x and which of its elements are known, (B, width, *grid) each, from a mask of x's shape.
+
+        complete: of what is not observed it is known that it is not missing.
+        """
+        return self.embed(torch.where(observed, x, torch.zeros_like(x))), self.widen(observed)
+
+    def complete(self, params: Tensor) -> Tensor:
+        """A decoder's output (B, width, *grid) made such that no cell that it gives is missing."""
+        return params
 
 
 class Continuous(Space):
@@ -143,14 +173,8 @@ class Continuous(Space):
             x = x.clamp(self.low, self.high)
         return x
 
-    def nll(
-        self,
-        params: Tensor,
-        x: Tensor,
-        *,
-        mask: Tensor | None = None,
-        log_scale: Tensor | None = None,
-        likelihood: str = "gaussian",
+    def terms(
+        self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
     ) -> Tensor:
         target = self.embed(x)
         log_scale = torch.zeros((), device=params.device) if log_scale is None else log_scale
@@ -174,9 +198,7 @@ class Continuous(Space):
             )
         else:
             raise ValueError(f"unknown likelihood {likelihood!r}; known: {', '.join(LIKELIHOODS)}")
-        if mask is not None:
-            terms = terms * mask
-        return sum_per_example(terms)
+        return terms
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
         """The numbers themselves within the data's range, a soft stop just outside it: a generator cannot run away."""
@@ -214,19 +236,10 @@ class Categorical(Space):
     def decode(self, params: Tensor) -> Tensor:
         return params.argmax(1, keepdim=True)
 
-    def nll(
-        self,
-        params: Tensor,
-        x: Tensor,
-        *,
-        mask: Tensor | None = None,
-        log_scale: Tensor | None = None,
-        likelihood: str = "gaussian",
+    def terms(
+        self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
     ) -> Tensor:
-        terms = functional.cross_entropy(wide(params), x[:, 0].long(), reduction="none").unsqueeze(1)
-        if mask is not None:
-            terms = terms * mask
-        return sum_per_example(terms)
+        return functional.cross_entropy(wide(params), x[:, 0].long(), reduction="none").unsqueeze(1)
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
         logits = wide(params)
@@ -287,171 +300,13 @@ class Clusters(Space):
     def decode(self, params: Tensor) -> Tensor:
         return self.tokens.decode(params)
 
-    def nll(
-        self,
-        params: Tensor,
-        x: Tensor,
-        *,
-        mask: Tensor | None = None,
-        log_scale: Tensor | None = None,
-        likelihood: str = "gaussian",
+    def terms(
+        self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
     ) -> Tensor:
-        return self.tokens.nll(params, x, mask=mask, log_scale=log_scale, likelihood=likelihood)
+        return self.tokens.terms(params, x, log_scale=log_scale, likelihood=likelihood)
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
         return self.tokens.relax(params, uniform)
-
-
-class Mixed(Space):
-    """The columns of a table: grid (), raw x is (B, columns) floats with NaN where a cell is empty.
-
-    `columns` holds 0 for a number and K for a category of K values (their index as a float). A number that may be
-    missing (`gaps`) carries a generated 'present' bit; a category that may be missing has one value more.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(
-        self,
-        columns: list[int],
-        gaps: list[bool],
-        *,
-        mean: Tensor | None = None,
-        deviation: Tensor | None = None,
-    ):
-        super().__init__()
-        assert len(columns) == len(gaps)
-        self.columns, self.gaps = list(columns), list(gaps)
-        self.shape, self.scales, self.dtype = (len(columns),), (len(columns),), torch.float32
-        self.widths = [(1 + gap) if count == 0 else count + gap for count, gap in zip(columns, gaps, strict=True)]
-        self.width = sum(self.widths)
-        kinds = [
-            Categorical((1,), count + gap) if count else nn.Identity() for count, gap in zip(columns, gaps, strict=True)
-        ]
-        self.tokens = nn.ModuleList(kinds)
-        self.register_buffer("mean", torch.zeros(len(columns)) if mean is None else mean.float())
-        self.register_buffer("deviation", torch.ones(len(columns)) if deviation is None else deviation.float())
-
-    def describe(self) -> dict[str, Any]:
-        return {"kind": "mixed", "columns": self.columns, "gaps": self.gaps}
-
-    def _tokens(self, column: int) -> Categorical:
-        tokens = self.tokens[column]
-        assert isinstance(tokens, Categorical)
-        return tokens
-
-    def _token(self, value: Tensor, column: int) -> Tensor:
-        return torch.where(value.isnan(), self.columns[column], value).long().unsqueeze(1)
-
-    def embed(self, x: Tensor) -> Tensor:
-        parts = []
-        for column, (count, gap) in enumerate(zip(self.columns, self.gaps, strict=True)):
-            value = x[:, column].to(self.mean.dtype)
-            if count:
-                parts.append(self._tokens(column).embed(self._token(value, column)))
-                continue
-            number = ((value - self.mean[column]) / self.deviation[column]).nan_to_num(0.0)
-            parts.append(number.unsqueeze(1))
-            if gap:
-                parts.append(torch.where(value.isnan(), -1.0, 1.0).unsqueeze(1))
-        return torch.cat(parts, 1)
-
-    def decode(self, params: Tensor) -> Tensor:
-        columns = []
-        for column, part in enumerate(wide(params).split(self.widths, 1)):
-            count, gap = self.columns[column], self.gaps[column]
-            if count:
-                token = part.argmax(1).float()
-                columns.append(torch.where(token == count, torch.nan, token))
-                continue
-            number = part[:, 0] * self.deviation[column] + self.mean[column]
-            columns.append(torch.where(part[:, 1] < 0, torch.nan, number) if gap else number)
-        return torch.stack(columns, 1)
-
-    def nll(
-        self,
-        params: Tensor,
-        x: Tensor,
-        *,
-        mask: Tensor | None = None,
-        log_scale: Tensor | None = None,
-        likelihood: str = "gaussian",
-    ) -> Tensor:
-        scales = torch.zeros(self.scales, device=params.device) if log_scale is None else log_scale.expand(self.scales)
-        terms = []
-        for column, part in enumerate(params.split(self.widths, 1)):
-            value = x[:, column].to(self.mean.dtype)
-            if self.columns[column]:
-                terms.append(self._tokens(column).nll(part, self._token(value, column)))
-                continue
-            here = ~value.isnan()
-            target = ((value - self.mean[column]) / self.deviation[column]).nan_to_num(0.0)
-            term = gaussian_nll(part[:, 0], target, scales[column]) * here
-            if self.gaps[column]:
-                term = term + bernoulli_nll(part[:, 1], here.float())
-            terms.append(term)
-        stacked = torch.stack(terms, 1)
-        return (stacked if mask is None else stacked * mask).sum(1)
-
-    def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
-        parts = []
-        noise = [None] * len(self.columns) if uniform is None else uniform.split(self.widths, 1)
-        for column, (part, draw) in enumerate(zip(params.split(self.widths, 1), noise, strict=True)):
-            if self.columns[column]:
-                parts.append(self._tokens(column).relax(part, draw))
-            elif self.gaps[column]:
-                parts.append(torch.cat([wide(part[:, :1]), wide(part[:, 1:]).tanh()], 1))
-            else:
-                parts.append(wide(part))
-        return torch.cat(parts, 1)
-
-    def _by_column(self, *given: Tensor) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
-        """Each column's number with its channels of what is given."""
-        yield from enumerate(zip(*(each.split(self.widths, 1) for each in given), strict=True))
-
-    def settle(self, x0: Tensor, out: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
-        parts = []
-        for column, (own, logits, noisy) in self._by_column(x0, out, y):
-            parts.append(self._tokens(column).settle(own, logits, noisy, sigma) if self.columns[column] else own)
-        return torch.cat(parts, 1)
-
-    def denoising_error(self, error: Tensor, out: Tensor, x: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
-        parts = []
-        for column, (own, logits, noisy) in self._by_column(error, out, y):
-            if self.columns[column]:
-                token = self._token(x[:, column].to(self.mean.dtype), column)
-                own = self._tokens(column).denoising_error(own, logits, token, noisy, sigma)
-            parts.append(own)
-        return torch.cat(parts, 1)
-
-    def realise(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
-        scales = torch.zeros(self.scales) if log_scale is None else log_scale.exp().expand(self.scales)
-        relaxed, parts = self.relax(params, noise.uniform(self.width)), []
-        for column, (own, normal) in self._by_column(relaxed, noise.normal(self.width)):
-            if not self.columns[column]:
-                spread = scales[column] * normal[:, :1]  # of the number; a present bit has none
-                own = torch.cat([own[:, :1] + spread, own[:, 1:]], 1)
-            parts.append(own)
-        return self.decode(torch.cat(parts, 1))
-
-    def widen(self, mask: Tensor) -> Tensor:
-        return torch.repeat_interleave(mask, torch.tensor(self.widths, device=mask.device), dim=1)
-
-
-def space_from(description: dict[str, Any]) -> Space:
-    """The Space that `describe()` described; its statistics come with the weights."""
-    kind = description["kind"]
-    if kind == "continuous":
-        low, high, levels = description["low"], description["high"], description["levels"]
-        return Continuous(tuple(description["shape"]), low=low, high=high, levels=levels)
-    if kind == "categorical":
-        return Categorical(tuple(description["shape"]), description["count"])
-    if kind == "clusters":
-        return Clusters(description["count"], description["size"])
-    if kind == "mixed":
-        return Mixed(description["columns"], description["gaps"])
-    raise ValueError(f"unknown kind of space {kind!r}")
 
 
 def fit_continuous(

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from trilemma.errors import InputError
+from trilemma.mixed import space_from
 from trilemma.modalities import cache, decode, pixels, splits
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.gather import THREADS, ArrayPictures, Found
 from trilemma.modalities.labels import columns_of
 from trilemma.modalities.progress import progress
-from trilemma.spaces import Continuous, Space, fit_continuous, space_from
+from trilemma.spaces import Continuous, Space, fit_continuous
 
 USUAL = 64  # pixels of the longer side when nothing is said
 AT_ONCE = 512  # images in flight while decoding

@@ -63,10 +63,12 @@ class Column:
     unit: int = 1  # and the seconds of which its cells are multiples: a day's, mostly
     start: int = 0  # the first new number of an identifier
     template: str = ""  # of an identifier in letters and digits
+    base: str = ""  # a column that this one is never below: what it has more is learned
+    sum: list[str] = field(default_factory=list)  # columns that it is the sum of
 
     @property
     def learned(self) -> bool:
-        return self.kind not in ("constant", "identifier", "text")
+        return self.kind not in ("constant", "identifier", "text") and not self.sum
 
     @property
     def scored(self) -> bool:
@@ -77,7 +79,8 @@ class Column:
         """The kind in words, for `inspect`."""
         words = {"category": f"category of {len(self.values):,}", "constant": f"constant {self.values[:1]}"}
         left = {"identifier": ", written anew", "text": ", left out", "constant": ""}.get(self.kind, "")
-        return words.get(self.kind, self.kind) + left + (", with gaps" if self.gaps else "")
+        rule = f", never below {self.base}" if self.base else f", the sum of {', '.join(self.sum)}" if self.sum else ""
+        return words.get(self.kind, self.kind) + left + rule + (", with gaps" if self.gaps else "")
 
     # --- numbers <-> scores ---
 
@@ -125,7 +128,19 @@ class Column:
             values = np.interp(share, shares, knots)
             if self.kind in ("integer", "date"):
                 values = (values / self.unit).round() * self.unit
+            elif self.decimals is not None:
+                values = values.round(self.decimals)  # as it will be written
         return np.where(np.isnan(scores), np.nan, values)
+
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """Values (n,) that the column can have: of one with steps the nearest of them."""
+        if not self._stepped():
+            return values
+        knots = np.unique(self.knots)
+        right = np.searchsorted(knots, values).clip(1, max(len(knots) - 1, 1))
+        left = knots[right - 1]
+        right_knot = knots[np.minimum(right, len(knots) - 1)]
+        return np.where(values - left <= right_knot - values, left, right_knot)
 
     def _stepped(self) -> bool:
         knots, shares = np.asarray(self.knots), np.asarray(self.shares)

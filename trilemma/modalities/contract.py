@@ -31,6 +31,11 @@ class Opening:
     fit: str = "crop"  # how an image of another aspect is brought to (height, width): crop or pad
     skip_bad: bool = False  # go on without unreadable files
     columns: tuple[tuple[str, str], ...] = ()  # kinds of a table's columns that the user names
+    target: str | None = None  # of a table: the column that the others are to predict; None: guessed
+    keep: tuple[str, ...] = ()  # rules between a table's columns: 'start <= end'
+
+
+OWN = ("data.fit", "data.target", "data.keep")  # settings of the data, beside the kinds of columns
 
 
 def opening_of(
@@ -46,10 +51,12 @@ def opening_of(
     wanted = {key: value for key, value in (settings or {}).items() if key.split(".")[0] == "data"}
     columns = {key: str(value) for key, value in wanted.items() if key.startswith("data.columns.")}
     for key in wanted:
-        if key != "data.fit" and key not in columns:
-            raise unknown("setting", key, ["data.fit", "data.columns.NAME"])
+        if key not in OWN and key not in columns:
+            raise unknown("setting", key, [*OWN, "data.columns.NAME"])
+    target, rules = wanted.get("data.target"), wanted.get("data.keep", ())
+    keep = (rules,) if isinstance(rules, str) else tuple(rules)
     named = tuple(sorted((key.removeprefix("data.columns."), value) for key, value in columns.items()))
-    return Opening(kind, resolution, str(wanted.get("data.fit", "crop")), skip_bad, named)
+    return Opening(kind, resolution, str(wanted.get("data.fit", "crop")), skip_bad, named, target, keep)
 
 
 def alone_and_plain(what: str, opening: Opening, data2: Any) -> None:
@@ -99,12 +106,31 @@ class Data:
         return np.asarray(self.x[self.splits[name][:limit]])
 
 
+@dataclass
+class Cells:
+    """Rows of a table in the user's units."""
+
+    values: np.ndarray  # (n, columns) float64: numbers, codes of categories, NaN where a cell is empty
+    numbers: list[bool]  # which columns are numbers
+    target: int  # the column that people would predict from the others
+
+
+@dataclass
+class Gaps:
+    """Examples of which some elements are not known, and what they were read from."""
+
+    x: np.ndarray  # (n, channels, *grid) raw; anything where it is not observed
+    observed: np.ndarray  # the same shape, bool
+    origin: Any  # what the modality needs to write them with nothing else changed
+
+
 class Modality(ABC):
     """Files <-> arrays for one kind of data. Instances hold what is needed to write files like the user's own."""
 
     kind: str  # also the name of its file
     names: tuple[str, ...] = ()  # named sets that `open` knows: 'digits', 'moons'
-    writes: tuple[str, ...] = (".npy", ".png")  # endings of the single files that `save` writes
+    writes: tuple[str, ...] = (".npy", ".png")  # endings of the single files that `save` writes,
+    usual: str = ".png"  # and of the one that nobody named
 
     @classmethod
     @abstractmethod
@@ -139,9 +165,17 @@ class Modality(ABC):
     def save(self, x: np.ndarray, out: Path, *, names: list[str] | None = None) -> list[Path]:
         """Write raw examples: `.npy` as `export` gives them, `.png` as one picture, else one file each in a folder."""
 
-    def columns_of(self, x: np.ndarray) -> tuple[np.ndarray, list[bool]] | None:
-        """A table's cells in the user's units (n, columns), categories as codes, and which columns are numbers."""
+    def cells(self, x: np.ndarray) -> Cells | None:
+        """A table's rows in the user's units."""
         return None
+
+    def gaps(self, source: Any) -> Gaps:
+        """Files or arrays as `read` takes them, in which elements are missing that a model is to fill in."""
+        raise InputError(f"filling in what is missing is for tables; this run's data are of kind {self.kind}")
+
+    def filled(self, gaps: Gaps, x: np.ndarray, out: Path | None = None) -> Any:
+        """What was read with its gaps taken from raw x: as users' programs expect it, or written to a file."""
+        raise InputError(f"filling in what is missing is for tables; this run's data are of kind {self.kind}")
 
     def stream(self, parts: Iterable[np.ndarray], count: int, out: Path) -> list[Path]:
         """`save` of `count` raw examples that come in parts; a modality that can writes each part as it comes."""

@@ -10,14 +10,16 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from trilemma.errors import InputError
-from trilemma.modalities import arrays, columns, frames, splits
+from trilemma.errors import InputError, unknown
+from trilemma.mixed import Mixed
+from trilemma.modalities import arrays, columns, frames, keep, splits
 from trilemma.modalities.columns import Column, Texts
-from trilemma.modalities.contract import Data, Modality, Opening, alone_and_plain
+from trilemma.modalities.contract import Cells, Data, Gaps, Modality, Opening, alone_and_plain
 from trilemma.modalities.writing import own_folder, writing_to
-from trilemma.spaces import Mixed, Space
+from trilemma.spaces import Space
 
 DRAWN = 12  # columns that a picture shows
+TARGETS = ("target", "class", "label", "outcome", "response", "y")
 AXIS = 20_000  # rows by which many categories are put in order
 
 
@@ -26,9 +28,11 @@ class Table(Modality):
 
     kind = "table"
     writes = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx", ".png", ".gz")
+    usual = ".csv"
 
-    def __init__(self, own: list[Column]):
+    def __init__(self, own: list[Column], target: str | None = None):
         self.columns = own
+        self.target = target or _target(own)
 
     @classmethod
     def claims(cls, source: Any) -> bool:
@@ -49,6 +53,8 @@ class Table(Modality):
         found = [columns.infer(each, wanted.get(each.name)) for each in texts]
         own, values = [column for column, _, _ in found], [numbers for _, numbers, _ in found]
         notes += [note for _, _, more in found for note in more]
+        notes += keep.apply(opening.keep, own, values, shown)
+        values = keep.relative(own, values)
         if not any(column.learned for column in own):
             raise InputError(f"{shown}: no column in it that could be learned ({_listed(own)})")
         digest = _digests(texts)
@@ -64,29 +70,31 @@ class Table(Modality):
         if left:
             notes.append(f"free text is left out: {', '.join(left)} (--set data.columns.NAME=category would use it)")
         x = columns.encoded(own, values)
+        modality = cls(own, _checked_target(opening.target, own, shown))
         return Data(
             name=Path(shown).name.split(".")[0] if isinstance(source, (str, Path)) else "table",
             source=shown,
-            modality=cls(own),
+            modality=modality,
             x=x,
             splits=parts,
             spaces={"x": _space(own, x[train])},
-            hash=splits.content_hash(digest, parts, cls.kind, columns.as_json(own)),
+            hash=splits.content_hash(digest, parts, cls.kind, [modality.target, *columns.as_json(own)]),
             notes=notes + more,
             opening=opening,
             facts={
                 "examples": len(x),
                 "duplicates": splits.duplicates(digest),
                 "columns": {column.name: column.said() for column in own},
+                "target": f"{modality.target} (--set data.target=NAME for another)",
             },
         )
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": self.kind, "columns": columns.as_json(self.columns)}
+        return {"kind": self.kind, "columns": columns.as_json(self.columns), "target": self.target}
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Table:
-        return cls([Column(**each) for each in description["columns"]])
+        return cls([Column(**each) for each in description["columns"]], description.get("target"))
 
     def read(self, source: Any, space: Space, notes: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
         shown = str(source) if isinstance(source, (str, Path)) else "array"
@@ -95,17 +103,84 @@ class Table(Modality):
             notes += more
         given = {each.name: each for each in texts}
         values = [_values(column, given.get(column.name), len(texts[0].codes), shown) for column in self.columns]
+        values = keep.relative(self.columns, values)
         return columns.encoded(self.columns, values), [f"{row:05d}" for row in range(len(values[0]))]
 
-    def columns_of(self, x: np.ndarray) -> tuple[np.ndarray, list[bool]]:
-        found = columns.decoded(self.columns, x)
+    def cells(self, x: np.ndarray) -> Cells:
+        found = self._decoded(x)
         kept = [(own, column) for own, column in zip(found, self.columns, strict=True) if column.learned]
-        return np.stack([own for own, _ in kept], 1), [column.kind != "category" for _, column in kept]
+        target = [column.name for _, column in kept].index(self.target)
+        return Cells(np.stack([own for own, _ in kept], 1), [column.kind != "category" for _, column in kept], target)
+
+    def gaps(self, source: Any) -> Gaps:
+        shown = str(source) if isinstance(source, (str, Path)) else "array"
+        texts, _ = _texts(source, shown)
+        given = {each.name: each for each in texts}
+        if not any(column.learned and column.name in given for column in self.columns):
+            raise InputError(f"{shown}: has none of the columns that the run has learned ({_listed(self.columns)})")
+        count = len(texts[0].codes)
+        values = [_values(column, given.get(column.name), count, shown, strict=False) for column in self.columns]
+        x = columns.encoded(self.columns, keep.relative(self.columns, values))
+        return Gaps(np.nan_to_num(x), ~np.isnan(x), texts)
+
+    def outside(self, gaps: Gaps, chance: float) -> np.ndarray:
+        """(n, columns) -log of how probable it is that the training rows have nothing like a cell; 0 where they have.
+
+        chance: of the last of them, as 1 in 1,000. A number beyond the range is the stranger the farther off it is.
+        """
+        made = np.zeros((len(gaps.x), len(self.columns)))
+        texts = {each.name: each for each in gaps.origin}
+        given = [_values(column, texts.get(column.name), len(made), "", strict=False) for column in self.columns]
+        given = keep.relative(self.columns, given)
+        for place, (column, values) in enumerate(zip(self.columns, given, strict=True)):
+            own = texts.get(column.name)
+            if own is None or column.kind in ("identifier", "text"):
+                continue
+            if column.kind == "constant":
+                new = (own.codes >= 0) & (np.asarray([*own.texts, ""], dtype=object)[own.codes] != column.values[0])
+                made[new, place] = -1.5 * np.log(chance)
+            elif column.kind == "category":
+                made[(own.codes >= 0) & np.isnan(values), place] = -1.5 * np.log(chance)
+            elif column.learned:
+                low, high = column.knots[0], column.knots[-1]
+                far = np.nan_to_num(np.maximum(low - values, values - high)) / max(high - low, 1e-12)
+                made[:, place] = np.where(far > 0, -np.log(chance) + np.log1p(10 * np.maximum(far, 0)), 0.0)
+            if not column.gaps and column.kind != "constant":
+                made[own.codes < 0, place] = -np.log(chance)  # a gap where there was none
+        return made
+
+    def beside(self, gaps: Gaps, more: dict[str, Any], out: Path | None = None) -> Any:
+        """The table that was read with more columns at its end."""
+        frame = {each.name: np.asarray([*each.texts, each.empty], dtype=object)[each.codes] for each in gaps.origin}
+        made = self._typed(pd.DataFrame(frame)).assign(**more)
+        if out is None:
+            return made
+        frames.write(pd.DataFrame(frame).assign(**more), out)
+        return [out]
+
+    def filled(self, gaps: Gaps, x: np.ndarray, out: Path | None = None) -> Any:
+        """The table that was read: only its empty cells are new."""
+        made, frame = self._written(x), {}
+        texts: dict[str, Texts] = {each.name: each for each in gaps.origin}
+        learned = {column.name for column in self.columns if column.learned or column.sum}
+        for name in [*texts, *(name for name in made if name not in texts)]:
+            own = texts.get(name)
+            if own is None:
+                frame[name] = made[name].to_numpy(dtype=object)
+                continue
+            cells = np.asarray([*own.texts, own.empty], dtype=object)[own.codes]
+            frame[name] = np.where(own.codes < 0, made[name], cells) if name in learned else cells
+        if out is None:
+            return self._typed(pd.DataFrame(frame))
+        frames.write(pd.DataFrame(frame), out)
+        return [out]
 
     def export(self, x: np.ndarray) -> Any:
         """A data frame with the user's columns: numbers as numbers, the rest as texts."""
-        frame = self._written(x)
-        for column in [each for each in self.columns if each.kind != "text"]:
+        return self._typed(self._written(x))
+
+    def _typed(self, frame: pd.DataFrame) -> pd.DataFrame:
+        for column in [each for each in self.columns if each.kind != "text" and each.name in frame]:
             cells = frame[column.name]
             if column.kind in ("number", "integer"):
                 numbers = pd.to_numeric(cells.str.replace(",", ".") if column.comma else cells, errors="coerce")
@@ -116,10 +191,13 @@ class Table(Modality):
                 frame[column.name] = cells.where(cells != column.empty, None)
         return frame
 
+    def _decoded(self, x: np.ndarray) -> list[np.ndarray]:
+        return keep.absolute(self.columns, columns.decoded(self.columns, np.asarray(x)))
+
     def _written(self, x: np.ndarray) -> pd.DataFrame:
         """All cells as texts in the user's own way."""
         generator = np.random.default_rng(len(x))
-        found = columns.decoded(self.columns, np.asarray(x))
+        found = self._decoded(x)
         kept = [(column, own) for column, own in zip(self.columns, found, strict=True) if column.kind != "text"]
         return pd.DataFrame({column.name: column.written(own, generator) for column, own in kept})
 
@@ -140,8 +218,9 @@ class Table(Modality):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        found, numbers = self.columns_of(x)
-        real = None if reference is None else self.columns_of(reference)[0]
+        own = self.cells(x)
+        found, numbers = own.values, own.numbers
+        real = None if reference is None else self.cells(reference).values
         shown = [column for column in self.columns if column.learned][:DRAWN]
         across = min(4, len(shown))
         figure = Figure(figsize=(2.4 * across, 1.7 * -(-len(shown) // across)), dpi=100, layout="constrained")
@@ -197,18 +276,21 @@ def _texts(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
     return texts, notes
 
 
-def _values(column: Column, texts: Texts | None, count: int, shown: str) -> np.ndarray:
-    """A task's cells as a run's column has them: NaN where one is empty or the whole column is not there."""
+def _values(column: Column, texts: Texts | None, count: int, shown: str, *, strict: bool = True) -> np.ndarray:
+    """A task's cells as a run's column has them: NaN where one is empty or the whole column is not there.
+
+    strict: InputError where the run's data have no gaps, or not this value.
+    """
     if not column.learned:
         return np.full(count, np.nan)
     if texts is None:
-        if column.gaps:
+        if column.gaps or not strict:
             return np.full(count, np.nan)
         raise InputError(f"{shown}: has no column {column.name!r}, which the run's data have; add it")
     if column.kind == "category":
         codes = {value: code for code, value in enumerate(column.values)}
         strange = [text for text in texts.texts if text not in codes]
-        if strange and not column.gaps:
+        if strict and strange and not column.gaps:
             raise InputError(
                 f"{shown}: {strange[0]!r} in column {column.name!r} is none of the values that the run knows "
                 f"({', '.join(column.values[:5])}, ...)"
@@ -220,9 +302,24 @@ def _values(column: Column, texts: Texts | None, count: int, shown: str) -> np.n
     if len(numbers) == 0:
         numbers = np.full(1, np.nan)
     values = np.where(texts.codes < 0, np.nan, numbers[np.maximum(texts.codes, 0)])
-    if np.isnan(values).any() and not column.gaps:
+    if strict and np.isnan(values).any() and not column.gaps:
         raise InputError(f"{shown}: empty cells in column {column.name!r}, where the run's data have none; fill them")
     return values
+
+
+def _target(own: list[Column]) -> str:
+    """The column that people would predict from the others: a last category, one of a telling name, the last."""
+    learned = [column for column in own if column.learned]
+    telling = [column.name for column in learned if column.name.lower() in TARGETS]
+    if learned[-1].kind == "category" or not telling:
+        return learned[-1].name
+    return telling[-1]
+
+
+def _checked_target(wanted: str | None, own: list[Column], shown: str) -> str | None:
+    if wanted is not None and wanted not in {column.name for column in own if column.learned}:
+        raise unknown(f"setting data.target: column of {shown}", wanted, [each.name for each in own if each.learned])
+    return wanted
 
 
 def _digests(texts: list[Texts]) -> np.ndarray:

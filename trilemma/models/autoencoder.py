@@ -20,11 +20,12 @@ from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand
-from trilemma.models.contract import Decodes, Denoises, Encodes, Model, Now, Samples, Turn
+from trilemma.mixed import Mixed
+from trilemma.models.contract import Decodes, Denoises, Encodes, Model, Now, Samples, Surprises, Turn
 from trilemma.networks.codec import coder_settings, decoder, encoder, fit_mixture
 from trilemma.networks.layers import Network
 from trilemma.networks.mixture import Mixture
-from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
+from trilemma.spaces import Categorical, Continuous, Space, masked
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Config:
     condition: int = 64  # width of the embedded conditions
 
 
-class Autoencoder(Model, Samples, Encodes, Decodes, Denoises):
+class Autoencoder(Model, Samples, Encodes, Decodes, Denoises, Surprises):
     Config = Config
     presets = {
         "denoising": {"corruption": "gaussian", "amount": 1.0},
@@ -138,6 +139,14 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises):
 
     def decode(self, codes: Tensor, request: Request) -> Tensor:
         return self.space.decode(self.parameters_of(codes, request))
+
+    def surprise(self, batch: Batch) -> Tensor:
+        """What each element adds to the reconstruction error."""
+        mask = masked(self.space, batch.observed, batch.valid)
+        x = batch.x if mask is None else torch.where(mask > 0, batch.x, torch.zeros_like(batch.x))
+        params = self.parameters_of(self.encode(batch), Request(batch.noise, batch.raw, batch.present))
+        terms = self.space.terms(params, x)
+        return terms if mask is None else terms * mask
 
     def denoise(self, noisy: Tensor, sigma: Tensor, request: Request) -> Tensor:
         cond = self.conditioner(request.raw, request.present, len(noisy)).vector

@@ -25,7 +25,8 @@ from trilemma.batches import Batch, Options, Request
 from trilemma.config import SIZES, assign
 from trilemma.errors import InputError, unknown
 from trilemma.maths.noise import Noise
-from trilemma.spaces import Continuous, Mixed, Space
+from trilemma.mixed import Mixed
+from trilemma.spaces import Continuous, Space
 
 
 @dataclass
@@ -137,6 +138,26 @@ class Denoises(ABC):
         """(B, width, *grid) embedded data with Gaussian noise of deviation sigma (B,) -> the estimate without it."""
 
 
+class Fills(ABC):
+    @abstractmethod
+    def can_fill(self) -> bool:
+        """Was this very model trained so that it can?"""
+
+    @abstractmethod
+    def fill(self, batch: Batch, request: Request, *, complete: bool) -> Tensor:
+        """Raw x: what the batch has observed as it is, and the rest drawn from the model given that.
+
+        complete: nothing that is filled in is a gap again.
+        """
+
+
+class Surprises(ABC):
+    @abstractmethod
+    def surprise(self, batch: Batch) -> Tensor:
+        """How badly each element of x, (B, channels, *grid), goes with the others: larger is stranger. Of one element,
+        over examples, the order has a meaning; what is not observed is 0."""
+
+
 class Scores(ABC):
     @abstractmethod
     def score(self, batch: Batch) -> Tensor:
@@ -149,7 +170,7 @@ class Criticizes(ABC):
         """(B,) how real x looks to the model; larger is more real."""
 
 
-CAPABILITIES = (Samples, Encodes, Decodes, Denoises, Scores, Criticizes)
+CAPABILITIES = (Samples, Encodes, Decodes, Denoises, Fills, Scores, Surprises, Criticizes)
 
 
 def model_files() -> list[str]:

@@ -22,11 +22,12 @@ from trilemma.config import Optimizer
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand
+from trilemma.mixed import Mixed
 from trilemma.models.contract import Encodes, Model, Now, Turn
 from trilemma.networks.conv import Down, pooled
 from trilemma.networks.layers import ACTIVATIONS, Network, initialise
 from trilemma.networks.mlp import MLP
-from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
+from trilemma.spaces import Categorical, Continuous, Space, masked
 
 DAMAGES = 5  # clean, blurred, noisy, torn, scrambled
 PROJECTIONS = 32

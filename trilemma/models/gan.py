@@ -23,12 +23,13 @@ from trilemma.errors import InputError
 from trilemma.maths.losses import PLAYS, gradient_penalty, squared_gradient_norm
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
+from trilemma.mixed import Mixed
 from trilemma.models.contract import Criticizes, Decodes, Model, Now, Samples, Turn, default_clusters, frozen
 from trilemma.networks.augment import augment
 from trilemma.networks.conv import Critic, Up
 from trilemma.networks.layers import ACTIVATIONS, Network, initialise
 from trilemma.networks.mlp import mlp
-from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
+from trilemma.spaces import Categorical, Continuous, Space, masked
 
 QUIET = 0.25  # deviation of a label's vector in the generator at the start; that of z is 1
 

@@ -25,13 +25,16 @@ from trilemma.maths.losses import free_bits, gaussian_nll, kl_to_standard_normal
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import mean_per_example
+from trilemma.mixed import Mixed
 from trilemma.models.contract import (
     Decodes,
     Encodes,
+    Fills,
     Model,
     Now,
     Samples,
     Scores,
+    Surprises,
     Turn,
     log_volume,
 )
@@ -39,7 +42,9 @@ from trilemma.networks.codec import coder_settings, decoded, decoder, encoder, f
 from trilemma.networks.layers import Network
 from trilemma.networks.mixture import Mixture
 from trilemma.networks.texture import Texture
-from trilemma.spaces import Categorical, Continuous, Mixed, Space, masked
+from trilemma.spaces import Categorical, Continuous, Space, masked
+
+ROUNDS = 20  # of the chain that fills in what is missing
 
 
 @dataclass
@@ -58,7 +63,7 @@ class Config:
     condition: int = 64  # width of the embedded conditions
 
 
-class VAE(Model, Samples, Encodes, Decodes, Scores):
+class VAE(Model, Samples, Encodes, Decodes, Fills, Scores, Surprises):
     Config = Config
     presets = {"bernoulli": {"likelihood": "bernoulli"}, "discretised": {"likelihood": "discretised"}}
     accepts = (Continuous, Categorical, Mixed)
@@ -179,6 +184,34 @@ class VAE(Model, Samples, Encodes, Decodes, Scores):
 
     def decode(self, codes: Tensor, request: Request) -> Tensor:
         return decoded(self.space, self.parameters_of(codes, request), self.config.likelihood)
+
+    def can_fill(self) -> bool:
+        return True
+
+    def fill(self, batch: Batch, request: Request, *, complete: bool) -> Tensor:
+        """A chain of codes and decoded examples, what is known put back each time (Rezende et al. 2014, appendix F)."""
+        mask = masked(self.space, batch.observed, batch.valid)
+        if mask is None:
+            return batch.x
+        codes = self.draw(request)
+        for number in range(ROUNDS):
+            params = self.parameters_of(codes, request)
+            if complete:
+                params = self.space.complete(params)
+            x = realised(self.space, params, self.config.likelihood, request.noise, self.log_scale)
+            x = torch.where(mask > 0, batch.x, x.to(batch.x.dtype))
+            if number < ROUNDS - 1:
+                filled = Batch(x, request.noise, batch.index, raw=request.raw, present=request.present)
+                codes = self.encode(filled, random=True)
+        return x
+
+    def surprise(self, batch: Batch) -> Tensor:
+        """-log p of each element where the mean code puts it."""
+        mask = masked(self.space, batch.observed, batch.valid)
+        x = batch.x if mask is None else torch.where(mask > 0, batch.x, torch.zeros_like(batch.x))
+        params = self.parameters_of(self.encode(batch), Request(batch.noise, batch.raw, batch.present))
+        terms = self.space.terms(params, x, log_scale=self.log_scale, likelihood=self.config.likelihood)
+        return terms if mask is None else terms * mask
 
     def score(self, batch: Batch) -> Tensor:
         """The ELBO with one posterior draw: a lower bound of log p(x)."""

@@ -76,6 +76,19 @@ WORDS = {
         "How alike each single column is to unseen real rows, on average. 1: the same; real rows themselves fall short "
         "of 1 by chance, see the last row."
     ),
+    "usefulness": (
+        "How well gradient boosting that has learned from the samples alone predicts the target column of unseen real "
+        "rows: F1 of the rarer class, or R2 of a number. The last row: learned from as many real rows."
+    ),
+    "usefulness@linear": "The same for a linear model.",
+    "augmented": "The same for samples and as many real rows together: more than in the last row where they add to it.",
+    "exact_copies": "Share of samples that stand cell for cell among the training rows.",
+    "membership": (
+        "How well one who sees only the samples tells who was trained on from who was not. 0.5: by chance only."
+    ),
+    "attribute_gain": (
+        "How much more often the target of a row is guessed from the samples when the row was trained on. 0: no more."
+    ),
     "trends": "How alike each pair of columns goes together, on average over all pairs. 1: as in unseen real rows.",
     "sharpness": "Fine detail in samples relative to real data. 1: as sharp; less: blurred; more: noisy.",
     "spectrum": (
@@ -182,6 +195,9 @@ COLUMNS = (
     Column("Quality", "classifier", "Told apart"),
     Column("Quality", "shapes", "Columns"),
     Column("Quality", "trends", "Pairs"),
+    Column("Usefulness", "usefulness", "Teaches"),
+    Column("Usefulness", "augmented", "Added to real"),
+    Column("Usefulness", "usefulness@linear", "Teaches, linear", first=False),
     Column("Quality", "sharpness", "Sharpness"),
     Column("Quality", "spectrum", "Spectrum", first=False),
     Column("Quality", "alpha_precision", "α-precision", first=False),
@@ -207,6 +223,9 @@ COLUMNS = (
     Column("Memorisation", "verdict", "Copies?", "verdict"),
     Column("Memorisation", "near_copies", "Near-copies", first=False),
     Column("Memorisation", "memorisation", "Nearness", first=False),
+    Column("Memorisation", "exact_copies", "Exact copies", first=False),
+    Column("Memorisation", "membership", "Membership"),
+    Column("Memorisation", "attribute_gain", "Attribute", first=False),
     Column("Speed", "samples_per_second", "Samples/s", "speed", "higher"),
     Column("Speed", "first_sample_seconds", "First sample", "speed", "lower", "seconds"),
     Column("Speed", "calls", "Calls", "speed", "lower", "whole"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,17 @@ from trilemma.metrics.pixels import (
     sharpness,
     spectrum_distance,
 )
+from trilemma.metrics.privacy import attribute_gain, exact_copies, membership
 from trilemma.metrics.protocol import Measure, Protocol, interval
 from trilemma.metrics.tables import column_shapes, pair_trends
+from trilemma.metrics.usefulness import usefulness
 from trilemma.metrics.variety import alpha_precision_beta_recall, vendi_score
+from trilemma.mixed import Mixed, plain
 from trilemma.modalities.contract import Data
+from trilemma.modalities.table import Table
 from trilemma.models.contract import Decodes, Encodes, Samples, Scores
-from trilemma.report.baselines import plain
 from trilemma.report.judges import judges_for
-from trilemma.spaces import Categorical, Mixed
+from trilemma.spaces import Categorical
 from trilemma.tasks.load import Loaded
 from trilemma.training.engine import forget_peak, peak_memory
 from trilemma.training.features import feature_network
@@ -40,6 +44,8 @@ from trilemma.training.run import Run
 
 REFERENCE = 10_000  # most test examples
 TRAIN = 10_000  # most training examples in the search for copies
+OF_COPIES = ("memorisation", "near_copies", "exact_copies", "membership", "attribute_gain")
+WHOLE = 200_000  # of a table's
 FEWEST = 10  # test examples for measures that count neighbours or fit a classifier
 SMALL = 20  # rows a feature: with fewer, much of a Frechet distance is bias
 SEED = 0x6D656173757265
@@ -49,6 +55,7 @@ def count_for(data: Data) -> int:
     """How many samples of each model the protocol takes for these data."""
     places, enough = int(np.prod(data.x.shape[1:])), len(data.splits["test"]) >= 1000
     count = 500 if places <= 256 and not enough else 2000 if places <= 4096 and enough else 1000
+    count = 5000 if enough and isinstance(data.spaces["x"], Mixed) else count  # rows are cheap
     # Never more than the floor has real examples to show: repeated ones would spoil its recall.
     return max(min(count, len(data.splits["train"])), FEWEST)
 
@@ -83,6 +90,7 @@ class Ruler:
         self.judges = judges_for(data, self.test, self.train, given or [])
         self.unseen: dict[int | None, list[Unseen]] = {}  # for each view of `copies`, by how much the model has seen
         self.reader: Any = None
+        self.whole: np.ndarray | None = None  # a table's training rows among which exact copies are looked for
         label = data.spaces.get("label")
         if isinstance(label, Categorical):
             labels, known = self._labels("train", TRAIN)
@@ -130,7 +138,7 @@ class Ruler:
         """`measure` of real data; and how often the class of unseen real data is read right."""
         metrics, *rest = self.measure(samples)
         # Real data are what copies are measured against.
-        metrics = {key: entry for key, entry in metrics.items() if key not in ("memorisation", "near_copies")}
+        metrics = {key: entry for key, entry in metrics.items() if key not in OF_COPIES}
         if self.reader is not None:
             labels, known = self._labels("test", REFERENCE)
             if known.any():
@@ -156,7 +164,8 @@ class Ruler:
             found["frechet_extrapolated"] = frechet_extrapolated(self.features, features)
         if few >= FEWEST:
             found |= precision_recall_density_coverage(self.features, features)
-            found["classifier"] = two_sample_test(self.features, features)
+            if not isinstance(self.data.modality, Table):
+                found["classifier"] = two_sample_test(self.features, features)
             found["vendi"] = vendi_score(self.features, features)
             found |= alpha_precision_beta_recall(self.features, features)
         if self.reader is not None:
@@ -170,11 +179,8 @@ class Ruler:
             found["sharpness"] = sharpness(self.test, samples)
             if max(samples.shape[2:]) >= 3:
                 found["spectrum"] = spectrum_distance(self.test, samples)
-        cells, real = self.data.modality.columns_of(samples), self.data.modality.columns_of(self.test)
-        if cells is not None and real is not None:
-            trends = pair_trends(real[0], cells[0], cells[1])
-            found["shapes"] = column_shapes(real[0], cells[0], cells[1])
-            found |= {} if trends is None else {"trends": trends}
+        if isinstance(self.data.modality, Table) and few >= FEWEST:
+            found |= self.of_table(samples, features, known)
         if self.data.centres is not None:
             spread = float(np.median(_to_centres(self.test, self.data.centres)))
             # The distance to the nearest of K round modes in D dimensions is about spread times a chi variable.
@@ -185,6 +191,42 @@ class Ruler:
         nearest = np.asarray(copies["nearest"])[order]
         metrics = {name: measure.record() for name, measure in found.items()}
         return metrics, {"memorisation": verdict}, order, nearest
+
+    def of_table(self, samples: np.ndarray, features: np.ndarray, known: int | None) -> dict[str, Measure]:
+        """What is measured of tables alone, on cells in the user's units."""
+        modality = self.data.modality
+        assert isinstance(modality, Table)
+        made, real, train = (modality.cells(x) for x in (samples, self.test, self.train[:known]))
+        if self.whole is None:
+            self.whole = modality.cells(self.data.rows("train", WHOLE)).values
+        cells, numbers, target = made.values, made.numbers, made.target
+        found = {
+            "shapes": column_shapes(real.values, cells, numbers),
+            "trends": pair_trends(real.values, cells, numbers),
+            "classifier": two_sample_test(filled(real.values), filled(cells)),
+            "usefulness": usefulness(cells, real.values, target=target, numbers=numbers),
+            "usefulness@linear": usefulness(cells, real.values, target=target, numbers=numbers, kind="linear"),
+            "exact_copies": exact_copies(self.whole[:known], cells),
+        }
+        both = np.concatenate([cells, train.values[: len(cells)]])
+        found["augmented"] = usefulness(both, real.values, target=target, numbers=numbers)
+        # Members and others of equal number, so that chance is alike for both.
+        count = min(len(train.values), len(real.values))
+        near = self.train_features[:known][:count], self.features[:count]
+        found["membership"] = membership(*near, features)
+        space = self.data.spaces["x"]
+        assert isinstance(space, Mixed)
+        rest = np.repeat(np.arange(len(space.widths)) != target, space.widths)
+        answers = train.values[:count, target], real.values[:count, target], cells[:, target]
+        if rest.any():
+            found["attribute_gain"] = attribute_gain(near[0][:, rest], near[1][:, rest], features[:, rest], answers)
+        return {name: replace(measure, name=name) for name, measure in found.items() if measure is not None}
+
+
+def filled(cells: np.ndarray) -> np.ndarray:
+    """Cells with those that are missing below all others: a tree tells them by that."""
+    low = np.nanmin(np.where(np.isnan(cells), np.inf, cells)) if cells.size else 0.0
+    return np.where(np.isnan(cells), min(low, 0.0) - 1e6, cells)
 
 
 def _to_centres(x: np.ndarray, centres: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import torch
 
 from trilemma.batches import Batch, Request
 from trilemma.conditions import tell
+from trilemma.maths.signals import spherical
 from trilemma.metrics.classes import control
 from trilemma.metrics.fidelity import frechet_distance
 from trilemma.metrics.latent import (
@@ -33,7 +34,7 @@ from trilemma.models.contract import Criticizes, Decodes, Encodes, Samples, Scor
 from trilemma.report.baselines import real
 from trilemma.report.measure import SEED, Ruler
 from trilemma.report.variants import HALVES, Variant, data_of
-from trilemma.tasks.load import Loaded, spherical
+from trilemma.tasks.load import Loaded
 
 WAYS = 200  # ways between two codes
 POINTS = 9  # on each

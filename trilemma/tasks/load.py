@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from trilemma.batches import Arrays, Batch, Options, Request
 from trilemma.conditions import tell
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
-from trilemma.modalities.contract import Opening
+from trilemma.maths.signals import estimated_noise, spherical
+from trilemma.modalities.contract import Data, Gaps, Opening
 from trilemma.modalities.door import modality, open_data
 from trilemma.models.contract import (
     CAPABILITIES,
@@ -24,44 +25,20 @@ from trilemma.models.contract import (
     Denoises,
     Encodes,
     Model,
-    Samples,
     Scores,
-    find,
-    model_files,
 )
 from trilemma.spaces import Clusters
+from trilemma.tasks.abilities import TASKS, models_that, needs
 from trilemma.training.choose import fewest_steps
 from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.restore import restore
 from trilemma.training.run import Run, write_json
 from trilemma.training.sampling import BATCH, Sampler, merged
 
+if TYPE_CHECKING:
+    from trilemma.tasks.detect import Anomalies  # pandas is for tables only
+
 PARTS = (4, 16, 64, BATCH)  # of a stream: the first samples soon, then as many as are fast
-TASKS: dict[str, tuple[type, ...]] = {
-    "generate": (Samples,),
-    "reconstruct": (Encodes, Decodes),
-    "interpolate": (Decodes,),
-    "embed": (Encodes,),
-    "denoise": (Denoises,),
-    "traverse": (Encodes, Decodes),
-    "score": (Scores,),
-    "info": (),
-}
-
-
-def needs(model_class: type, task: str) -> bool:
-    """Has this model class all capabilities that the task asks for?"""
-    return all(issubclass(model_class, kind) for kind in TASKS[task])
-
-
-def models_that(task: str) -> list[str]:
-    """Names of the models that can do a task."""
-    able = []
-    for stem in model_files():
-        model_class, _ = find(stem)
-        if issubclass(model_class, Samples) and needs(model_class, task):
-            able.append(stem)
-    return able
 
 
 @dataclass
@@ -140,14 +117,28 @@ class Loaded:
         interval: tuple[float, float] | None = None,
         prior: str | None = None,
         start: int = 0,
+        where: str | None = None,
+        balance: str | None = None,
         raw: bool = False,
     ) -> np.ndarray:
         """n samples; number i depends on (seed, start + i) alone. Without `label`, labels follow the training data.
 
         guidance, interval: strength, and the noise levels s (of data of unit variance) between which it acts. eta:
-        noise that ddim adds, 0 to 1. raw: (n, channels, *grid) instead of arrays as people have them.
+        noise that ddim adds, 0 to 1. Of tables, where: conditions that all rows meet, as 'sex = Female and age > 60';
+        balance: a category whose values come equally often. raw: (n, channels, *grid) instead of arrays as people have
+        them, a data frame for tables.
         """
         asked = Options(steps, sampler, guidance, interval, eta, prior)
+        if where is not None or balance is not None:
+            self._require("generate")
+            self._check_options(asked)
+            if n < 1:
+                raise InputError(f"-n {n}: ask for at least one sample")
+            from trilemma.tasks import tables  # pandas is for tables only
+
+            options = merged(self.options, asked)
+            x = tables.asked(self.sampler, self.modality, n, where=where, balance=balance, seed=seed, options=options)
+            return x if raw else self.modality.export(x)
         parts = self._parts(n, [BATCH], seed=seed, label=label, asked=asked, start=start)
         x = np.concatenate(list(parts))
         return x if raw else self.modality.export(x)
@@ -167,21 +158,24 @@ class Loaded:
         tried = [row.get("steps") for row in (choices.get("chosen_by") or {}).get("tried", [])]
         if "fewest_steps" in choices or len(set(tried)) > 1:
             return self.options.steps or default
-        source = self.config["asked"]["source"]
-        if source == "array":
-            raise InputError(
-                "--steps auto: this run was trained on an array, which is not here; give a number of steps"
-            )
-        opening = Opening(**{key: _tuple(value) for key, value in self.config["data"]["opening"].items()})
-        data = open_data(source, opening=opening)
-        if data.hash != self.config["data"]["hash"]:
-            raise InputError(f"--steps auto: {source} is not what the run was trained on; give a number of steps")
+        data = self.data("--steps auto", "give a number of steps")
         found = fewest_steps(data, self.sampler, self.options, default=default, quiet=quiet)
         self.options = replace(self.options, steps=found["steps"])
         if self.run.finished:
             kept = {**choices, "options": asdict(self.options), "fewest_steps": found}
             write_json(self.run.choices_file, kept)
         return int(found["steps"])
+
+    def data(self, what: str, instead: str) -> Data:
+        """What the run was trained on, opened anew. InputError, in words for `what`, where it is not there any more."""
+        source = self.config["asked"]["source"]
+        if source == "array":
+            raise InputError(f"{what}: this run was trained on an array, which is not here; {instead}")
+        opening = Opening(**{key: _tuple(value) for key, value in self.config["data"]["opening"].items()})
+        data = open_data(source, opening=opening)
+        if data.hash != self.config["data"]["hash"]:
+            raise InputError(f"{what}: {source} is not what the run was trained on; {instead}")
+        return data
 
     def stream(
         self,
@@ -246,6 +240,42 @@ class Loaded:
                     score = score + shares[batch.raw[name][:, 0]].log()
             scores.append(score.cpu().numpy())
         return np.concatenate(scores)
+
+    def impute(self, source: Any, *, draws: int = 5, seed: int = 0) -> Any:
+        """A table (a file or a data frame) with its gaps filled in, as a data frame: numbers by the mean of the draws,
+        categories by their most frequent value."""
+        return self.imputations(source, draws=draws, seed=seed)[0]
+
+    def imputations(self, source: Any, *, draws: int = 5, seed: int = 0) -> list[Any]:
+        """What `impute` gives, and after it the draws themselves: each a whole table, as plausible as the others."""
+        gaps, middle, made = self.drawn(source, draws=draws, seed=seed)
+        return [self.modality.filled(gaps, rows) for rows in [middle, *made]]
+
+    def drawn(self, source: Any, *, draws: int, seed: int) -> tuple[Gaps, np.ndarray, list[np.ndarray]]:
+        """`imputations` as raw rows, and what was read."""
+        from trilemma.tasks import tables
+
+        self._require("impute")
+        if not tables.fills(self.model):
+            raise InputError("this run was not trained to fill in what is missing; train with --set model.given=0.25")
+        return tables.impute(self.sampler, self.modality, source, draws=draws, seed=seed, options=self.options)
+
+    def detect(self, source: Any, *, false_alarms: float = 0.01, normal: Any = None, seed: int = 0) -> Any:
+        """The rows of a table as a data frame, with `anomaly`, `p_value`, `alarm`, `because` (see `tasks/detect.py`).
+
+        false_alarms: share of rows like the run's own that may raise an alarm. normal: rows to hold the new ones
+        against; None: those of the run's data that it did not learn from.
+        """
+        return self.anomalies(source, false_alarms=false_alarms, normal=normal, seed=seed).frame()
+
+    def anomalies(self, source: Any, *, false_alarms: float, normal: Any, seed: int) -> Anomalies:
+        """What `detect` finds, with the part that each column has in it."""
+        from trilemma.tasks.detect import detect, unseen
+
+        self._require("detect")
+        if normal is None and self.modality.kind == "table":
+            normal = unseen(self.data("detect", "give rows that are normal: --normal FILE"))
+        return detect(self.sampler, self.modality, source, false_alarms=false_alarms, normal=normal, seed=seed)
 
     def denoise(self, source: Any, *, sigma: float | None = None, raw: bool = False) -> np.ndarray:
         """Inputs without their noise. sigma: its deviation in units of the data's own; None: estimated per example."""
@@ -437,26 +467,5 @@ def load(folder: str | Path, *, networks: dict[str, nn.Module] | None = None) ->
     return Loaded(folder, networks=networks)
 
 
-def spherical(one: Tensor, two: Tensor, t: Tensor) -> Tensor:
-    """Spherical interpolation of codes (White 2016): stays at the norm at which a Gaussian prior has its mass."""
-    cosine = torch.nn.functional.cosine_similarity(one, two, dim=1).clamp(-0.9999, 0.9999).unsqueeze(1)
-    angle = cosine.arccos()
-    return (torch.sin((1 - t) * angle) * one + torch.sin(t * angle) * two) / angle.sin()
-
-
-def estimated_noise(x: Tensor) -> Tensor:
-    """Deviation (B,) of the noise in embedded x, from the median of second differences along the last axis.
-
-    Immerkaer 1996 uses the mean of a Laplacian; the median is robust against edges. Vectors have no neighbours: 0.5.
-    """
-    if x.dim() < 3 or x.shape[-1] < 3:
-        return torch.full((len(x),), 0.5, device=x.device)
-    second = x[..., 2:] - 2 * x[..., 1:-1] + x[..., :-2]
-    return (second.abs().flatten(1).median(1).values / 0.6745 / 6**0.5).clamp(min=0.02)
-
-
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-__all__ = ["TASKS", "Inputs", "Loaded", "load", "models_that"]

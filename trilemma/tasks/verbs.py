@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def generate(
     n: int,
     *,
     seed: int,
-    out: Path,
+    out: Path | None,
     label: str | None,
     guidance: float | None,
     steps: str | None,
@@ -33,11 +34,20 @@ def generate(
     eta: float | None,
     interval: str | None,
     prior: str | None,
+    where: str | None = None,
+    balance: str | None = None,
 ) -> list[Path]:
-    """n samples into a folder of files, an .npy array or a .png grid."""
+    """n samples into a folder of files, an .npy array or a .png grid; of a table into one file."""
     loaded = load(run)
+    out = out or Path(f"samples{loaded.modality.usual}")
     check_out(out, loaded.modality.writes)
     count = loaded.fewest_steps() if steps == "auto" else _steps(steps)
+    if where is not None or balance is not None:
+        rows = loaded.generate(
+            n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
+            interval=_interval(interval), prior=prior, where=where, balance=balance, raw=True,
+        )  # fmt: skip
+        return loaded.modality.save(rows, out)
     parts = loaded.stream(
         n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
         interval=_interval(interval), prior=prior, raw=True,
@@ -78,6 +88,27 @@ def reconstruct(run: Path, source: Any, *, out: Path) -> list[Path]:
     check_out(out, loaded.modality.writes)
     given = loaded.read(source)
     return loaded.modality.save(loaded.reconstruct(given, raw=True), out, names=given.names)
+
+
+def impute(run: Path, source: Any, *, draws: int, seed: int, out: Path) -> list[Path]:
+    """The table without gaps, and beside it each draw when there are several."""
+    loaded = load(run)
+    check_out(out, tuple(suffix for suffix in loaded.modality.writes if suffix != ".png"))
+    gaps, middle, made = loaded.drawn(source, draws=draws, seed=seed)
+    written = loaded.modality.filled(gaps, middle, out)
+    name, ending = out.name.split(".", 1)
+    for number, rows in enumerate(made if draws > 1 else [], 1):
+        written += loaded.modality.filled(gaps, rows, out.with_name(f"{name}.draw{number}.{ending}"))
+    return written
+
+
+def detect(run: Path, source: Any, *, false_alarms: float, normal: Any, seed: int, out: Path) -> list[Path]:
+    """The table with what is strange in it, and a line about it."""
+    loaded = load(run)
+    check_out(out, tuple(suffix for suffix in loaded.modality.writes if suffix != ".png"))
+    found = loaded.anomalies(source, false_alarms=false_alarms, normal=normal, seed=seed)
+    print(found.said(), file=sys.stderr)
+    return found.frame(out)
 
 
 def denoise(run: Path, source: Any, *, sigma: float | None, out: Path) -> list[Path]:

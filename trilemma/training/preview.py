@@ -12,6 +12,7 @@ from PIL import Image
 
 from trilemma.metrics.fidelity import kernel_distance
 from trilemma.metrics.random_features import RandomFeatures
+from trilemma.mixed import plain
 from trilemma.modalities.contract import Data
 from trilemma.training.run import Run, disk_errors
 from trilemma.training.sampling import Sampler
@@ -29,8 +30,9 @@ class Preview:
         self.moments = [0.02, *((i + 1) / moments for i in range(moments))]
         self.count, self.average = count, average
         self.real = data.rows("choose", 500)
-        self.random = RandomFeatures(self.real, width=32)
-        self.reference = self.random(self.real)
+        self.values = plain(data.spaces["x"], self.real)
+        self.random = RandomFeatures(self.values, width=32)
+        self.reference = self.random(self.values)
         self.seconds = 0.0
 
     def due(self, seen: int, batch: int, total: int) -> bool:
@@ -52,14 +54,14 @@ class Preview:
             file = folder / f"{loop.seen:09d}.png"
             self.data.modality.picture(shown, reference=self.real).save(file.with_suffix(".part"), format="PNG")
             file.with_suffix(".part").replace(file)
-        figure = None
-        if len(self.reference) > 1 and np.isfinite(samples.astype(np.float64)).all():
-            figure = kernel_distance(self.reference, self.random(samples)).value
+        figure, values = None, plain(self.data.spaces["x"], samples)
+        if len(self.reference) > 1 and np.isfinite(values.astype(np.float64)).all():
+            figure = kernel_distance(self.reference, self.random(values)).value
         self.seconds += time.monotonic() - start
         self.run.log({"seen": loop.seen, "step": loop.step, "kernel@random": figure, "samples": self.count})
         # Every model begins with too little variety: that is no trouble yet.
         early = loop.seen < EARLY * loop.training.examples
-        return [] if early else loop.health.of_samples(samples, self.real)
+        return [] if early else loop.health.of_samples(values, self.values)
 
 
 def film(folder: Path) -> Path | None:

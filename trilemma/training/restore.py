@@ -11,8 +11,8 @@ from torch import nn
 
 from trilemma.config import Training, from_json
 from trilemma.errors import InputError
+from trilemma.mixed import space_from
 from trilemma.models.contract import Model, find
-from trilemma.spaces import space_from
 from trilemma.training.engine import Engine
 from trilemma.training.run import Run
 

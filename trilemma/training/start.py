@@ -17,10 +17,10 @@ from trilemma.batches import Options
 from trilemma.config import Training, assign, differences, from_json, parse_budget, to_json
 from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
+from trilemma.mixed import space_from
 from trilemma.modalities.contract import Data, Opening, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, find, known_models
-from trilemma.spaces import space_from
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
 from trilemma.training.engine import Engine, agreed, energy, first, forget_peak, join, peak_memory, prepare, when_killed

@@ -1,0 +1,194 @@
+"""The verbs of trained runs on the command line; `cli.py` puts them beside its own. No torch before it is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `trilemma train --out` wrote.")]
+Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
+Steps = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER|auto", help="Sampler steps (diffusion); auto: the fewest that are as good."),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def generate(
+    run: RunArgument,
+    n: Annotated[int, typer.Option("-n", help="How many.")] = 64,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of files, .npy array, .png grid, or a table; default: samples.png or .csv."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Name or number of a label; default: as in the training data.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Strength of guidance (diffusion with labels or clusters).")
+    ] = None,
+    steps: Steps = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddpm, ddim, euler, heun, dpm++2m, dpm++3m, adams-bashforth, ipndm.")
+    ] = None,
+    eta: Annotated[float | None, typer.Option(help="Noise that ddim adds: 0 none, 1 as much as ddpm.")] = None,
+    interval: Annotated[
+        str | None, typer.Option(help="LOW,HIGH: noise levels between which guidance acts, data of variance 1.")
+    ] = None,
+    prior: Annotated[str | None, typer.Option(help="normal or mixture (VAE).")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Of tables: conditions that all rows meet, as 'sex = Female and age > 60'.")
+    ] = None,
+    balance: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Of tables: a category whose values come equally often.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Make samples with a trained (or unfinished) RUN."""
+    from trilemma.tasks.verbs import generate as make
+
+    done = make(
+        run, n, seed=seed, out=out, label=label, guidance=guidance, steps=steps, sampler=sampler, eta=eta,
+        interval=interval, prior=prior, where=where, balance=balance,
+    )  # fmt: skip
+    show(done)
+
+
+def impute(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="A table with gaps.")],
+    draws: Annotated[int, typer.Option(help="How often to draw; of several, each is written beside their middle.")] = 5,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help="Table to write: .csv, .tsv, .jsonl, .parquet, .xlsx.")] = Path(
+        "filled.csv"
+    ),
+    debug: Debug = False,
+) -> None:
+    """Fill in the gaps of the table DATA."""
+    from trilemma.tasks.verbs import impute as make
+
+    show(make(run, source, draws=draws, seed=seed, out=out))
+
+
+def detect(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="A table with rows to look at.")],
+    false_alarms: Annotated[
+        str, typer.Option("--false-alarms", help="Share of normal rows that may raise an alarm, as 1% or 0.01.")
+    ] = "1%",
+    normal: Annotated[
+        str | None, typer.Option(help="A table of normal rows; default: those that RUN kept aside of its own data.")
+    ] = None,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help="Table to write: .csv, .tsv, .jsonl, .parquet, .xlsx.")] = Path(
+        "detected.csv"
+    ),
+    debug: Debug = False,
+) -> None:
+    """Find the strange rows of the table DATA, and say which columns make them so."""
+    from trilemma.tasks.detect import share
+    from trilemma.tasks.verbs import detect as make
+
+    show(make(run, source, false_alarms=share(false_alarms), normal=normal, seed=seed, out=out))
+
+
+def reconstruct(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("reconstructed.png"),
+    debug: Debug = False,
+) -> None:
+    """Encode and decode DATA."""
+    from trilemma.tasks.verbs import reconstruct as make
+
+    show(make(run, source, out=out))
+
+
+def denoise(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
+    sigma: Annotated[
+        float | None, typer.Option(help="Deviation of the noise (data's deviation = 1); default: estimated.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("denoised.png"),
+    debug: Debug = False,
+) -> None:
+    """Remove noise from DATA."""
+    from trilemma.tasks.verbs import denoise as make
+
+    show(make(run, source, sigma=sigma, out=out))
+
+
+def interpolate(
+    run: RunArgument,
+    first: Annotated[str, typer.Argument(help="File, or the number of a sample.")] = "0",
+    second: Annotated[str, typer.Argument(help="File, or the number of a sample.")] = "1",
+    steps: Annotated[int, typer.Option(help="Examples on the way, ends included.")] = 9,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("interpolated.png"),
+    debug: Debug = False,
+) -> None:
+    """Walk between two examples through the codes of RUN."""
+    from trilemma.tasks.verbs import interpolate as make
+
+    show(make(run, first, second, steps=steps, seed=seed, out=out))
+
+
+def traverse(
+    run: RunArgument,
+    dimensions: Annotated[int, typer.Option(help="How many code dimensions, the most used first.")] = 8,
+    steps: Annotated[int, typer.Option(help="Values of each.")] = 9,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help=".png or .npy.")] = Path("traversal.png"),
+    debug: Debug = False,
+) -> None:
+    """Vary each code dimension alone."""
+    from trilemma.tasks.verbs import traverse as make
+
+    show(make(run, dimensions=dimensions, steps=steps, seed=seed, out=out))
+
+
+def embed(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
+    out: Annotated[Path, typer.Option("--out", help=".npy or .csv to write.")] = Path("codes.npy"),
+    debug: Debug = False,
+) -> None:
+    """Write the codes of DATA."""
+    from trilemma.tasks.verbs import embed as make
+
+    show(make(run, source, out=out))
+
+
+def score(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
+    out: Annotated[Path, typer.Option("--out", help=".npy or .csv to write.")] = Path("scores.csv"),
+    debug: Debug = False,
+) -> None:
+    """Write the log-likelihood of DATA, nats per example (VAE: a lower bound)."""
+    from trilemma.tasks.verbs import score as make
+
+    show(make(run, source, out=out))
+
+
+def info(run: RunArgument, debug: Debug = False) -> None:
+    """Say what RUN is and what it can do."""
+    from trilemma.tasks.verbs import info as tell
+
+    print(tell(run))
+
+
+def show(paths: list[Path]) -> None:
+    """Print what was written: a few files by name, many by their folder."""
+    if len(paths) > 3:
+        print(paths[0].parent)
+    else:
+        for path in paths:
+            print(path)
+
+
+VERBS = (generate, impute, detect, reconstruct, denoise, interpolate, traverse, embed, score, info)

@@ -1,0 +1,66 @@
+"""What made tables give away about the rows that a model learned from: exact copies, membership, an attribute."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from trilemma.metrics.classifier import area_under_curve
+from trilemma.metrics.memorisation import nearest
+from trilemma.metrics.protocol import Measure, interval
+
+BINS = 10  # equally common parts of a number that is to be guessed
+
+
+def _keys(cells: np.ndarray) -> np.ndarray:
+    rows = np.ascontiguousarray(np.nan_to_num(np.asarray(cells, dtype=np.float64), nan=-9.87e300) + 0.0)
+    return rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
+
+
+def exact_copies(train: np.ndarray, samples: np.ndarray) -> Measure:
+    """Share of rows (n, C) that stand, cell for cell, among the training rows (m, C) too; [0, 1].
+
+    Interval: Clopper and Pearson's. Known biases: none; but rows of few coarse columns meet by chance: compare it with
+    the same share of unseen real rows.
+    """
+    if samples.shape[1] != train.shape[1]:
+        raise ValueError(f"tables: shapes {train.shape} and {samples.shape} do not fit")
+    times = int(np.isin(_keys(samples), np.unique(_keys(train))).sum())
+    result = stats.binomtest(times, len(samples)).proportion_ci(0.95)
+    return Measure(times / len(samples), float(result.low), float(result.high), "exact_copies", "lower")
+
+
+def membership(train: np.ndarray, unseen: np.ndarray, samples: np.ndarray) -> Measure:
+    """How well one who sees only the samples tells training rows from unseen ones: area under the curve, 0.5 is chance.
+
+    Features (n, D), (m, D), (k, D); the guess is the distance to the nearest sample. Interval: DeLong's. Known biases:
+    a lower bound of what the best attack could do. Source: Chen et al. 2020, "GAN-Leaks", full black box.
+    """
+    close = [-nearest(rows, samples)[1] for rows in (train, unseen)]
+    area, deviation = area_under_curve(*close)
+    low, high = interval(area, deviation, floor=0.0, ceiling=1.0)
+    return Measure(area, low, high, "membership", "half")
+
+
+def attribute_gain(
+    train: np.ndarray, unseen: np.ndarray, samples: np.ndarray, answers: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> Measure:
+    """How much better a row's attribute is guessed from the samples when the row was trained on; 0 is no gain, [-1, 1].
+
+    Features without the attribute (n, D), (m, D), (k, D), and the attribute's values for each: that of the nearest
+    sample is the guess; a number's is right where it lies in the right tenth of all. Interval: normal, for the
+    difference of two shares. Known biases: a lower bound, as `membership`.
+    """
+    known = np.concatenate(answers)
+    if len(np.unique(known)) > BINS:
+        edges = np.unique(np.nanquantile(known, np.linspace(0, 1, BINS + 1)[1:-1]))
+        answers = tuple(np.where(np.isnan(each), -1, np.digitize(each, edges)) for each in answers)  # type: ignore[assignment]
+    shares, variance = [], 0.0
+    for rows, right in zip((train, unseen), answers[:2], strict=True):
+        guessed = answers[2][nearest(rows, samples)[0]]
+        share = float(np.mean((guessed == right) | (np.isnan(guessed) & np.isnan(right))))
+        shares.append(share)
+        variance += share * (1 - share) / len(rows)
+    gain = shares[0] - shares[1]
+    low, high = interval(gain, variance**0.5, floor=-1.0, ceiling=1.0)
+    return Measure(gain, low, high, "attribute_gain", "lower")

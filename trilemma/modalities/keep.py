@@ -1,0 +1,106 @@
+"""Rules between the columns of a table that made rows keep too: `start <= end`, `net + tax = total`.
+
+A column that is never below another is learned as what it has more; one that is a sum of others is not learned at all.
+So every row keeps the rule, of whatever model it comes, and no row has to be thrown away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from trilemma.errors import InputError, unknown
+from trilemma.modalities.columns import Column
+
+RULE = re.compile(r"^(?P<left>.+?)\s*(?P<sign><=|>=|==|=|<|>)\s*(?P<right>.+)$")
+BROKEN = 0.01  # share of rows that may break a rule
+CLOSE = 1e-6  # relative difference at which a sum is one
+
+
+def apply(rules: Sequence[str], own: list[Column], values: list[np.ndarray], shown: str) -> list[str]:
+    """Let columns know what they build on; notes on rows that break a rule. InputError for what is no rule here."""
+    notes = []
+    for rule in rules:
+        match = RULE.match(rule.strip())
+        if match is None:
+            raise InputError(f"--keep {rule!r}: write it like --keep 'start <= end' or --keep 'net + tax = total'")
+        left, sign, right = match["left"].strip(), match["sign"], match["right"].strip()
+        if sign in (">", ">="):
+            left, right, sign = right, left, sign.replace(">", "<")
+        if sign in ("=", "=="):
+            parts, total = (left, right) if "+" in left else (right, left)
+            summands = [_named(part.strip(), own, rule) for part in parts.split("+")]
+            if len(summands) < 2:
+                raise InputError(f"--keep {rule!r}: a sum has at least two columns")
+            whole = _named(total, own, rule)
+            found = sum((values[own.index(part)] for part in summands), np.zeros(len(values[0])))
+            given = values[own.index(whole)]
+            broken = np.abs(found - given) > CLOSE * np.maximum(np.abs(given), 1)
+            _free(whole, rule)
+            whole.sum = [part.name for part in summands]
+        else:
+            low, high = _named(left, own, rule), _named(right, own, rule)
+            one, two = values[own.index(low)], values[own.index(high)]
+            broken = one >= two if sign == "<" else one > two
+            _free(high, rule)
+            high.base = low.name
+        _acyclic(own, rule)
+        share = broken.sum() / max(len(broken), 1)
+        if share > BROKEN:
+            row = int(np.flatnonzero(broken)[0]) + 1
+            raise InputError(f"--keep {rule!r}: {broken.sum():,} rows of {shown} break it (row {row} is the first)")
+        if broken.any():
+            notes.append(f"{broken.sum():,} rows break {rule!r}: they are learned as if they just kept it")
+    return notes
+
+
+def relative(own: Sequence[Column], values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Values (N,) of each column as what they have more than the column that they build on."""
+    place = {column.name: number for number, column in enumerate(own)}
+    made = list(values)
+    for number, column in enumerate(own):
+        if column.base:
+            made[number] = np.maximum(values[number] - values[place[column.base]], 0.0)
+    return made
+
+
+def absolute(own: Sequence[Column], values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The columns' values again, sums too."""
+    made = {column.name: value for column, value in zip(own, values, strict=True)}
+    left = [column for column in own if column.base or column.sum]
+    while left:
+        waiting = {column.name for column in left}
+        for column in [each for each in left if not waiting & {each.base, *each.sum}]:
+            if column.base:
+                made[column.name] = made[column.name] + made[column.base]
+            else:
+                made[column.name] = sum((made[name] for name in column.sum), np.zeros(len(values[0])))
+            left.remove(column)
+    return [made[column.name] for column in own]
+
+
+def _named(name: str, own: Sequence[Column], rule: str) -> Column:
+    name = name[1:-1] if name[:1] in "\"'" else name
+    known = {column.name: column for column in own}
+    if name not in known:
+        raise unknown(f"--keep {rule!r}: column", name, list(known))
+    column = known[name]
+    if column.kind not in ("number", "integer", "date"):
+        raise InputError(f"--keep {rule!r}: {name!r} is {column.said()}; a rule is for numbers and dates")
+    return column
+
+
+def _free(column: Column, rule: str) -> None:
+    if column.base or column.sum:
+        raise InputError(f"--keep {rule!r}: {column.name!r} has a rule already ({column.said()}); one column has one")
+
+
+def _acyclic(own: Sequence[Column], rule: str) -> None:
+    needs = {column.name: {column.base, *column.sum} - {""} for column in own}
+    while ready := [name for name, others in needs.items() if not others & set(needs)]:
+        for name in ready:
+            del needs[name]
+    if needs:
+        raise InputError(f"--keep {rule!r}: the rules go in a circle ({', '.join(needs)})")

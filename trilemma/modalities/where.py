@@ -1,0 +1,172 @@
+"""Conditions on the rows of a table, as people write them: `sex = Female and age > 60`.
+
+Clauses joined by `and`: COLUMN = VALUE, != < <= > >=, COLUMN in (ONE, TWO), COLUMN is missing, COLUMN is not missing.
+Names and values with a comma, a sign or `and` in them stand in quotes.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from trilemma.errors import InputError, unknown
+from trilemma.modalities.columns import Column, decoded
+from trilemma.modalities.keep import absolute
+
+TOKEN = re.compile(r"""\s*("[^"]*"|'[^']*'|<=|>=|!=|==|[=<>(),]|[^\s=<>!(),"']+)""")
+SIGNS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+EXAMPLE = 'write them like --where "sex = Female and age > 60"'
+
+
+@dataclass
+class Clause:
+    """One condition: the place of a column in the table, a sign and values; of categories they are codes."""
+
+    place: int
+    sign: str  # one of SIGNS, in, missing, present
+    values: list[float]
+
+    def holds(self, cells: np.ndarray) -> np.ndarray:
+        """(n,) cells in the user's units, NaN where one is missing -> bool; a missing cell meets no comparison."""
+        if self.sign in ("missing", "present"):
+            return np.isnan(cells) == (self.sign == "missing")
+        if self.sign == "in":
+            return np.isin(cells, self.values)
+        return SIGNS[self.sign](cells, self.values[0]) & ~np.isnan(cells)
+
+
+@dataclass
+class Where:
+    """Conditions on the rows of these columns."""
+
+    text: str
+    columns: list[Column]  # all of the table
+    clauses: list[Clause]
+
+    def holds(self, x: np.ndarray) -> np.ndarray:
+        """Which of raw rows (n, columns) meet all conditions."""
+        cells, met = absolute(self.columns, decoded(self.columns, x)), np.ones(len(x), dtype=bool)
+        for clause in self.clauses:
+            met &= clause.holds(self._compared(clause, cells[clause.place]))
+        return met
+
+    def given(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Raw rows (count, columns) with the cells that one value is demanded of, and which cells these are."""
+        learned = [column.name for column in self.columns if column.learned]
+        x = np.zeros((count, len(learned)), dtype=np.float32)
+        observed = np.zeros(x.shape, dtype=bool)
+        for clause in self.clauses:
+            column = self.columns[clause.place]
+            if clause.sign not in ("=", "missing") or not column.learned or column.base:
+                continue
+            value = np.array([np.nan if clause.sign == "missing" else clause.values[0]])
+            place = learned.index(column.name)
+            x[:, place] = column.scores(value, np.array([0.5])) if column.scored else value
+            observed[:, place] = True
+        return x, observed
+
+    def _compared(self, clause: Clause, cells: np.ndarray) -> np.ndarray:
+        """Categories that are numbers are compared as such; others have codes, which are only equal or not."""
+        column = self.columns[clause.place]
+        if column.kind != "category" or clause.sign not in ("<", "<=", ">", ">="):
+            return cells
+        return np.array([*map(float, column.values), np.nan])[np.where(np.isnan(cells), -1, cells).astype(int)]
+
+
+def parse(text: str, columns: Sequence[Column]) -> Where:
+    """The conditions of a text. InputError naming the clause for what cannot be read or is not in the table."""
+    tokens, end = [], 0
+    while match := TOKEN.match(text, end):
+        tokens.append(match.group(1))
+        end = match.end()
+    if text[end:].strip() or not tokens:
+        raise InputError(f"--where {text!r}: cannot be read at {text[end:].strip()[:20]!r}; {EXAMPLE}")
+    parts: list[list[str]] = [[]]
+    for token in tokens:
+        if token.lower() == "and":
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return Where(text, list(columns), [_clause(part, list(columns), text) for part in parts])
+
+
+def _clause(tokens: list[str], columns: list[Column], text: str) -> Clause:
+    shown = " ".join(tokens)
+    low = [token.lower() for token in tokens]
+    middle = next((i for i, token in enumerate(low) if token in SIGNS or token in ("==", "in", "is")), None)
+    if not middle or middle == len(tokens) - 1:
+        raise InputError(f"--where {text!r}: {shown!r} is no condition; {EXAMPLE}")
+    name = " ".join(_bare(token) for token in tokens[:middle])
+    named = {column.name: column for column in columns}
+    if name not in named:
+        raise unknown(f"--where {text!r}: column", name, list(named))
+    column = named[name]
+    if not (column.learned or column.sum):
+        raise InputError(f"--where {text!r}: column {name!r} is {column.said()}: nothing depends on it")
+    place, sign, rest = columns.index(column), low[middle].replace("==", "="), tokens[middle + 1 :]
+    if sign == "is":
+        if low[middle + 1 :] not in (["missing"], ["not", "missing"]):
+            raise InputError(f"--where {text!r}: after 'is' comes missing or not missing; {EXAMPLE}")
+        wanted = "present" if len(rest) == 2 else "missing"
+        if wanted == "missing" and not column.gaps:
+            raise InputError(f"--where {text!r}: column {name!r} has no missing cells")
+        return Clause(place, wanted, [])
+    if sign == "in":
+        inside = " ".join(rest)
+        if not (inside.startswith("(") and inside.endswith(")")):
+            raise InputError(f"--where {text!r}: write the values as {name} in (ONE, TWO)")
+        values = [each.strip() for each in re.findall(r"\"[^\"]*\"|'[^']*'|[^,]+", inside[1:-1]) if each.strip()]
+        return Clause(place, sign, [value_of(column, _bare(each), text) for each in values])
+    value = " ".join(_bare(token) for token in rest)
+    ordered = sign in ("<", "<=", ">", ">=")
+    if ordered and column.kind == "category":
+        try:
+            [float(each) for each in [value, *column.values]]
+        except ValueError:
+            raise InputError(
+                f"--where {text!r}: the values of {name!r} have no order ({', '.join(column.values[:4])}); use = or in"
+            ) from None
+        return Clause(place, sign, [float(value)])
+    found = value_of(column, value, text)
+    if (
+        sign == "="
+        and column.kind != "category"
+        and not (column.base or column.sum)
+        and not column.knots[0] <= found <= column.knots[-1]
+    ):
+        low_end, high_end = (column.written(np.array([end]), np.random.default_rng(0))[0] for end in _ends(column))
+        raise InputError(f"--where {text!r}: {name!r} reaches from {low_end} to {high_end} in the run's data")
+    return Clause(place, sign, [found])
+
+
+def value_of(column: Column, text: str, where: str) -> float:
+    """A value in the column's units; of a category its code."""
+    if column.kind == "category":
+        if text not in column.values:
+            same = [value for value in column.values if value.lower() == text.lower()]
+            if not same:
+                raise unknown(f"--where {where!r}: value of {column.name!r}", text, column.values)
+            text = same[0]
+        return float(column.values.index(text))
+    try:
+        if column.kind == "date":
+            return pd.to_datetime(text, format=column.format).timestamp()
+        return float(text.replace(",", ".") if column.comma else text)
+    except ValueError:
+        kind = f"date written {column.format}" if column.kind == "date" else column.kind
+        raise InputError(f"--where {where!r}: {text!r} is no {kind}, as {column.name!r} needs") from None
+
+
+def _ends(column: Column) -> tuple[float, float]:
+    return column.knots[0], column.knots[-1]
+
+
+def _bare(token: str) -> str:
+    return token[1:-1] if token[:1] in "\"'" and len(token) > 1 else token

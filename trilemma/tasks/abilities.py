@@ -1,0 +1,43 @@
+"""What can be asked of a trained model, by its capabilities."""
+
+from __future__ import annotations
+
+from trilemma.models.contract import (
+    Decodes,
+    Denoises,
+    Encodes,
+    Fills,
+    Samples,
+    Scores,
+    Surprises,
+    find,
+    model_files,
+)
+
+TASKS: dict[str, tuple[type, ...]] = {
+    "generate": (Samples,),
+    "reconstruct": (Encodes, Decodes),
+    "interpolate": (Decodes,),
+    "embed": (Encodes,),
+    "denoise": (Denoises,),
+    "impute": (Fills,),
+    "traverse": (Encodes, Decodes),
+    "score": (Scores,),
+    "detect": (Surprises,),
+    "info": (),
+}
+
+
+def needs(model_class: type, task: str) -> bool:
+    """Has this model class all capabilities that the task asks for?"""
+    return all(issubclass(model_class, kind) for kind in TASKS[task])
+
+
+def models_that(task: str) -> list[str]:
+    """Names of the models that can do a task."""
+    able = []
+    for stem in model_files():
+        model_class, _ = find(stem)
+        if issubclass(model_class, Samples) and needs(model_class, task):
+            able.append(stem)
+    return able

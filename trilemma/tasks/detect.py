@@ -1,0 +1,152 @@
+"""Strange rows of a table: how badly each cell goes with the others, held against rows that are known to be normal.
+
+Of each column the model's surprise becomes the share of normal rows that surprise it as much; -log of it adds up over
+columns, squared, so that one very strange cell outweighs many a little odd. A row raises an alarm where no more than
+`false_alarms` of the normal rows are as strange: conformal prediction (Vovk et al. 2005), which holds for any model as
+long as normal rows come as they came before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trilemma.batches import Arrays
+from trilemma.errors import InputError
+from trilemma.modalities.contract import Data, Gaps, Modality
+from trilemma.modalities.table import Table
+from trilemma.models.contract import Surprises
+from trilemma.tasks.tables import PART, table_of
+from trilemma.training.sampling import Sampler
+
+NAMED = 3  # columns that are blamed at most,
+BLAMED = 0.1  # each for at least this part of what is strange
+MOST = 10_000  # normal rows; of fewer than
+FEW = 1000  # those of the test split stand beside them
+
+
+@dataclass
+class Anomalies:
+    """What was found in rows (n): how strange each is, and why."""
+
+    table: Table
+    rows: Gaps
+    scores: np.ndarray  # (n,)
+    p_values: np.ndarray  # (n,) share of normal rows at least as strange
+    parts: np.ndarray  # (n, columns) of the score, squared
+    names: list[str]
+    false_alarms: float
+    normal: int  # rows that they were held against
+
+    @property
+    def alarms(self) -> np.ndarray:
+        return self.p_values <= self.false_alarms
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """As columns of a table."""
+        because = []
+        for alarm, parts in zip(self.alarms, self.parts, strict=True):
+            shares = parts / max(parts.sum(), 1e-12)
+            order: list[int] = np.argsort(-shares)[:NAMED].tolist() if alarm else []
+            because.append("; ".join(f"{self.names[i]} {shares[i]:.0%}" for i in order if shares[i] >= BLAMED))
+        return {
+            "anomaly": self.scores.round(3),
+            "p_value": self.p_values.round(5),
+            "alarm": self.alarms,
+            "because": np.array(because, dtype=object),
+        }
+
+    def frame(self, out: Path | None = None) -> Any:
+        """The rows as they were read, with these columns: a data frame, or written to a file."""
+        return self.table.beside(self.rows, self.columns(), out)
+
+    def said(self) -> str:
+        count = int(self.alarms.sum())
+        return (
+            f"{count:,} of {len(self.scores):,} rows raise an alarm ({count / max(len(self.scores), 1):.1%}); of "
+            f"normal rows {self.false_alarms:.2%} would, by {self.normal:,} that the model had not seen"
+        )
+
+
+def share(text: str) -> float:
+    """'1%' or '0.01' -> 0.01"""
+    try:
+        value = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise InputError(f"--false-alarms {text}: give a share of normal rows, as 1% or 0.01")
+    return value
+
+
+def detect(
+    sampler: Sampler, modality: Modality, source: Any, *, false_alarms: float, normal: Any, seed: int
+) -> Anomalies:
+    """How strange the rows of a table are, held against normal rows.
+
+    Raises:
+        InputError: other data than tables; too few normal rows for so few false alarms.
+    """
+    table = table_of(modality, "detect")
+    if not 0 < false_alarms < 1:
+        raise InputError(f"--false-alarms {false_alarms:g}: give a share of normal rows, as 0.01")
+    rows, known = table.gaps(source), table.gaps(normal)
+    count = len(known.x)
+    if (count + 1) * false_alarms < 1:
+        raise InputError(
+            f"--false-alarms {false_alarms:g}: {count} normal rows cannot tell; ask for {1 / (count + 1):.2g} or more, "
+            "or give more of them with --normal"
+        )
+    chance, given = 1 / (count + 1), [place for place, column in enumerate(table.columns) if column.learned]
+    parts = []
+    found, ruler = surprises(sampler, rows, seed), surprises(sampler, known, seed)
+    for gaps, own, itself in ((known, ruler, True), (rows, found, False)):
+        whole = table.outside(gaps, chance)
+        whole[:, given] = np.maximum(whole[:, given], strangeness(own, ruler, itself=itself) * gaps.observed)
+        parts.append(whole**2)
+    scores = [part.sum(1) ** 0.5 for part in parts]
+    above = count - np.searchsorted(np.sort(scores[0]), scores[1], "left")
+    names = [column.name for column in table.columns]
+    return Anomalies(table, rows, scores[1], (above + 1) / (count + 1), parts[1], names, false_alarms, count)
+
+
+def unseen(data: Data) -> Any:
+    """Rows of a run's data that it has not learned from, as a data frame."""
+    rows = data.rows("choose", MOST)
+    if len(rows) < FEW:  # nothing of the model is chosen by what follows
+        rows = np.concatenate([rows, data.rows("test", FEW)])
+    return data.modality.export(rows)
+
+
+@torch.no_grad()
+def surprises(sampler: Sampler, gaps: Gaps, seed: int) -> np.ndarray:
+    """(n, learned columns) by the model."""
+    model, arrays, made = sampler.model, Arrays(gaps.x, observed=gaps.observed), []
+    assert isinstance(model, Surprises)
+    model.eval()
+    for first in range(0, len(gaps.x), PART):
+        places = np.arange(first, min(first + PART, len(gaps.x)))
+        batch = arrays.gather(places, seed=seed, device=str(sampler.engine.device))
+        with sampler.engine.autocast():
+            made.append(model.surprise(batch).float().cpu().numpy())
+    return np.concatenate(made).astype(np.float64)
+
+
+def strangeness(found: np.ndarray, ruler: np.ndarray, *, itself: bool) -> np.ndarray:
+    """-log of the share of the ruler's rows (m, C) that surprise as much as each of `found` (n, C), column by column.
+
+    Beyond the ruler's largest it goes on with the logarithm of how much larger. itself: `found` is the ruler.
+    """
+    ordered = np.sort(ruler, 0)
+    made = np.empty_like(found)
+    for place in range(found.shape[1]):
+        above = len(ruler) - np.searchsorted(ordered[:, place], found[:, place], "left")
+        made[:, place] = -np.log((above + (not itself)) / (len(ruler) + (not itself)))
+        # By what the upper half spans, since likelihoods have no zero of their own.
+        low, high = ordered[len(ruler) // 2, place], ordered[-1, place]
+        made[:, place] += np.log1p(np.maximum(found[:, place] - high, 0) / max(high - low, 1e-9))
+    return made
