@@ -73,6 +73,23 @@ def impute(
     show(make(run, source, draws=draws, seed=seed, out=out))
 
 
+def forecast(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="A series up to now.")],
+    horizon: Annotated[int, typer.Option(help="Steps to look ahead.")] = 24,
+    draws: Annotated[int, typer.Option(help="Futures to draw.")] = 200,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help="File of all draws; quantiles and a picture beside it.")] = Path(
+        "forecast.csv"
+    ),
+    debug: Debug = False,
+) -> None:
+    """Draw futures of the series DATA."""
+    from trilemma.tasks.verbs import forecast as make
+
+    show(make(run, source, horizon=horizon, draws=draws, seed=seed, out=out))
+
+
 def detect(
     run: RunArgument,
     source: Annotated[str, typer.Argument(metavar="DATA", help="A table with rows to look at.")],
@@ -191,4 +208,4 @@ def show(paths: list[Path]) -> None:
             print(path)
 
 
-VERBS = (generate, impute, detect, reconstruct, denoise, interpolate, traverse, embed, score, info)
+VERBS = (generate, impute, forecast, detect, reconstruct, denoise, interpolate, traverse, embed, score, info)

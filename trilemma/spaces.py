@@ -136,10 +136,12 @@ class Continuous(Space):
         levels: int | None = None,
         mean: Tensor | None = None,
         deviation: Tensor | None = None,
+        always: tuple[int, ...] = (),
     ):
         super().__init__()
         self.shape, self.width, self.dtype = tuple(shape), shape[0], torch.float32
         self.low, self.high, self.levels = low, high, levels
+        self.always = tuple(always)  # channels that are known wherever a part is given: the calendar of a series
         self.register_buffer("mean", torch.zeros(shape[0]) if mean is None else mean.float())
         self.register_buffer("deviation", torch.ones(shape[0]) if deviation is None else deviation.float())
 
@@ -150,7 +152,21 @@ class Continuous(Space):
             "low": self.low,
             "high": self.high,
             "levels": self.levels,
+            "always": list(self.always),
         }
+
+    def portion(self, noise: Noise) -> Tensor:
+        """Of a series its beginning, with gaps in every fourth; else as of any Space."""
+        mask = super().portion(noise)
+        if len(self.grid) == 1:
+            share, gaps = noise.uniform(), noise.uniform()
+            place = torch.arange(self.grid[0], device=mask.device) / self.grid[0]
+            past = (place < share.unsqueeze(1)).unsqueeze(1).expand_as(mask)
+            mask = torch.where(expand(gaps < 0.25, mask), mask, past)
+        if self.always:
+            mask = mask.clone()
+            mask[:, list(self.always)] = True
+        return mask
 
     def _column(self, statistic: Tensor) -> Tensor:
         return statistic.reshape(1, -1, *[1] * len(self.grid))
@@ -316,6 +332,7 @@ def fit_continuous(
     high: float | None = None,
     levels: int | None = None,
     rows: np.ndarray | None = None,
+    always: tuple[int, ...] = (),
 ) -> Continuous:
     """A Continuous Space with the per-channel mean and deviation of x (N, C, *grid), or of its `rows`, in float64.
 
@@ -340,7 +357,8 @@ def fit_continuous(
     deviation = (squares / seen).sqrt()
     smallest = 1.0 if levels is None or low is None or high is None else (high - low) / max(levels - 1, 1)
     deviation = torch.where(deviation < 1e-9 * (1 + largest), torch.full_like(deviation, smallest), deviation)
-    return Continuous(tuple(x.shape[1:]), low=low, high=high, levels=levels, mean=mean, deviation=deviation)
+    shape = tuple(x.shape[1:])
+    return Continuous(shape, low=low, high=high, levels=levels, mean=mean, deviation=deviation, always=always)
 
 
 def masked(space: Space, observed: Tensor | None, valid: Tensor | None) -> Tensor | None:

@@ -56,6 +56,9 @@ class Column:
     values: list[str] = field(default_factory=list)  # of a category, by code; the value of a constant
     shares: list[float] = field(default_factory=list)  # knots of the map: share of the rows below,
     knots: list[float] = field(default_factory=list)  # and the value there
+    tails: list[float] = field(
+        default_factory=list
+    )  # values a deviation below and above the map's ends; none: it stops
     decimals: int | None = None  # of a number that has always as many, or at most so many
     padded: bool = False  # written with all its decimals
     comma: bool = False  # decimal comma
@@ -84,16 +87,20 @@ class Column:
 
     # --- numbers <-> scores ---
 
-    def fit(self, values: np.ndarray) -> None:
-        """The map of a scored column from its values (n,) in the training rows; NaN counts nothing."""
+    def fit(self, values: np.ndarray, *, smooth: bool = False) -> None:
+        """The map of a scored column from its values (n,) in the training rows; NaN counts nothing.
+
+        smooth: only values that a fiftieth of the rows have, such as zeros, keep a share of their own.
+        """
         here = np.sort(values[~np.isnan(values)])
         if len(here) == 0:
             here = np.zeros(1)
         distinct, first, counts = np.unique(here, return_index=True, return_counts=True)
         low, high = first / len(here), (first + counts) / len(here)
-        if self.kind != "category" and (len(distinct) > KNOTS or len(here) < REPEATED * len(distinct)):
+        few = len(distinct) <= KNOTS and len(here) >= REPEATED * len(distinct)
+        if self.kind != "category" and (smooth or not few):
             # Evenly spread ranks; values with a share of their own keep both of their ends.
-            spike = (counts > SPIKE * len(here)) & (counts > REPEATED)
+            spike = (counts > (10 * SPIKE if smooth else SPIKE) * len(here)) & (counts > REPEATED)
             keep = spike.copy()
             ranks = np.linspace(0, len(here) - 1, min(KNOTS, len(here))).round().astype(int)
             keep[np.searchsorted(distinct, here[ranks])] = True
@@ -103,6 +110,20 @@ class Column:
         shares, knots = np.stack([low, high], 1).ravel(), np.repeat(distinct, 2)
         new = np.concatenate([[True], (np.diff(shares) > 0) | (np.diff(knots) > 0)])
         self.shares, self.knots = shares[new].tolist(), knots[new].tolist()
+
+    def lengthen(self) -> None:
+        """Let the fitted map go on beyond its ends, as steep as over the last tenth of it on either side."""
+        shares, knots = np.asarray(self.shares), np.asarray(self.knots)
+        ends = self._ends()
+        inner = special.ndtri(np.array([0.1, 0.9]))
+        values = np.interp([0.1, 0.9], shares, knots)
+        low = max((values[0] - knots[0]) / max(inner[0] - ends[0], 0.1), 1e-9)
+        self.tails = [low, max((knots[-1] - values[1]) / max(ends[1] - inner[1], 0.1), 1e-9)]
+
+    def _ends(self) -> tuple[float, float]:
+        """Scores at which the tails begin."""
+        low, high = special.ndtri(np.clip([self.shares[0], self.shares[-1]], EDGE, 1 - EDGE))
+        return float(low), float(high)
 
     def scores(self, values: np.ndarray, place: np.ndarray) -> np.ndarray:
         """Normal scores of values (n,); `place` (n,) in (0, 1): where within the share of its own value each is put."""
@@ -114,6 +135,10 @@ class Column:
         high = np.where(exact, shares[np.maximum(right - 1, 0)], 0.0)
         share = np.where(exact, low + place * (high - low), np.interp(here, knots, shares))
         scores = special.ndtri(np.clip(share, EDGE, 1 - EDGE))
+        if self.tails:
+            (low_end, high_end), (low_slope, high_slope) = self._ends(), self.tails
+            scores = np.where(values < knots[0], low_end + (values - knots[0]) / low_slope, scores)
+            scores = np.where(values > knots[-1], high_end + (values - knots[-1]) / high_slope, scores)
         return np.where(np.isnan(values), np.nan, scores)
 
     def from_scores(self, scores: np.ndarray) -> np.ndarray:
@@ -126,6 +151,10 @@ class Column:
             values = knots[upper]
         else:
             values = np.interp(share, shares, knots)
+            if self.tails:
+                (low_end, high_end), (low_slope, high_slope) = self._ends(), self.tails
+                values = np.where(scores < low_end, knots[0] + (scores - low_end) * low_slope, values)
+                values = np.where(scores > high_end, knots[-1] + (scores - high_end) * high_slope, values)
             if self.kind in ("integer", "date"):
                 values = (values / self.unit).round() * self.unit
             elif self.decimals is not None:

@@ -33,9 +33,10 @@ class Opening:
     columns: tuple[tuple[str, str], ...] = ()  # kinds of a table's columns that the user names
     target: str | None = None  # of a table: the column that the others are to predict; None: guessed
     keep: tuple[str, ...] = ()  # rules between a table's columns: 'start <= end'
+    window: int | None = None  # of a series: steps that a model sees at once
 
 
-OWN = ("data.fit", "data.target", "data.keep")  # settings of the data, beside the kinds of columns
+OWN = ("data.fit", "data.target", "data.keep", "data.window")  # settings of the data, beside the kinds of columns
 
 
 def opening_of(
@@ -55,8 +56,11 @@ def opening_of(
             raise unknown("setting", key, [*OWN, "data.columns.NAME"])
     target, rules = wanted.get("data.target"), wanted.get("data.keep", ())
     keep = (rules,) if isinstance(rules, str) else tuple(rules)
+    window = wanted.get("data.window")
+    if window is not None and not (isinstance(window, int) and 8 <= window <= 4096):
+        raise InputError(f"setting data.window={window}: a number of steps from 8 to 4096")
     named = tuple(sorted((key.removeprefix("data.columns."), value) for key, value in columns.items()))
-    return Opening(kind, resolution, str(wanted.get("data.fit", "crop")), skip_bad, named, target, keep)
+    return Opening(kind, resolution, str(wanted.get("data.fit", "crop")), skip_bad, named, target, keep, window)
 
 
 def alone_and_plain(what: str, opening: Opening, data2: Any) -> None:

@@ -69,6 +69,25 @@ def read(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
         raise InputError(f"{path}: cannot be read as a table ({first_line(problem)})") from problem
 
 
+def head(source: Any, rows: int) -> list[Texts]:
+    """The first rows of a text table or a data frame, as `read` gives all of them."""
+    if is_frame(source):
+        return read(source.head(rows), "array")[0]
+    path, kind = Path(source), suffix(Path(source))
+    try:
+        parts = (
+            _delimited(path, [])
+            if kind in TEXT
+            else iter(pd.read_json(path, lines=True, dtype=False, nrows=rows, chunksize=rows))
+        )
+        first = next(parts).head(rows)
+    except (ValueError, OSError, EOFError, KeyError, csv.Error, UnicodeError, StopIteration) as problem:
+        raise InputError(f"{path}: cannot be read as a table ({first_line(problem)})") from problem
+    return _gathered(
+        [first if kind in TEXT else _plain(first)], list(first.columns), str(path), ["str"] * first.shape[1]
+    )
+
+
 def _delimited(path: Path, notes: list[str]) -> Iterator[pd.DataFrame]:
     """Parts of a text table, all cells as they are written."""
     head = _head(path)

@@ -14,6 +14,8 @@ from trilemma.modalities.contract import SPLITS, Data
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Categorical, Continuous
 
+MORE = ("target", "times", "window", "calendar", "gaps", "series")
+
 
 @dataclass
 class Inspection:
@@ -29,6 +31,7 @@ class Inspection:
     labels: dict[str, int]  # examples per label
     numbers: dict[str, str]  # numeric conditions: their range, in words
     columns: dict[str, str]  # of a table: what each is, in words
+    more: dict[str, str]  # what else the kind of data says of itself, in words
     captions: int
     duplicates: int
     unreadable: list[tuple[str, str]]  # file, reason
@@ -48,7 +51,7 @@ class Inspection:
             lines.append(f"  {title:<12}{value}")
 
         row("examples", f"{self.examples:,}")
-        if self.columns:
+        if self.columns and len(self.shape) == 1:
             row("shape", f"{self.shape[0]:,} of {len(self.columns):,} columns are learned")
         else:
             row("shape", f"{' x '.join(map(str, self.shape))} (channels first), {self.values}")
@@ -70,6 +73,8 @@ class Inspection:
             row("number", f"{name}: {value}")
         for name, value in self.columns.items():
             row("column", f"{name}: {value}")
+        for name, value in self.more.items():
+            row(name, value)
         if self.captions:
             row("captions", f"{self.captions:,}")
         row("duplicates", f"{self.duplicates:,}")
@@ -127,6 +132,7 @@ def of_data(data: Data) -> Inspection:
         labels=labels,
         numbers=numbers,
         columns=dict(data.facts.get("columns", {})),
+        more={name: ", ".join(v) if isinstance(v, list) else str(v) for name, v in data.facts.items() if name in MORE},
         captions=sum(bool(caption) for caption in data.captions or []),
         duplicates=int(data.facts.get("duplicates", 0)),
         unreadable=[(file, reason) for file, reason in data.facts.get("unreadable", [])],

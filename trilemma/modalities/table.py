@@ -221,9 +221,10 @@ class Table(Modality):
         own = self.cells(x)
         found, numbers = own.values, own.numbers
         real = None if reference is None else self.cells(reference).values
-        shown = [column for column in self.columns if column.learned][:DRAWN]
-        across = min(4, len(shown))
-        figure = Figure(figsize=(2.4 * across, 1.7 * -(-len(shown) // across)), dpi=100, layout="constrained")
+        # Beside the real ones, as reports show them, fewer: they must be legible when they are small.
+        shown = [column for column in self.columns if column.learned][: DRAWN if real is None else DRAWN // 3]
+        across = min(4 if real is None else 2, len(shown))
+        figure = Figure(figsize=(2.0 * across, 1.5 * -(-len(shown) // across)), dpi=100, layout="constrained")
         for place, column in enumerate(shown):
             axes = figure.add_subplot(-(-len(shown) // across), across, place + 1)
             axes.set_title(column.name[:28], fontsize=8)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -56,12 +56,13 @@ from trilemma.models.contract import (
 )
 from trilemma.networks.denoisers import denoiser
 from trilemma.networks.layers import Network, initialise, sinusoids
-from trilemma.spaces import Categorical, Continuous, Space, masked
+from trilemma.spaces import Categorical, Clusters, Continuous, Space, masked
 
 NATURAL_WEIGHT = {"F": "edm", "v": "edm", "eps": "simple", "velocity": "velocity"}  # weight 1 on the prediction
 
 
 GIVEN = 0.25  # of a table's rows; at 0.5 samples are told apart more easily (AUC .76, at 0.25 .74, at 0 .73)
+FORECAST = 0.4  # of a series' windows: to forecast is to fill in the end
 RAISED = 4.0  # times the noise of an example of which a part is given
 SEVERAL = 64  # columns that are looked at one by one for what is strange in them,
 HIDING = 4.0  # under noise in which nothing of them is left; else all at once,
@@ -174,6 +175,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Scores, Surprises):
             "network.depth": 1 if size == "xs" else 2,
             "network.patch": patch,
             "network.dropout": 0.0 if count >= 5000 else 0.1,
+            "given": FORECAST if len(space.grid) == 1 and isinstance(space, Continuous) else 0.0,
             "clusters": default_clusters(spaces, count, most=30),
             "optimizer.batch": 128 if count >= 5000 else 64,
         }
@@ -264,6 +266,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Scores, Surprises):
                 sigma = torch.where(chosen, sigma * RAISED, sigma)
         uniform = {name: noise.uniform() for name in sorted(batch.present)}
         present = drop(batch.present, uniform, config.drop)
+        if known is not None:  # a cluster would tell of what is hidden
+            present = {name: here & ~chosen if self.is_cluster(name) else here for name, here in present.items()}
 
         alpha, sigma_t = self.coefficients(sigma)
         y = x + expand(sigma, x) * epsilon
@@ -387,7 +391,13 @@ class Diffusion(Model, Samples, Denoises, Fills, Scores, Surprises):
             return batch.x
         observed = mask > 0
         values, known = self.space.given(batch.x, observed, complete=complete)
+        present = {name: here for name, here in request.present.items() if not self.is_cluster(name)}
+        options = request.options if present else replace(request.options, guidance=1.0)
+        request = replace(request, raw={name: request.raw[name] for name in present}, present=present, options=options)
         return torch.where(observed, batch.x, self.drawn(request, Given(values, known, complete)))
+
+    def is_cluster(self, name: str) -> bool:
+        return isinstance(self.spaces[name], Clusters)
 
     def drawn(self, request: Request, given: Given | None) -> Tensor:
         """Raw samples; of the elements that are given, what is left of them after `decode`."""

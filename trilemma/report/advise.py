@@ -417,7 +417,7 @@ def advise(
     answer["why"] |= {"ranking": [one.name for one in ranked], "caveats": caveats}
     if run:
         place = str(Path(folder) / run) if folder is not None else str(run)
-        answer["next_command"] = f"trilemma generate {shlex.quote(place)} -n 64 --seed 0 --out samples.png"
+        answer["next_command"] = f"trilemma generate {shlex.quote(place)} -n 64 --seed 0"
     return {**answer, "sentences": [first, _otherwise(ranked, metric, prefer, baselines), warning]}
 
 

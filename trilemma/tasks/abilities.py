@@ -21,6 +21,7 @@ TASKS: dict[str, tuple[type, ...]] = {
     "embed": (Encodes,),
     "denoise": (Denoises,),
     "impute": (Fills,),
+    "forecast": (Fills,),
     "traverse": (Encodes, Decodes),
     "score": (Scores,),
     "detect": (Surprises,),

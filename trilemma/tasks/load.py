@@ -24,6 +24,7 @@ from trilemma.models.contract import (
     Decodes,
     Denoises,
     Encodes,
+    Fills,
     Model,
     Scores,
 )
@@ -36,7 +37,8 @@ from trilemma.training.run import Run, write_json
 from trilemma.training.sampling import BATCH, Sampler, merged
 
 if TYPE_CHECKING:
-    from trilemma.tasks.detect import Anomalies  # pandas is for tables only
+    from trilemma.tasks.detect import Anomalies  # pandas is for tables and series only
+    from trilemma.tasks.forecast import Forecast
 
 PARTS = (4, 16, 64, BATCH)  # of a stream: the first samples soon, then as many as are fast
 
@@ -73,6 +75,11 @@ class Loaded:
     def can(self) -> list[str]:
         """Names of the tasks that this run can do."""
         return [task for task in TASKS if needs(type(self.model), task)]
+
+    def _fills(self, task: str) -> None:
+        self._require(task)
+        if not (isinstance(self.model, Fills) and self.model.can_fill()):
+            raise InputError(f"{task}: this run has not learned to fill in; train it with --set model.given=0.25")
 
     def _require(self, task: str) -> None:
         if not needs(type(self.model), task):
@@ -255,10 +262,30 @@ class Loaded:
         """`imputations` as raw rows, and what was read."""
         from trilemma.tasks import tables
 
-        self._require("impute")
-        if not tables.fills(self.model):
-            raise InputError("this run was not trained to fill in what is missing; train with --set model.given=0.25")
+        self._fills("impute")
         return tables.impute(self.sampler, self.modality, source, draws=draws, seed=seed, options=self.options)
+
+    def forecast(
+        self, source: Any, *, horizon: int, draws: int = 200, seed: int = 0, most: int | None = None
+    ) -> Forecast:
+        """`draws` futures of `horizon` steps after the end of each series in a file or a data frame.
+
+        `.frame()` holds all draws, `.quantiles()` their quantiles, `.save(out)` writes both and a picture. most: how
+        many of the last steps are looked at; None: all.
+        """
+        from trilemma.tasks.forecast import forecast
+
+        self._fills("forecast")
+        return forecast(
+            self.sampler,
+            self.modality,
+            source,
+            horizon=horizon,
+            draws=draws,
+            seed=seed,
+            options=self.options,
+            most=most,
+        )
 
     def detect(self, source: Any, *, false_alarms: float = 0.01, normal: Any = None, seed: int = 0) -> Any:
         """The rows of a table as a data frame, with `anomaly`, `p_value`, `alarm`, `because` (see `tasks/detect.py`).

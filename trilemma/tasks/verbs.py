@@ -102,6 +102,13 @@ def impute(run: Path, source: Any, *, draws: int, seed: int, out: Path) -> list[
     return written
 
 
+def forecast(run: Path, source: Any, *, horizon: int, draws: int, seed: int, out: Path) -> list[Path]:
+    """The draws, their quantiles and a picture of them."""
+    loaded = load(run)
+    check_out(out, (".csv", ".tsv", ".jsonl", ".parquet", ".gz"))
+    return loaded.forecast(source, horizon=horizon, draws=draws, seed=seed).save(out)
+
+
 def detect(run: Path, source: Any, *, false_alarms: float, normal: Any, seed: int, out: Path) -> list[Path]:
     """The table with what is strange in it, and a line about it."""
     loaded = load(run)

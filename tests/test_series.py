@@ -1,0 +1,211 @@
+"""Time series: times and their grid, columns that return or wander, windows in order of time, forecasts, CRPS."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+import trilemma as tl
+from trilemma.cli import app
+from trilemma.errors import InputError
+from trilemma.metrics.series import crps, pinball
+from trilemma.modalities.contract import Opening
+from trilemma.modalities.frames import read
+from trilemma.modalities.series import Series
+from trilemma.modalities.times import find, regular
+
+
+def daily(count: int = 1500, seed: int = 1) -> pd.DataFrame:
+    """A column with a week and AR(1) noise around it, and a price that wanders off; business days."""
+    random = np.random.default_rng(seed)
+    when = pd.bdate_range("2015-01-01", periods=count)
+    noise = np.zeros(count)
+    for step in range(1, count):
+        noise[step] = 0.6 * noise[step - 1] + random.normal()
+    load = 20 + 5 * np.sin(2 * np.pi * np.arange(count) / 5) + noise
+    price = 50 * np.exp(np.cumsum(0.01 * random.standard_t(4, count)))
+    return pd.DataFrame({"day": when.strftime("%Y-%m-%d"), "load": load.round(2), "price": price.round(2)})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE of windows of the daily table."""
+    folder, frame = tmp_path_factory.mktemp("series"), daily()
+    frame.loc[100:110, "load"] = np.nan
+    settings = {"training.previews": 1}
+    tl.train(frame, model="vae", out=folder / "run", budget="10k", size="xs", settings=settings, quiet=True)
+    return folder / "run"
+
+
+def test_times_of_all_sorts_are_found() -> None:
+    count = 400
+    hours = pd.date_range("2020-01-30 05:00", periods=count, freq="h")
+    months = pd.date_range("1990-01-01", periods=count, freq="MS")
+    value = np.sin(np.arange(count))
+
+    def clock(frame: pd.DataFrame) -> tuple[str, list[str]]:
+        found = find(read(frame, "test")[0])
+        assert found is not None
+        return found.clock.said(), found.clock.written(found.clock.after(int(found.seconds.max()), 2))
+
+    assert clock(pd.DataFrame({"t": hours.strftime("%d.%m.%Y %H:%M"), "v": value})) == (
+        "hour", ["15.02.2020 21:00", "15.02.2020 22:00"],
+    )  # fmt: skip
+    assert clock(pd.DataFrame({"Date": months.strftime("%Y%m"), "v": value})) == ("month", ["202305", "202306"])
+    parts = {"year": hours.year, "month": hours.month, "day": hours.day, "hour": hours.hour, "v": value}
+    assert clock(pd.DataFrame(parts)) == ("hour", ["2020-02-15 21:00:00", "2020-02-15 22:00:00"])
+    assert clock(daily()) == ("day", ["2020-10-01", "2020-10-02"])
+    assert clock(daily(1497)) == ("day", ["2020-09-28", "2020-09-29"])  # after a Friday comes a Monday
+    long = pd.concat([daily(200, seed).assign(shop=f"shop {seed}") for seed in range(3)]).sort_values("day")
+    found = find(read(long, "test")[0])
+    assert found is not None and found.entity == "shop"
+    random = np.random.default_rng(0)
+    people = pd.DataFrame({"born": hours.to_numpy()[random.permutation(count)], "age": random.integers(0, 90, count)})
+    assert find(read(people, "test")[0]) is None
+    irregular = pd.DataFrame(
+        {"t": hours[0] + pd.to_timedelta(np.cumsum(random.exponential(9e3, count)).round(), "s"), "v": 1}
+    )
+    assert find(read(irregular, "test")[0]) is None
+
+
+def test_rows_are_put_on_the_grid() -> None:
+    frame = daily(60).drop(index=[10, 11, 30]).reset_index(drop=True)
+    found = find(read(frame, "test")[0])
+    assert found is not None
+    times, values, off = regular(frame[["load"]].to_numpy(), found.seconds, found.clock)
+    assert len(times) == 60 and off == 0 and np.flatnonzero(np.isnan(values[:, 0])).tolist() == [10, 11, 30]
+    weekday = (times // 86_400 + 3) % 7
+    assert set(weekday.tolist()) == {0, 1, 2, 3, 4}
+
+
+def test_a_table_of_times_becomes_windows() -> None:
+    frame = daily()
+    frame.loc[100:110, "load"] = np.nan
+    data = tl.open_data(frame)
+    series = data.modality
+    assert isinstance(series, Series) and data.observed is not None
+    assert [each.kind for each in series.channels] == ["level", "return"] and series.window == 64
+    assert series.calendar == ["day of week, sine", "day of week, cosine", "day of year, sine", "day of year, cosine"]
+    assert data.spaces["x"].always == (2, 3, 4, 5)  # type: ignore[union-attr]
+    # In order of time: what is tested comes after what is learned, without a common step.
+    coded, _ = series.encode(frame[["load", "price"]].to_numpy(), find(read(frame, "t")[0]).seconds)  # type: ignore[union-attr]
+    every = np.lib.stride_tricks.sliding_window_view(coded[1], 64)
+    begins = {
+        name: [int(np.flatnonzero((every == window[1]).all(1))[0]) for window in data.rows(name)]
+        for name in ("train", "choose", "test")
+    }
+    assert max(begins["train"]) + 64 <= min(begins["choose"]) and max(begins["choose"]) + 64 <= min(begins["test"])
+    # Values come back: levels as they are, prices from the level before.
+    known = slice(200, 264)
+    x, _ = series.encode(frame[["load", "price"]].to_numpy()[199:264], np.zeros(65, dtype=np.int64))
+    again = series.decode(x[None, :, 1:], frame[["load", "price"]].to_numpy()[199])[0]
+    np.testing.assert_allclose(again, frame[["load", "price"]].to_numpy()[known], atol=0.02, rtol=1e-3)
+    gap = np.array([50.0, np.nan, np.nan, 55.0])
+    change = series.channels[1].relative(gap)
+    assert np.isnan(change[:3]).all() and change[3] == pytest.approx(np.log(1.1))
+    np.testing.assert_allclose(series.channels[1].levels(change[None, 1:], 50.0)[0], [50, 50, 55])
+    same = Series.from_description(data.modality.describe())
+    np.testing.assert_array_equal(same.export(data.x[:3]), series.export(data.x[:3]))
+    assert series.picture(data.x[:4], reference=data.x[4:8]).width > 300
+    assert tl.open_data(frame, kind="table").modality.kind == "table"
+    other = tl.open_data(frame, opening=Opening(columns=(("price", "level"), ("load", "left-out")), window=32))
+    assert other.x.shape[1:] == (5, 32)
+    for opening, message in (
+        (Opening(columns=(("price", "prize"),)), "Did you mean|Known"),
+        (Opening(columns=(("nothing", "level"),)), "nothing"),
+        (Opening(window=500), "too short for windows"),
+    ):
+        with pytest.raises(InputError, match=message):
+            tl.open_data(frame, opening=opening)
+    with pytest.raises(InputError, match="no column of regular times"):
+        tl.open_data(pd.DataFrame({"a": np.arange(99.0)}), kind="series")
+
+
+def test_values_beyond_those_seen_go_both_ways() -> None:
+    """A map with tails is the inverse of itself far outside of what it was fitted on."""
+    series = tl.open_data(daily()).modality
+    assert isinstance(series, Series)
+    column = series.channels[0].column
+    values = np.array([-80.0, 5.0, 20.0, 44.4, 300.0])
+    again = column.from_scores(column.scores(values, np.full(5, 0.5)))
+    np.testing.assert_allclose(again, values, atol=0.02)
+    assert (np.diff(column.scores(values, np.full(5, 0.5))) > 0).all()
+
+
+def test_forecasts_continue_the_series(run: Path, tmp_path: Path) -> None:
+    loaded, frame = tl.load(run), daily()
+    found = loaded.forecast(frame, horizon=70, draws=60)  # more than a window
+    table = found.frame()
+    assert list(table) == ["time", "variable", "draw", "value"] and len(table) == 2 * 60 * 70
+    ahead = pd.bdate_range("2020-10-01", periods=70).strftime("%Y-%m-%d")
+    assert table[(table["variable"] == "load") & (table["draw"] == 3)]["time"].tolist() == ahead.tolist()
+    first = table[(table["variable"] == "price") & (table["time"] == ahead[0])]["value"]
+    assert first.median() == pytest.approx(frame["price"].iloc[-1], rel=0.03)
+    spread = [
+        table[(table["variable"] == "price") & (table["time"] == day)]["value"].std() for day in (ahead[0], ahead[60])
+    ]
+    assert spread[1] > 2 * spread[0], "what lies farther off is less certain"
+    pd.testing.assert_frame_equal(table, loaded.forecast(frame, horizon=70, draws=60).frame())
+    short = loaded.forecast(frame.tail(20), horizon=3, draws=5)
+    assert np.isfinite(short.draws[0]).all()
+    frame.to_csv(tmp_path / "s.csv", index=False)
+    command = ["forecast", str(run), str(tmp_path / "s.csv"), "--horizon", "6", "--draws", "9"]
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "f.csv")], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert sorted(path.name for path in tmp_path.glob("f*")) == ["f.csv", "f.png", "f.quantiles.csv"]
+    quantiles = pd.read_csv(tmp_path / "f.quantiles.csv")
+    assert len(quantiles) == 12 and (quantiles["q05"] <= quantiles["q95"]).all()
+    with pytest.raises(InputError, match="at least one step"):
+        loaded.forecast(frame, horizon=0)
+    with pytest.raises(InputError, match="has no column 'price'"):
+        loaded.forecast(frame.drop(columns="price"), horizon=2)
+
+
+def test_series_are_generated_and_written(run: Path, tmp_path: Path) -> None:
+    loaded = tl.load(run)
+    made = loaded.generate(20)
+    assert made.shape == (20, 64, 2) and np.isfinite(made).all() and (made[:, :, 1] > 0).all()
+    done = CliRunner().invoke(app, ["generate", str(run), "-n", "3", "--out", str(tmp_path / "made.csv")])
+    assert done.exit_code == 0
+    table = pd.read_csv(tmp_path / "made.csv")
+    assert list(table) == ["series", "step", "load", "price"] and len(table) == 3 * 64
+    with pytest.raises(InputError, match="only a table"):
+        loaded.generate(5, where="load > 3")
+
+
+@pytest.mark.timeout(600)
+def test_a_series_is_compared(tmp_path: Path) -> None:
+    """The whole table, with the floor and the baselines, on windows with a gap."""
+    frame = daily(900)
+    frame.loc[700:705, "load"] = np.nan
+    settings = {"training.previews": 1, "data.window": 16}
+    tl.compare(frame, models=["vae"], budget_each="2k", settings=settings, out=tmp_path / "report", quiet=True)
+    rows = {row["name"]: row for row in json.loads((tmp_path / "report" / "results.json").read_text())["rows"]}
+    assert rows["vae"]["metrics"]["frechet"]["value"] > rows["real against real"]["metrics"]["frechet"]["value"] > 0
+    assert {"PCA-Gaussian", "resampled training set"} <= set(rows)
+    assert (tmp_path / "report" / "index.html").stat().st_size > 50_000
+
+
+def test_crps_of_a_gaussian() -> None:
+    """Its closed form (Gneiting & Raftery 2007, equation 20), by many draws; fair for few of them."""
+    random = np.random.default_rng(0)
+    truth, mean, deviation = 1.3, 0.4, 2.0
+    z = (truth - mean) / deviation
+    wanted = deviation * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
+    many = crps(random.normal(mean, deviation, (200_000, 1)), np.array([truth]))
+    assert many[0] == pytest.approx(wanted, rel=0.01)
+    few = crps(random.normal(mean, deviation, (3, 60_000)), np.full(60_000, truth))
+    assert few.mean() == pytest.approx(wanted, rel=0.02)
+    draws = random.normal(size=(7, 4))
+    naive = np.abs(draws - 0.3).mean(0) - np.abs(draws[:, None] - draws[None]).sum((0, 1)) / (2 * 7 * 6)
+    np.testing.assert_allclose(crps(draws, np.full(4, 0.3)), naive)
+    assert np.isnan(crps(draws[:, :1], np.array([np.nan]))[0]) and crps(draws[:1], np.zeros(4))[0] == abs(draws[0, 0])
+    with pytest.raises(ValueError, match="do not fit"):
+        crps(draws, np.zeros(3))
+    np.testing.assert_allclose(pinball(np.array([1.0, 1.0]), np.array([3.0, 0.0]), 0.9), [1.8, 0.1])

@@ -1,0 +1,209 @@
+"""When things happened: the column of times, its regular grid, what comes after, and the calendar as numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from trilemma.modalities.columns import Texts, infer
+
+PARTS = ("year", "month", "day", "hour", "minute", "second")  # columns that make a time together
+NAMED = ("date", "time", "month", "period", "timestamp", "datetime", "ts")
+EQUAL = 0.7  # share of steps that have the usual length, in a series
+HOUR, DAY, YEAR = 3600, 86_400, 365.2425 * 86_400
+SLOT = 0.2  # of the usual number of rows: an hour of the week with fewer is one in which nothing happens
+
+
+@dataclass
+class Clock:
+    """A regular grid of times: every `step` seconds, or `months`, but no slots of a week in which nothing happens."""
+
+    step: int
+    months: int = 0
+    slots: list[int] = field(default_factory=list)  # weekday * 24 + hour (or weekdays, for steps of days); empty: all
+    format: str = "%Y-%m-%d %H:%M:%S"
+    names: list[str] = field(default_factory=list)  # of the column, or of the columns that make a time together
+
+    def said(self) -> str:
+        """The step in words."""
+        if self.months:
+            return "month" if self.months == 1 else f"{self.months} months"
+        for unit, seconds in (("day", DAY), ("hour", HOUR), ("minute", 60), ("second", 1)):
+            if self.step % seconds == 0:
+                count = self.step // seconds
+                return unit if count == 1 else f"{count:,} {unit}s"
+        return f"{self.step} seconds"
+
+    def grid(self, first: int, last: int) -> np.ndarray:
+        """All times from first to last, seconds since 1970."""
+        if self.months:
+            count = (_month(np.array([last])) - _month(np.array([first])))[0] // self.months + 1
+            return self.after(first, int(count) - 1, itself=True)
+        return self._kept(np.arange(first, last + 1, self.step))
+
+    def after(self, last: int, count: int, *, itself: bool = False) -> np.ndarray:
+        """The next `count` times; with `itself` the last one before them."""
+        if self.months:
+            start = np.datetime64(int(last), "s")
+            month, rest = start.astype("datetime64[M]"), start - start.astype("datetime64[M]").astype("datetime64[s]")
+            times = (month + self.months * np.arange(1, count + 1)).astype("datetime64[s]") + rest
+            found = times.astype(np.int64)
+        else:
+            share = len(self.slots) / (7 if self.step % DAY == 0 else 168) if self.slots else 1.0
+            ahead = int(count / max(share, 0.01)) + 7 * 24 + count
+            found = self._kept(last + self.step * np.arange(1, ahead + 1))[:count]
+        return np.concatenate([[last], found]) if itself else found
+
+    def _kept(self, times: np.ndarray) -> np.ndarray:
+        return times[np.isin(_slot(times, self.step), self.slots)] if self.slots else times
+
+    def written(self, times: np.ndarray) -> list[str]:
+        """As the user's file has them."""
+        return pd.to_datetime(times, unit="s").strftime(self.format).tolist()
+
+    def calendar(self, times: np.ndarray, length: float) -> tuple[np.ndarray, list[str]]:
+        """Hour of the day, day of the week, day of the year as points of circles (channels, n), and their names.
+
+        Those that the step does not hide, and that the series (`length` seconds) went round twice.
+        """
+        made, names = [], []
+        monday = times + 3 * DAY  # 1970 began on a Thursday
+        for name, place, period in (
+            ("hour of day", times, DAY),
+            ("day of week", monday, 7 * DAY),
+            ("day of year", times, YEAR),
+        ):
+            step = self.months * YEAR / 12 if self.months else self.step
+            if 2 * step < period and 2 * period <= length:
+                angle = 2 * np.pi * (place % period) / period
+                made += [np.sin(angle), np.cos(angle)]
+                names += [f"{name}, sine", f"{name}, cosine"]
+        return (np.stack(made) * 2**0.5 if made else np.zeros((0, len(times)))), names
+
+
+@dataclass
+class Times:
+    """The times of a table's rows (N,), its entities, and the grid on which they lie."""
+
+    seconds: np.ndarray
+    clock: Clock
+    entity: str | None  # the column that says whose row it is
+
+
+def find(texts: Sequence[Texts], known: Clock | None = None) -> Times | None:
+    """The times of a table whose rows are a series (or several, one for each entity); None for other tables.
+
+    known: the clock of a run, whose columns of times are taken without asking how regular they are.
+    """
+    for names, seconds, form in _candidates(texts):
+        if np.isnan(seconds).any() or (known is None and len(seconds) < 32) or (known and names != known.names):
+            continue
+        entity = _entity(texts, names, seconds)
+        if entity == "":
+            continue
+        if known is not None:
+            return Times(seconds.astype(np.int64), known, entity)
+        clock = _clock(seconds, None if entity is None else _codes(texts, entity))
+        if clock is not None:
+            clock.format, clock.names = form, names
+            return Times(seconds.astype(np.int64), clock, entity)
+    return None
+
+
+def _candidates(texts: Sequence[Texts]) -> Any:
+    named = {each.name.lower(): each for each in texts}
+    dates = []
+    for each in texts:
+        if not each.texts or (each.codes < 0).any():
+            continue
+        if each.name.lower() in NAMED and all(
+            re.fullmatch(r"(17|18|19|20|21)\d\d(0[1-9]|1[0-2])", t) for t in each.texts
+        ):
+            seconds = pd.to_datetime(pd.Series(each.texts), format="%Y%m").to_numpy("datetime64[s]").astype(np.int64)
+            dates.append(([each.name], seconds[each.codes].astype(float), "%Y%m"))
+        elif re.match(r"\d{1,4}[-/.]\d", each.texts[0]):
+            column, values, _ = infer(each)
+            if column.kind == "date":
+                dates.append(([each.name], values, column.format))
+    # The finest one: beside a time there is often its day.
+    yield from sorted(dates, key=lambda found: -len(np.unique(found[1])))
+    parts = [part for part in PARTS if part in named]
+    if len(parts) >= 2 and parts == list(PARTS[: len(parts)]):
+        try:
+            frame = pd.DataFrame({part: np.asarray(named[part].texts)[named[part].codes].astype(int) for part in parts})
+            frame = frame if "day" in parts else frame.assign(day=1)
+            seconds = pd.to_datetime(frame).to_numpy("datetime64[s]").astype(np.int64).astype(float)
+        except (ValueError, TypeError):
+            return
+        form = "%Y-%m-%d %H:%M:%S" if len(parts) > 3 else "%Y-%m-%d" if len(parts) == 3 else "%Y-%m"
+        yield [named[part].name for part in parts], seconds, form
+
+
+def _codes(texts: Sequence[Texts], name: str) -> np.ndarray:
+    return next(each.codes for each in texts if each.name == name)
+
+
+def _entity(texts: Sequence[Texts], names: list[str], seconds: np.ndarray) -> str | None:
+    """The column by which times only rise; None where they do anyway, '' where there is none."""
+    if (np.diff(seconds) > 0).all():
+        return None
+    for each in texts:
+        if each.name in names or not 2 <= len(each.texts) <= max(2, len(seconds) // 32) or (each.codes < 0).any():
+            continue
+        order = np.lexsort((seconds, each.codes))
+        same = np.diff(each.codes[order]) == 0
+        if (np.diff(seconds[order])[same] > 0).all():
+            return each.name
+    return ""
+
+
+def _clock(seconds: np.ndarray, codes: np.ndarray | None) -> Clock | None:
+    """The grid of strictly rising times; None where steps are not regular enough for one."""
+    if codes is not None:
+        order = np.lexsort((seconds, codes))
+        steps = np.diff(seconds[order])[np.diff(codes[order]) == 0]
+    else:
+        steps = np.diff(seconds)
+    if len(steps) == 0:
+        return None
+    months = np.diff(_month(np.sort(np.unique(seconds.astype(np.int64)))))
+    if np.median(steps) > 27 * DAY and len(months):
+        every = int(np.median(months))
+        return Clock(0, every) if every and (months == every).mean() >= EQUAL else None
+    usual = float(np.median(steps))
+    if usual < 1 or (np.abs(steps - usual) < 0.05 * usual).mean() < EQUAL:
+        return None
+    step = round(usual)
+    slots: list[int] = []
+    if step <= DAY and (DAY % step == 0):
+        found = np.bincount(_slot(seconds.astype(np.int64), step), minlength=7 if step == DAY else 168)
+        kept = np.flatnonzero(found >= SLOT * np.median(found[found > 0]))
+        slots = kept.tolist() if len(kept) < len(found) and np.ptp(seconds) > 28 * DAY else []
+    return Clock(step, slots=slots)
+
+
+def _slot(times: np.ndarray, step: int) -> np.ndarray:
+    weekday = (times // DAY + 3) % 7
+    return weekday if step % DAY == 0 else weekday * 24 + times % DAY // HOUR
+
+
+def _month(times: np.ndarray) -> np.ndarray:
+    return times.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
+
+
+def regular(values: np.ndarray, seconds: np.ndarray, clock: Clock) -> tuple[np.ndarray, np.ndarray, int]:
+    """Rows (n, C) on the clock's grid: times (m,), values (m, C), NaN where there is none; rows that share a place are
+    averaged. The last figure: how many rows did not lie on the grid."""
+    times = clock.grid(int(seconds[0]), int(seconds[-1]))
+    place = np.searchsorted(times, seconds - (clock.step // 2), "left").clip(0, len(times) - 1)
+    off = int((times[place] != seconds).sum())
+    total, count = np.zeros((len(times), values.shape[1])), np.zeros((len(times), values.shape[1]))
+    here = ~np.isnan(values)
+    np.add.at(total, place, np.nan_to_num(values))
+    np.add.at(count, place, here)
+    return times, np.where(count > 0, total / np.maximum(count, 1), np.nan), off

@@ -1,0 +1,186 @@
+"""What comes next in a series: the future as the part of a window that is not known, filled in many times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from trilemma.batches import Arrays, Options
+from trilemma.errors import InputError
+from trilemma.modalities.contract import Modality
+from trilemma.modalities.frames import write
+from trilemma.modalities.series import Rows, Series
+from trilemma.modalities.writing import writing_to
+from trilemma.models.contract import Fills
+from trilemma.training.progress import Bar
+from trilemma.training.sampling import BATCH, Sampler
+
+QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+SHOWN = 6  # curves in a picture
+
+
+@dataclass
+class Forecast:
+    """Draws of the future of each entity."""
+
+    series: Series
+    past: list[Rows]
+    times: list[np.ndarray]  # (horizon,) seconds of each entity
+    draws: list[np.ndarray]  # (draws, horizon, columns) levels of each entity
+
+    def frame(self) -> pd.DataFrame:
+        """`time, variable, draw, value`, after the entity where there are several."""
+        parts = []
+        for rows, when, draws in zip(self.past, self.times, self.draws, strict=True):
+            count, horizon, _ = draws.shape
+            written = self.series.clock.written(when)
+            for place, channel in enumerate(self.series.channels):
+                parts.append(
+                    self._named(rows, {
+                        "time": np.tile(written, count),
+                        "variable": channel.column.name,
+                        "draw": np.repeat(np.arange(count), horizon),
+                        "value": draws[:, :, place].ravel(),
+                    })
+                )  # fmt: skip
+        return pd.concat(parts, ignore_index=True)
+
+    def quantiles(self) -> pd.DataFrame:
+        """`time, variable, mean, q05 ... q95`, after the entity where there are several."""
+        parts = []
+        for rows, when, draws in zip(self.past, self.times, self.draws, strict=True):
+            written = self.series.clock.written(when)
+            for place, channel in enumerate(self.series.channels):
+                own = draws[:, :, place]
+                found = {f"q{round(100 * q):02d}": np.quantile(own, q, axis=0) for q in QUANTILES}
+                parts.append(
+                    self._named(rows, {"time": written, "variable": channel.column.name, "mean": own.mean(0), **found})
+                )
+        return pd.concat(parts, ignore_index=True)
+
+    def _named(self, rows: Rows, columns: dict[str, Any]) -> pd.DataFrame:
+        frame = pd.DataFrame(columns)
+        if self.series.entity is not None:
+            frame.insert(0, self.series.entity, rows.name)
+        return frame
+
+    def save(self, out: Path) -> list[Path]:
+        """The draws, and beside them `.quantiles` and a picture."""
+        name, _, ending = out.name.partition(".")
+        write(self.frame(), out)
+        beside = out.with_name(f"{name}.quantiles.{ending}")
+        write(self.quantiles(), beside)
+        picture = out.with_name(f"{name}.png")
+        with writing_to(picture) as temporary:
+            self.figure().savefig(temporary, format="png")
+        return [out, beside, picture]
+
+    def figure(self) -> Any:
+        """Fans of half and of nine tenths of the draws behind the last of the past."""
+        from matplotlib.figure import Figure
+
+        pairs = [(e, c) for e in range(len(self.past)) for c in range(len(self.series.channels))][:SHOWN]
+        figure = Figure(figsize=(9, 2.0 * len(pairs)), dpi=110, layout="constrained")
+        for number, (e, c) in enumerate(pairs):
+            axes = figure.add_subplot(len(pairs), 1, number + 1)
+            rows, draws = self.past[e], self.draws[e][:, :, c]
+            back = max(2 * draws.shape[1], self.series.window // 2)
+            when, future = (times.astype("datetime64[s]") for times in (rows.times[-back:], self.times[e]))
+            axes.plot(when, rows.values[-back:, c], color="0.25", linewidth=0.9)
+            for low, high, alpha in ((0.05, 0.95, 0.18), (0.25, 0.75, 0.32)):
+                axes.fill_between(
+                    future, *np.quantile(draws, [low, high], axis=0), color="#7a3fb8", alpha=alpha, linewidth=0
+                )
+            axes.plot(future, np.median(draws, 0), color="#7a3fb8", linewidth=1.1)
+            axes.set_title(
+                " ".join(filter(None, [rows.name, self.series.channels[c].column.name])), fontsize=9, loc="left"
+            )
+            axes.tick_params(labelsize=7)
+            axes.spines[["top", "right"]].set_visible(False)
+        return figure
+
+
+def forecast(
+    sampler: Sampler,
+    modality: Modality,
+    source: Any,
+    *,
+    horizon: int,
+    draws: int,
+    seed: int,
+    options: Options,
+    most: int | None = None,
+) -> Forecast:
+    """`draws` futures of `horizon` steps after the end of each series in `source`.
+
+    A window is filled in at a time, at most half of it future; a longer horizon goes on from each draw by itself. most:
+    the last so many steps of the series only are known; None: all.
+
+    Raises:
+        InputError: data that are no series; a horizon or number of draws below one; a series shorter than two steps.
+    """
+    if not isinstance(modality, Series):
+        raise InputError(f"forecast: only a series has a future; this run's data are of kind {modality.kind}")
+    if horizon < 1 or draws < 1:
+        raise InputError(f"--horizon {horizon} --draws {draws}: at least one step and one draw")
+    past = modality.rows(source)
+    made, when = [], []
+    bar = Bar("forecast", len(past))
+    for number, rows in enumerate(past):
+        rows = Rows(rows.name, rows.times[-most:], rows.values[-most:]) if most else rows
+        if len(rows.times) < 2:
+            raise InputError(f"{source}: a series of {len(rows.times)} steps has no future that could be told")
+        when.append(modality.clock.after(int(rows.times[-1]), horizon))
+        made.append(_futures(sampler, modality, rows, when[-1], draws, seed + number, options))
+        bar.update(number + 1, {})
+    bar.close()
+    return Forecast(modality, past, when, made)
+
+
+@torch.no_grad()
+def _futures(
+    sampler: Sampler, series: Series, rows: Rows, when: np.ndarray, draws: int, seed: int, options: Options
+) -> np.ndarray:
+    """(draws, horizon, columns) levels."""
+    model, size, own = sampler.model, series.window, len(series.channels)
+    assert isinstance(model, Fills)
+    model.eval()
+    label = series.entities.index(rows.name) if len(series.entities) > 1 and rows.name in series.entities else None
+    x, known = series.encode(rows.values[-size:], rows.times[-size:])
+    x, known = (np.repeat(each[None], draws, 0) for each in (x, known))
+    ahead = series.clock.calendar(when, series.length)[0].astype(np.float32)
+    step = min(len(when), size // 2)
+    made: list[np.ndarray] = []
+    for begin in range(0, len(when), step):
+        count = min(step, len(when) - begin)
+        window = np.zeros((draws, x.shape[1], size), dtype=np.float32)
+        observed = np.zeros(window.shape, dtype=bool)
+        back = min(size - count, x.shape[2])
+        at = size - count - back  # of a short past the window's beginning is not known
+        window[:, :, at : at + back], observed[:, :, at : at + back] = x[:, :, -back:], known[:, :, -back:]
+        window[:, own:, -count:], observed[:, own:, -count:] = ahead[:, begin : begin + count], True
+        filled = []
+        for first in range(0, draws, BATCH):
+            places = np.arange(first, min(first + BATCH, draws))
+            index = (begin << 32) + places
+            arrays = Arrays(window, observed=observed)
+            batch = arrays.gather(places, seed=seed, index=index, device=str(sampler.engine.device))
+            request = sampler.request(seed, index, label=label, options=options)
+            with sampler.engine.autocast():
+                filled.append(sampler.array(model.fill(batch, request, complete=True)))
+        future = np.concatenate(filled)[:, :, -count:]
+        made.append(future)
+        x = np.concatenate([x, future], 2)
+        known = np.concatenate([known, np.ones(future.shape, dtype=bool)], 2)
+    start = np.array([_last(rows.values[:, place], each.start) for place, each in enumerate(series.channels)])
+    return series.decode(np.concatenate(made, 2), start)
+
+
+def _last(values: np.ndarray, otherwise: float) -> float:
+    here = values[~np.isnan(values)]
+    return float(here[-1]) if len(here) else otherwise
