@@ -46,8 +46,11 @@ TASKS = {
     "reconstruct": ("Encodes", "Decodes"),
     "traverse": ("Encodes", "Decodes"),
     "denoise": ("Denoises",),
+    "impute": ("Fills",),
+    "forecast": ("Fills",),
     "score": ("Scores",),
     "likelihood": ("Scores",),
+    "detect": ("Surprises",),
     "criticize": ("Criticizes",),
 }
 # What every model here does: asking for it rules nothing out.

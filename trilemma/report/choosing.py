@@ -32,6 +32,8 @@ WORK = {
     "decode": "turn such numbers into an example, or go gradually from one example to another",
     "reconstruct": "squeeze an example and rebuild it; see what each of the numbers does",
     "denoise": "take noise off an example",
+    "impute": "fill in the gaps of a table, go on with a series",
+    "detect": "find the rows of a table that do not fit, and why",
     "score": "say how likely an example is: another way to find the odd one",
     "criticize": "say how real an example looks",
 }

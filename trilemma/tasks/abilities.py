@@ -29,6 +29,15 @@ TASKS: dict[str, tuple[type, ...]] = {
 }
 
 
+# Tasks that only some kinds of data have; all others are for every kind.
+ONLY = {"impute": ("table",), "detect": ("table",), "forecast": ("series",)}
+
+
+def works(model_class: type, kind: str, task: str) -> bool:
+    """Can a model of this class do the task with data of this kind?"""
+    return needs(model_class, task) and kind in ONLY.get(task, (kind,))
+
+
 def needs(model_class: type, task: str) -> bool:
     """Has this model class all capabilities that the task asks for?"""
     return all(issubclass(model_class, kind) for kind in TASKS[task])

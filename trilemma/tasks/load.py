@@ -29,7 +29,7 @@ from trilemma.models.contract import (
     Scores,
 )
 from trilemma.spaces import Clusters
-from trilemma.tasks.abilities import TASKS, models_that, needs
+from trilemma.tasks.abilities import ONLY, TASKS, models_that, needs, works
 from trilemma.training.choose import fewest_steps
 from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.restore import restore
@@ -74,7 +74,7 @@ class Loaded:
 
     def can(self) -> list[str]:
         """Names of the tasks that this run can do."""
-        return [task for task in TASKS if needs(type(self.model), task)]
+        return [task for task in TASKS if works(type(self.model), self.modality.kind, task)]
 
     def _fills(self, task: str) -> None:
         self._require(task)
@@ -85,6 +85,8 @@ class Loaded:
         if not needs(type(self.model), task):
             able = ", ".join(models_that(task))
             raise InputError(f"{self.config['model']} cannot {task}; models that can: {able}")
+        if not works(type(self.model), self.modality.kind, task):
+            raise InputError(f"{task}: is for data of kind {' or '.join(ONLY[task])}, not {self.modality.kind}")
 
     def info(self) -> dict[str, Any]:
         """What this run is: data, model, budget, choices, what it can do."""

@@ -1,0 +1,45 @@
+"""docs/support.md: which model does what with which kind of data; a test runs every cell.
+
+python -m trilemma.report.support > docs/support.md
+"""
+
+from __future__ import annotations
+
+import sys
+
+from trilemma.modalities.door import kinds
+from trilemma.models.contract import Samples, find, model_files
+from trilemma.tasks.abilities import TASKS, works
+
+
+def families() -> list[str]:
+    """The models that make samples, by file."""
+    return [stem for stem in model_files() if issubclass(find(stem)[0], Samples)]
+
+
+def page() -> str:
+    """The page as text."""
+    tasks = [task for task in TASKS if task != "info"]
+    lines = [
+        "# What works with what",
+        "",
+        "Written by `python -m trilemma.report.support` from the models' class headers and the tasks' kinds of data.",
+        "`works` stands where `tests/test_support.py` trains the model on such data and does the task; elsewhere it",
+        "holds that there is an error which says why not. All of it is trained, compared and measured alike.",
+    ]
+    for kind in kinds():
+        lines += [
+            "",
+            f"## {kind}",
+            "",
+            f"| | {' | '.join(f'`{task}`' for task in tasks)} |",
+            "|---" * (len(tasks) + 1) + "|",
+        ]
+        for stem in families():
+            cells = ["works" if works(find(stem)[0], kind, task) else "" for task in tasks]
+            lines.append(f"| `{stem}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
