@@ -296,3 +296,53 @@ def test_detect_asks_for_what_it_needs(runs: dict[str, Path], tmp_path: Path) ->
     assert pd.read_csv(tmp_path / "d.csv")["alarm"].mean() < 0.25
     refused = runner.invoke(app, [*asked[:4], "5 percent", *asked[5:]])
     assert refused.exception is not None and "give a share" in str(refused.exception)
+
+
+def test_cells_that_are_hard_to_read(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Whole numbers that a gap made floats, a column without anything, dates in the run's order, many classes."""
+    random = np.random.default_rng(0)
+    count = 400
+    frame = pd.DataFrame(
+        {
+            "flag": random.integers(0, 2, count),
+            "empty": np.full(count, np.nan),
+            "when": pd.date_range("2019-01-01", periods=count).strftime("%d/%m/%Y")[random.permutation(count)],
+            "x": random.normal(size=count).round(2),
+        }
+    )
+    settings = {"training.previews": 1}
+    tl.train(frame, model="vae", out=tmp_path / "run", budget="2k", size="xs", settings=settings, quiet=True)
+    run = tl.load(tmp_path / "run")
+    gaps = frame.head(30).copy()
+    gaps["flag"] = gaps["flag"].where(gaps.index != 3).astype(float)
+    filled = run.impute(gaps)
+    assert set(filled["flag"].astype(float)) <= {0.0, 1.0}
+    found = run.detect(gaps, normal=frame, false_alarms=0.05)
+    assert found["alarm"].mean() < 0.4
+    one = pd.DataFrame({"flag": [1], "empty": [np.nan], "when": ["03/04/2021"], "x": [np.nan]})
+    assert run.impute(one)["when"][0] == "03/04/2021"
+    with pytest.raises(InputError, match="are not written %d/%m/%Y"):
+        run.impute(one.assign(when="2021-04-03"))
+    with pytest.raises(InputError, match="'abc' in column 'x' is no number"):
+        run.impute(one.assign(x="abc"))
+    with pytest.raises(InputError, match="would write"):
+        run.detect(frame.assign(alarm=1), normal=frame)
+    for command in (["impute", "--out", "filled"], ["detect", "--out", "strange"]):
+        frame.to_csv(tmp_path / "t.csv", index=False)
+        bad = CliRunner().invoke(app, [command[0], str(tmp_path / "run"), str(tmp_path / "t.csv"), *command[1:]])
+        assert "name a file in" in str(bad.exception)
+    cells = np.stack([random.normal(size=3000), random.integers(0, 200, 3000).astype(float)], 1)
+    assert usefulness(cells[:2000], cells[2000:], target=1, numbers=[True, False]) is not None
+    cells[:2000, 0] = np.nan
+    assert usefulness(cells[:2000], cells[2000:], target=1, numbers=[True, False]) is None
+
+
+def test_a_number_that_was_given_is_met(runs: dict[str, Path]) -> None:
+    run = tl.load(runs["diffusion"])
+    assert len(run.generate(20, where="x = 0.123")) == 20
+    part = run.generate(10, where="sex = F", start=5)
+    assert not part.equals(run.generate(10, where="sex = F"))
+    with pytest.raises(InputError, match="without labels"):
+        run.generate(5, where="sex = F", label=1)
+    with pytest.raises(InputError, match="data.window"):
+        tl.open_data(law(100), opening=Opening(window=32))

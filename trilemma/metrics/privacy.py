@@ -43,7 +43,12 @@ def membership(train: np.ndarray, unseen: np.ndarray, samples: np.ndarray) -> Me
 
 
 def attribute_gain(
-    train: np.ndarray, unseen: np.ndarray, samples: np.ndarray, answers: tuple[np.ndarray, np.ndarray, np.ndarray]
+    train: np.ndarray,
+    unseen: np.ndarray,
+    samples: np.ndarray,
+    answers: tuple[np.ndarray, np.ndarray, np.ndarray],
+    *,
+    number: bool = False,
 ) -> Measure:
     """How much better a row's attribute is guessed from the samples when the row was trained on; 0 is no gain, [-1, 1].
 
@@ -52,7 +57,7 @@ def attribute_gain(
     difference of two shares. Known biases: a lower bound, as `membership`.
     """
     known = np.concatenate(answers)
-    if len(np.unique(known)) > BINS:
+    if number:
         edges = np.unique(np.nanquantile(known, np.linspace(0, 1, BINS + 1)[1:-1]))
         answers = tuple(np.where(np.isnan(each), -1, np.digitize(each, edges)) for each in answers)  # type: ignore[assignment]
     shares, variance = [], 0.0

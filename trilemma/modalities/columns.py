@@ -26,6 +26,7 @@ FEW = 12  # whole numbers of at most so many different values are categories
 MANY = 64  # categories more than this are scores
 KNOTS = 1000  # of the map of a column with more different values than this
 EDGE = 1e-7  # scores stay within 5.2 deviations
+FARTHEST = 12.0  # deviations, of a score in the tails
 REPEATED = 5  # rows a value, on average, by which a column of numbers has steps, so that nothing lies between them
 SPIKE = 2 / KNOTS  # share of a value that keeps a place of its own among knots
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -67,11 +68,19 @@ class Column:
     start: int = 0  # the first new number of an identifier
     template: str = ""  # of an identifier in letters and digits
     base: str = ""  # a column that this one is never below: what it has more is learned
+    strict: bool = False  # nor equal to
     sum: list[str] = field(default_factory=list)  # columns that it is the sum of
 
     @property
     def learned(self) -> bool:
         return self.kind not in ("constant", "identifier", "text") and not self.sum
+
+    @property
+    def step(self) -> float:
+        """The smallest difference between two cells as they are written; 0 where there is none."""
+        if self.kind in ("integer", "date"):
+            return float(self.unit)
+        return 0.0 if self.decimals is None else 10.0**-self.decimals
 
     @property
     def scored(self) -> bool:
@@ -117,8 +126,11 @@ class Column:
         ends = self._ends()
         inner = special.ndtri(np.array([0.1, 0.9]))
         values = np.interp([0.1, 0.9], shares, knots)
-        low = max((values[0] - knots[0]) / max(inner[0] - ends[0], 0.1), 1e-9)
-        self.tails = [low, max((knots[-1] - values[1]) / max(ends[1] - inner[1], 0.1), 1e-9)]
+        # Where a tenth of the rows share the end's value it has no slope of its own.
+        spread = float(np.std(np.interp(np.linspace(0, 1, 999), shares, knots)))
+        least = max(spread / 10, 1e-6 * float(np.abs(knots).max()), 1e-9)
+        low = max((values[0] - knots[0]) / max(inner[0] - ends[0], 0.1), least)
+        self.tails = [low, max((knots[-1] - values[1]) / max(ends[1] - inner[1], 0.1), least)]
 
     def _ends(self) -> tuple[float, float]:
         """Scores at which the tails begin."""
@@ -139,6 +151,7 @@ class Column:
             (low_end, high_end), (low_slope, high_slope) = self._ends(), self.tails
             scores = np.where(values < knots[0], low_end + (values - knots[0]) / low_slope, scores)
             scores = np.where(values > knots[-1], high_end + (values - knots[-1]) / high_slope, scores)
+            scores = scores.clip(-FARTHEST, FARTHEST)
         return np.where(np.isnan(values), np.nan, scores)
 
     def from_scores(self, scores: np.ndarray) -> np.ndarray:
@@ -190,7 +203,7 @@ class Column:
         if self.kind == "category":
             cells[here] = np.asarray(self.values, dtype=object)[values[here].astype(int)]
         elif self.kind == "date":
-            moments = pd.to_datetime(values[here] * 1e9, unit="ns").round("us")
+            moments = pd.to_datetime(values[here] * 1e9, unit="ns", utc="%z" in self.format).round("us")
             cells[here] = moments.strftime(self.format).to_numpy(dtype=object)
         else:
             cells[here] = [self._number(value) for value in values[here]]

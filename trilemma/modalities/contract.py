@@ -55,6 +55,7 @@ def opening_of(
         if key not in OWN and key not in columns:
             raise unknown("setting", key, [*OWN, "data.columns.NAME"])
     target, rules = wanted.get("data.target"), wanted.get("data.keep", ())
+    target = None if target is None else str(target)
     keep = (rules,) if isinstance(rules, str) else tuple(rules)
     window = wanted.get("data.window")
     if window is not None and not (isinstance(window, int) and 8 <= window <= 4096):

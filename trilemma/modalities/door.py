@@ -101,14 +101,14 @@ def open_data(
             if source in each.names:
                 if opening.kind not in (None, each.kind):
                     raise InputError(f"--kind {opening.kind}: the set {source!r} is of kind {each.kind}; leave it out")
-                return each.open(source, opening, data2=data2)
+                return _opened(each, source, opening, data2)
     if isinstance(source, (str, Path)):
         source = _existing(source)
     if opening.kind is not None:
-        return modality(opening.kind).open(source, opening, data2=data2)
+        return _opened(modality(opening.kind), source, opening, data2)
     for each in _modalities():
         if each.claims(source):
-            return each.open(source, opening, data2=data2)
+            return _opened(each, source, opening, data2)
     if isinstance(source, Path) and source.is_dir():
         listing = list_folder(source)
         if not listing.names:
@@ -125,6 +125,20 @@ def open_data(
     raise InputError(
         f"array: {what} is no kind of data that is known; give images (N, H, W[, C]), points (N, D), a path or a name"
     )
+
+
+def _opened(kind: type[Modality], source: Any, opening: Opening, data2: Any) -> Data:
+    """What settings of other kinds of data would say nothing of is an error."""
+    meant: dict[str, tuple[Any, tuple[str, ...]]] = {
+        "data.columns": (opening.columns, ("table", "series")),
+        "data.target": (opening.target, ("table",)),
+        "data.keep": (opening.keep, ("table",)),
+        "data.window": (opening.window, ("series",)),
+    }
+    for name, (value, kinds_of) in meant.items():
+        if value and kind.kind not in kinds_of:
+            raise InputError(f"setting {name}: is for a {' or a '.join(kinds_of)}; these data are of kind {kind.kind}")
+    return kind.open(source, opening, data2=data2)
 
 
 def _existing(source: str | Path) -> Path:

@@ -20,6 +20,7 @@ from trilemma.modalities.writing import writing_to
 TEXT = (".csv", ".tsv", ".txt")
 LINES = (".jsonl", ".ndjson")
 SUFFIXES = (*TEXT, *LINES, ".parquet", ".xlsx")
+READ = tuple(each for each in SUFFIXES if each != ".txt")  # of files that are taken for tables without asking
 DELIMITERS = ",;\t|"
 PART = 100_000  # rows read at a time
 PEEK = 1 << 18  # bytes by which delimiter and encoding are judged
@@ -39,6 +40,9 @@ def is_frame(source: Any) -> bool:
 def read(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
     """Columns of texts, and notes. InputError for what is no table."""
     if is_frame(source):
+        if source.index.name is not None or _moments(source.index.to_series()):
+            name = "time" if source.index.name is None else source.index.name
+            source = source.rename_axis(index=name).reset_index()
         return _gathered([_plain(source)], list(source.columns), shown, [str(dtype) for dtype in source.dtypes]), []
     path, kind = Path(source), suffix(Path(source))
     notes: list[str] = []
@@ -74,6 +78,9 @@ def head(source: Any, rows: int) -> list[Texts]:
     if is_frame(source):
         return read(source.head(rows), "array")[0]
     path, kind = Path(source), suffix(Path(source))
+    if kind in SUFFIXES and kind not in (*TEXT, *LINES):
+        whole = _parquet(path) if kind == ".parquet" else _excel(path)
+        return read(whole.head(rows), str(path))[0]
     try:
         parts = (
             _delimited(path, [])

@@ -45,7 +45,11 @@ def apply(rules: Sequence[str], own: list[Column], values: list[np.ndarray], sho
             one, two = values[own.index(low)], values[own.index(high)]
             broken = one >= two if sign == "<" else one > two
             _free(high, rule)
-            high.base = low.name
+            high.base, high.strict = low.name, sign == "<"
+            if np.isnan(one).any() and not np.isnan(two[np.isnan(one)]).all():
+                raise InputError(
+                    f"--keep {rule!r}: {low.name!r} is empty in rows in which {high.name!r} is not; mend them"
+                )
         _acyclic(own, rule)
         share = broken.sum() / max(len(broken), 1)
         if share > BROKEN:
@@ -62,7 +66,8 @@ def relative(own: Sequence[Column], values: Sequence[np.ndarray]) -> list[np.nda
     made = list(values)
     for number, column in enumerate(own):
         if column.base:
-            made[number] = np.maximum(values[number] - values[place[column.base]], 0.0)
+            least = column.step if column.strict else 0.0
+            made[number] = np.maximum(values[number] - values[place[column.base]], least)
     return made
 
 
@@ -74,7 +79,9 @@ def absolute(own: Sequence[Column], values: Sequence[np.ndarray]) -> list[np.nda
         waiting = {column.name for column in left}
         for column in [each for each in left if not waiting & {each.base, *each.sum}]:
             if column.base:
-                made[column.name] = made[column.name] + made[column.base]
+                total = made[column.name] + made[column.base]
+                # Never below it as it is written: rounded up where it must be rounded.
+                made[column.name] = np.ceil(total / column.step - 1e-6) * column.step if column.step else total
             else:
                 made[column.name] = sum((made[name] for name in column.sum), np.zeros(len(values[0])))
             left.remove(column)

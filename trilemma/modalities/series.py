@@ -30,7 +30,7 @@ MOST = 1 << 28  # bytes of training windows
 HELD = 500  # windows of choose and of test
 WANDERS = 0.1  # of what a random walk would vary from window to window
 DRAWN = 4  # channels in a picture
-HEAD = 3000  # rows by which a table is recognised as a series
+HEAD = 50_000  # rows by which a table is recognised as a series
 
 
 @dataclass
@@ -88,11 +88,7 @@ class Series(Modality):
     @classmethod
     def claims(cls, source: Any) -> bool:
         if isinstance(source, Path):
-            if (
-                source.is_dir()
-                or frames.suffix(source) not in (*frames.TEXT[:2], *frames.LINES)
-                or not source.is_file()
-            ):
+            if source.is_dir() or frames.suffix(source) not in frames.READ or not source.is_file():
                 return False
         elif not frames.is_frame(source):
             return False
@@ -120,8 +116,12 @@ class Series(Modality):
             raise InputError(f"{shown}: no column of numbers is left beside the times")
         channels, span = [], float(max(each.times[-1] - each.times[0] for each in found))
         calendars = [clock.calendar(each.times[: int(PARTS[0] * len(each.times))], span)[0] for each in found]
-        for place in keep:
+        for place in list(keep):
             train = [each.values[: int(PARTS[0] * len(each.times)), place] for each in found]
+            if len(np.unique(np.concatenate(train)[~np.isnan(np.concatenate(train))])) < 2:
+                notes.append(f"column {columns[place].name!r} is left out: it never changes in the first 70 %")
+                keep.remove(place)
+                continue
             kind = wanted.get(columns[place].name) or _kind(train, calendars, window)
             if kind == "return" and min(np.nanmin(each, initial=np.inf) for each in train) <= 0:
                 raise InputError(f"setting data.columns.{columns[place].name}=return: it has values of 0 or below")
@@ -132,6 +132,8 @@ class Series(Modality):
             channel.column.fit(np.concatenate([channel.relative(each) for each in train]), smooth=True)
             channel.column.lengthen()
             channels.append(channel)
+        if not channels:
+            raise InputError(f"{shown}: no column changes in the first 70 % of its time")
         names = clock.calendar(found[0].times[:1], span)[1]
         modality = cls(channels, clock, window, entity, [each.name for each in found], names, span)
         for each in found:
@@ -249,7 +251,13 @@ class Series(Modality):
         """The series of a file or a data frame, in this run's columns. InputError where one is not there."""
         shown = str(source) if isinstance(source, (str, Path)) else "array"
         wanted = {channel.column.name for channel in self.channels}
-        found, _, _, _, _ = _rows(source, shown, clock=self.clock, wanted=wanted)
+        found, _, _, _, _ = _rows(source, shown, clock=self.clock, wanted=wanted, entity=self.entity)
+        for each, _ in found:
+            if self.entity is not None and each.name not in self.entities:
+                known = ", ".join(self.entities[:10])
+                raise InputError(
+                    f"{shown}: {each.name!r} in column {self.entity!r} is none that the run knows ({known})"
+                )
         made = []
         for each, columns in found:
             names = [column.name for column in columns]
@@ -296,9 +304,10 @@ class Series(Modality):
             with own_folder(out, [out / "series.csv"]):
                 return self.save(x, out / "series.csv", names=names)
         count, size = levels.shape[:2]
+        index, step = (free(name, [each.column.name for each in self.channels]) for name in ("series", "step"))
         frame = {
-            "series": np.repeat(names or np.arange(count).astype(str), size),
-            "step": np.tile(np.arange(size), count),
+            index: np.repeat(names or np.arange(count).astype(str), size),
+            step: np.tile(np.arange(size), count),
         }
         for c, each in enumerate(self.channels):
             shown = replace(each.column, decimals=each.decimals)
@@ -329,7 +338,7 @@ class Series(Modality):
 
 
 def _rows(
-    source: Any, shown: str, *, clock: Clock | None = None, wanted: set[str] | None = None
+    source: Any, shown: str, *, clock: Clock | None = None, wanted: set[str] | None = None, entity: str | None = None
 ) -> tuple[list[tuple[Rows, list[Column]]], Clock, str | None, list[str], list[str]]:
     """Each entity's rows with the columns of numbers, the clock, the entity's column, columns left out, notes."""
     if isinstance(source, (str, Path)):
@@ -337,7 +346,9 @@ def _rows(
         arrays.check_file(path)
         source = path
     texts, notes = frames.read(source, shown)
-    when = times.find(texts, clock)
+    if entity is not None and entity not in {each.name for each in texts}:
+        raise InputError(f"{shown}: has no column {entity!r}, which says whose rows they are; add it")
+    when = times.find(texts, clock, entity)
     if when is None:
         raise InputError(
             f"{shown}: no column of regular times in it (one that only rises, with equal steps); --kind table takes it "
@@ -361,18 +372,18 @@ def _rows(
     table = np.stack(values, 1)
     found = []
     for name, chosen in _by_entity(texts, when):
-        grid, levels, off = times.regular(table[chosen], when.seconds[chosen], own)
-        if off:
-            notes.append(
-                f"{off:,} times do not lie on the grid of one {own.said()}: they were put to the nearest place"
-            )
+        grid, levels, off, far = times.regular(table[chosen], when.seconds[chosen], own)
+        if off > far and not own.months:
+            notes.append(f"{off - far:,} times lie beside the grid of one {own.said()}: they went to the nearest place")
+        if far:
+            notes.append(f"{far:,} rows are left out: at their times of the week hardly anything ever happens")
         found.append((Rows(name, grid, levels), columns))
     return found, own, when.entity, left, notes
 
 
 def _by_entity(texts: list[Texts], when: times.Times) -> list[tuple[str, np.ndarray]]:
     if when.entity is None:
-        return [("", np.arange(len(when.seconds)))]
+        return [("", np.argsort(when.seconds, kind="stable"))]
     own = next(each for each in texts if each.name == when.entity)
     found = []
     for code, name in enumerate(own.texts):
@@ -391,17 +402,24 @@ def _numeric(texts: Texts) -> bool:
 
 def _same_time(texts: list[Texts], when: times.Times) -> set[str]:
     """Columns that say the time once more: rows counted through, parts of it, a coarser date."""
-    said = set()
+    said, moments = set(), when.seconds.astype("datetime64[s]")
+    parts = pd.DatetimeIndex(moments)
     for each in texts:
-        if each.name.lower() in times.PARTS or each.name.lower() in times.NAMED:
+        if (each.codes < 0).any() or not each.texts:
+            continue
+        name, column = each.name.lower(), infer(each)[0]
+        if column.kind == "date":
             said.add(each.name)
-        elif len(each.texts) == len(when.seconds) and (each.codes >= 0).all():
-            try:
-                numbers = infer(each, "number")[1]
-            except InputError:
-                continue
-            if (np.diff(numbers) == 1).all():
-                said.add(each.name)
+            continue
+        try:
+            numbers = infer(each, "number")[1]
+        except InputError:
+            continue
+        whose = {"hr": "hour"}.get(name, name)
+        if whose in times.PARTS and (numbers == getattr(parts, whose)).all():
+            said.add(each.name)
+        elif len(each.texts) == len(when.seconds) and (np.diff(numbers) == 1).all():
+            said.add(each.name)
     return said
 
 
@@ -446,6 +464,13 @@ def _bridged(x: np.ndarray) -> np.ndarray:
         if not known.all():
             row[~known] = np.interp(places[~known], places[known], row[known]) if known.any() else 0.0
     return made
+
+
+def free(name: str, taken: list[str]) -> str:
+    """A name that no column has."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _said(channel: Channel) -> str:

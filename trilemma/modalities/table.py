@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,10 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from trilemma.errors import InputError, unknown
+from trilemma.errors import InputError, first_line, unknown
 from trilemma.mixed import Mixed
 from trilemma.modalities import arrays, columns, frames, keep, splits
-from trilemma.modalities.columns import Column, Texts
+from trilemma.modalities.columns import NUMBER, Column, Texts
 from trilemma.modalities.contract import Cells, Data, Gaps, Modality, Opening, alone_and_plain
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Space
@@ -136,7 +138,7 @@ class Table(Modality):
             own = texts.get(column.name)
             if own is None or column.kind in ("identifier", "text"):
                 continue
-            if column.kind == "constant":
+            if column.kind == "constant" and column.values:
                 new = (own.codes >= 0) & (np.asarray([*own.texts, ""], dtype=object)[own.codes] != column.values[0])
                 made[new, place] = -1.5 * np.log(chance)
             elif column.kind == "category":
@@ -152,9 +154,11 @@ class Table(Modality):
     def beside(self, gaps: Gaps, more: dict[str, Any], out: Path | None = None) -> Any:
         """The table that was read with more columns at its end."""
         frame = {each.name: np.asarray([*each.texts, each.empty], dtype=object)[each.codes] for each in gaps.origin}
-        made = self._typed(pd.DataFrame(frame)).assign(**more)
+        taken = next((name for name in more if name in frame), None)
+        if taken is not None:
+            raise InputError(f"column {taken!r} is what this would write; give the table without it or rename it")
         if out is None:
-            return made
+            return self._typed(pd.DataFrame(frame)).assign(**more)
         frames.write(pd.DataFrame(frame).assign(**more), out)
         return [out]
 
@@ -186,7 +190,8 @@ class Table(Modality):
                 numbers = pd.to_numeric(cells.str.replace(",", ".") if column.comma else cells, errors="coerce")
                 frame[column.name] = numbers.astype("Int64") if column.kind == "integer" and column.gaps else numbers
             elif column.dtype.startswith(("datetime64", "bool", "int", "float")) and not column.gaps:
-                frame[column.name] = (cells == "True") if column.dtype == "bool" else cells.astype(column.dtype)
+                with contextlib.suppress(ValueError, TypeError):  # what is no such value stays a text
+                    frame[column.name] = (cells == "True") if column.dtype == "bool" else cells.astype(column.dtype)
             elif column.gaps:
                 frame[column.name] = cells.where(cells != column.empty, None)
         return frame
@@ -290,6 +295,8 @@ def _values(column: Column, texts: Texts | None, count: int, shown: str, *, stri
         raise InputError(f"{shown}: has no column {column.name!r}, which the run's data have; add it")
     if column.kind == "category":
         codes = {value: code for code, value in enumerate(column.values)}
+        same = _numbers_of(codes)  # 1.0 for 1, as a data frame with a gap has it
+        codes |= {text: same[float(text)] for text in texts.texts if text not in codes and _number(text) in same}
         strange = [text for text in texts.texts if text not in codes]
         if strict and strange and not column.gaps:
             raise InputError(
@@ -298,8 +305,7 @@ def _values(column: Column, texts: Texts | None, count: int, shown: str, *, stri
             )
         numbers = np.array([codes.get(text, np.nan) for text in texts.texts], dtype=float)
     else:
-        kind = "date" if column.kind == "date" else "number"
-        _, numbers, _ = columns.infer(Texts(texts.name, np.arange(len(texts.texts)), texts.texts), kind)
+        numbers = _read(column, texts, shown)
     if len(numbers) == 0:
         numbers = np.full(1, np.nan)
     values = np.where(texts.codes < 0, np.nan, numbers[np.maximum(texts.codes, 0)])
@@ -321,6 +327,35 @@ def _checked_target(wanted: str | None, own: list[Column], shown: str) -> str | 
     if wanted is not None and wanted not in {column.name for column in own if column.learned}:
         raise unknown(f"setting data.target: column of {shown}", wanted, [each.name for each in own if each.learned])
     return wanted
+
+
+def _read(column: Column, texts: Texts, shown: str) -> np.ndarray:
+    """The different texts of a column as numbers, dates in the run's own format."""
+    if column.kind == "date":
+        try:
+            moments = pd.to_datetime(
+                pd.Series(texts.texts, dtype=object), format=column.format, utc="%z" in column.format
+            )
+        except (ValueError, TypeError) as problem:
+            raise InputError(
+                f"{shown}: dates in column {column.name!r} are not written {column.format} ({first_line(problem)})"
+            ) from problem
+        return moments.to_numpy(dtype="datetime64[us]").astype("int64") / 1e6
+    try:
+        return columns.infer(Texts(texts.name, np.arange(len(texts.texts)), texts.texts), "number")[1]
+    except InputError as problem:
+        strange = next((text for text in texts.texts if _number(text.replace(",", ".")) is None), "")
+        raise InputError(f"{shown}: {strange!r} in column {column.name!r} is no number") from problem
+
+
+def _number(text: str) -> float | None:
+    return float(text) if NUMBER.fullmatch(text) else None
+
+
+def _numbers_of(codes: dict[str, int]) -> dict[float, int]:
+    """The codes by number, where all values are numbers and written without zeros that mean something."""
+    plain = all(NUMBER.fullmatch(text) and not re.match(r"[+-]?0\d", text) for text in codes)
+    return {float(text): code for text, code in codes.items()} if plain else {}
 
 
 def _digests(texts: list[Texts]) -> np.ndarray:

@@ -14,6 +14,8 @@ from trilemma.modalities.columns import Texts, infer
 
 PARTS = ("year", "month", "day", "hour", "minute", "second")  # columns that make a time together
 NAMED = ("date", "time", "month", "period", "timestamp", "datetime", "ts")
+HOURS = ("hour", "hr", "hours")  # columns that hold the hour beside a date
+TWICE = 0.01  # share of times that may come once more
 EQUAL = 0.7  # share of steps that have the usual length, in a series
 HOUR, DAY, YEAR = 3600, 86_400, 365.2425 * 86_400
 SLOT = 0.2  # of the usual number of rows: an hour of the week with fewer is one in which nothing happens
@@ -50,12 +52,19 @@ class Clock:
         """The next `count` times; with `itself` the last one before them."""
         if self.months:
             start = np.datetime64(int(last), "s")
-            month, rest = start.astype("datetime64[M]"), start - start.astype("datetime64[M]").astype("datetime64[s]")
-            times = (month + self.months * np.arange(1, count + 1)).astype("datetime64[s]") + rest
+            month, day = start.astype("datetime64[M]"), start.astype("datetime64[D]")
+            months = month + self.months * np.arange(1, count + 1)
+            lengths = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
+            # A series of the last days of months stays one; a 30th is the 28th of February.
+            at_end = (day + 1).astype("datetime64[M]") != month
+            place = np.where(at_end, lengths - 1, np.minimum((day - month).astype(np.int64), lengths - 1))
+            times = (months.astype("datetime64[D]") + place).astype("datetime64[s]") + (
+                start - day.astype("datetime64[s]")
+            )
             found = times.astype(np.int64)
         else:
             share = len(self.slots) / (7 if self.step % DAY == 0 else 168) if self.slots else 1.0
-            ahead = int(count / max(share, 0.01)) + 7 * 24 + count
+            ahead = int(count / max(share, 0.01)) + 7 * DAY // self.step + count
             found = self._kept(last + self.step * np.arange(1, ahead + 1))[:count]
         return np.concatenate([[last], found]) if itself else found
 
@@ -64,7 +73,7 @@ class Clock:
 
     def written(self, times: np.ndarray) -> list[str]:
         """As the user's file has them."""
-        return pd.to_datetime(times, unit="s").strftime(self.format).tolist()
+        return pd.to_datetime(times, unit="s", utc="%z" in self.format).strftime(self.format).tolist()
 
     def calendar(self, times: np.ndarray, length: float) -> tuple[np.ndarray, list[str]]:
         """Hour of the day, day of the week, day of the year as points of circles (channels, n), and their names.
@@ -95,23 +104,23 @@ class Times:
     entity: str | None  # the column that says whose row it is
 
 
-def find(texts: Sequence[Texts], known: Clock | None = None) -> Times | None:
+def find(texts: Sequence[Texts], known: Clock | None = None, entity: str | None = None) -> Times | None:
     """The times of a table whose rows are a series (or several, one for each entity); None for other tables.
 
-    known: the clock of a run, whose columns of times are taken without asking how regular they are.
+    known, entity: those of a run, whose columns are taken without asking how regular the times are.
     """
     for names, seconds, form in _candidates(texts):
         if np.isnan(seconds).any() or (known is None and len(seconds) < 32) or (known and names != known.names):
             continue
-        entity = _entity(texts, names, seconds)
-        if entity == "":
-            continue
         if known is not None:
             return Times(seconds.astype(np.int64), known, entity)
-        clock = _clock(seconds, None if entity is None else _codes(texts, entity))
+        found = _entity(texts, names, seconds)
+        if found == "":
+            continue
+        clock = _clock(seconds, None if found is None else _codes(texts, found))
         if clock is not None:
             clock.format, clock.names = form, names
-            return Times(seconds.astype(np.int64), clock, entity)
+            return Times(seconds.astype(np.int64), clock, found)
     return None
 
 
@@ -130,6 +139,11 @@ def _candidates(texts: Sequence[Texts]) -> Any:
             column, values, _ = infer(each)
             if column.kind == "date":
                 dates.append(([each.name], values, column.format))
+    for names, days, form in list(dates):
+        clock = next((each for each in texts if _time_of_day(each) is not None), None)
+        if clock is not None and (days % DAY == 0).all() and form != "%Y%m":
+            seconds = days + np.asarray(_time_of_day(clock))[clock.codes]
+            dates.append(([*names, clock.name], seconds, "%Y-%m-%d %H:%M:%S"))
     # The finest one: beside a time there is often its day.
     yield from sorted(dates, key=lambda found: -len(np.unique(found[1])))
     parts = [part for part in PARTS if part in named]
@@ -144,22 +158,50 @@ def _candidates(texts: Sequence[Texts]) -> Any:
         yield [named[part].name for part in parts], seconds, form
 
 
+def _time_of_day(texts: Texts) -> np.ndarray | None:
+    """Seconds since midnight of texts such as 17:05, or of whole numbers in a column of hours; else None."""
+    if not texts.texts or (texts.codes < 0).any():
+        return None
+    if all(re.fullmatch(r"\d{1,2}:\d\d(:\d\d)?", text) for text in texts.texts):
+        return (
+            pd.to_timedelta([text if text.count(":") == 2 else f"{text}:00" for text in texts.texts])
+            .total_seconds()
+            .to_numpy()
+        )
+    if texts.name.lower() in HOURS and all(re.fullmatch(r"\d{1,2}", text) and int(text) < 24 for text in texts.texts):
+        return np.array([3600.0 * int(text) for text in texts.texts])
+    return None
+
+
 def _codes(texts: Sequence[Texts], name: str) -> np.ndarray:
     return next(each.codes for each in texts if each.name == name)
 
 
 def _entity(texts: Sequence[Texts], names: list[str], seconds: np.ndarray) -> str | None:
-    """The column by which times only rise; None where they do anyway, '' where there is none."""
-    if (np.diff(seconds) > 0).all():
+    """The column within whose values each time comes once; None where it does so anyway, '' where there is none."""
+    if _repeated(seconds) <= TWICE and _ordered(seconds):
         return None
     for each in texts:
-        if each.name in names or not 2 <= len(each.texts) <= max(2, len(seconds) // 32) or (each.codes < 0).any():
+        if each.name in names or each.name.lower() in (*PARTS, *NAMED, *HOURS) or _time_of_day(each) is not None:
             continue
-        order = np.lexsort((seconds, each.codes))
-        same = np.diff(each.codes[order]) == 0
-        if (np.diff(seconds[order])[same] > 0).all():
+        if not 2 <= len(each.texts) <= max(2, len(seconds) // 32) or (each.codes < 0).any():
+            continue
+        order = np.argsort(each.codes, kind="stable")
+        inside = np.diff(each.codes[order]) == 0
+        once = _repeated(each.codes.astype(np.int64) * 2**40 + seconds.astype(np.int64)) <= TWICE
+        if once and _ordered(seconds[order], inside):
             return each.name
     return ""
+
+
+def _ordered(seconds: np.ndarray, inside: np.ndarray | None = None) -> bool:
+    """Do the times rise, or fall, from row to row (where `inside`)? Those of people's birthdays do not."""
+    steps = np.diff(seconds) if inside is None else np.diff(seconds)[inside]
+    return len(steps) > 0 and max((steps >= 0).mean(), (steps <= 0).mean()) >= 1 - TWICE
+
+
+def _repeated(values: np.ndarray) -> float:
+    return 1 - len(np.unique(values)) / len(values)
 
 
 def _clock(seconds: np.ndarray, codes: np.ndarray | None) -> Clock | None:
@@ -168,7 +210,8 @@ def _clock(seconds: np.ndarray, codes: np.ndarray | None) -> Clock | None:
         order = np.lexsort((seconds, codes))
         steps = np.diff(seconds[order])[np.diff(codes[order]) == 0]
     else:
-        steps = np.diff(seconds)
+        steps = np.diff(np.sort(seconds))
+    steps = steps[steps > 0]
     if len(steps) == 0:
         return None
     months = np.diff(_month(np.sort(np.unique(seconds.astype(np.int64)))))
@@ -196,14 +239,22 @@ def _month(times: np.ndarray) -> np.ndarray:
     return times.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
 
 
-def regular(values: np.ndarray, seconds: np.ndarray, clock: Clock) -> tuple[np.ndarray, np.ndarray, int]:
-    """Rows (n, C) on the clock's grid: times (m,), values (m, C), NaN where there is none; rows that share a place are
-    averaged. The last figure: how many rows did not lie on the grid."""
+def regular(values: np.ndarray, seconds: np.ndarray, clock: Clock) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Rows (n, C) in order of time on the clock's grid: times (m,), values (m, C), NaN where there is none.
+
+    Rows that share a place are averaged. The last figures: how many rows did not lie on the grid, and how many of these
+    were too far from any place of it and are left out.
+    """
     times = clock.grid(int(seconds[0]), int(seconds[-1]))
-    place = np.searchsorted(times, seconds - (clock.step // 2), "left").clip(0, len(times) - 1)
+    if clock.months:
+        place = ((_month(seconds) - _month(times[:1])[0]) // clock.months).clip(0, len(times) - 1)
+        far = np.zeros(len(seconds), dtype=bool)
+    else:
+        place = np.searchsorted(times, seconds - (clock.step // 2), "left").clip(0, len(times) - 1)
+        far = np.abs(times[place] - seconds) > clock.step / 2
     off = int((times[place] != seconds).sum())
     total, count = np.zeros((len(times), values.shape[1])), np.zeros((len(times), values.shape[1]))
-    here = ~np.isnan(values)
-    np.add.at(total, place, np.nan_to_num(values))
+    here = ~np.isnan(values) & ~far[:, None]
+    np.add.at(total, place, np.where(here, values, 0.0))
     np.add.at(count, place, here)
-    return times, np.where(count > 0, total / np.maximum(count, 1), np.nan), off
+    return times, np.where(count > 0, total / np.maximum(count, 1), np.nan), off, int(far.sum())

@@ -39,6 +39,9 @@ class Clause:
             return np.isnan(cells) == (self.sign == "missing")
         if self.sign == "in":
             return np.isin(cells, self.values)
+        if self.sign in ("=", "!="):  # cells have the precision of float32
+            same = np.isclose(cells, self.values[0], rtol=1e-6, atol=1e-9)
+            return (same == (self.sign == "=")) & ~np.isnan(cells)
         return SIGNS[self.sign](cells, self.values[0]) & ~np.isnan(cells)
 
 
@@ -50,10 +53,12 @@ class Where:
     columns: list[Column]  # all of the table
     clauses: list[Clause]
 
-    def holds(self, x: np.ndarray) -> np.ndarray:
-        """Which of raw rows (n, columns) meet all conditions."""
+    def holds(self, x: np.ndarray, *, given: bool = False) -> np.ndarray:
+        """Which of raw rows (n, columns) meet all conditions; with `given` those that `given` has put in are met."""
         cells, met = absolute(self.columns, decoded(self.columns, x)), np.ones(len(x), dtype=bool)
         for clause in self.clauses:
+            if given and self._given(clause):
+                continue
             met &= clause.holds(self._compared(clause, cells[clause.place]))
         return met
 
@@ -64,13 +69,17 @@ class Where:
         observed = np.zeros(x.shape, dtype=bool)
         for clause in self.clauses:
             column = self.columns[clause.place]
-            if clause.sign not in ("=", "missing") or not column.learned or column.base:
+            if not self._given(clause):
                 continue
             value = np.array([np.nan if clause.sign == "missing" else clause.values[0]])
             place = learned.index(column.name)
             x[:, place] = column.scores(value, np.array([0.5])) if column.scored else value
             observed[:, place] = True
         return x, observed
+
+    def _given(self, clause: Clause) -> bool:
+        column = self.columns[clause.place]
+        return clause.sign in ("=", "missing") and column.learned and not column.base
 
     def _compared(self, clause: Clause, cells: np.ndarray) -> np.ndarray:
         """Categories that are numbers are compared as such; others have codes, which are only equal or not."""

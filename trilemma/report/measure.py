@@ -219,7 +219,9 @@ class Ruler:
         rest = np.repeat(np.arange(len(space.widths)) != target, space.widths)
         answers = train.values[:count, target], real.values[:count, target], cells[:, target]
         if rest.any():
-            found["attribute_gain"] = attribute_gain(near[0][:, rest], near[1][:, rest], features[:, rest], answers)
+            found["attribute_gain"] = attribute_gain(
+                near[0][:, rest], near[1][:, rest], features[:, rest], answers, number=numbers[target]
+            )
         return {name: replace(measure, name=name) for name, measure in found.items() if measure is not None}
 
 

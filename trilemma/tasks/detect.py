@@ -23,6 +23,7 @@ from trilemma.models.contract import Surprises
 from trilemma.tasks.tables import PART, table_of
 from trilemma.training.sampling import Sampler
 
+WRITTEN = ("anomaly", "p_value", "alarm", "because")  # columns of the answer
 NAMED = 3  # columns that are blamed at most,
 BLAMED = 0.1  # each for at least this part of what is strange
 MOST = 10_000  # normal rows; of fewer than
@@ -95,6 +96,9 @@ def detect(
     if not 0 < false_alarms < 1:
         raise InputError(f"--false-alarms {false_alarms:g}: give a share of normal rows, as 0.01")
     rows, known = table.gaps(source), table.gaps(normal)
+    taken = next((each.name for each in rows.origin if each.name in WRITTEN), None)
+    if taken is not None:
+        raise InputError(f"detect: column {taken!r} is what this would write; give the table without it or rename it")
     count = len(known.x)
     if (count + 1) * false_alarms < 1:
         raise InputError(
@@ -106,7 +110,8 @@ def detect(
     found, ruler = surprises(sampler, rows, seed), surprises(sampler, known, seed)
     for gaps, own, itself in ((known, ruler, True), (rows, found, False)):
         whole = table.outside(gaps, chance)
-        whole[:, given] = np.maximum(whole[:, given], strangeness(own, ruler, itself=itself) * gaps.observed)
+        seen = strangeness(own, ruler, itself=itself, known=known.observed)
+        whole[:, given] = np.maximum(whole[:, given], seen * gaps.observed)
         parts.append(whole**2)
     scores = [part.sum(1) ** 0.5 for part in parts]
     above = count - np.searchsorted(np.sort(scores[0]), scores[1], "left")
@@ -136,17 +141,20 @@ def surprises(sampler: Sampler, gaps: Gaps, seed: int) -> np.ndarray:
     return np.concatenate(made).astype(np.float64)
 
 
-def strangeness(found: np.ndarray, ruler: np.ndarray, *, itself: bool) -> np.ndarray:
+def strangeness(found: np.ndarray, ruler: np.ndarray, *, itself: bool, known: np.ndarray) -> np.ndarray:
     """-log of the share of the ruler's rows (m, C) that surprise as much as each of `found` (n, C), column by column.
 
-    Beyond the ruler's largest it goes on with the logarithm of how much larger. itself: `found` is the ruler.
+    Beyond the ruler's largest it goes on with the logarithm of how much larger. itself: `found` is the ruler. known
+    (m, C): which cells of the ruler there are.
     """
-    ordered = np.sort(ruler, 0)
-    made = np.empty_like(found)
+    made = np.zeros_like(found)
     for place in range(found.shape[1]):
-        above = len(ruler) - np.searchsorted(ordered[:, place], found[:, place], "left")
-        made[:, place] = -np.log((above + (not itself)) / (len(ruler) + (not itself)))
+        ordered = np.sort(ruler[known[:, place], place])
+        if len(ordered) == 0:
+            continue
+        above = len(ordered) - np.searchsorted(ordered, found[:, place], "left")
+        made[:, place] = -np.log(np.maximum(above + (not itself), 1) / (len(ordered) + (not itself)))
         # By what the upper half spans, since likelihoods have no zero of their own.
-        low, high = ordered[len(ruler) // 2, place], ordered[-1, place]
+        low, high = ordered[len(ordered) // 2], ordered[-1]
         made[:, place] += np.log1p(np.maximum(found[:, place] - high, 0) / max(high - low, 1e-9))
     return made

@@ -14,7 +14,7 @@ from trilemma.batches import Arrays, Options
 from trilemma.errors import InputError
 from trilemma.modalities.contract import Modality
 from trilemma.modalities.frames import write
-from trilemma.modalities.series import Rows, Series
+from trilemma.modalities.series import Rows, Series, free
 from trilemma.modalities.writing import writing_to
 from trilemma.models.contract import Fills
 from trilemma.training.progress import Bar
@@ -66,7 +66,7 @@ class Forecast:
     def _named(self, rows: Rows, columns: dict[str, Any]) -> pd.DataFrame:
         frame = pd.DataFrame(columns)
         if self.series.entity is not None:
-            frame.insert(0, self.series.entity, rows.name)
+            frame.insert(0, free(self.series.entity, list(frame)), rows.name)
         return frame
 
     def save(self, out: Path) -> list[Path]:
@@ -136,7 +136,7 @@ def forecast(
         if len(rows.times) < 2:
             raise InputError(f"{source}: a series of {len(rows.times)} steps has no future that could be told")
         when.append(modality.clock.after(int(rows.times[-1]), horizon))
-        made.append(_futures(sampler, modality, rows, when[-1], draws, seed + number, options))
+        made.append(_futures(sampler, modality, rows, when[-1], draws, seed, options, first=number << 48))
         bar.update(number + 1, {})
     bar.close()
     return Forecast(modality, past, when, made)
@@ -144,9 +144,17 @@ def forecast(
 
 @torch.no_grad()
 def _futures(
-    sampler: Sampler, series: Series, rows: Rows, when: np.ndarray, draws: int, seed: int, options: Options
+    sampler: Sampler,
+    series: Series,
+    rows: Rows,
+    when: np.ndarray,
+    draws: int,
+    seed: int,
+    options: Options,
+    *,
+    first: int = 0,
 ) -> np.ndarray:
-    """(draws, horizon, columns) levels."""
+    """(draws, horizon, columns) levels; draw i has the noise of the numbers from `first` + i on."""
     model, size, own = sampler.model, series.window, len(series.channels)
     assert isinstance(model, Fills)
     model.eval()
@@ -155,6 +163,7 @@ def _futures(
     x, known = (np.repeat(each[None], draws, 0) for each in (x, known))
     ahead = series.clock.calendar(when, series.length)[0].astype(np.float32)
     step = min(len(when), size // 2)
+    lost = min(_lost(rows.values, series), size - step - 1, x.shape[2] - 1)  # steps at the end without a level
     made: list[np.ndarray] = []
     for begin in range(0, len(when), step):
         count = min(step, len(when) - begin)
@@ -165,20 +174,33 @@ def _futures(
         window[:, :, at : at + back], observed[:, :, at : at + back] = x[:, :, -back:], known[:, :, -back:]
         window[:, own:, -count:], observed[:, own:, -count:] = ahead[:, begin : begin + count], True
         filled = []
-        for first in range(0, draws, BATCH):
-            places = np.arange(first, min(first + BATCH, draws))
-            index = (begin << 32) + places
+        for part in range(0, draws, BATCH):
+            places = np.arange(part, min(part + BATCH, draws))
+            index = first + (begin << 24) + places
             arrays = Arrays(window, observed=observed)
             batch = arrays.gather(places, seed=seed, index=index, device=str(sampler.engine.device))
             request = sampler.request(seed, index, label=label, options=options)
             with sampler.engine.autocast():
                 filled.append(sampler.array(model.fill(batch, request, complete=True)))
-        future = np.concatenate(filled)[:, :, -count:]
-        made.append(future)
+        whole = np.concatenate(filled)
+        future = whole[:, :, -count:]
+        # What a column has grown in a gap at the end of the past is filled in too: its level is known before that.
+        made.append(whole[:, :, size - count - lost :] if begin == 0 else future)
         x = np.concatenate([x, future], 2)
         known = np.concatenate([known, np.ones(future.shape, dtype=bool)], 2)
-    start = np.array([_last(rows.values[:, place], each.start) for place, each in enumerate(series.channels)])
-    return series.decode(np.concatenate(made, 2), start)
+    before = rows.values[: len(rows.values) - lost]
+    start = np.array([_last(before[:, place], each.start) for place, each in enumerate(series.channels)])
+    return series.decode(np.concatenate(made, 2), start)[:, lost:]
+
+
+def _lost(values: np.ndarray, series: Series) -> int:
+    """For how many steps at the end some column that is learned by its changes has no level."""
+    gaps = [0]
+    for place, each in enumerate(series.channels):
+        known = np.flatnonzero(~np.isnan(values[:, place]))
+        if each.kind != "level" and len(known):
+            gaps.append(len(values) - 1 - int(known[-1]))
+    return max(gaps)
 
 
 def _last(values: np.ndarray, otherwise: float) -> float:

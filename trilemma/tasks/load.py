@@ -146,7 +146,9 @@ class Loaded:
             from trilemma.tasks import tables  # pandas is for tables only
 
             options = merged(self.options, asked)
-            x = tables.asked(self.sampler, self.modality, n, where=where, balance=balance, seed=seed, options=options)
+            self.label(label)
+            own = self.sampler, self.modality, n
+            x = tables.asked(*own, where=where, balance=balance, seed=seed, start=start, options=options)
             return x if raw else self.modality.export(x)
         parts = self._parts(n, [BATCH], seed=seed, label=label, asked=asked, start=start)
         x = np.concatenate(list(parts))

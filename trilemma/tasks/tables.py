@@ -35,8 +35,8 @@ def fills(model: Model) -> bool:
 
 
 @torch.no_grad()
-def fill(sampler: Sampler, gaps: Gaps, *, seed: int, start: int, options: Options, complete: bool) -> np.ndarray:
-    """Raw rows (n, columns): what was not observed, drawn from the model given the rest. Row i is noise start + i's."""
+def fill(sampler: Sampler, gaps: Gaps, *, seed: int, index: np.ndarray, options: Options, complete: bool) -> np.ndarray:
+    """Raw rows (n, columns): what was not observed, drawn given the rest. Row i has the noise of index[i]."""
     model = sampler.model
     assert isinstance(model, Fills)
     model.eval()
@@ -44,8 +44,8 @@ def fill(sampler: Sampler, gaps: Gaps, *, seed: int, start: int, options: Option
     arrays = Arrays(gaps.x, observed=gaps.observed)
     for first in range(0, len(gaps.x), PART):
         places = np.arange(first, min(first + PART, len(gaps.x)))
-        batch = arrays.gather(places, seed=seed, index=start + places, device=str(sampler.engine.device))
-        request = sampler.request(seed, start + places, options=options)
+        batch = arrays.gather(places, seed=seed, index=index[places], device=str(sampler.engine.device))
+        request = sampler.request(seed, index[places], options=options)
         with sampler.engine.autocast():
             made.append(sampler.array(model.fill(batch, request, complete=complete)))
     return np.concatenate(made)
@@ -66,7 +66,7 @@ def rows_where(
     kept, found, looked = [], 0, 0
     bar = Bar("generate", n)
     for rows in _candidates(sampler, wanted, seed=seed, start=start, options=options):
-        good = rows[wanted.holds(rows)]
+        good = rows[wanted.holds(rows, given=fills(sampler.model))]
         kept.append(good)
         found, looked = found + len(good), looked + len(rows)
         bar.update(min(found, n), {})
@@ -89,14 +89,15 @@ def asked(
     where: str | None,
     balance: str | None,
     seed: int,
+    start: int,
     options: Options,
 ) -> np.ndarray:
     """n raw rows under conditions, in equal shares of a category, or both."""
     table = table_of(modality, "--where" if balance is None else "--balance")
     if balance is not None:
-        return balanced(sampler, table, n, balance, where=where, seed=seed, options=options)
+        return balanced(sampler, table, n, balance, where=where, seed=seed, start=start, options=options)
     assert where is not None
-    return rows_where(sampler, table, n, where, seed=seed, options=options)
+    return rows_where(sampler, table, n, where, seed=seed, start=start, options=options)
 
 
 def _candidates(sampler: Sampler, wanted: Where, *, seed: int, start: int, options: Options) -> Iterator[np.ndarray]:
@@ -105,14 +106,14 @@ def _candidates(sampler: Sampler, wanted: Where, *, seed: int, start: int, optio
         x, observed = wanted.given(PART)
         if filling and observed.any():
             gaps = Gaps(x, observed, None)
-            yield fill(sampler, gaps, seed=seed, start=start, options=options, complete=False)
+            yield fill(sampler, gaps, seed=seed, index=start + np.arange(PART), options=options, complete=False)
         else:
             yield sampler.samples(PART, seed=seed, start=start, options=options, batch=PART)
         start += PART
 
 
 def balanced(
-    sampler: Sampler, table: Table, n: int, name: str, *, where: str | None, seed: int, options: Options
+    sampler: Sampler, table: Table, n: int, name: str, *, where: str | None, seed: int, start: int, options: Options
 ) -> np.ndarray:
     """n raw rows in which the values of a category come equally often, mixed."""
     column = category_of(table.columns, name, "--balance")
@@ -121,7 +122,9 @@ def balanced(
     for number, (value, count) in enumerate(zip(column.values, shares, strict=True)):
         if count:
             both = f'"{name}" = "{value}"' + (f" and {where}" if where else "")
-            parts.append(rows_where(sampler, table, int(count), both, seed=seed, start=number << 32, options=options))
+            parts.append(
+                rows_where(sampler, table, int(count), both, seed=seed, start=(number << 32) + start, options=options)
+            )
     return np.concatenate(parts)[np.random.default_rng(seed % 2**64).permutation(n)]
 
 
@@ -150,8 +153,8 @@ def impute(
     for number in range(draws):
         rows = gaps.x.copy()
         if len(holes):
-            start = number * len(gaps.x)
-            rows[holes] = fill(sampler, some, seed=seed, start=start, options=options, complete=True)
+            index = (number << 32) + holes
+            rows[holes] = fill(sampler, some, seed=seed, index=index, options=options, complete=True)
         made.append(rows)
         bar.update(number + 1, {})
     bar.close()

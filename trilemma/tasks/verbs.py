@@ -93,10 +93,10 @@ def reconstruct(run: Path, source: Any, *, out: Path) -> list[Path]:
 def impute(run: Path, source: Any, *, draws: int, seed: int, out: Path) -> list[Path]:
     """The table without gaps, and beside it each draw when there are several."""
     loaded = load(run)
-    check_out(out, tuple(suffix for suffix in loaded.modality.writes if suffix != ".png"))
+    check_table(out)
     gaps, middle, made = loaded.drawn(source, draws=draws, seed=seed)
     written = loaded.modality.filled(gaps, middle, out)
-    name, ending = out.name.split(".", 1)
+    name, _, ending = out.name.partition(".")
     for number, rows in enumerate(made if draws > 1 else [], 1):
         written += loaded.modality.filled(gaps, rows, out.with_name(f"{name}.draw{number}.{ending}"))
     return written
@@ -105,14 +105,14 @@ def impute(run: Path, source: Any, *, draws: int, seed: int, out: Path) -> list[
 def forecast(run: Path, source: Any, *, horizon: int, draws: int, seed: int, out: Path) -> list[Path]:
     """The draws, their quantiles and a picture of them."""
     loaded = load(run)
-    check_out(out, (".csv", ".tsv", ".jsonl", ".parquet", ".gz"))
+    check_table(out)
     return loaded.forecast(source, horizon=horizon, draws=draws, seed=seed).save(out)
 
 
 def detect(run: Path, source: Any, *, false_alarms: float, normal: Any, seed: int, out: Path) -> list[Path]:
     """The table with what is strange in it, and a line about it."""
     loaded = load(run)
-    check_out(out, tuple(suffix for suffix in loaded.modality.writes if suffix != ".png"))
+    check_table(out)
     found = loaded.anomalies(source, false_alarms=false_alarms, normal=normal, seed=seed)
     print(found.said(), file=sys.stderr)
     return found.frame(out)
@@ -176,6 +176,15 @@ def check_out(out: Path, suffixes: tuple[str, ...]) -> None:
             raise InputError(f"--out {out}: the folder {out.parent} does not exist; make it first")
     elif out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder, or a file in {files}")
+
+
+def check_table(out: Path) -> None:
+    """Refuse before the work what is no file of a table."""
+    from trilemma.modalities.frames import READ, suffix
+
+    if suffix(out) not in READ or out.is_dir():
+        raise InputError(f"--out {out}: name a file in {', '.join(READ)}")
+    check_out(out, (*READ, ".gz"))
 
 
 def save_array(x: np.ndarray, out: Path) -> list[Path]:
