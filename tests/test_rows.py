@@ -321,7 +321,7 @@ def test_cells_that_are_hard_to_read(runs: dict[str, Path], tmp_path: Path) -> N
     assert found["alarm"].mean() < 0.4
     one = pd.DataFrame({"flag": [1], "empty": [np.nan], "when": ["03/04/2021"], "x": [np.nan]})
     assert run.impute(one)["when"][0] == "03/04/2021"
-    with pytest.raises(InputError, match="are not written %d/%m/%Y"):
+    with pytest.raises(InputError, match=r"are not written %d/%m/%Y"):
         run.impute(one.assign(when="2021-04-03"))
     with pytest.raises(InputError, match="'abc' in column 'x' is no number"):
         run.impute(one.assign(x="abc"))
@@ -344,5 +344,5 @@ def test_a_number_that_was_given_is_met(runs: dict[str, Path]) -> None:
     assert not part.equals(run.generate(10, where="sex = F"))
     with pytest.raises(InputError, match="without labels"):
         run.generate(5, where="sex = F", label=1)
-    with pytest.raises(InputError, match="data.window"):
+    with pytest.raises(InputError, match=r"data\.window"):
         tl.open_data(law(100), opening=Opening(window=32))

@@ -264,7 +264,7 @@ def test_hard_columns_and_entities(tmp_path: Path) -> None:
     run = tl.load(tmp_path / "run")
     one = shops[shops["variable"] == "shop 2"]
     table = run.forecast(one.tail(20), horizon=2, draws=3).frame()
-    assert list(table)[0] == "variable_" and set(table["variable_"]) == {"shop 2"}
+    assert next(iter(table)) == "variable_" and set(table["variable_"]) == {"shop 2"}
     assert len(run.forecast(shops.groupby("variable").tail(10), horizon=2, draws=3).draws) == 3
     with pytest.raises(InputError, match="is none that the run knows"):
         run.forecast(one.assign(variable="shop 9"), horizon=2)

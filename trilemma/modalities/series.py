@@ -416,9 +416,9 @@ def _same_time(texts: list[Texts], when: times.Times) -> set[str]:
         except InputError:
             continue
         whose = {"hr": "hour"}.get(name, name)
-        if whose in times.PARTS and (numbers == getattr(parts, whose)).all():
-            said.add(each.name)
-        elif len(each.texts) == len(when.seconds) and (np.diff(numbers) == 1).all():
+        if (whose in times.PARTS and (numbers == getattr(parts, whose)).all()) or (
+            len(each.texts) == len(when.seconds) and (np.diff(numbers) == 1).all()
+        ):
             said.add(each.name)
     return said
 
