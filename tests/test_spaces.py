@@ -111,7 +111,7 @@ def test_mixed_without_gaps_never_decodes_to_one() -> None:
 )
 def test_description_round_trip(space: Space) -> None:
     """A Space comes back from JSON and its state dict: both are in the run."""
-    for buffer in space.buffers():
+    for buffer in space.state_dict().values():
         buffer.mul_(1.5)
     again = space_from(json.loads(json.dumps(space.describe())))
     again.load_state_dict(space.state_dict())

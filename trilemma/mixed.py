@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
 from trilemma.maths.losses import bernoulli_nll, gaussian_nll
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
-from trilemma.spaces import Categorical, Clusters, Continuous, Space
+from trilemma.maths.shapes import expand
+from trilemma.spaces import Categorical, Clusters, Continuous, Space, gumbel
 
 
 class Mixed(Space):
@@ -25,6 +26,16 @@ class Mixed(Space):
 
     mean: Tensor
     deviation: Tensor
+    owner: Tensor
+    members: Tensor
+    heads: Tensor
+    first: Tensor
+    is_token: Tensor
+    has_bit: Tensor
+    token: Tensor
+    bits: Tensor
+    number: Tensor
+    kinds: Tensor
 
     def __init__(
         self,
@@ -40,36 +51,61 @@ class Mixed(Space):
         self.shape, self.scales, self.dtype = (len(columns),), (len(columns),), torch.float32
         self.widths = [(1 + gap) if count == 0 else count + gap for count, gap in zip(columns, gaps, strict=True)]
         self.width = sum(self.widths)
-        kinds = [
-            Categorical((1,), count + gap) if count else nn.Identity() for count, gap in zip(columns, gaps, strict=True)
-        ]
-        self.tokens = nn.ModuleList(kinds)
         self.register_buffer("mean", torch.zeros(len(columns)) if mean is None else mean.float())
         self.register_buffer("deviation", torch.ones(len(columns)) if deviation is None else deviation.float())
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Where each column's channels are, so that all columns are computed at once."""
+
+        def keep(name: str, value: Tensor) -> None:
+            self.register_buffer(name, value, persistent=False)
+
+        widths, count = torch.tensor(self.widths), len(self.columns)
+        owner = torch.repeat_interleave(torch.arange(count), widths)
+        tokens = torch.tensor([values > 0 for values in self.columns])
+        keep("owner", owner)  # the column of each channel
+        keep("first", widths.cumsum(0) - widths)  # the first channel of each column
+        keep("members", functional.one_hot(owner, count).float())  # (width, columns)
+        keep("is_token", tokens)  # of columns
+        keep("token", tokens[owner])  # of channels
+        keep("bits", torch.tensor(self._bits()))
+        keep("number", ~self.token & ~self.bits)
+        heads = functional.one_hot(self.first, self.width).float() * tokens.float().unsqueeze(1)
+        keep("heads", heads)  # (columns, width): the first channel of each column of tokens
+        keep("kinds", widths[owner])  # of each channel's column
+        keep("has_bit", torch.tensor([self._has_bit(column) for column in range(count)]))
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "mixed", "columns": self.columns, "gaps": self.gaps}
 
-    def _tokens(self, column: int) -> Categorical:
-        tokens = self.tokens[column]
-        assert isinstance(tokens, Categorical)
-        return tokens
+    def _places(self, x: Tensor) -> Tensor:
+        """(B, columns): the channel of each cell's number or token; an empty cell of tokens has the last one."""
+        last = self._counts(x).expand_as(x)
+        token = torch.where(x.isnan(), last, x).long()
+        return self.first + torch.where(self.is_token, token, 0)
 
-    def _token(self, value: Tensor, column: int) -> Tensor:
-        return torch.where(value.isnan(), self.columns[column], value).long().unsqueeze(1)
+    def _units(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of each channel's one-hot token, as of `Categorical`; 0 and 1 of all others."""
+        mean = torch.where(self.token, 1 / self.kinds.to(self.mean.dtype), 0.0)
+        return mean, torch.where(self.token, (mean * (1 - mean)).sqrt().clamp(min=1e-6), 1.0)
+
+    def _counts(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.columns, device=like.device, dtype=like.dtype)
+
+    def _numbers(self, x: Tensor) -> Tensor:
+        """(B, columns) of deviation 1; 0 where a cell is empty."""
+        return ((x.to(self.mean.dtype) - self.mean) / self.deviation).nan_to_num(0.0)
 
     def embed(self, x: Tensor) -> Tensor:
-        parts = []
-        for column, (count, gap) in enumerate(zip(self.columns, self.gaps, strict=True)):
-            value = x[:, column].to(self.mean.dtype)
-            if count:
-                parts.append(self._tokens(column).embed(self._token(value, column)))
-                continue
-            number = ((value - self.mean[column]) / self.deviation[column]).nan_to_num(0.0)
-            parts.append(number.unsqueeze(1))
-            if gap:
-                parts.append(torch.where(value.isnan(), -1.0, 1.0).unsqueeze(1))
-        return torch.cat(parts, 1)
+        mean, deviation = self._units()
+        made = (-mean / deviation).expand(len(x), -1).clone()
+        one = ((1 - mean) / deviation)[self.first]
+        made.scatter_(1, self._places(x), torch.where(self.is_token, one, self._numbers(x)))
+        if any(self.gaps):
+            here = torch.where(x.isnan(), -1.0, 1.0).to(made.dtype)
+            made = torch.where(self.bits, here.index_select(1, self.owner), made)
+        return made
 
     def decode(self, params: Tensor) -> Tensor:
         columns = []
@@ -83,84 +119,77 @@ class Mixed(Space):
             columns.append(torch.where(part[:, 1] < 0, torch.nan, number) if gap else number)
         return torch.stack(columns, 1)
 
+    def _shares(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """exp(logits) over the largest of each column, and the logarithm of the columns' sums (B, columns)."""
+        places = self.owner.expand_as(logits)
+        top = torch.full((len(logits), len(self.columns)), -math.inf, dtype=logits.dtype, device=logits.device)
+        top = top.scatter_reduce(1, places, logits.detach(), "amax")
+        shares = (logits - top.index_select(1, self.owner)).exp()
+        return shares, top + _exact(shares, self.members).log()
+
+    def _softmax(self, logits: Tensor) -> Tensor:
+        """Over the channels of each column."""
+        shares, _ = self._shares(logits)
+        return shares / _exact(_exact(shares, self.members), self.members.T)
+
+    def _cross_entropy(self, logits: Tensor, x: Tensor) -> Tensor:
+        """(B, columns) nats; means nothing where a column is a number."""
+        _, total = self._shares(logits)
+        return total - logits.gather(1, self._places(x))
+
     def terms(
         self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
     ) -> Tensor:
         scales = torch.zeros(self.scales, device=params.device) if log_scale is None else log_scale.expand(self.scales)
-        terms = []
-        for column, part in enumerate(params.split(self.widths, 1)):
-            value = x[:, column].to(self.mean.dtype)
-            if self.columns[column]:
-                terms.append(self._tokens(column).terms(part, self._token(value, column))[:, 0])
-                continue
-            here = ~value.isnan()
-            target = ((value - self.mean[column]) / self.deviation[column]).nan_to_num(0.0)
-            term = gaussian_nll(part[:, 0], target, scales[column]) * here
-            if self.gaps[column]:
-                term = term + bernoulli_nll(part[:, 1], here.float())
-            terms.append(term)
-        return torch.stack(terms, 1)
+        params, here = wide(params), ~x.isnan()
+        number = gaussian_nll(params.index_select(1, self.first), self._numbers(x), scales) * here
+        if bool(self.has_bit.any()):
+            bits = params.index_select(1, (self.first + 1).clamp(max=self.width - 1))
+            number = number + torch.where(self.has_bit, bernoulli_nll(bits, here.to(params.dtype)), 0.0)
+        return torch.where(self.is_token, self._cross_entropy(params, x), number)
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
-        parts = []
-        noise = [None] * len(self.columns) if uniform is None else uniform.split(self.widths, 1)
-        for column, (part, draw) in enumerate(zip(params.split(self.widths, 1), noise, strict=True)):
-            if self.columns[column]:
-                parts.append(self._tokens(column).relax(part, draw))
-            elif self.gaps[column]:
-                parts.append(torch.cat([wide(part[:, :1]), wide(part[:, 1:]).tanh()], 1))
-            else:
-                parts.append(wide(part))
-        return torch.cat(parts, 1)
+        params = wide(params)
+        soft = self._softmax(params if uniform is None else gumbel(params, uniform))
+        mean, deviation = self._units()
+        made = torch.where(self.token, (soft - mean) / deviation, params)
+        return torch.where(self.bits, params.tanh(), made) if any(self.gaps) else made
 
-    def _by_column(self, *given: Tensor) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
-        """Each column's number with its channels of what is given."""
-        yield from enumerate(zip(*(each.split(self.widths, 1) for each in given), strict=True))
+    def _logits(self, out: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+        """Those of a noisy row's tokens, see `Categorical`; a number's channels are of no use."""
+        _, deviation = self._units()
+        return wide(out) + wide(y) / (deviation * expand(sigma, y) ** 2) * self.token
 
     def settle(self, x0: Tensor, out: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
-        parts = []
-        for column, (own, logits, noisy) in self._by_column(x0, out, y):
-            parts.append(self._tokens(column).settle(own, logits, noisy, sigma) if self.columns[column] else own)
-        return torch.cat(parts, 1)
+        mean, deviation = self._units()
+        soft = (self._softmax(self._logits(out, y, sigma)) - mean) / deviation
+        return torch.where(self.token, soft.to(x0.dtype), x0)
 
     def denoising_error(self, error: Tensor, out: Tensor, x: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
-        parts = []
-        for column, (own, logits, noisy) in self._by_column(error, out, y):
-            if self.columns[column]:
-                token = self._token(x[:, column].to(self.mean.dtype), column)
-                own = self._tokens(column).denoising_error(own, logits, token, noisy, sigma)
-            parts.append(own)
-        return torch.cat(parts, 1)
+        cross = torch.where(self.is_token, self._cross_entropy(self._logits(out, y, sigma), x), 0.0)
+        return torch.where(self.token, _exact(cross, self.heads).to(error.dtype), error)
 
     def realise(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
         scales = torch.zeros(self.scales) if log_scale is None else log_scale.exp().expand(self.scales)
-        relaxed, parts = self.relax(params, noise.uniform(self.width)), []
-        for column, (own, normal) in self._by_column(relaxed, noise.normal(self.width)):
-            if not self.columns[column]:
-                spread = scales[column] * normal[:, :1]  # of the number; a present bit has none
-                own = torch.cat([own[:, :1] + spread, own[:, 1:]], 1)
-            parts.append(own)
-        return self.decode(torch.cat(parts, 1))
+        relaxed, normal = self.relax(params, noise.uniform(self.width)), noise.normal(self.width)
+        spread = scales.to(normal.device).index_select(0, self.owner) * self.number  # a present bit has none
+        return self.decode(relaxed + spread * normal)
 
     def portion(self, noise: Noise) -> Tensor:
-        mask, uniform, parts = super().portion(noise), noise.uniform(len(self.columns)), []
-        for column, (own,) in self._by_column(mask):
-            if self._has_bit(column):  # that there is a value may be known where the value is not
-                own = torch.stack([own[:, 0], own[:, 1] | (uniform[:, column] < 0.5)], 1)
-            parts.append(own)
-        return torch.cat(parts, 1)
+        mask, uniform = super().portion(noise), noise.uniform(len(self.columns))
+        # That there is a value may be known where the value is not.
+        return mask | (self.bits & (uniform < 0.5).index_select(1, self.owner))
 
     def given(self, x: Tensor, observed: Tensor, *, complete: bool) -> tuple[Tensor, Tensor]:
         values, known = super().given(x, observed, complete=complete)
         if complete:
-            bits = torch.tensor(self._bits(), device=x.device)
-            values = torch.where(bits & ~known, torch.ones_like(values), values)
-            known = known | bits
+            values = torch.where(self.bits & ~known, torch.ones_like(values), values)
+            known = known | self.bits
         return values, known
 
     def complete(self, params: Tensor) -> Tensor:
         params = params.clone()
-        params[:, torch.tensor(self._bits(), device=params.device)] = 30.0
+        params[:, self.bits] = 30.0
         first = 0
         for count, gap, width in zip(self.columns, self.gaps, self.widths, strict=True):
             if count and gap:
@@ -179,10 +208,16 @@ class Mixed(Space):
         return found
 
     def narrow(self, values: Tensor) -> Tensor:
-        return torch.stack([own.sum(1) for own in values.split(self.widths, 1)], 1)
+        return _exact(values, self.members)
 
     def widen(self, mask: Tensor) -> Tensor:
-        return torch.repeat_interleave(mask, torch.tensor(self.widths, device=mask.device), dim=1)
+        return mask.index_select(1, self.owner)
+
+
+def _exact(values: Tensor, matrix: Tensor) -> Tensor:
+    """values @ matrix in the precision of `values`, also where a network's products are taken in bf16."""
+    with torch.autocast(values.device.type, enabled=False):
+        return values @ matrix.to(values.dtype)
 
 
 def space_from(description: dict[str, Any]) -> Space:

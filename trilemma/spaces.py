@@ -258,9 +258,7 @@ class Categorical(Space):
         return functional.cross_entropy(wide(params), x[:, 0].long(), reduction="none").unsqueeze(1)
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
-        logits = wide(params)
-        if uniform is not None:  # Gumbel-softmax, Jang et al. 2017, equation 2
-            logits = (logits - (-uniform.clamp(1e-6, 1 - 1e-6).log()).log()) / TEMPERATURE
+        logits = wide(params) if uniform is None else gumbel(wide(params), uniform)
         return (logits.softmax(1) - self.mean) / self.deviation
 
     def _logits(self, out: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
@@ -276,6 +274,11 @@ class Categorical(Space):
 
     def realise(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
         return self.decode(self.relax(params, noise.uniform(*params.shape[1:])))
+
+
+def gumbel(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Logits whose softmax is a relaxed draw of a token; `uniform` (0, 1) of their shape (Jang et al. 2017, eq. 2)."""
+    return (logits - (-uniform.clamp(1e-6, 1 - 1e-6).log()).log()) / TEMPERATURE
 
 
 class Clusters(Space):
