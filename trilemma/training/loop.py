@@ -101,7 +101,7 @@ class Loop:
             for group, base in zip(optimizer.param_groups, self.base_rates[name], strict=True):
                 group["lr"] = base * factor
         # Layers' own randomness (dropout) follows the step and the rank, not what was drawn before.
-        torch.manual_seed(zlib.crc32(f"{self.seed} {self.step} {self.engine.rank}".encode()))
+        self.engine.seed(zlib.crc32(f"{self.seed} {self.step} {self.engine.rank}".encode()))
         self.model.train()
         if self.training.compile:
             torch.compiler.cudagraph_mark_step_begin()
