@@ -20,6 +20,7 @@ from trilemma.report.advise import advise, check_needs
 from trilemma.report.columns import COLUMNS, table
 from trilemma.report.page import LIMIT, render, write_page
 from trilemma.report.summary import differs, number, spanned, summaries
+from trilemma.report.words import WORDS
 
 CAN = {
     "autoencoder": ["Samples", "Encodes", "Decodes"],

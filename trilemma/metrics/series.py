@@ -64,12 +64,12 @@ def matching_windows(reference: np.ndarray, samples: np.ndarray, *, least: int =
 
 
 def alike(reference: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets without NaN: samples first get the gaps of the reference's windows in turn, then lines bridge all.
+    """Both sets without NaN: samples without gaps get those of the reference's windows in turn, then lines bridge all.
 
     So that no measure tells the sets apart by their gaps or by what was put into them.
     """
     real, made = matching_windows(reference, samples, least=1)
-    if np.isnan(real).any():
+    if np.isnan(real).any() and not np.isnan(made).any():
         gaps = np.isnan(real)[np.arange(len(made)) % len(real)]
         made = np.where(gaps, np.nan, made)
     return bridged(real), bridged(made)
@@ -186,7 +186,7 @@ def autocorrelation_distance(reference: np.ndarray, samples: np.ndarray) -> Meas
 
 
 def cross_correlation_distance(reference: np.ndarray, samples: np.ndarray) -> Measure | None:
-    """Root mean square difference of the correlations of all pairs of variables, 0 ... 8 steps apart, [0, 2]; 0 is best.
+    """Root mean square difference of the correlations of all pairs of variables, 0 to 8 steps apart, in [0, 2].
 
     Windows (n, T, C) and (m, T, C); None for a single variable. Interval: block jackknife. Known biases: as of
     `autocorrelation_distance`. Source: the cross-correlation score of Liao et al. 2020, at more lags.

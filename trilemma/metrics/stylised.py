@@ -1,7 +1,7 @@
 """Stylised facts: what the returns of prices have in common everywhere, and whether made ones have it too.
 
-Returns are (n, T, C): n windows of T steps of C variables, NaN where one is missing; real ones in order of time. Each fact is one
-number, the mean over variables. Source of the list: Cont 2001, section 2.
+Returns are (n, T, C): n windows of T steps of C variables, NaN where one is missing; real ones in order of time. Each
+fact is one number, the mean over variables. Source of the list: Cont 2001, section 2.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ class Fact:
 
 FACTS = (
     Fact("tail_index", "Heavy tails", "tail index (Hill) of the largest 5 %; 3 to 5 in most markets, smaller: heavier"),
-    Fact(
-        "linear_autocorrelation", "No linear autocorrelation", "mean autocorrelation of returns, 1 to 5 steps apart"
-    ),
+    Fact("linear_autocorrelation", "No linear autocorrelation", "mean autocorrelation of returns, 1 to 5 steps apart"),
     Fact(
         "volatility_clustering",
         "Volatility clustering",
@@ -63,8 +61,8 @@ def stylised_facts(returns: np.ndarray, *, together: int = 1, seed: int = 0) -> 
     returns = np.asarray(returns, dtype=np.float64)
     if returns.ndim != 3 or returns.shape[1] < 4 or len(returns) < 2:
         raise ValueError(f"returns of shape {returns.shape}: give (n, T, C) with two windows or more of four steps")
-    found = [_of_variable(returns[:, :, c]) for c in range(returns.shape[2])]
-    found = [each for each in found if each is not None]
+    every = [_of_variable(returns[:, :, c]) for c in range(returns.shape[2])]
+    found = [each for each in every if each is not None]
     if not found:
         return {}
     weights = np.concatenate([np.ones((1, len(returns))), _weights(len(returns), together, seed)])

@@ -29,7 +29,7 @@ COMPONENTS = 32  # of values and of their increments
 BANDS = 8  # of the spectrum of a variable
 VARIABLES = 12  # most of them whose summaries a classifier sees
 LAGS = 8  # steps from which the next one is predicted
-PAIRS = 20_000  # of past and next step, to learn from
+PAIRS = 10_000  # of past and next step, to learn from
 WORDS = 1_500  # most coordinates of a signature
 
 
@@ -38,15 +38,16 @@ def discriminative_score(
 ) -> dict[str, Measure]:
     """How well a classifier tells made windows from real ones: `discriminative`, |accuracy - 1/2|, and its area.
 
-    Windows (n, T, C) and (m, T, C) without gaps, 20 of each at least, as many of both as there are of fewer. Range
-    [0, 0.5]: 0 cannot be told apart, 0.5 without fail; `classifier` is the area under the curve of the same answers, [0, 1].
-    Boosted trees and a logistic regression, their probabilities averaged, see values, increments, spectra, moments,
-    autocorrelations and correlations of each window. Four folds are stretches of time, windows that share steps with
-    the one that is asked about are not learned from. Interval: t over folds, with Nadeau and Bengio's factor.
+    Windows (n, T, C) and (m, T, C) without gaps, 20 of each at least, as many of both as there are of fewer. Range [0,
+    0.5]: 0 cannot be told apart, 0.5 without fail; `classifier` is the area under the curve of the same answers, [0,
+    1]. Boosted trees and a logistic regression, their probabilities averaged, see values, increments, spectra, moments,
+    autocorrelations and correlations of each window. Four folds of short stretches of time in turn; windows that share
+    steps with one that is asked about are not learned from. Interval: t over folds, with Nadeau and Bengio's factor.
 
     TimeGAN's score (Yoon et al. 2019, section 5) trains a two-layer GRU for 2,000 steps and asks it once, about windows
-    drawn at random, which share their steps with those it learned; its figures are no others' equals. Known biases: above 0
-    for equal processes by chance; a lower bound of what the best classifier would reach, which rises with the counts.
+    drawn at random, which share their steps with those it learned; its figures are no others' equals. Known biases:
+    above 0 for equal processes by chance; a lower bound of what the best classifier would reach, which rises with the
+    counts.
     """
     real, made = matching_windows(reference, samples, least=FEWEST)
     count = min(len(real), len(made))
@@ -55,15 +56,16 @@ def discriminative_score(
     features = _features(np.concatenate([real, made]), real)
     values, kept = features
     accuracies, areas, sizes = [], [], []
-    for rows in np.array_split(np.arange(count), FOLDS):
-        learn = np.setdiff1d(np.arange(count), np.arange(rows[0] - near, rows[-1] + near + 1))
-        if len(learn) < FOLDS:
+    for rows in _folds(count, near):
+        shared = rows[:, None] + np.arange(-near, near + 1)[None] if near > 1 else rows
+        learn = np.setdiff1d(np.arange(count), shared)
+        if len(learn) < FEWEST:
             learn = np.setdiff1d(np.arange(count), rows)
         both, asked = np.concatenate([learn, count + learn]), np.concatenate([rows, count + rows])
         is_real = both < count
         x = _with_components(values, kept, both)
         trees = HistGradientBoostingClassifier(
-            max_iter=50, max_leaf_nodes=15, max_bins=63, early_stopping=False, random_state=seed
+            max_iter=40, max_leaf_nodes=15, max_bins=63, early_stopping=False, random_state=seed
         )
         linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200, C=0.05))
         # Threads that wait for each other in hundreds of small steps cost a busy machine ten times the work.
@@ -87,6 +89,13 @@ def discriminative_score(
         inside = low <= 0.5 <= high
         found[name] = Measure(abs(value - 0.5), 0.0 if inside else ends[0], ends[1], name, "lower")
     return found
+
+
+def _folds(count: int, near: int) -> list[np.ndarray]:
+    """Each fold's windows: short stretches in turn, so that all times are learned from, beyond what shares steps."""
+    stretches = int(np.clip(count // max(6 * near, 1), FOLDS, 10 * FOLDS))
+    blocks = np.array_split(np.arange(count), stretches)
+    return [np.concatenate(blocks[fold::FOLDS]) for fold in range(FOLDS)]
 
 
 def _features(windows: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -133,14 +142,14 @@ def _with_components(values: np.ndarray, kept: list[np.ndarray], learn: np.ndarr
 
 
 def predictive_score(reference: np.ndarray, samples: np.ndarray, *, seed: int = 0) -> Measure | None:
-    """Mean absolute error of a network that learned from made windows to tell the next step of real ones; lower is better.
+    """Mean absolute error with which a network that learned from made windows tells the next step of real ones.
 
     Windows (n, T, C) and (m, T, C) without gaps. The next step of all variables from the eight steps before, in real
     data's deviations, by one hidden layer of 64 units; None for windows of fewer than ten steps. Compare it with what
-    real windows teach (the floor). Interval: t over ten blocks of real windows.
+    real windows teach (the floor); lower is better. Interval: t over ten blocks of real windows.
 
-    TimeGAN's score (Yoon et al. 2019, section 5) is a GRU's error on data scaled to [0, 1], of which often one variable.
-    Known biases: what the chosen network cannot learn does not count.
+    TimeGAN's score (Yoon et al. 2019, section 5) is a GRU's error on data scaled to [0, 1], of which often one
+    variable. Known biases: what the chosen network cannot learn does not count.
     """
     real, made = matching_windows(reference, samples, least=BLOCKS)
     if real.shape[1] < LAGS + 2:
@@ -149,7 +158,9 @@ def predictive_score(reference: np.ndarray, samples: np.ndarray, *, seed: int = 
     learn, ask = (_pairs((x - centre) / spread) for x in (made, real))
     chosen = np.random.default_rng(seed).permutation(len(learn[0]))[:PAIRS]
     inputs = [np.arctan(x / 3) * 3 for x in (learn[0][chosen], ask[0])]  # far-off values must not blow up a network
-    model = MLPRegressor(hidden_layer_sizes=(64,), batch_size=256, learning_rate_init=2e-3, max_iter=15, tol=0.0, random_state=seed)
+    model = MLPRegressor(
+        hidden_layer_sizes=(64,), batch_size=256, learning_rate_init=2e-3, max_iter=15, tol=0.0, random_state=seed
+    )
     answers = learn[1][chosen].clip(-10, 10)
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # as many passes for all, whatever is left to learn
@@ -173,10 +184,10 @@ def signature_distance(reference: np.ndarray, samples: np.ndarray, *, together: 
 
     Windows (n, T, C) and (m, T, C) without gaps, of levels (of returns: their sums). A window is a path in time and
     variables of unit deviation that starts at 0; its signature to the third order (the second of many variables), each
-    coordinate scaled by real data's deviation. Range (-inf, 2], expectation 0 for equal processes, so that small negative values
-    are normal. Pairs of real windows that share steps (less than `together` apart) do not count: they would be alike.
-    Interval: block jackknife. Known biases: none in n and m for samples drawn one by one. Sources: Kiraly and Oberhauser
-    2019; Gretton et al. 2012, equation 3.
+    coordinate scaled by real data's deviation. Range (-inf, 2], expectation 0 for equal processes, so that small
+    negative values are normal. Pairs of real windows that share steps (less than `together` apart) do not count: they
+    would be alike. Interval: block jackknife. Known biases: none in n and m for samples drawn one by one. Sources:
+    Kiraly and Oberhauser 2019; Gretton et al. 2012, equation 3.
     """
     real, made = matching_windows(reference, samples, least=4)
     centre, spread = real.mean((0, 1)), real.std((0, 1))
@@ -237,10 +248,10 @@ def _without(sums: np.ndarray, row: int | None, column: int | None) -> float:
 
 
 def signatures(windows: np.ndarray) -> np.ndarray:
-    """Truncated signatures (n, words) of the straight-line paths through 0 and windows (n, T, C), with time beside them.
+    """Truncated signatures (n, words) of the straight-line paths through 0 and windows (n, T, C), time beside them.
 
-    To the third order where that has at most `WORDS` coordinates, else to the second; of more variables than that allows,
-    the first ones. Source: Chen's identity, one linear piece at a time.
+    To the third order where that has at most `WORDS` coordinates, else to the second; of more variables than that
+    allows, the first ones. Source: Chen's identity, one linear piece at a time.
     """
     n, steps, _ = windows.shape
     most = int(WORDS**0.5) - 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 
@@ -11,7 +13,7 @@ def shifts(x: np.ndarray) -> np.ndarray:
     0 where they share no step: after a gap between them, or in another series.
     """
     steps, found, usual = x.shape[2], [], 1
-    for one, two in zip(x[:-1], x[1:], strict=True):
+    for one, two in pairwise(x):
         order = [usual, *(step for step in range(1, steps) if step != usual)]
         usual = next((step for step in order if np.array_equal(one[:, step:], two[:, : steps - step])), 0) or usual
         found.append(usual if np.array_equal(one[:, usual:], two[:, : steps - usual]) else 0)

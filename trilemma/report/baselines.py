@@ -33,9 +33,15 @@ def resampled(data: Data, count: int, *, seed: int) -> np.ndarray:
 
 
 def real(data: Data, count: int, *, seed: int) -> np.ndarray:
-    """Training examples drawn without replacement (as far as they go): the floor of every distance."""
-    rows = random(seed).permutation(data.splits["train"])
-    rows = _in_time(data, np.resize(rows, count))
+    """Training examples drawn without replacement (as far as they go): the floor of every distance.
+
+    Of a series one from each of `count` parts of its time, in order.
+    """
+    generator, rows = random(seed), data.splits["train"]
+    if isinstance(data.modality, Series) and count <= len(rows):
+        parts = np.array_split(np.sort(rows), count)
+        return np.stack([data.x[generator.choice(part)] for part in parts])
+    rows = _in_time(data, np.resize(generator.permutation(rows), count))
     return np.stack([data.x[row] for row in rows])
 
 

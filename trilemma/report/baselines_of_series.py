@@ -1,4 +1,4 @@
-"""What a series needs no generative model for: its own blocks in another order, and an autoregression with volatility."""
+"""What a series needs no generative model for: its own blocks in another order, an autoregression with volatility."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def _training(data: Data) -> list[np.ndarray]:
 def stationary_bootstrap(data: Data, count: int, *, seed: int) -> np.ndarray:
     """Blocks of random length (geometric, a quarter of a window on average) from random places of the training series.
 
-    Politis and Romano 1994, round in a circle; a window stays in one series where there are several. All short memory and
-    all variables together are right, joints and what is longer are not; nothing is new but the order.
+    Politis and Romano 1994, round in a circle; a window stays in one series where there are several. All short memory
+    and all variables together are right, joints and what is longer are not; nothing is new but the order.
     """
     generator, size = np.random.default_rng(seed % 2**64), data.x.shape[2]
     series = _training(data)
@@ -45,11 +45,11 @@ def stationary_bootstrap(data: Data, count: int, *, seed: int) -> np.ndarray:
 
 
 def autoregression(data: Data, count: int, *, seed: int) -> np.ndarray:
-    """A vector autoregression of the training scores with the calendar beside it, and shocks with GARCH(1, 1) volatility.
+    """A vector autoregression of the training scores with the calendar beside it; shocks with GARCH(1, 1) volatility.
 
-    Fitted by least squares with a little ridge, its order by Akaike's criterion; each variable's variance by quasi maximum
-    likelihood over a grid, standardised shocks drawn whole from those of the past (filtered historical simulation,
-    Barone-Adesi et al. 1999). A window begins at a random real time, a window's length before it is shown.
+    Fitted by least squares with a little ridge, its order by Akaike's criterion; each variable's variance by quasi
+    maximum likelihood over a grid, standardised shocks drawn whole from those of the past (filtered historical
+    simulation, Barone-Adesi et al. 1999). A window begins at a random real time, a window's length before it is shown.
     """
     assert isinstance(data.modality, Series)
     generator, size, own = np.random.default_rng(seed % 2**64), data.x.shape[2], len(data.modality.channels)
@@ -85,7 +85,7 @@ def autoregression(data: Data, count: int, *, seed: int) -> np.ndarray:
 
 
 def _terms(x: np.ndarray, own: int, order: int) -> np.ndarray:
-    """What explains each step of (channels, n) from `order` on, (1 + calendar + order own, n - order), nearest past first."""
+    """What explains each step of (channels, n) from `order` on, (terms, n - order): 1, calendar, nearest past first."""
     count = x.shape[1] - order
     past = [x[:own, order - lag : order - lag + count] for lag in range(1, order + 1)]
     return np.concatenate([np.ones((1, count)), x[own:, order:], *past])
@@ -125,7 +125,7 @@ def _told(x: np.ndarray, own: int, order: int, coefficients: np.ndarray) -> np.n
 
 
 def _volatility(shocks: np.ndarray) -> tuple[float, float, float]:
-    """(base, shock, stay) of a GARCH(1, 1) with the shocks' (n,) own variance, by quasi maximum likelihood on a grid."""
+    """(base, shock, stay) of a GARCH(1, 1) with the shocks' (n,) variance, by quasi maximum likelihood on a grid."""
     shocks = shocks[-FITTED:]
     squares = shocks**2
     total = max(float(squares.mean()), 1e-12)

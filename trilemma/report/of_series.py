@@ -29,6 +29,7 @@ DRAWN = 4  # variables that the page draws,
 CURVES = 3  # and windows of each
 PAIRED = 24  # variables of a matrix of correlations
 BINS = 30
+SEED = 0x73686F77  # of the training windows that are shown to a classifier
 LAGS = 60  # of a drawn autocorrelation
 
 
@@ -42,10 +43,10 @@ class SeriesRuler:
         self.x = np.asarray(data.x[rows])
         self.together = sharing(self.x)
         self.real = self._learned(self.x, None if data.observed is None else np.asarray(data.observed[rows]))
-        # What the models learned from, as many windows evenly over all of its time: the later ones, unseen, are told apart
-        # from any model's by what has changed since.
-        rows = np.sort(data.splits["train"])
-        rows = rows[np.unique(np.linspace(0, len(rows) - 1, len(self.x)).round().astype(int))]
+        # What the models learned from, a window from each of as many parts of its time (at random: a regular step would
+        # be told by the hour at which windows begin). Later ones, unseen, would be told by what has changed since.
+        rows, generator = np.sort(data.splits["train"]), np.random.default_rng(SEED)
+        rows = np.array([generator.choice(part) for part in np.array_split(rows, min(len(self.x), len(rows)))])
         learned = np.asarray(data.x[rows])
         self.sharing_then = sharing(learned)
         self.then = self._learned(learned, None if data.observed is None else np.asarray(data.observed[rows]))
@@ -80,15 +81,15 @@ class SeriesRuler:
     def measure(self, x: np.ndarray) -> tuple[dict[str, Measure], dict[str, str]]:
         """Measures by name and verdicts on stylised facts, of raw samples (n, channels, T)."""
         made = self._learned(x, self._gaps(x))
+        real, full = alike(self.real, made)
         found: dict[str, Measure | None] = {
             "marginals": marginals(self.real, made),
             "autocorrelation": autocorrelation_distance(self.real, made),
             "cross_correlation": cross_correlation_distance(self.real, made),
-            "spectra": spectral_distance(self.real, made),
+            "spectra": spectral_distance(real, full),
         }
         if min(len(self.real), len(made)) >= FEWEST:
             found |= discriminative_score(*alike(self.then, made), together=self.sharing_then)
-            real, full = alike(self.real, made)
             found["predictive"] = predictive_score(real, full)
             paths = (np.where(self.walks, np.cumsum(each, 1), each) for each in (real, full))
             found["signature"] = signature_distance(*paths, together=self.together)

@@ -55,28 +55,28 @@ WORDS = {
     ),
     "trends": "How alike each pair of columns goes together, on average over all pairs. 1: as in unseen real rows.",
     "marginals": (
-        "How alike the values of each variable are to unseen real ones, steps apart, on average. 1: the same; real data of "
-        "an earlier time fall short of it, see the last row."
+        "How alike the values of each variable are to unseen real ones, steps apart, on average. 1: the same; "
+        "real data of an earlier time fall short of it, see the last row."
     ),
     "autocorrelation": (
-        "How far the correlation of a variable with itself some steps later is from real data's, over all lags up to half "
-        "a window. 0: the same memory."
+        "How far the correlation of a variable with itself some steps later is from real data's, over all lags up "
+        "to half a window. 0: the same memory."
     ),
     "cross_correlation": (
-        "How far the correlations of all pairs of variables, 0 to 8 steps apart, are from real data's. 0: they go together "
-        "in the same way."
+        "How far the correlations of all pairs of variables, 0 to 8 steps apart, are from real data's. 0: they go "
+        "together in the same way."
     ),
     "spectra": (
-        "How far the strength of slow and fast movements, frequency by frequency, is from real data's, in decibels. 0: the "
-        "same."
+        "How far the strength of slow and fast movements, frequency by frequency, is from real data's, in "
+        "decibels. 0: the same."
     ),
     "discriminative": (
         "How far the accuracy of a classifier that tells made windows from those of the time that was learned is from "
         "guessing, in stretches of time that it did not see. 0: it can only guess; 0.5: it is always right."
     ),
     "predictive": (
-        "Error, in deviations, of a network that learned from made windows to tell the next step of real ones. The last "
-        "row: learned from as many real windows."
+        "Error, in deviations, of a network that learned from made windows to tell the next step of real ones. "
+        "The last row: learned from as many real windows."
     ),
     "signature": (
         "Unbiased distance between the paths of made and real windows, by their signatures. 0: no difference; slightly "
@@ -91,9 +91,12 @@ WORDS = {
     "volatility_clustering": (
         "Mean autocorrelation of absolute returns 1 to 20 steps apart: above 0 where calm and storm last."
     ),
-    "leverage": "Mean correlation of a return with absolute returns 1 to 10 steps later: below 0 where losses bring storm.",
+    "leverage": (
+        "Mean correlation of a return with absolute returns 1 to 10 steps later: below 0 where losses bring storm."
+    ),
     "gain_loss_asymmetry": (
-        "How much longer a path takes to gain three deviations of a step than to lose them, as a share of half a window."
+        "How much longer a path takes to gain three deviations of a step than to lose them, as a share of half a "
+        "window."
     ),
     "sharpness": "Fine detail in samples relative to real data. 1: as sharp; less: blurred; more: noisy.",
     "spectrum": (
