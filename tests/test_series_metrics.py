@@ -151,7 +151,7 @@ def test_windows_that_share_steps_are_not_learned_by_heart() -> None:
 
 
 def test_the_next_step_of_an_autoregression() -> None:
-    """A Gaussian AR(1)'s best error is sqrt(2 / pi) deviations of its shock; values in any order teach nothing of it."""
+    """A Gaussian AR(1)'s best error is sqrt(2 / pi) deviations of its shock; values in any order teach nothing."""
     real, made = autoregressive(100, 48, 1), autoregressive(300, 48, 1, seed=1)
     best = (2 / np.pi * (1 - 0.8**2)) ** 0.5
     found = predictive_score(real, made)

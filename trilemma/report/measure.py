@@ -92,6 +92,11 @@ class Ruler:
         self.judges = judges_for(data, self.test, self.train, given or [])
         self.unseen: dict[int | None, list[Unseen]] = {}  # for each view of `copies`, by how much the model has seen
         self.series = SeriesRuler(data) if isinstance(data.modality, Series) else None
+        # What copies are looked for among, and unseen data to hold them against: of a series some of the same time.
+        self.searched, self.held = np.arange(len(self.train)), (self.test, self.features)
+        if self.series is not None:
+            self.searched, held = self.series.set_aside(TRAIN)
+            self.held = held, self.network(held)
         self.reader: Any = None
         self.whole: np.ndarray | None = None  # a table's training rows among which exact copies are looked for
         label = data.spaces.get("label")
@@ -126,15 +131,18 @@ class Ruler:
         looks = [values, without_place] if samples.ndim > 2 else [values]
         if isinstance(self.data.spaces["x"], Mixed):  # its features are its values
             looks = []
-        train, train_features = self.train[:known], self.train_features[:known]
+        places = self.searched[self.searched < (known or len(self.train))]
+        train, train_features = self.train[places], self.train_features[places]
+        held, held_features = self.held
         if known not in self.unseen:
-            self.unseen[known] = [unseen_distances(train_features, self.features)]
-            self.unseen[known] += [unseen_distances(look(train), look(self.test)) for look in looks]
+            self.unseen[known] = [unseen_distances(train_features, held_features)]
+            self.unseen[known] += [unseen_distances(look(train), look(held)) for look in looks]
         in_features, *others = self.unseen[known]
-        found = memorisation(train_features, self.features, features, unseen=in_features)
+        found = memorisation(train_features, held_features, features, unseen=in_features)
+        found["nearest"] = places[found["nearest"]]
         alarms = {found["verdict"]}
         for look, unseen in zip(looks, others, strict=True):
-            alarms.add(memorisation(look(train), look(self.test), look(samples), unseen=unseen)["verdict"])
+            alarms.add(memorisation(look(train), look(held), look(samples), unseen=unseen)["verdict"])
         return found, next(word for word in ("copies", "none", "cannot tell") if word in alarms)
 
     def floor(self, samples: np.ndarray) -> tuple[dict[str, Any], dict[str, str], np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from trilemma.metrics.stylised import FACTS, shown, stylised_facts
 from trilemma.metrics.windows import discriminative_score, predictive_score, signature_distance
 from trilemma.modalities.contract import Data
 from trilemma.modalities.series import Series
-from trilemma.modalities.windows import sharing
+from trilemma.modalities.windows import sharing, shifts
 
 STRETCHES = 3  # windows long are the blocks by which real facts are drawn anew: calm and storm outlast a window
 DRAWN = 4  # variables that the page draws,
@@ -55,6 +55,24 @@ class SeriesRuler:
         self.known: dict[bytes, int] | None = None  # training windows with gaps, by their content
         low, high = np.nanquantile(self.real, [0.002, 0.998], axis=(0, 1))
         self.edges = [np.linspace(a, b if b > a else a + 1, BINS + 1) for a, b in zip(low, high, strict=True)]
+
+    def set_aside(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places among the first `most` training examples, and windows (n, channels, T) that share no step with them.
+
+        Later windows are far from what was learned because times change, and those that share steps are near to each
+        other: neither says how near windows come that were not copied. So a window of every third is set aside from the
+        training's own time, and copies are looked for among those that share nothing with it.
+        """
+        rows, size = np.sort(self.data.splits["train"]), self.data.x.shape[2]
+        steps = shifts(np.asarray(self.data.x[rows]))
+        begin = np.concatenate([[0], np.cumsum(np.where(steps > 0, steps, size))])
+        aside = np.unique(np.searchsorted(begin, np.arange(size, begin[-1] + 1, 3 * size)).clip(0, len(begin) - 1))
+        nearest = np.abs(begin[:, None] - begin[aside][None]).min(1) if len(aside) else np.full(len(begin), size)
+        free = rows[nearest >= size]
+        places = np.flatnonzero(np.isin(self.data.splits["train"][:most], free))
+        if len(places) < 2 or len(aside) < 2:  # a series of a few windows: nothing can be told
+            return np.arange(min(most, len(rows))), self.x[:2]
+        return places, np.asarray(self.data.x[rows[aside]])
 
     def _learned(self, x: np.ndarray, observed: np.ndarray | None) -> np.ndarray:
         """(n, T, C), NaN where it is not known."""
