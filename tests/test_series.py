@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from trilemma.metrics.stylised import FACTS
 from trilemma.modalities.contract import Opening
 from trilemma.modalities.frames import read
 from trilemma.modalities.series import Series
-from trilemma.modalities.times import find, regular
+from trilemma.modalities.times import Clock, find, regular
 from trilemma.modalities.windows import sharing, shifts, stretches
 from trilemma.report.baselines import real
 from trilemma.report.baselines_of_series import autoregression, stationary_bootstrap
+from trilemma.tasks.plain_forecasts import exponential_smoothing, period_of, seasonal_ensemble, seasonal_naive
 
 
 def daily(count: int = 1500, seed: int = 1) -> pd.DataFrame:
@@ -344,3 +346,33 @@ def test_hard_columns_and_entities(tmp_path: Path) -> None:
     short = one.copy()
     short.loc[short.index[-5:], "price"] = np.nan
     assert np.isfinite(run.forecast(short, horizon=2, draws=3).draws[0]).all()
+
+
+def test_forecasts_that_need_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    past = np.arange(30.0) % 5 + 10 * (np.arange(30) // 5)
+    assert seasonal_naive(past, 7, 5).tolist() == [[50, 51, 52, 53, 54, 50, 51]]
+    found = seasonal_ensemble(past, 6, 5)
+    assert found.shape == (6, 6) and found[1].tolist() == [40, 41, 42, 43, 44, 40]
+    straight = seasonal_ensemble(3.0 * np.arange(100), 4, 5, changes=True)
+    assert straight.shape == (14, 4)
+    np.testing.assert_allclose(straight, np.tile(297 + 3.0 * np.arange(1, 5), (14, 1)))
+    for clock, period in (
+        (Clock(3600), 24),
+        (Clock(86_400), 7),
+        (Clock(86_400, slots=[0, 1, 2, 3, 4]), 5),
+        (Clock(0, 1), 12),
+        (Clock(300, slots=[24 * day + hour for day in range(5) for hour in range(9, 17)]), 96),
+        (Clock(30 * 86_400), 1),
+    ):
+        assert period_of(clock) == period, clock
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "statsmodels.tsa.exponential_smoothing.ets", None)
+        with pytest.raises(InputError, match="extra `series`"):
+            exponential_smoothing(past, 3, 5)
+    pytest.importorskip("statsmodels")
+    random, when = np.random.default_rng(0), np.arange(448)
+    wave = 10 + 3 * np.sin(2 * np.pi * when / 7) + 0.5 * random.normal(size=448)
+    draws = exponential_smoothing(wave[:420], 28, 7, draws=300)
+    assert draws.shape == (300, 28)
+    np.testing.assert_allclose(draws.mean(0), 10 + 3 * np.sin(2 * np.pi * when[420:] / 7), atol=0.6)
+    assert draws.std(0)[0] == pytest.approx(0.5, abs=0.12)
