@@ -100,13 +100,15 @@ def _drawing(
     parts = []
     for style, curves in (("real", real), ("made", made)):
         for curve in curves:
-            places = []
-            for step, value in enumerate(curve):
-                if finite(value):
-                    share = min(max((value - low) / (high - low), 0.0), 1.0)
+            places: list[str] = []
+            for step, value in enumerate([*curve, None]):
+                share = (value - low) / (high - low) if value is not None and finite(value) else -1.0
+                if 0 <= share <= 1:
                     a = left + step / max(len(curve) - 1, 1) * (width - left - 2)
                     places.append(f"{a:.1f},{height - 3 - share * (height - 6):.1f}")
-            parts.append(f'<polyline class="{style}" points="{" ".join(places)}"/>')
+                elif places:  # what leaves the scale leaves the picture, and may come back
+                    parts.append(f'<polyline class="{style}" points="{" ".join(places)}"/>')
+                    places = []
     if ends:
         for value, down in ((high, 11), (low, height - 3)):
             parts.append(f'<text x="{left - 5}" y="{down}" text-anchor="end">{plots.tick_label(value)}</text>')
