@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 import trilemma as tl
 from trilemma.cli import app
 from trilemma.errors import InputError
+from trilemma.metrics.memorisation import memorisation, values
 from trilemma.metrics.series import autocorrelation, crps, pinball
 from trilemma.metrics.stylised import FACTS
 from trilemma.modalities.contract import Opening
@@ -24,6 +26,8 @@ from trilemma.modalities.times import Clock, find, regular
 from trilemma.modalities.windows import sharing, shifts, stretches
 from trilemma.report.baselines import real
 from trilemma.report.baselines_of_series import autoregression, stationary_bootstrap
+from trilemma.report.of_series import SeriesRuler
+from trilemma.report.series_figures import heat, overlay
 from trilemma.tasks.plain_forecasts import exponential_smoothing, period_of, seasonal_ensemble, seasonal_naive
 
 
@@ -376,3 +380,35 @@ def test_forecasts_that_need_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert draws.shape == (300, 28)
     np.testing.assert_allclose(draws.mean(0), 10 + 3 * np.sin(2 * np.pi * when[420:] / 7), atol=0.6)
     assert draws.std(0)[0] == pytest.approx(0.5, abs=0.12)
+
+
+def test_what_a_page_draws_of_series() -> None:
+    """A curve that leaves the scale leaves the picture; a variable that no test window has is no error."""
+    drawing = str(overlay([[0.0, 1.0, 0.5]], [[0.2, 0.4, float("inf"), 0.1, 0.3]], title="a < b"))
+    assert drawing.count("<polyline") == 3 and drawing.count('class="real"') == 1 and "a &lt; b" in drawing
+    tops = [float(pair.split(",")[1]) for pair in re.findall(r"[\d.]+,[\d.]+", drawing)]
+    assert min(tops) > 0 and max(tops) < 88
+    matrix = str(heat([[1.0, -0.5], [-0.5, 1.0]], ["load", "a very long name"], title="t"))
+    assert matrix.count("<rect") == 4 and matrix.count('class="minus"') == 2 and "a very lo…" in matrix
+    frame = daily(900)
+    frame.loc[600:, "load"] = np.nan
+    ruler = SeriesRuler(tl.open_data(frame, opening=Opening(window=16)))
+    drawn = ruler.drawn()
+    assert drawn["kinds"] == ["level", "return"] and sum(drawn["histograms"][1]) == pytest.approx(1, abs=0.01)
+    found, verdicts = ruler.measure(real(ruler.data, 60, seed=0))
+    assert all(np.isfinite(each.value) for each in found.values()) and len(verdicts) == len(FACTS)
+
+
+def test_copies_are_looked_for_where_nothing_is_shared() -> None:
+    """Windows set aside share no step with those that are searched; real windows are copies, simulated ones none."""
+    data = tl.open_data(daily(4000), opening=Opening(window=16))
+    ruler = SeriesRuler(data)
+    places, aside = ruler.set_aside(10_000)
+    searched = data.x[data.splits["train"][places]]
+    steps = {window[:, k].tobytes() for window in searched for k in range(16)}
+    assert len(aside) > 30 and not any(window[:, k].tobytes() in steps for window in aside for k in range(16))
+    judged = {
+        name: memorisation(values(searched), values(aside), values(make(data, 200, seed=0)))["verdict"]
+        for name, make in (("real", real), ("made", autoregression))
+    }
+    assert judged == {"real": "copies", "made": "none"}

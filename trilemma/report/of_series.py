@@ -53,8 +53,7 @@ class SeriesRuler:
         self.walks = np.array([each.kind != "level" for each in self.modality.channels])
         self.facts = self._facts(self.real, STRETCHES * self.together)
         self.known: dict[bytes, int] | None = None  # training windows with gaps, by their content
-        low, high = np.nanquantile(self.real, [0.002, 0.998], axis=(0, 1))
-        self.edges = [np.linspace(a, b if b > a else a + 1, BINS + 1) for a, b in zip(low, high, strict=True)]
+        self.edges = [_edges(self.real[:, :, c]) for c in range(self.real.shape[2])]
 
     def set_aside(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """Places among the first `most` training examples, and windows (n, channels, T) that share no step with them.
@@ -124,7 +123,9 @@ class SeriesRuler:
         values = self.real if x is None else self._learned(x, self._gaps(x))
         lags = np.arange(1, min(LAGS, len(lags_of(values.shape[1]))) + 1)
         found = autocorrelation(values[:, :, :DRAWN], lags)
-        sizes = np.abs(values - np.nanmean(values, axis=(0, 1)))[:, :, :DRAWN]
+        known = ~np.isnan(values)
+        means = np.where(known, values, 0).sum((0, 1)) / np.maximum(known.sum((0, 1)), 1)
+        sizes = np.abs(values - means)[:, :, :DRAWN]
         # Real windows in order of time are alike: some from all over.
         rows = np.linspace(0, len(values) - 1, CURVES + 2).round().astype(int)[1:-1]
         levels = self.modality.export((self.x if x is None else x)[rows])[:, :, :DRAWN]
@@ -142,6 +143,13 @@ class SeriesRuler:
             "correlation": _plain(correlation(values[:, :, :PAIRED])) if values.shape[2] > 1 else [],
             "facts": {key: measure.record() for key, measure in (self.facts if x is None else {}).items()},
         }  # fmt: skip
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Of the bins of a histogram; a variable that no test window has is drawn from 0 to 1."""
+    known = values[~np.isnan(values)]
+    low, high = np.quantile(known, [0.002, 0.998]) if len(known) else (0.0, 1.0)
+    return np.linspace(low, high if high > low else low + 1, BINS + 1)
 
 
 def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
