@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 
@@ -55,9 +54,8 @@ def exponential_smoothing(
     Raises:
         InputError: without the extra `series`.
     """
-    model: Any
     try:
-        from statsmodels.tsa.exponential_smoothing.ets import ETSModel as model
+        from statsmodels.tsa.exponential_smoothing.ets import ETSModel
     except ImportError:
         raise InputError(
             "exponential smoothing needs statsmodels: install the extra `series` (pip install 'trilemma[series]')"
@@ -66,7 +64,7 @@ def exponential_smoothing(
     seasonal = period > 1 and len(recent) >= 3 * period
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of convergence: the best found is taken
-        fitted = model(
+        fitted = ETSModel(
             recent, error="add", trend="add", damped_trend=True,
             seasonal="add" if seasonal else None, seasonal_periods=period if seasonal else None,
         ).fit(disp=False, maxiter=60)  # fmt: skip
