@@ -16,8 +16,9 @@ from trilemma.metrics.series import (
     power,
     spectral_distance,
 )
+from trilemma.metrics.signatures import signature_distance, signatures
 from trilemma.metrics.stylised import shown, stylised_facts
-from trilemma.metrics.windows import discriminative_score, predictive_score, signature_distance, signatures
+from trilemma.metrics.windows import discriminative_score, predictive_score
 
 
 def autoregressive(count: int, steps: int = 48, variables: int = 2, phi: float = 0.8, seed: int = 0) -> np.ndarray:

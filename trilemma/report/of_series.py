@@ -18,8 +18,9 @@ from trilemma.metrics.series import (
     marginals,
     spectral_distance,
 )
+from trilemma.metrics.signatures import signature_distance
 from trilemma.metrics.stylised import FACTS, shown, stylised_facts
-from trilemma.metrics.windows import discriminative_score, predictive_score, signature_distance
+from trilemma.metrics.windows import discriminative_score, predictive_score
 from trilemma.modalities.contract import Data
 from trilemma.modalities.series import Series
 from trilemma.modalities.windows import sharing, shifts
