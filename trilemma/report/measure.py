@@ -132,6 +132,7 @@ class Ruler:
         if isinstance(self.data.spaces["x"], Mixed):  # its features are its values
             looks = []
         places = self.searched[self.searched < (known or len(self.train))]
+        places = places if len(places) > 1 else np.arange(len(self.train[:known]))
         train, train_features = self.train[places], self.train_features[places]
         held, held_features = self.held
         if known not in self.unseen:
