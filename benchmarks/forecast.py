@@ -1,11 +1,12 @@
-"""Forecasts of a trained run over the end of a series, beside its seasonal ensemble.
+"""Forecasts of a trained run over the end of a series, beside forecasts that need no model.
 
     .venv/bin/python benchmarks/forecast.py bikes.csv.gz RUN [--horizon 48] [--origins 40] [--draws 100] [--period 24]
 
 Origins lie evenly over the last 15 % of each series, which the run did not learn from. Fair CRPS a variable, mean over
-origins and steps, beside that of the seasonal ensemble: the same place in the last 14 periods as 14 draws (of a column
-that is learned by its changes: the last value plus 14 past changes over as many steps). Coverage: how often the truth
-lies in the middle 90 % of the draws.
+origins and steps, beside that of the seasonal naive (absolute error), of the seasonal ensemble (the same place in the
+last 14 periods as 14 draws; of a column that is learned by its changes, the last value plus 14 past changes over as
+many steps) and, with the extra `series`, of exponential smoothing. Coverage: how often the truth lies in the middle
+90 % of the draws.
 """
 
 from __future__ import annotations
@@ -16,28 +17,10 @@ import numpy as np
 import pandas as pd
 
 import trilemma as tl
+from trilemma.errors import InputError
 from trilemma.metrics.series import crps
 from trilemma.modalities.series import PARTS, Series
-
-LAST = 14  # periods of the seasonal ensemble
-
-
-def seasonal(past: np.ndarray, horizon: int, period: int, *, changes: bool) -> np.ndarray:
-    """(LAST, horizon) draws from past levels (n,)."""
-    if changes:
-        return np.stack(
-            [past[-1] + past[-1 - k * period :][:horizon] - past[-1 - k * period] for k in _far(horizon, period)]
-        )
-    made = []
-    for k in range(1, LAST + 1):
-        places = len(past) - k * period + np.arange(horizon) % period
-        made.append(past[places])
-    return np.stack(made)
-
-
-def _far(horizon: int, period: int) -> range:
-    first = -(-(horizon + 1) // period)
-    return range(first, first + LAST)
+from trilemma.tasks.plain_forecasts import exponential_smoothing, period_of, seasonal_ensemble, seasonal_naive
 
 
 def main() -> None:
@@ -47,12 +30,14 @@ def main() -> None:
     parser.add_argument("--horizon", type=int, default=48)
     parser.add_argument("--origins", type=int, default=40)
     parser.add_argument("--draws", type=int, default=100)
-    parser.add_argument("--period", type=int, default=24)
+    parser.add_argument("--period", type=int, help="steps; a day, week or year unless given")
     given = parser.parse_args()
     run = tl.load(given.run)
     series = run.modality
     assert isinstance(series, Series)
-    scores: dict[str, list[tuple[float, float, float]]] = {channel.column.name: [] for channel in series.channels}
+    period = given.period or period_of(series.clock)
+    smooths = True
+    scores: dict[str, list[list[float]]] = {channel.column.name: [] for channel in series.channels}
     for rows in series.rows(given.data):
         begin = int(PARTS[1] * len(rows.times))
         for origin in np.linspace(begin, len(rows.times) - given.horizon, given.origins).astype(int):
@@ -63,17 +48,30 @@ def main() -> None:
             truth = rows.values[origin : origin + given.horizon]
             for place, channel in enumerate(series.channels):
                 past = pd.Series(rows.values[:origin, place]).ffill().to_numpy()
-                plain = seasonal(past, given.horizon, given.period, changes=channel.kind != "level")
+                changes = channel.kind != "level"
+                plain = [
+                    seasonal_naive(past, given.horizon, 1 if changes else period),
+                    seasonal_ensemble(past, given.horizon, period, changes=changes),
+                ]
+                if smooths:
+                    try:
+                        plain.append(
+                            exponential_smoothing(past, given.horizon, 1 if changes else period, draws=given.draws)
+                        )
+                    except InputError as reason:
+                        print(f"left out: {reason}")
+                        smooths = False
                 real, own = truth[:, place], found[:, :, place]
                 low, high = np.quantile(own, [0.05, 0.95], axis=0)
                 inside = float(np.mean(((real >= low) & (real <= high))[~np.isnan(real)]))
-                scores[channel.column.name].append(
-                    (float(np.nanmean(crps(own, real))), float(np.nanmean(crps(plain, real))), inside)
-                )
-    print("| variable | CRPS | seasonal ensemble | ratio | truth inside 90 % |\n|---|---|---|---|---|")
-    for name, own in scores.items():
-        one, two, inside = np.nanmean(own, 0)
-        print(f"| {name} | {one:.4g} | {two:.4g} | {one / two:.3f} | {inside:.3f} |")
+                told = [float(np.nanmean(crps(draws, real))) for draws in (own, *plain)]
+                scores[channel.column.name].append([inside, *told])
+    names = ["CRPS", "seasonal naive", "seasonal ensemble", *(["exponential smoothing"] if smooths else [])]
+    print(f"| variable | {' | '.join(names)} | of the best of these | truth inside 90 % |")
+    print(f"|---|{'---|' * (len(names) + 2)}")
+    for name, lines in scores.items():
+        inside, *told = np.nanmean(lines, 0)
+        print(f"| {name} | {' | '.join(f'{x:.4g}' for x in told)} | {told[0] / min(told[1:]):.3f} | {inside:.3f} |")
 
 
 def _told(run: object, series: Series, frame: pd.DataFrame, name: str, given: argparse.Namespace) -> np.ndarray:

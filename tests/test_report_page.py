@@ -17,9 +17,10 @@ from PIL import Image
 
 from trilemma.errors import InputError
 from trilemma.report.advise import advise, check_needs
-from trilemma.report.columns import COLUMNS, WORDS, table
+from trilemma.report.columns import COLUMNS, table
 from trilemma.report.page import LIMIT, render, write_page
 from trilemma.report.summary import differs, number, spanned, summaries
+from trilemma.report.words import WORDS
 
 CAN = {
     "autoencoder": ["Samples", "Encodes", "Decodes"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,19 @@ from typer.testing import CliRunner
 import trilemma as tl
 from trilemma.cli import app
 from trilemma.errors import InputError
-from trilemma.metrics.series import crps, pinball
+from trilemma.metrics.memorisation import memorisation, values
+from trilemma.metrics.series import autocorrelation, crps, pinball
+from trilemma.metrics.stylised import FACTS
 from trilemma.modalities.contract import Opening
 from trilemma.modalities.frames import read
 from trilemma.modalities.series import Series
-from trilemma.modalities.times import find, regular
+from trilemma.modalities.times import Clock, find, regular
+from trilemma.modalities.windows import sharing, shifts, stretches
+from trilemma.report.baselines import real
+from trilemma.report.baselines_of_series import autoregression, stationary_bootstrap
+from trilemma.report.of_series import SeriesRuler
+from trilemma.report.series_figures import heat, overlay
+from trilemma.tasks.plain_forecasts import exponential_smoothing, period_of, seasonal_ensemble, seasonal_naive
 
 
 def daily(count: int = 1500, seed: int = 1) -> pd.DataFrame:
@@ -188,8 +198,74 @@ def test_a_series_is_compared(tmp_path: Path) -> None:
     tl.compare(frame, models=["vae"], budget_each="2k", settings=settings, out=tmp_path / "report", quiet=True)
     rows = {row["name"]: row for row in json.loads((tmp_path / "report" / "results.json").read_text())["rows"]}
     assert rows["vae"]["metrics"]["frechet"]["value"] > rows["real against real"]["metrics"]["frechet"]["value"] > 0
-    assert {"PCA-Gaussian", "resampled training set"} <= set(rows)
+    assert {"PCA-Gaussian", "resampled training set", "stationary bootstrap", "autoregression + GARCH"} <= set(rows)
     assert (tmp_path / "report" / "index.html").stat().st_size > 50_000
+    own = {"marginals", "autocorrelation", "cross_correlation", "spectra", "discriminative", "predictive", "signature"}
+    own |= {"facts", *(fact.key for fact in FACTS)}
+    for name, row in rows.items():
+        assert own <= set(row["metrics"]) and row["column"] == rows["vae"]["column"], name
+        assert all(np.isfinite(row["metrics"][key]["value"]) for key in own), name
+        assert {row["verdicts"][fact.key] for fact in FACTS} <= {"inside", "missed"}
+    memory = {name: row["metrics"]["autocorrelation"]["value"] for name, row in rows.items()}
+    assert memory["autoregression + GARCH"] < 0.2 and memory["real against real"] < 0.2
+    told = {name: row["metrics"]["discriminative"]["value"] for name, row in rows.items()}
+    assert told["real against real"] < 0.2 and told["vae"] > told["real against real"]
+    page = (tmp_path / "report" / "index.html").read_text()
+    for words in ("How variables go together", "Stylised facts of returns", "Volatility clustering", "price, absolute"):
+        assert words in page, words
+    judged = tl.measure(frame, rows_of(frame), settings={"data.window": 16}, quiet=True)
+    assert own <= set(judged.metrics) and "stylised facts of returns:" in judged.text()
+
+
+def rows_of(frame: pd.DataFrame) -> np.ndarray:
+    """Levels (n, T, C) of windows, as `generate` gives them."""
+    values = frame[["load", "price"]].interpolate().to_numpy()
+    return np.stack([values[k : k + 16] for k in range(0, 800, 4)])
+
+
+def test_windows_know_the_time_that_they_share() -> None:
+    """Steps between windows, the stretches they came from, and the baselines that are made of these."""
+    path = np.random.default_rng(0).normal(size=(2, 60))
+    x = np.stack([path[:, k : k + 12] for k in (0, 5, 10, 30, 35)])
+    assert shifts(x).tolist() == [5, 5, 0, 5] and sharing(x) == 3 and sharing(x[[0, 3]]) == 1
+    one, two = stretches(x)
+    np.testing.assert_array_equal(one, path[:, :22])
+    np.testing.assert_array_equal(two, path[:, 30:47])
+    data = tl.open_data(daily(), opening=Opening(window=32))
+    whole = stretches(data.x[np.sort(data.splits["train"])])[0]
+    steps = {whole[:, k : k + 2].tobytes() for k in range(whole.shape[1] - 1)}
+    made = stationary_bootstrap(data, 300, seed=0)
+    assert made.shape == (300, *data.x.shape[1:]) and made.dtype == data.x.dtype
+    joined = np.mean([[w[:, k : k + 2].tobytes() in steps for k in range(31)] for w in made])
+    assert joined == pytest.approx(1 - 4 / 32, abs=0.02), "a new block each quarter of a window, on average"
+    np.testing.assert_array_equal(made, stationary_bootstrap(data, 300, seed=0))
+    rows = real(data, 50, seed=3)
+    places = [int(np.flatnonzero((data.x == row).all((1, 2)))[0]) for row in rows]
+    assert places == sorted(places) and set(places) <= set(data.splits["train"].tolist())
+
+
+def test_an_autoregression_simulates_memory_volatility_and_calendar() -> None:
+    random = np.random.default_rng(0)
+    count, variance, shock = 4000, 1.0, 0.0
+    load, price = np.zeros(count), np.zeros(count)
+    for step in range(1, count):
+        load[step] = 0.7 * load[step - 1] + random.normal()
+        variance = 0.05 + 0.12 * shock**2 + 0.83 * variance
+        shock = variance**0.5 * random.normal()
+        price[step] = price[step - 1] + 0.01 * shock
+    when = pd.bdate_range("2001-01-01", periods=count)
+    load += 3 * np.sin(2 * np.pi * when.dayofweek / 5)
+    frame = pd.DataFrame({"day": when.strftime("%Y-%m-%d"), "load": load, "price": np.exp(price)})
+    data = tl.open_data(frame, opening=Opening(window=32, columns=(("load", "level"), ("price", "return"))))
+    made = autoregression(data, 600, seed=0)
+    assert np.isfinite(made).all() and np.array_equal(made[:3], autoregression(data, 600, seed=0)[:3])
+    train, lags = data.rows("train"), np.array([1, 2, 5])
+    real_x, made_x = (each.transpose(0, 2, 1).astype(float) for each in (train, made))
+    np.testing.assert_allclose(
+        autocorrelation(made_x[:, :, :1], lags), autocorrelation(real_x[:, :, :1], lags), atol=0.12
+    )
+    assert autocorrelation(np.abs(made_x[:, :, 1:2]), np.arange(1, 6)).mean() > 0.08, "calm and storm last"
+    assert abs(autocorrelation(made_x[:, :, 1:2], np.array([1]))[0, 0]) < 0.06
 
 
 def test_crps_of_a_gaussian() -> None:
@@ -274,3 +350,65 @@ def test_hard_columns_and_entities(tmp_path: Path) -> None:
     short = one.copy()
     short.loc[short.index[-5:], "price"] = np.nan
     assert np.isfinite(run.forecast(short, horizon=2, draws=3).draws[0]).all()
+
+
+def test_forecasts_that_need_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    past = np.arange(30.0) % 5 + 10 * (np.arange(30) // 5)
+    assert seasonal_naive(past, 7, 5).tolist() == [[50, 51, 52, 53, 54, 50, 51]]
+    found = seasonal_ensemble(past, 6, 5)
+    assert found.shape == (6, 6) and found[1].tolist() == [40, 41, 42, 43, 44, 40]
+    straight = seasonal_ensemble(3.0 * np.arange(100), 4, 5, changes=True)
+    assert straight.shape == (14, 4)
+    np.testing.assert_allclose(straight, np.tile(297 + 3.0 * np.arange(1, 5), (14, 1)))
+    for clock, period in (
+        (Clock(3600), 24),
+        (Clock(86_400), 7),
+        (Clock(86_400, slots=[0, 1, 2, 3, 4]), 5),
+        (Clock(0, 1), 12),
+        (Clock(300, slots=[24 * day + hour for day in range(5) for hour in range(9, 17)]), 96),
+        (Clock(30 * 86_400), 1),
+    ):
+        assert period_of(clock) == period, clock
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "statsmodels.tsa.exponential_smoothing.ets", None)
+        with pytest.raises(InputError, match="extra `series`"):
+            exponential_smoothing(past, 3, 5)
+    pytest.importorskip("statsmodels")
+    random, when = np.random.default_rng(0), np.arange(448)
+    wave = 10 + 3 * np.sin(2 * np.pi * when / 7) + 0.5 * random.normal(size=448)
+    draws = exponential_smoothing(wave[:420], 28, 7, draws=300)
+    assert draws.shape == (300, 28)
+    np.testing.assert_allclose(draws.mean(0), 10 + 3 * np.sin(2 * np.pi * when[420:] / 7), atol=0.6)
+    assert draws.std(0)[0] == pytest.approx(0.5, abs=0.12)
+
+
+def test_what_a_page_draws_of_series() -> None:
+    """A curve that leaves the scale leaves the picture; a variable that no test window has is no error."""
+    drawing = str(overlay([[0.0, 1.0, 0.5]], [[0.2, 0.4, float("inf"), 0.1, 0.3]], title="a < b"))
+    assert drawing.count("<polyline") == 3 and drawing.count('class="real"') == 1 and "a &lt; b" in drawing
+    tops = [float(pair.split(",")[1]) for pair in re.findall(r"[\d.]+,[\d.]+", drawing)]
+    assert min(tops) > 0 and max(tops) < 88
+    matrix = str(heat([[1.0, -0.5], [-0.5, 1.0]], ["load", "a very long name"], title="t"))
+    assert matrix.count("<rect") == 4 and matrix.count('class="minus"') == 2 and "a very lo…" in matrix
+    frame = daily(900)
+    frame.loc[600:, "load"] = np.nan
+    ruler = SeriesRuler(tl.open_data(frame, opening=Opening(window=16)))
+    drawn = ruler.drawn()
+    assert drawn["kinds"] == ["level", "return"] and sum(drawn["histograms"][1]) == pytest.approx(1, abs=0.01)
+    found, verdicts = ruler.measure(real(ruler.data, 60, seed=0))
+    assert all(np.isfinite(each.value) for each in found.values()) and len(verdicts) == len(FACTS)
+
+
+def test_copies_are_looked_for_where_nothing_is_shared() -> None:
+    """Windows set aside share no step with those that are searched; real windows are copies, simulated ones none."""
+    data = tl.open_data(daily(4000), opening=Opening(window=16))
+    ruler = SeriesRuler(data)
+    places, aside = ruler.set_aside(10_000)
+    searched = data.x[data.splits["train"][places]]
+    steps = {window[:, k].tobytes() for window in searched for k in range(16)}
+    assert len(aside) > 30 and not any(window[:, k].tobytes() in steps for window in aside for k in range(16))
+    judged = {
+        name: memorisation(values(searched), values(aside), values(make(data, 200, seed=0)))["verdict"]
+        for name, make in (("real", real), ("made", autoregression))
+    }
+    assert judged == {"real": "copies", "made": "none"}

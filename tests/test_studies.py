@@ -23,6 +23,7 @@ from trilemma.report.asked import forecast
 from trilemma.report.budgets import course, last_half, overtakings
 from trilemma.report.claims import CLAIMS, decide, document
 from trilemma.report.evidence import Evidence
+from trilemma.report.measure import new_row
 from trilemma.report.summary import summaries
 from trilemma.report.variants import (
     Studies,
@@ -577,7 +578,7 @@ def test_what_is_to_come_is_told(
 
     def vary(self: Any, variant: Variant, *rest: Any) -> None:
         if variant.what == "rate × 1/3":
-            row = self.row("vae", 0, "variant", "failed") | {"name": variant.name, "of": "vae", "error": "no luck"}
+            row = new_row("vae", 0, "variant", "failed") | {"name": variant.name, "of": "vae", "error": "no luck"}
             return self._keep(row | {"variant": asdict(variant), "study": "sensitivity", "what": variant.what})
         raise Stop
 

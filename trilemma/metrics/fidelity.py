@@ -56,7 +56,7 @@ def _jackknife(
     return float((blocks - 1) / blocks * spread), blocks
 
 
-def _scaled_chi_squared(value: float, deviation: float) -> tuple[float, float]:
+def scaled_chi_squared(value: float, deviation: float) -> tuple[float, float]:
     """Return the interval of a value that is about a multiple of a chi-squared variable with this deviation.
 
     A distance near its floor is a sum of squares: skewed, never negative, with a deviation that grows with it. Far from
@@ -153,7 +153,7 @@ def frechet_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
     # The second-order part cannot be more than half of what the jackknife sees; the expansion fails where N is near D.
     variance = max(jackknife - twice, jackknife / 2)
     freedom = jackknife**2 / (variance_1**2 / (blocks_1 - 1) + variance_2**2 / (blocks_2 - 1))
-    low, high = _scaled_chi_squared(value, variance**0.5 * float(special.stdtrit(freedom, 0.975)) / NORMAL)
+    low, high = scaled_chi_squared(value, variance**0.5 * float(special.stdtrit(freedom, 0.975)) / NORMAL)
     return Measure(value, low, high, "frechet", "lower")
 
 

@@ -194,6 +194,11 @@ class Series(Modality):
             made.append(levels if each.decimals is None else levels.round(each.decimals))
         return np.stack(made, 2)
 
+    def learned(self, x: np.ndarray) -> np.ndarray:
+        """Raw x (n, channels, T) in the units in which columns are learned (n, T, C): levels, changes or returns."""
+        made = [each.column.from_scores(np.asarray(x[:, c], dtype=np.float64)) for c, each in enumerate(self.channels)]
+        return np.stack(made, 2)
+
     def _windows(
         self, found: list[Rows], shown: str
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:

@@ -12,6 +12,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from trilemma.mixed import Mixed, plain
 from trilemma.modalities.contract import Data
+from trilemma.modalities.series import Series
+from trilemma.report.baselines_of_series import autoregression, stationary_bootstrap
 
 MOST = 10_000  # training rows that a covariance is fitted on
 SEARCHED = 50_000  # training rows among which neighbours are searched and trees grow
@@ -26,15 +28,26 @@ def random(seed: int) -> np.random.Generator:
 def resampled(data: Data, count: int, *, seed: int) -> np.ndarray:
     """Training examples drawn with replacement: perfect quality, nothing new."""
     rows = data.splits["train"]
-    chosen = random(seed).choice(rows, count, replace=True)
+    chosen = _in_time(data, random(seed).choice(rows, count, replace=True))
     return np.stack([data.x[row] for row in chosen])
 
 
 def real(data: Data, count: int, *, seed: int) -> np.ndarray:
-    """Training examples drawn without replacement (as far as they go): the floor of every distance."""
-    rows = random(seed).permutation(data.splits["train"])
-    rows = np.resize(rows, count)
+    """Training examples drawn without replacement (as far as they go): the floor of every distance.
+
+    Of a series one from each of `count` parts of its time, in order.
+    """
+    generator, rows = random(seed), data.splits["train"]
+    if isinstance(data.modality, Series) and count <= len(rows):
+        parts = np.array_split(np.sort(rows), count)
+        return np.stack([data.x[generator.choice(part)] for part in parts])
+    rows = _in_time(data, np.resize(generator.permutation(rows), count))
     return np.stack([data.x[row] for row in rows])
+
+
+def _in_time(data: Data, rows: np.ndarray) -> np.ndarray:
+    """Windows of a series in order of time: those that share steps must not be learned from and asked about."""
+    return np.sort(rows) if isinstance(data.modality, Series) else rows
 
 
 def pca_gaussian(data: Data, count: int, *, seed: int, components: int = 64) -> np.ndarray:
@@ -113,7 +126,8 @@ def grown(data: Data, count: int, *, seed: int, leaf: int = 5) -> np.ndarray:
 
 def baselines_for(data: Data) -> dict[str, Callable[..., np.ndarray]]:
     """Name -> samples(data, count, seed=...), of those that make sense for these data."""
-    return BASELINES | (TABLES if isinstance(data.spaces["x"], Mixed) else {})
+    further = TABLES if isinstance(data.spaces["x"], Mixed) else SERIES if isinstance(data.modality, Series) else {}
+    return BASELINES | further
 
 
 BASELINES: dict[str, Callable[..., np.ndarray]] = {"resampled training set": resampled, "PCA-Gaussian": pca_gaussian}
@@ -121,5 +135,9 @@ TABLES: dict[str, Callable[..., np.ndarray]] = {
     "independent columns": independent,
     "interpolated rows (SMOTE)": interpolated,
     "trees (CART)": grown,
+}
+SERIES: dict[str, Callable[..., np.ndarray]] = {
+    "stationary bootstrap": stationary_bootstrap,
+    "autoregression + GARCH": autoregression,
 }
 FLOOR = "real against real"

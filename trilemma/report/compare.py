@@ -26,14 +26,24 @@ from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import CAPABILITIES, Samples, find, known_models
+from trilemma.models.contract import Samples, find, known_models
 from trilemma.report.advise import advise, check_needs
 from trilemma.report.asked import MODELS, PREFERENCES, budget_for_each, check_settings, forecast, samples_of
 from trilemma.report.baselines import FLOOR, baselines_for, real
 from trilemma.report.claims import decide
 from trilemma.report.columns import KINDS as KINDS_OF_ROWS
 from trilemma.report.columns import as_csv
-from trilemma.report.measure import SEED, Ruler, asked_of, count_for, file_name, history, of_run, write_samples
+from trilemma.report.measure import (
+    SEED,
+    Ruler,
+    asked_of,
+    count_for,
+    file_name,
+    history,
+    new_row,
+    of_run,
+    write_samples,
+)
 from trilemma.report.page import write_page
 from trilemma.report.pictures import THRIFTS
 from trilemma.report.places import Here, Job, place_for
@@ -260,7 +270,7 @@ class Comparison:
         """results.json, results.csv and the page, with rows in the order people expect."""
         done = {row["name"] + str(row["seed"]) for row in self.results["rows"]}
         waiting = [
-            self.row(name, seed, "model", "pending") for name, seed in self.trainings if f"{name}{seed}" not in done
+            new_row(name, seed, "model", "pending") for name, seed in self.trainings if f"{name}{seed}" not in done
         ]
         rows = [*sorted(self.results["rows"], key=self._order), *waiting]
         to_come = [{"name": name, "seed": seed} for name, seed in self._planned() if not self._done(name, seed)]
@@ -311,12 +321,12 @@ class Comparison:
                 self._training(name, seed, ruler)
         self._studied(ruler)
         for number, (name, samples) in enumerate(self.included.items()):
-            row = self.row(name, None, "included", "ok")
+            row = new_row(name, None, "included", "ok")
             self._measured(row, ruler, samples, f"included-{number}-{file_name(name)}")
             self._keep(row)
         for name, make in {**baselines_for(self.data), FLOOR: real}.items():
             if not self._done(name, None):
-                row = self.row(name, None, "floor" if name == FLOOR else "baseline", "ok")
+                row = new_row(name, None, "floor" if name == FLOOR else "baseline", "ok")
                 samples = make(self.data, self.count, seed=self.results["settings"]["seed"])
                 self._measured(row, ruler, samples, file_name(name))
                 self._keep(row)
@@ -336,6 +346,7 @@ class Comparison:
     def _ruler(self) -> Ruler:
         ruler = Ruler(self.data, self.count, given=self.given.networks, quiet=self.quiet)
         self.results["protocol"], self.results["protocol_key"] = ruler.protocol.record(), ruler.protocol.key()
+        self.results["series"] = ruler.series.drawn() if ruler.series else None
         kept = []
         for row in self.results["rows"]:
             # A row of an earlier session was measured under this protocol, or it is measured again.
@@ -346,7 +357,7 @@ class Comparison:
 
     def _training(self, name: str, seed: int, ruler: Ruler | None) -> Ruler | None:
         """Train one model and measure it; a failure becomes a row that says so, and the others go on."""
-        row = self.row(name, seed, "model", "ok")
+        row = new_row(name, seed, "model", "ok")
         label = f"{file_name(name)}-s{seed}"
         with self._recorded(row, label) as run:
             job = self._job(name, seed)
@@ -417,7 +428,7 @@ class Comparison:
             self._vary(variant, seed, rulers[variant.drift], ruler.protocol.key())
 
     def _vary(self, variant: Variant, seed: int, ruler: Ruler, beside: str) -> None:
-        row = self.row(variant.model, seed, "variant", "ok")
+        row = new_row(variant.model, seed, "variant", "ok")
         row |= {"name": variant.name, "of": variant.of, "study": variant.study, "what": variant.what}
         row |= {"variant": to_json(asdict(variant)), "beside": beside}
         label = f"variant-{file_name(variant.name)}-s{seed}"
@@ -429,19 +440,6 @@ class Comparison:
                 row["verdicts"] = {}
                 row["metrics"] = {k: v for k, v in row["metrics"].items() if k not in ("memorisation", "near_copies")}
         self._keep(row)
-
-    def row(self, name: str, seed: int | None, kind: str, status: str) -> dict[str, Any]:
-        trained = kind in ("model", "variant")
-        family = find(name)[0].__module__.rpartition(".")[2] if trained else "other" if kind == "included" else kind
-        can = [c.__name__ for c in CAPABILITIES if issubclass(find(name)[0], c)] if trained else []
-        return {
-            "name": name, "family": family, "kind": kind, "seed": seed, "status": status, "error": None, "run": None,
-            "problems": [],
-            "can": can, "column": None, "metrics": {}, "verdicts": {}, "speed": {},
-            "stability": {"events": {}, "rollbacks": 0},
-            "events": [], "curve": [], "losses": [], "choices": {}, "config": {}, "training": {}, "samples": None,
-            "film": None, "strip": None, "noised": None, "nearest": None,
-        }  # fmt: skip
 
     def _describe(self, row: dict[str, Any], loaded: Loaded, ruler: Ruler, name: str, data: Data | None = None) -> None:
         """Everything that a finished run's row says; `data`: what it was trained on, where that is a part of them."""
@@ -492,6 +490,7 @@ class Comparison:
         found = ruler.floor(samples) if row["kind"] == "floor" else ruler.measure(samples, asked, known)
         metrics, row["verdicts"], order, nearest = found
         row["metrics"], row["column"] = metrics, ruler.protocol.key()
+        row["series"] = ruler.series.drawn(samples) if ruler.series else None
         row["samples"] = write_samples(self.folder, name, samples[: SHOWN + MOST if samples.ndim > 2 else 500])
         if samples.ndim > 2:
             row["nearest"] = {

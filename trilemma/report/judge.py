@@ -13,9 +13,11 @@ from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.report.advise import advise
 from trilemma.report.baselines import FLOOR, real
-from trilemma.report.columns import COLUMNS, WORDS
+from trilemma.report.columns import COLUMNS
 from trilemma.report.measure import Ruler, count_for, drawn, read_samples
+from trilemma.report.of_series import told
 from trilemma.report.summary import spanned
+from trilemma.report.words import WORDS
 from trilemma.training.engine import prepare
 from trilemma.training.published import open_given, read_wanted
 
@@ -62,6 +64,8 @@ class Judgement:
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows]
         lines += ["", f"copies of training data: {VERDICTS[self.verdicts['memorisation']]}"]
+        facts = told(self.verdicts)
+        lines += [f"stylised facts of returns: {facts}"] if facts else []
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 

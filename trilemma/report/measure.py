@@ -33,9 +33,11 @@ from trilemma.metrics.usefulness import usefulness
 from trilemma.metrics.variety import alpha_precision_beta_recall, vendi_score
 from trilemma.mixed import Mixed, plain
 from trilemma.modalities.contract import Data
+from trilemma.modalities.series import Series
 from trilemma.modalities.table import Table
-from trilemma.models.contract import Decodes, Encodes, Samples, Scores
+from trilemma.models.contract import CAPABILITIES, Decodes, Encodes, Samples, Scores, find
 from trilemma.report.judges import judges_for
+from trilemma.report.of_series import SeriesRuler
 from trilemma.spaces import Categorical
 from trilemma.tasks.load import Loaded
 from trilemma.training.engine import forget_peak, peak_memory
@@ -89,6 +91,12 @@ class Ruler:
         self.train_features = self.network(self.train)
         self.judges = judges_for(data, self.test, self.train, given or [])
         self.unseen: dict[int | None, list[Unseen]] = {}  # for each view of `copies`, by how much the model has seen
+        self.series = SeriesRuler(data) if isinstance(data.modality, Series) else None
+        # What copies are looked for among, and unseen data to hold them against: of a series some of the same time.
+        self.searched, self.held = np.arange(len(self.train)), (self.test, self.features)
+        if self.series is not None:
+            self.searched, held = self.series.set_aside(TRAIN)
+            self.held = held, self.network(held)
         self.reader: Any = None
         self.whole: np.ndarray | None = None  # a table's training rows among which exact copies are looked for
         label = data.spaces.get("label")
@@ -123,15 +131,19 @@ class Ruler:
         looks = [values, without_place] if samples.ndim > 2 else [values]
         if isinstance(self.data.spaces["x"], Mixed):  # its features are its values
             looks = []
-        train, train_features = self.train[:known], self.train_features[:known]
+        places = self.searched[self.searched < (known or len(self.train))]
+        places = places if len(places) > 1 else np.arange(len(self.train[:known]))
+        train, train_features = self.train[places], self.train_features[places]
+        held, held_features = self.held
         if known not in self.unseen:
-            self.unseen[known] = [unseen_distances(train_features, self.features)]
-            self.unseen[known] += [unseen_distances(look(train), look(self.test)) for look in looks]
+            self.unseen[known] = [unseen_distances(train_features, held_features)]
+            self.unseen[known] += [unseen_distances(look(train), look(held)) for look in looks]
         in_features, *others = self.unseen[known]
-        found = memorisation(train_features, self.features, features, unseen=in_features)
+        found = memorisation(train_features, held_features, features, unseen=in_features)
+        found["nearest"] = places[found["nearest"]]
         alarms = {found["verdict"]}
         for look, unseen in zip(looks, others, strict=True):
-            alarms.add(memorisation(look(train), look(self.test), look(samples), unseen=unseen)["verdict"])
+            alarms.add(memorisation(look(train), look(held), look(samples), unseen=unseen)["verdict"])
         return found, next(word for word in ("copies", "none", "cannot tell") if word in alarms)
 
     def floor(self, samples: np.ndarray) -> tuple[dict[str, Any], dict[str, str], np.ndarray, np.ndarray]:
@@ -164,7 +176,7 @@ class Ruler:
             found["frechet_extrapolated"] = frechet_extrapolated(self.features, features)
         if few >= FEWEST:
             found |= precision_recall_density_coverage(self.features, features)
-            if not isinstance(self.data.modality, Table):
+            if not isinstance(self.data.modality, (Table, Series)):  # they have their own
                 found["classifier"] = two_sample_test(self.features, features)
             found["vendi"] = vendi_score(self.features, features)
             found |= alpha_precision_beta_recall(self.features, features)
@@ -176,9 +188,15 @@ class Ruler:
         for judge in self.judges:
             found |= judge.measure(samples)
         if samples.ndim > 2:
-            found["sharpness"] = sharpness(self.test, samples)
-            if max(samples.shape[2:]) >= 3:
+            # Of a series what is the user's: its calendar is no detail.
+            own = slice(len(self.data.modality.channels) if isinstance(self.data.modality, Series) else None)
+            found["sharpness"] = sharpness(self.test[:, own], samples[:, own])
+            if max(samples.shape[2:]) >= 3 and self.series is None:
                 found["spectrum"] = spectrum_distance(self.test, samples)
+        verdicts: dict[str, str] = {}
+        if self.series is not None:
+            more, verdicts = self.series.measure(samples)
+            found |= more
         if isinstance(self.data.modality, Table) and few >= FEWEST:
             found |= self.of_table(samples, features, known)
         if self.data.centres is not None:
@@ -190,7 +208,7 @@ class Ruler:
         order = np.argsort(copies["distances"])[:8]
         nearest = np.asarray(copies["nearest"])[order]
         metrics = {name: measure.record() for name, measure in found.items()}
-        return metrics, {"memorisation": verdict}, order, nearest
+        return metrics, {"memorisation": verdict, **verdicts}, order, nearest
 
     def of_table(self, samples: np.ndarray, features: np.ndarray, known: int | None) -> dict[str, Measure]:
         """What is measured of tables alone, on cells in the user's units."""
@@ -317,6 +335,21 @@ def _likelihood(model: Scores, batch: Batch) -> Measure:
     value, error = float(scores.mean()), float(scores.std(ddof=1) / np.sqrt(len(scores)))
     low, high = interval(value, error)
     return Measure(value, low, high, "log_likelihood", "higher", "nats an example")
+
+
+def new_row(name: str, seed: int | None, kind: str, status: str) -> dict[str, Any]:
+    """A row of results.json in which nothing is measured yet."""
+    trained = kind in ("model", "variant")
+    family = find(name)[0].__module__.rpartition(".")[2] if trained else "other" if kind == "included" else kind
+    can = [c.__name__ for c in CAPABILITIES if issubclass(find(name)[0], c)] if trained else []
+    return {
+        "name": name, "family": family, "kind": kind, "seed": seed, "status": status, "error": None, "run": None,
+        "problems": [],
+        "can": can, "column": None, "metrics": {}, "verdicts": {}, "speed": {},
+        "stability": {"events": {}, "rollbacks": 0},
+        "events": [], "curve": [], "losses": [], "choices": {}, "config": {}, "training": {}, "samples": None,
+        "film": None, "strip": None, "noised": None, "nearest": None, "series": None,
+    }  # fmt: skip
 
 
 def write_samples(folder: Path, name: str, x: np.ndarray) -> str:

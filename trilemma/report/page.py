@@ -18,6 +18,7 @@ from trilemma.report.columns import ARROWS, COLUMNS, amount, cell, direction, pr
 from trilemma.report.pictures import THRIFTS, Gallery, Pictures
 from trilemma.report.quiz import quiz, sources
 from trilemma.report.rankings import ranking_table
+from trilemma.report.series_figures import series_figures
 from trilemma.report.studies import studies
 from trilemma.report.summary import Summary, finite, number, summaries
 
@@ -159,6 +160,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         "versions": flat(results.get("versions")),
         "commands": _commands(folder, results, answer),
         "headlines": HEADLINES,
+        "series": series_figures(results, everything, shapes),
         "study": studies(results, everything, metric=headline, shapes=shapes),
     }
 

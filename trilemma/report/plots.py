@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from trilemma.report.summary import finite, number
 
-FAMILIES = ("autoencoder", "vae", "gan", "diffusion", "baseline", "floor")
+FAMILIES = ("autoencoder", "vae", "gan", "diffusion", "baseline", "floor", "real")
 LETTER = 6.6  # mean width of a letter at the font size of the style sheet
 BOLD = 1.18  # of a bold one, in proportion
 
@@ -49,6 +49,7 @@ class Line:
     family: str
     dash: int = 0
     label: bool = True
+    dots: bool = True
 
 
 @dataclass
@@ -233,7 +234,7 @@ class Plot:
             places = [(self.across(x), self.down(y)) for x, y in line.points]
             path = "".join(f"{'L' if i else 'M'}{a:.1f},{b:.1f}" for i, (a, b) in enumerate(places))
             style = f"{family_class(line.family)} dash{line.dash % 4}"
-            dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2"/>' for a, b in places)
+            dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2"/>' for a, b in places if line.dots)
             self.parts.append(
                 f'<g class="curve {style}"><title>{escape(line.name)}</title><path d="{path}"/>{dots}</g>'
             )

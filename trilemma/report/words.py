@@ -1,0 +1,192 @@
+"""What each figure of a report means, in plain words."""
+
+from __future__ import annotations
+
+# What a reader who points at a title is told.
+WORDS = {
+    "frechet": (
+        "Distance between the clouds of features of samples and of unseen real data: means and covariances "
+        "compared. 0: no difference. It grows with fewer samples, so compare it only within this table."
+    ),
+    "frechet@random": (
+        "The same distance on features of an untrained (random) convolutional network: another judge, which sees "
+        "blur and noise."
+    ),
+    "frechet_extrapolated": (
+        "The Fréchet distance that infinitely many examples and samples would have, by a line through smaller counts. "
+        "Near 0: no difference; chance takes it a little below."
+    ),
+    "kernel@imagenet": (
+        "Kernel distance on features of a network that was trained on ImageNet's photographs: a third judge, for "
+        "photographs."
+    ),
+    "kernel@random": "The kernel distance on the random network's features.",
+    "kernel": (
+        "Kernel distance (unbiased): whether any smooth function of the features tells samples from real data. 0: "
+        "none does; slightly negative values are noise."
+    ),
+    "precision": (
+        "Share of samples that lie where real data lie: how many look real. It does not see what is missing."
+    ),
+    "density": (
+        "How many real neighbourhoods a sample lies in, on average, relative to real data. 1: as dense as real "
+        "data; more: only the most typical."
+    ),
+    "classifier": (
+        "Area under the curve of a classifier trained to tell samples from real data. 0.5: it can only guess; 1: "
+        "it always knows."
+    ),
+    "shapes": (
+        "How alike each single column is to unseen real rows, on average. 1: the same; real rows themselves fall short "
+        "of 1 by chance, see the last row."
+    ),
+    "usefulness": (
+        "How well gradient boosting that has learned from the samples alone predicts the target column of unseen real "
+        "rows: F1 of the rarer class, or R2 of a number. The last row: learned from as many real rows."
+    ),
+    "usefulness@linear": "The same for a linear model.",
+    "augmented": "The same for samples and as many real rows together: more than in the last row where they add to it.",
+    "exact_copies": "Share of samples that stand cell for cell among the training rows.",
+    "membership": (
+        "How well one who sees only the samples tells who was trained on from who was not. 0.5: by chance only."
+    ),
+    "attribute_gain": (
+        "How much more often the target of a row is guessed from the samples when the row was trained on. 0: no more."
+    ),
+    "trends": "How alike each pair of columns goes together, on average over all pairs. 1: as in unseen real rows.",
+    "marginals": (
+        "How alike the values of each variable are to unseen real ones, steps apart, on average. 1: the same; "
+        "real data of an earlier time fall short of it, see the last row."
+    ),
+    "autocorrelation": (
+        "How far the correlation of a variable with itself some steps later is from real data's, over all lags up "
+        "to half a window. 0: the same memory."
+    ),
+    "cross_correlation": (
+        "How far the correlations of all pairs of variables, 0 to 8 steps apart, are from real data's. 0: they go "
+        "together in the same way."
+    ),
+    "spectra": (
+        "How far the strength of slow and fast movements, frequency by frequency, is from real data's, in "
+        "decibels. 0: the same."
+    ),
+    "discriminative": (
+        "How far the accuracy of a classifier that tells made windows from those of the time that was learned is from "
+        "guessing, in stretches of time that it did not see. 0: it can only guess; 0.5: it is always right."
+    ),
+    "predictive": (
+        "Error, in deviations, of a network that learned from made windows to tell the next step of real ones. "
+        "The last row: learned from as many real windows."
+    ),
+    "signature": (
+        "Unbiased distance between the paths of made and real windows, by their signatures. 0: no difference; slightly "
+        "negative values are noise."
+    ),
+    "facts": (
+        "How many stylised facts of returns (heavy tails, no linear autocorrelation, volatility clustering, leverage, "
+        "gain/loss asymmetry) lie inside the interval of unseen real data."
+    ),
+    "tail_index": "Hill's index of the largest twentieth of returns: smaller is heavier; most markets have 3 to 5.",
+    "linear_autocorrelation": "Mean autocorrelation of returns 1 to 5 steps apart: near 0 in most markets.",
+    "volatility_clustering": (
+        "Mean autocorrelation of absolute returns 1 to 20 steps apart: above 0 where calm and storm last."
+    ),
+    "leverage": (
+        "Mean correlation of a return with absolute returns 1 to 10 steps later: below 0 where losses bring storm."
+    ),
+    "gain_loss_asymmetry": (
+        "How much longer a path takes to gain three deviations of a step than to lose them, as a share of half a "
+        "window."
+    ),
+    "sharpness": "Fine detail in samples relative to real data. 1: as sharp; less: blurred; more: noisy.",
+    "spectrum": (
+        "How far the strength of coarse and fine structure, frequency by frequency, is from real data's, in decibels. "
+        "0: the same; patterns that a network leaves behind show here."
+    ),
+    "alpha_precision": (
+        "Whether samples are as typical, and as odd, as real data: 1 where every ball about the data's mean holds the "
+        "same share of both."
+    ),
+    "beta_recall": (
+        "Share of unseen real data that have a sample as near as another real example, over all degrees of typicality. "
+        "Real data themselves do not reach 1: read it beside the last row."
+    ),
+    "classes": "How many of the data's classes are among the samples, as a classifier trained on real data reads them.",
+    "balance": (
+        "Whether the classes appear in the right shares. 1: as in real data; 1 less the part that would have to change."
+    ),
+    "control": (
+        "Share of samples that a classifier, trained on real data, takes for the class that was asked for; in the last "
+        "row: how often it is right on unseen real data."
+    ),
+    "vendi": (
+        "How many different samples there are, effectively, by how alike their features are. Read it beside real "
+        "data's: noise counts as variety."
+    ),
+    "bits_per_dimension": (
+        "Bits that unseen examples cost for each of their numbers under the model's likelihood, or its bound. Lower: "
+        "it finds them more plausible; 8 is what an 8-bit pixel costs anyway."
+    ),
+    "active_units": "How many dimensions of the code are used by real data: their mean moves with the example.",
+    "midpoints": (
+        "How plausible samples half-way between two codes are, relative to samples: share inside real data's "
+        "neighbourhoods. 1: as real as the ends."
+    ),
+    "mixed_midpoints": (
+        "The same for the plain mean of the two samples, pixel by pixel: what no latent space is needed for."
+    ),
+    "path_length": "Length of the way between two codes, in features, relative to the straight line. 1: straight.",
+    "denoising": (
+        "What is left of noise (half the data's deviation) after encoding and decoding: squared error to the clean "
+        "example, relative to the noisy one. 0: nothing; 1: all."
+    ),
+    "critic": (
+        "How well the model's own critic tells unseen real data from samples: area under its curve. 0.5: at chance."
+    ),
+    "log_likelihood": (
+        "Mean logarithm of the probability density that the model gives to unseen real examples. Higher: it finds "
+        "them more plausible."
+    ),
+    "reconstruction": (
+        "Mean squared error between unseen examples and what is left of them after encoding and decoding."
+    ),
+    "recall": "Share of unseen real data that lie where samples lie: how much of the variety is reached.",
+    "coverage": (
+        "Share of unseen real examples that have a sample in their own neighbourhood; harder to fool by outliers "
+        "than recall."
+    ),
+    "diversity": "Mean distance between two samples relative to real data. 1: as varied; 0: always the same.",
+    "modes": "How many of the known clusters of the data appear among the samples.",
+    "at_modes": "Share of samples that lie at one of the known clusters.",
+    "samples_per_second": "Samples that the model makes in a second, many at once, on the machine named below.",
+    "first_sample_seconds": "Time until one single sample is there.",
+    "calls": "Evaluations of the network for one sample; guidance counts twice.",
+    "spread": "Standard deviation of the quality figure between trainings that differ only in their seed.",
+    "events": (
+        "What went wrong in training, counted: not finite, constant, collapsed and so on. A rollback is a return "
+        "to the last good state."
+    ),
+    "train_seconds": "Time that the training took.",
+    "examples": "Training examples that the model saw, repeats counted.",
+    "examples_per_second": "Training examples a second.",
+    "parameters": "Numbers that were learned.",
+    "model_bytes": "Size of the trained model on disk.",
+    "train_memory_bytes": (
+        "The most memory of the process while it trained this model, PyTorch and the comparison included; on a GPU the "
+        "most that tensors took on it."
+    ),
+    "train_joules": "Energy of the processors while it trained, all else on the machine included, a GPU not.",
+    "sample_memory_bytes": "Memory that making the samples took beyond what the program and the loaded model held.",
+    "verdict": (
+        "Whether samples lie nearer to training examples than unseen real data do: copies, none, or too little "
+        "data to tell. Beneath: the share of near-copies."
+    ),
+    "near_copies": (
+        "Share of samples that are nearer to a training example than almost any unseen real example is. About "
+        "0.01 when nothing was memorised."
+    ),
+    "memorisation": (
+        "How near samples are to training examples rather than to unseen ones, relative to real data. 1: no "
+        "nearer; 0: copies."
+    ),
+}
