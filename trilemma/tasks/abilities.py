@@ -30,7 +30,7 @@ TASKS: dict[str, tuple[type, ...]] = {
 
 
 # Tasks that only some kinds of data have; all others are for every kind.
-ONLY = {"impute": ("table",), "detect": ("table",), "forecast": ("series",)}
+ONLY = {"impute": ("series", "table"), "detect": ("table",), "forecast": ("series",)}
 
 
 def works(model_class: type, kind: str, task: str) -> bool:

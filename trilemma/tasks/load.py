@@ -253,8 +253,8 @@ class Loaded:
         return np.concatenate(scores)
 
     def impute(self, source: Any, *, draws: int = 5, seed: int = 0) -> Any:
-        """A table (a file or a data frame) with its gaps filled in, as a data frame: numbers by the mean of the draws,
-        categories by their most frequent value."""
+        """A table or a series (a file or a data frame) with its gaps filled in, as a data frame: numbers by the mean of
+        the draws, categories by their most frequent value."""
         return self.imputations(source, draws=draws, seed=seed)[0]
 
     def imputations(self, source: Any, *, draws: int = 5, seed: int = 0) -> list[Any]:
@@ -264,10 +264,12 @@ class Loaded:
 
     def drawn(self, source: Any, *, draws: int, seed: int) -> tuple[Gaps, np.ndarray, list[np.ndarray]]:
         """`imputations` as raw rows, and what was read."""
-        from trilemma.tasks import tables
-
         self._fills("impute")
-        return tables.impute(self.sampler, self.modality, source, draws=draws, seed=seed, options=self.options)
+        if self.modality.kind == "series":
+            from trilemma.tasks.series import impute
+        else:
+            from trilemma.tasks.tables import impute
+        return impute(self.sampler, self.modality, source, draws=draws, seed=seed, options=self.options)
 
     def forecast(
         self, source: Any, *, horizon: int, draws: int = 200, seed: int = 0, most: int | None = None

@@ -1,0 +1,188 @@
+"""What is asked of series: gaps filled in over windows, on a model whose conditional draws are exact; the verbs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import trilemma as tl
+from trilemma.batches import Batch, Options, Request
+from trilemma.cli import app
+from trilemma.errors import InputError
+from trilemma.modalities.channels import Channel
+from trilemma.modalities.columns import Column
+from trilemma.modalities.contract import Opening
+from trilemma.modalities.series import Series
+from trilemma.models.contract import Fills
+from trilemma.tasks import series as tasks
+from trilemma.training.engine import Engine
+from trilemma.training.sampling import Sampler
+
+MEMORY = 0.9  # of the AR(1) process that the exact model knows
+
+
+class Exact(nn.Module, Fills):
+    """A model of windows of independent AR(1) channels: draws what is missing given the rest, exactly."""
+
+    def __init__(self, size: int, memory: float = MEMORY):
+        super().__init__()
+        self.spaces = nn.ModuleDict()
+        lag = np.abs(np.arange(size)[:, None] - np.arange(size)[None])
+        self.covariance = memory**lag
+
+    def can_fill(self) -> bool:
+        return True
+
+    def fill(self, batch: Batch, request: Request, *, complete: bool) -> torch.Tensor:
+        noise = request.noise.normal(*batch.x.shape[1:]).double().numpy()
+        x = batch.x.double().numpy().copy()
+        assert batch.observed is not None
+        for example, known in enumerate(batch.observed.numpy()):
+            for channel in range(x.shape[1]):
+                here, there = np.flatnonzero(~known[channel]), np.flatnonzero(known[channel])
+                cross, own = self.covariance[np.ix_(here, there)], self.covariance[np.ix_(there, there)]
+                weights = np.linalg.solve(own, cross.T).T
+                spread = self.covariance[np.ix_(here, here)] - weights @ cross.T
+                root = np.linalg.cholesky(spread + 1e-9 * np.eye(len(here)))
+                x[example, channel, here] = weights @ x[example, channel, there] + root @ noise[example, channel, here]
+        return torch.from_numpy(x).float()
+
+
+def process(count: int, seed: int = 0, memory: float = MEMORY) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    made = np.zeros(count)
+    made[0] = random.normal()
+    for step in range(1, count):
+        made[step] = memory * made[step - 1] + (1 - memory**2) ** 0.5 * random.normal()
+    return made
+
+
+def exact(frame: pd.DataFrame, window: int = 32, memory: float = MEMORY) -> tuple[Sampler, Series]:
+    """An exact model at work on such a table."""
+    series = tl.open_data(frame, opening=Opening(window=window, kind="series")).modality
+    assert isinstance(series, Series) and not series.calendar
+    sampler = Sampler(Exact(window, memory), Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))  # type: ignore[arg-type]
+    return sampler, series
+
+
+def test_gaps_are_filled_without_seams() -> None:
+    """Steps from one to the next vary within gaps as they do elsewhere, wherever windows meet; so do levels."""
+    count = 6000
+    frame = pd.DataFrame({"v": process(count), "w": process(count, 1)})
+    sampler, series = exact(frame)
+    random = np.random.default_rng(2)
+    gaps = frame.copy()
+    gaps.loc[random.uniform(size=count) < 0.3, "v"] = np.nan
+    for begin in range(200, 5000, 300):  # much longer than a window of 32, and of a length that windows meet anywhere
+        gaps.loc[begin : begin + 150, "w"] = np.nan
+    gaps.loc[:40, "v"] = np.nan
+    gaps.loc[5950:, "w"] = np.nan
+    read, middle, draws = tasks.impute(sampler, series, gaps, draws=3, seed=0, options=Options())
+    for place, name in enumerate(("v", "w")):
+        known = gaps[name].notna().to_numpy()
+        np.testing.assert_array_equal(middle[known, place], gaps[name][known])
+        for draw in draws:
+            own = draw[:, place]
+            assert np.isfinite(own).all()
+            steps = np.diff(own)[~known[1:]] ** 2
+            assert steps.mean() == pytest.approx(2 * (1 - MEMORY), rel=0.12)
+            assert own[~known].std() == pytest.approx(1, abs=0.15)
+    # Where two windows meet in a long gap nothing is to be seen: the joints of the first gap, over many draws.
+    _, _, many = tasks.impute(sampler, series, gaps[:420], draws=200, seed=1, options=Options())
+    jumps = (np.diff(np.stack(many)[:, :, 1], axis=1) ** 2).mean(0)[200:350]
+    assert jumps.max() < 2 * (1 - MEMORY) * 1.5 and jumps.min() > 2 * (1 - MEMORY) * 0.6
+    # The mean of the draws is what the process itself says given both sides of a gap.
+    at = 200
+    left, right = gaps["w"][at - 1], gaps["w"][at + 151]
+    near = np.stack(many)[:, at, 1]
+    assert near.mean() == pytest.approx(MEMORY * left, abs=4 * (1 - MEMORY**2) ** 0.5 / 200**0.5)
+    assert np.isfinite(right)
+    assert read.observed.shape == middle.shape == (count, 2)
+
+
+def test_a_price_meets_the_level_behind_its_gap() -> None:
+    """A bridge: of independent Gaussian changes it has the closed form of Brownian motion given both ends."""
+    channel = Channel(Column("p", "number"), "change")
+    random = np.random.default_rng(0)
+    values = np.array([3.0, np.nan, np.nan, np.nan, 7.0])
+    made = np.stack([channel.bridged(random.normal(size=5), values) for _ in range(20_000)])
+    np.testing.assert_allclose(made[:, [0, 4]], [[3.0, 7.0]] * len(made))
+    np.testing.assert_allclose(made.mean(0)[1:4], [4, 5, 6], atol=0.03)
+    times = np.array([1, 2, 3]) / 4
+    wanted = 4 * (np.minimum(times[:, None], times[None]) - times[:, None] * times[None])
+    np.testing.assert_allclose(np.cov(made[:, 1:4].T), wanted, atol=0.04)
+    prices = Channel(Column("p", "number"), "return")
+    values = np.array([np.nan, 100.0, np.nan, 121.0, np.nan])
+    whole = prices.bridged(np.array([9.0, 0.1, 0.5, 0.3, 0.2]), values)
+    # Before: backwards; between: 21 % in two equal logarithms and what they miss; after: on and on.
+    half = np.log(1.21) / 2
+    np.testing.assert_allclose(whole, [100 / np.exp(0.1), 100, 100 * np.exp(half + 0.1), 121, 121 * np.exp(0.2)])
+    assert np.isnan(values).sum() == 3 and (whole > 0).all()
+
+
+def table(count: int = 700, seed: int = 1) -> pd.DataFrame:
+    """Two shops, day by day, rows as they come: a level with a week, and a price."""
+    parts = []
+    for shop in range(2):
+        random = np.random.default_rng([seed, shop])
+        when = pd.date_range("2019-01-01", periods=count)
+        sales = 20 + 5 * np.sin(2 * np.pi * np.arange(count) / 7) + random.normal(size=count)
+        price = 50 * np.exp(np.cumsum(0.01 * random.normal(size=count)))
+        own = {"shop": f"s{shop}", "note": "x", "day": when.strftime("%d/%m/%Y")}
+        parts.append(pd.DataFrame({**own, "sales": sales.round().astype(int), "price": price.round(2)}))
+    whole = pd.concat(parts)
+    order = np.argsort(pd.to_datetime(whole["day"], format="%d/%m/%Y").to_numpy(), kind="stable")
+    return whole.iloc[order].reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tasks")
+    settings = {"training.previews": 1, "data.window": 16}
+    tl.train(table(), model="vae", out=folder / "run", budget="2k", size="xs", settings=settings, quiet=True)
+    return folder / "run"
+
+
+def test_a_file_is_written_as_it_was(run: Path, tmp_path: Path) -> None:
+    """Same rows, order, columns and decimals; what was there stays as it was written."""
+    frame = table().astype(str)
+    frame.loc[60:130, "price"] = "NA"
+    frame.loc[100:110, "sales"] = ""
+    frame.loc[0, "price"] = ""
+    frame.to_csv(tmp_path / "gaps.csv", index=False, sep=";")
+    out = tmp_path / "full.csv"
+    command = ["impute", str(run), str(tmp_path / "gaps.csv"), "--draws", "3", "--out", str(out)]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert sorted(each.name for each in tmp_path.glob("full*")) == [
+        "full.csv", "full.draw1.csv", "full.draw2.csv", "full.draw3.csv",
+    ]  # fmt: skip
+    made = pd.read_csv(out, dtype=str, keep_default_na=False)
+    assert list(made) == list(frame) and len(made) == len(frame)
+    for name in frame:
+        same = ~frame[name].isin(["NA", ""])
+        assert (made[name][same] == frame[name][same]).all()
+    assert made["price"].str.fullmatch(r"\d+(\.\d{1,2})?").all() and made["sales"].str.fullmatch(r"-?\d+").all()
+    # A price steps over neither edge of its gap.
+    whole = made.assign(when=pd.to_datetime(made["day"], format="%d/%m/%Y"), price=made["price"].astype(float))
+    for _, own in whole.sort_values("when").groupby("shop"):
+        assert np.abs(np.diff(np.log(own["price"]))).max() < 0.08
+    # From Python: a data frame like the one that was given.
+    numbers = table()
+    gaps = numbers.assign(price=numbers["price"].mask(np.arange(len(numbers)) % 50 < 20))
+    gaps.index = gaps.index + 1000
+    full = tl.load(run).impute(gaps, draws=2)
+    assert (full.index == gaps.index).all() and (full.dtypes == gaps.dtypes).all() and full["price"].notna().all()
+    again = tl.load(run).imputations(gaps, draws=2)
+    pd.testing.assert_frame_equal(full, again[0])
+    assert not again[1].equals(again[2])
+    short = tl.load(run).impute(gaps[gaps["shop"] == "s1"].tail(9), draws=1)
+    assert len(short) == 9 and short["price"].notna().all()
+    with pytest.raises(InputError, match="--draws 0"):
+        tl.load(run).impute(gaps, draws=0)
