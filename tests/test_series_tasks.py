@@ -18,9 +18,11 @@ from trilemma.errors import InputError
 from trilemma.modalities.channels import Channel
 from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Opening
+from trilemma.modalities.scenario import STATISTICS, parse
 from trilemma.modalities.series import Series
 from trilemma.models.contract import Fills
 from trilemma.tasks import series as tasks
+from trilemma.tasks.alarms import around
 from trilemma.training.engine import Engine
 from trilemma.training.sampling import Sampler
 
@@ -186,3 +188,128 @@ def test_a_file_is_written_as_it_was(run: Path, tmp_path: Path) -> None:
     assert len(short) == 9 and short["price"].notna().all()
     with pytest.raises(InputError, match="--draws 0"):
         tl.load(run).impute(gaps, draws=0)
+
+
+def test_strange_steps_raise_alarms(run: Path, tmp_path: Path) -> None:
+    loaded, normal = tl.load(run), table(seed=5)
+    own = table(seed=6)
+    own["sales"] = own["sales"].astype(float)
+    at = own.index[(own["shop"] == "s1")][300:310]
+    own.loc[at, "sales"] = 45.0
+    own.loc[own.index[own["shop"] == "s0"][100], "price"] *= 2
+    found = loaded.detect(own, false_alarms=0.01, normal=normal)
+    assert list(found) == [*own, "anomaly", "p_value", "alarm", "because", "point", "window"]
+    assert found.loc[at, "alarm"].mean() > 0.8 and found.loc[at, "because"].str.startswith("sales").mean() > 0.8
+    bare = found.drop(index=range(at[0] - 40, at[-1] + 40))
+    assert bare["alarm"].mean() < 0.04
+    jump = found[found["shop"] == "s0"].iloc[100]
+    assert jump["alarm"] and jump["because"].startswith("price")
+    # Of new steps like the normal ones as many raise an alarm as was asked for, on average.
+    same = loaded.detect(table(seed=7), false_alarms=0.05, normal=normal)
+    assert 0.01 < same["alarm"].mean() < 0.12
+    own.to_csv(tmp_path / "new.csv", index=False)
+    normal.to_csv(tmp_path / "normal.csv", index=False)
+    command = ["detect", str(run), str(tmp_path / "new.csv"), "--normal", str(tmp_path / "normal.csv")]
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out.csv")], catch_exceptions=False)
+    assert done.exit_code == 0
+    written = pd.read_csv(tmp_path / "out.csv")
+    assert len(written) == len(own) and written["alarm"].sum() >= 8
+    with pytest.raises(InputError, match="which is not here"):
+        loaded.detect(own)
+    with pytest.raises(InputError, match="cannot tell"):
+        loaded.detect(own, normal=normal.tail(40), false_alarms=0.001)
+
+
+def test_means_around_each_step() -> None:
+    values = np.random.default_rng(0).normal(size=(20, 2))
+    for length in (1, 4, 7, 30):
+        before = (length - 1) // 2
+        wanted = [values[max(i - before, 0) : i - before + length].mean(0) for i in range(20)]
+        np.testing.assert_allclose(around(values, length), wanted)
+
+
+def prices(count: int = 1600, seed: int = 3) -> pd.DataFrame:
+    """Two prices of business days whose spread comes in bunches."""
+    random = np.random.default_rng(seed)
+    spread = 0.01 * np.exp(process(count, seed, 0.98) * 0.4)[:, None]
+    shocks = spread * (random.standard_t(6, (count, 2)) + 0.7 * random.normal(size=(count, 1)))
+    levels = 50 * np.exp(np.cumsum(shocks, 0))
+    when = pd.bdate_range("2012-01-02", periods=count).strftime("%Y-%m-%d")
+    return pd.DataFrame({"day": when, "A": levels[:, 0].round(3), "B": levels[:, 1].round(3)})
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("market")
+    settings = {"training.previews": 1, "data.window": 16}
+    tl.train(prices(), model="diffusion", out=folder / "run", budget="2k", size="xs", settings=settings, quiet=True)
+    return folder / "run"
+
+
+def test_risk_of_a_portfolio(market: Path, tmp_path: Path) -> None:
+    frame = prices()
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    command = [
+        "risk",
+        str(market),
+        str(tmp_path / "p.csv"),
+        "--weights",
+        "A=60%,B=0.4",
+        "--draws",
+        "16",
+        "--steps",
+        "4",
+    ]
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "r.csv")], catch_exceptions=False)
+    assert done.exit_code == 0 and "Kupiec" in done.stderr
+    made, tests = pd.read_csv(tmp_path / "r.csv"), pd.read_csv(tmp_path / "r.tests.csv")
+    assert (tmp_path / "r.png").stat().st_size > 5000 and len(made) == 240 and tests["way"].tolist()[0] == "model"
+    # Losses are those of the prices, and history's value at risk is the quantile of the 500 before.
+    gain = frame.set_index("day")[["A", "B"]].pct_change() @ [0.6, 0.4]
+    np.testing.assert_allclose(made["loss"][:-1], -gain[made["time"][1:]], atol=1e-9)
+    day = made["time"][100]
+    past = gain[: list(gain.index).index(day) + 1][-500:]
+    assert made["var_history"][100] == pytest.approx(-np.quantile(past, 0.01, method="weibull"))
+    assert 0.3 < made["var_model"].mean() / made["var_history"].mean() < 2
+    assert (made["es_model"] >= made["var_model"] - 1e-12).all()
+    # The model has seen that spreads come in bunches.
+    assert np.corrcoef(made["var_model"], pd.Series(gain.abs().to_numpy()).rolling(10).mean()[-240:])[0, 1] > 0
+    loaded = tl.load(market)
+    assert len(loaded.risk(frame, horizon=3, draws=8, most=10, steps=2).frame()) == 11
+    for settings, message in (
+        ({"weights": "A=0.5,C=1"}, "column 'C'"), ({"horizon": 9}, "half of the run's window"), ({"draws": 2}, "at least 8")
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            loaded.risk(frame, **settings)
+
+
+def test_scenarios_meet_their_conditions(market: Path, run: Path, tmp_path: Path) -> None:
+    command = ["stress", str(market), "--where", "A return < -2% and max(B) > 1", "-n", "30", "--horizon", "8"]
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "s.csv")], catch_exceptions=False)
+    assert done.exit_code == 0 and "of the model's paths meet" in done.stderr
+    made = pd.read_csv(tmp_path / "s.csv")
+    last = prices()["A"].iloc[-1]
+    ends = made[made["step"] == 7]["A"]
+    assert len(made) == 240 and len(ends) == 30 and (ends / last - 1 < -0.02).all()
+    loaded = tl.load(run)
+    paths = loaded.stress("sales at 3 = 30 and price drawdown < 50%", n=20, label="s1")
+    assert paths.shape == (20, 16, 2) and np.abs(paths[:, 2, 0] - 30).max() <= 1
+    for where, message in (
+        ("A return < -90%", "paths that the model made meet it"), ("C return < 1", "column 'C'"),
+        ("A retrun < 1", "statistic of a path"), ("A return = 1", "one exact value"), ("A", "is no condition"),
+        ("A at 99 < 1", "the steps 1 to 16"), ("min(A) < x", "is no number"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            tl.load(market).stress(where, n=3)
+
+
+def test_statistics_of_paths() -> None:
+    levels, before = np.array([[3.0, 6.0, 2.0, 4.0]]), np.array([4.0])
+    wanted = {"min": 2, "max": 6, "mean": 3.75, "sum": 15, "first": 3, "last": 4, "change": 0, "return": 0}
+    wanted |= {"drawdown": 2 / 3, "deviation": levels.std()}
+    assert {name: act(levels, before)[0] for name, act in STATISTICS.items()} == pytest.approx(wanted)
+    channels = [Channel(Column("my load (MW)", "number"), "level"), Channel(Column("x", "number"), "change")]
+    made = parse('min("my load (MW)") <= 10 and x change > 5% and x at 2 > -1e3', channels, 4)
+    assert [(each.place, each.statistic, each.step, each.sign, each.value) for each in made] == [
+        (0, "min", 0, "<=", 10.0), (1, "change", 0, ">", 0.05), (1, "at", 1, ">", -1000.0),
+    ]  # fmt: skip

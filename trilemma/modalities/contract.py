@@ -176,11 +176,15 @@ class Modality(ABC):
 
     def gaps(self, source: Any) -> Gaps:
         """Files or arrays as `read` takes them, in which elements are missing that a model is to fill in."""
-        raise InputError(f"filling in what is missing is for tables and series; this run's data are of kind {self.kind}")
+        raise InputError(
+            f"filling in what is missing is for tables and series; this run's data are of kind {self.kind}"
+        )
 
     def filled(self, gaps: Gaps, x: np.ndarray, out: Path | None = None) -> Any:
         """What was read with its gaps taken from raw x: as users' programs expect it, or written to a file."""
-        raise InputError(f"filling in what is missing is for tables and series; this run's data are of kind {self.kind}")
+        raise InputError(
+            f"filling in what is missing is for tables and series; this run's data are of kind {self.kind}"
+        )
 
     def stream(self, parts: Iterable[np.ndarray], count: int, out: Path) -> list[Path]:
         """`save` of `count` raw examples that come in parts; a modality that can writes each part as it comes."""

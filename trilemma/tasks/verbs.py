@@ -109,6 +109,35 @@ def forecast(run: Path, source: Any, *, horizon: int, draws: int, seed: int, out
     return loaded.forecast(source, horizon=horizon, draws=draws, seed=seed).save(out)
 
 
+def stress(
+    run: Path, *, where: str, n: int, horizon: int | None, label: str | None, seed: int, out: Path
+) -> list[Path]:
+    """Paths that meet conditions, and a line on how rare they are."""
+    from trilemma.tasks.stress import scenarios
+
+    loaded = load(run)
+    check_out(out, loaded.modality.writes)
+    loaded.require("stress")
+    own = {"horizon": horizon, "label": loaded.label(label), "seed": seed, "options": loaded.options}
+    x, share = scenarios(loaded.sampler, loaded.modality, n, where, **own)
+    print(f"{share:.2%} of the model's paths meet {where!r}", file=sys.stderr)
+    return loaded.modality.save(x, out)
+
+
+def risk(
+    run: Path, source: Any, *, weights: str | None, level: float, horizon: int, draws: int, most: int | None,
+    steps: int | None, seed: int, out: Path,
+) -> list[Path]:  # fmt: skip
+    """The forecasts of losses, the tests of them and a picture."""
+    loaded = load(run)
+    check_table(out)
+    found = loaded.risk(
+        source, weights=weights, level=level, horizon=horizon, draws=draws, most=most, steps=steps, seed=seed
+    )
+    print(found.said(), file=sys.stderr)
+    return found.save(out)
+
+
 def detect(run: Path, source: Any, *, false_alarms: float, normal: Any, seed: int, out: Path) -> list[Path]:
     """The table with what is strange in it, and a line about it."""
     loaded = load(run)
