@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -70,7 +72,7 @@ def test_christoffersen_sees_bunches() -> None:
     assert christoffersen(bad)[1] < 1e-6
     # By the likelihoods of the two chains themselves.
     chain = random.uniform(size=400) < 0.1
-    pairs = list(zip(chain[:-1], chain[1:], strict=True))
+    pairs = list(pairwise(chain))
     free = {state: np.mean([b for a, b in pairs if a == state]) for state in (False, True)}
     same = np.mean([b for _, b in pairs])
 

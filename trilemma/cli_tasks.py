@@ -45,6 +45,9 @@ def generate(
     balance: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Of tables: a category whose values come equally often.")
     ] = None,
+    length: Annotated[
+        int | None, typer.Option(help="Of series: steps of each, also more than a window (diffusion, VAE).")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Make samples with a trained (or unfinished) RUN."""
@@ -53,6 +56,7 @@ def generate(
     done = make(
         run, n, seed=seed, out=out, label=label, guidance=guidance, steps=steps, sampler=sampler, eta=eta,
         interval=interval, prior=prior, where=where, balance=balance,
+        length=length,
     )  # fmt: skip
     show(done)
 
@@ -94,7 +98,7 @@ def stress(
     run: RunArgument,
     where: Annotated[
         str,
-        typer.Option(help="Conditions on the path, as 'AAPL return < -5%' or 'min(count) < 10 and count at 24 > 50'."),
+        typer.Option(help="Conditions on the path, as 'AAPL return < -5%' or 'min(count) < 10 and max(count) > 50'."),
     ],
     n: Annotated[int, typer.Option("-n", help="How many paths.")] = 1000,
     horizon: Annotated[int | None, typer.Option(help="Steps of a path; default: those of a window.")] = None,

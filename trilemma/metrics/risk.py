@@ -32,7 +32,7 @@ def expected_shortfall(returns: np.ndarray, level: float) -> np.ndarray:
 
 
 def filtered(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Value at risk and expected shortfall (n,) of n forecasts one after the other, of D draws of the return each (n, D).
+    """Value at risk and expected shortfall (n,) of forecasts one after the other, of draws (n, D) of each return.
 
     Where D is too small for a quantile of its own, its place and spread are those of the forecast's own draws (median,
     mean absolute deviation) and its shape that of all draws up to then in these units; nothing of later ones is used.

@@ -43,6 +43,9 @@ class Reading:
     variable: list[str] | None = None  # (N,) of a long table: the column that each row gives a value of
     value: str = ""  # and the column in which it stands
     frame: pd.DataFrame | None = None  # of a source that is none of texts: as it was
+    apart: bool = False  # examples that have no common time
+    labels: np.ndarray | None = None  # (entities,) numbers of classes that examples come with,
+    label_names: list[str] = field(default_factory=list)  # and their names
 
 
 def read_entities(

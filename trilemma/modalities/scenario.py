@@ -1,7 +1,7 @@
 """Conditions on the path of a series, as people write them: `AAPL return < -5% and min(volume) > 1e6`.
 
 Clauses joined by `and`: STATISTIC(COLUMN) SIGN VALUE, or COLUMN STATISTIC SIGN VALUE, or COLUMN at STEP SIGN VALUE with
-signs < <= > >= =. A value may end in %. Names with other signs than letters, digits, dots and _ in them stand in quotes.
+signs < <= > >= =. A value may end in %. Names with signs beside letters, digits, dots and _ stand in quotes.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from trilemma.errors import InputError, unknown
-from trilemma.modalities import arrays, frames, splits, times, written
+from trilemma.modalities import arrays, examples, frames, splits, times, written
 from trilemma.modalities.channels import KINDS, Channel, kind_of, straight
 from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Data, Gaps, Modality, Opening, alone_and_plain
@@ -44,6 +44,7 @@ class Series(Modality):
     entities: list[str] = field(default_factory=list)
     calendar: list[str] = field(default_factory=list)  # names of the last channels
     length: float = 0.0  # seconds that the series spans
+    starts: list[list[float]] = field(default_factory=list)  # of each entity the levels from which changes go on
 
     kind = "series"
     writes = (".csv", ".tsv", ".jsonl", ".parquet", ".npy", ".png", ".gz")
@@ -66,24 +67,31 @@ class Series(Modality):
         alone_and_plain("steps of a series", opening, data2)
         shown = str(source) if isinstance(source, (str, Path)) else "array"
         wanted = dict(opening.columns)
-        given = read_entities(source, shown, forced=opening.kind == cls.kind)
+        if examples.holds(source):
+            given = examples.read_examples(source, shown)
+        else:
+            given = read_entities(source, shown, forced=opening.kind == cls.kind, step=opening.step)
         found, columns, clock, entity, notes = given.found, given.columns, given.clock, given.entity, given.notes
         for name, kind in wanted.items():
             if name not in {column.name for column in columns}:
                 raise unknown(f"setting data.columns.{name}: column of {shown}", name, [each.name for each in columns])
             if kind not in KINDS:
                 raise unknown(f"setting data.columns.{name}: kind", kind, KINDS)
-        window = opening.window or _window(clock, int(np.median([len(each.times) for each in found])), shown)
+        usual = int(np.median([len(each.times) for each in found]))
+        window = opening.window or (usual if given.apart else _window(clock, usual, shown))
+        edges = examples.edges(given, shown, PARTS)
         keep = [place for place, column in enumerate(columns) if wanted.get(column.name) != "left-out"]
         keep.sort(key=lambda place: wanted.get(columns[place].name) == "known")  # these stand beside the calendar
         if not any(wanted.get(columns[place].name) != "known" for place in keep):
             raise InputError(f"{shown}: no column of numbers is left beside the times")
         channels, span = [], float(max(each.times[-1] - each.times[0] for each in found))
-        calendars = [clock.calendar(each.times[: int(PARTS[0] * len(each.times))], span)[0] for each in found]
+        calendars = [clock.calendar(each.times[: own[1]], span)[0] for each, own in zip(found, edges, strict=True)]
         for place in list(keep):
-            train = [each.values[: int(PARTS[0] * len(each.times)), place] for each in found]
+            train = [each.values[: own[1], place] for each, own in zip(found, edges, strict=True)]
             if all(len(np.unique(each[~np.isnan(each)])) < 2 for each in train):
-                static = len(np.unique(np.concatenate(train)[~np.isnan(np.concatenate(train))])) > 1
+                static = (
+                    entity is not None and len(np.unique(np.concatenate(train)[~np.isnan(np.concatenate(train))])) > 1
+                )
                 never = f"it never changes {f'within a {entity}' if static else 'in the first 70 %'}"
                 notes.append(f"column {columns[place].name!r} is left out: {never}")
                 keep.remove(place)
@@ -101,16 +109,21 @@ class Series(Modality):
         if not any(each.kind != "known" for each in channels):
             raise InputError(f"{shown}: no column changes in the first 70 % of its time")
         names = clock.calendar(found[0].times[:1], span)[1]
-        modality = cls(channels, clock, window, entity, [each.name for each in found], names, span)
+        labels = [] if given.apart or len(found) == 1 else [each.name for each in found]
+        modality = cls(
+            channels, clock, window, entity, labels, names, span, _starts(found, keep, channels) if labels else []
+        )
         for each in found:
             each.values = each.values[:, keep]
-        x, observed, owner, parts = modality._windows(found, shown)
+        x, observed, owner, parts = modality._windows(found, edges, shown)
         digest = splits.digests(x)
         space = fit_continuous(x, rows=parts["train"], always=tuple(range(modality.told, x.shape[1])))
         spaces: dict[str, Space] = {"x": space}
         conditions = {}
-        if len(found) > 1:
-            spaces["label"], conditions["label"] = Categorical((1,), len(found)), owner[:, None]
+        label_names = given.label_names if given.apart else labels
+        if len(label_names) > 1:
+            owner = owner if given.labels is None else given.labels[owner]
+            spaces["label"], conditions["label"] = Categorical((1,), len(label_names)), owner[:, None]
         if given.left:
             notes.append(f"left out, for they are no numbers: {', '.join(given.left)}")
         facts = {
@@ -135,7 +148,7 @@ class Series(Modality):
             hash=splits.content_hash(digest, parts, cls.kind, modality.describe()),
             conditions=conditions,
             observed=None if observed.all() else observed,
-            label_names=modality.entities if len(found) > 1 else [],
+            label_names=label_names if len(label_names) > 1 else [],
             notes=notes,
             opening=opening,
             facts=facts,
@@ -186,15 +199,14 @@ class Series(Modality):
         return x[self.told :]
 
     def _windows(
-        self, found: list[Rows], shown: str
+        self, found: list[Rows], edges: list[list[int]], shown: str
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """Windows of all entities (N, channels, T), what of them is known, whose they are, and the splits."""
         size, channels = self.window, len(self.channels) + len(self.calendar)
         budget = MOST // (4 * size * channels)
         kept: dict[str, list[tuple[int, int]]] = {"train": [], "choose": [], "test": []}
-        for number, each in enumerate(found):
-            edges = [0, *(int(part * len(each.times)) for part in PARTS), len(each.times)]
-            for name, begin, end in zip(kept, edges, edges[1:], strict=False):
+        for number, own in enumerate(edges):
+            for name, begin, end in zip(kept, own, own[1:], strict=False):
                 room = end - begin - size + 1
                 if room < 1:
                     continue
@@ -230,13 +242,21 @@ class Series(Modality):
             "entities": self.entities,
             "calendar": self.calendar,
             "length": self.length,
+            "starts": self.starts,
         }
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Series:
         channels = [Channel(Column(**each.pop("column")), **each) for each in map(dict, description["channels"])]
         rest = {name: description[name] for name in ("window", "entity", "entities", "calendar", "length")}
-        return cls(channels, Clock(**description["clock"]), **rest)
+        return cls(channels, Clock(**description["clock"]), **rest, starts=description.get("starts", []))
+
+    def of(self, label: int | None) -> Series:
+        """As it shows what is made for one entity: from that one's levels on."""
+        if label is None or label >= len(self.starts):
+            return self
+        own = [replace(each, start=start) for each, start in zip(self.channels, self.starts[label], strict=True)]
+        return replace(self, channels=own)
 
     def rows(self, source: Any) -> list[Rows]:
         """The series of a file or a data frame, in this run's columns. InputError where one is not there."""
@@ -245,6 +265,8 @@ class Series(Modality):
     def reading(self, source: Any) -> Reading:
         """`rows`, and the table in which they stand."""
         shown = str(source) if isinstance(source, (str, Path)) else "array"
+        if examples.holds(source):
+            return examples.read_examples(source, shown, [each.column.name for each in self.channels])
         wanted = {channel.column.name for channel in self.channels}
         given = read_entities(source, shown, clock=self.clock, wanted=wanted, entity=self.entity)
         for each in given.found:
@@ -263,7 +285,9 @@ class Series(Modality):
         return given
 
     def read(self, source: Any, space: Space, notes: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
-        if arrays.dimensions(source) == 3:  # as `export` gives them
+        if (
+            arrays.dimensions(source) == 3 and arrays.to_numpy(source).shape[1] == space.shape[1]
+        ):  # as `export` has them
             values = np.asarray(arrays.to_numpy(source), dtype=np.float64)
             when = self.clock.after(0, values.shape[1])
             made = [self.encode(each, when)[0] for each in values]
@@ -339,6 +363,17 @@ class Series(Modality):
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def _starts(found: list[Rows], keep: list[int], channels: list[Channel]) -> list[list[float]]:
+    """The last levels of each entity."""
+    if not any(each.wanders for each in channels):
+        return []
+    made = []
+    for rows in found:
+        own = [rows.values[~np.isnan(rows.values[:, place]), place] for place in keep]
+        made.append([float(each[-1]) if len(each) else c.start for each, c in zip(own, channels, strict=True)])
+    return made
 
 
 def _window(clock: Clock, shortest: int, shown: str) -> int:

@@ -21,6 +21,12 @@ def filled(given: Reading, channels: list[Channel], levels: np.ndarray, out: Pat
 
     Times that have no row get none.
     """
+    if not given.texts:  # arrays
+        if out is not None:
+            raise InputError(f"--out {out}: of arrays this writes none; give a table, or ask from Python")
+        made = np.stack([each.rounded(levels[:, place]) for place, each in enumerate(channels)], 1)
+        made = made.reshape(len(given.found), -1, len(channels))
+        return made if given.apart else made[0]
     spots = steps_of(given)
     columns = {channel.column.name: place for place, channel in enumerate(channels)}
     frame, texts = _frame(given), {each.name: each for each in given.texts}
@@ -51,6 +57,12 @@ def filled(given: Reading, channels: list[Channel], levels: np.ndarray, out: Pat
 
 def beside(given: Reading, columns: dict[str, np.ndarray], out: Path | None) -> Any:
     """The table with more columns at its end, of (steps of all entities,) values; empty in rows off the grid."""
+    if not given.texts:  # arrays
+        given.frame = pd.DataFrame({
+            "series": np.repeat(np.arange(len(given.found)), len(given.found[0].times)),
+            "step": np.concatenate([each.times for each in given.found]),
+        })  # fmt: skip
+        given.owner, given.place = given.frame["series"].to_numpy(), given.frame["step"].to_numpy()
     spots, frame = steps_of(given), _frame(given)
     taken = next((name for name in columns if name in frame.columns), None)
     if taken is not None:

@@ -20,6 +20,7 @@ from trilemma.batches import Arrays
 from trilemma.errors import InputError
 from trilemma.modalities.contract import Modality
 from trilemma.modalities.entities import Reading, Rows
+from trilemma.modalities.examples import edges
 from trilemma.modalities.series import PARTS, Series
 from trilemma.modalities.written import beside
 from trilemma.models.contract import Surprises
@@ -87,8 +88,8 @@ def detect(sampler: Sampler, modality: Modality, source: Any, *, false_alarms: f
     count = sum(len(each.times) for each in known)
     if (count + 1) * false_alarms < 1:
         raise InputError(
-            f"--false-alarms {false_alarms:g}: {count} normal steps cannot tell; ask for {1 / (count + 1):.2g} or more, "
-            "or give more of them with --normal"
+            f"--false-alarms {false_alarms:g}: {count} normal steps cannot tell; ask for {1 / (count + 1):.2g} or "
+            "more, or give more of them with --normal"
         )
     lengths = [max(round(share * series.window), 1) for share in STRETCHES]
     bar = Bar("detect", count + sum(len(each.times) for each in reading.found))
@@ -117,11 +118,10 @@ def detect(sampler: Sampler, modality: Modality, source: Any, *, false_alarms: f
 
 def unseen(series: Series, source: Any) -> list[Rows]:
     """The steps of a run's data that it has not learned from."""
-    found = []
-    for each in series.rows(source):
-        begin = int(PARTS[0] * len(each.times))
-        found.append(Rows(each.name, each.times[begin:], each.values[begin:]))
-    return found
+    given = series.reading(source)
+    begins = [own[1] for own in edges(given, str(source), PARTS)]
+    pairs = [(rows, begin) for rows, begin in zip(given.found, begins, strict=True) if begin < len(rows.times)]
+    return [Rows(rows.name, rows.times[begin:], rows.values[begin:]) for rows, begin in pairs]
 
 
 @torch.no_grad()

@@ -42,12 +42,12 @@ class Forecast:
     def frame(self) -> pd.DataFrame:
         """`time, variable, draw, value`, after the entity where there are several."""
         parts = []
-        for rows, when, draws in zip(self.past, self.times, self.draws, strict=True):
+        for number, (rows, when, draws) in enumerate(zip(self.past, self.times, self.draws, strict=True)):
             count, horizon, _ = draws.shape
             written = self.series.clock.written(when)
             for place, channel in enumerate(self.columns):
                 parts.append(
-                    self._named(rows, {
+                    self._named(rows, number, {
                         "time": np.tile(written, count),
                         "variable": channel.column.name,
                         "draw": np.repeat(np.arange(count), horizon),
@@ -59,20 +59,24 @@ class Forecast:
     def quantiles(self) -> pd.DataFrame:
         """`time, variable, mean, q05 ... q95`, after the entity where there are several."""
         parts = []
-        for rows, when, draws in zip(self.past, self.times, self.draws, strict=True):
+        for number, (rows, when, draws) in enumerate(zip(self.past, self.times, self.draws, strict=True)):
             written = self.series.clock.written(when)
             for place, channel in enumerate(self.columns):
                 own = draws[:, :, place]
                 found = {f"q{round(100 * q):02d}": np.quantile(own, q, axis=0) for q in QUANTILES}
                 parts.append(
-                    self._named(rows, {"time": written, "variable": channel.column.name, "mean": own.mean(0), **found})
+                    self._named(
+                        rows, number, {"time": written, "variable": channel.column.name, "mean": own.mean(0), **found}
+                    )
                 )
         return pd.concat(parts, ignore_index=True)
 
-    def _named(self, rows: Rows, columns: dict[str, Any]) -> pd.DataFrame:
+    def _named(self, rows: Rows, number: int, columns: dict[str, Any]) -> pd.DataFrame:
         frame = pd.DataFrame(columns)
         if self.series.entity is not None:
             frame.insert(0, free(self.series.entity, list(frame)), rows.name)
+        elif len(self.past) > 1:
+            frame.insert(0, "series", number)
         return frame
 
     def save(self, out: Path) -> list[Path]:

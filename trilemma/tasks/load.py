@@ -17,7 +17,7 @@ from trilemma.conditions import tell
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.maths.signals import estimated_noise, spherical
-from trilemma.modalities.contract import Data, Gaps, Opening
+from trilemma.modalities.contract import Data, Gaps, Modality, Opening
 from trilemma.modalities.door import modality, open_data
 from trilemma.models.contract import (
     CAPABILITIES,
@@ -78,8 +78,8 @@ class Loaded:
         """Names of the tasks that this run can do."""
         return [task for task in TASKS if works(type(self.model), self.modality.kind, task)]
 
-    def _fills(self, task: str) -> None:
-        self.require(task)
+    def _fills(self, task: str, needed: str | None = None) -> None:
+        self.require(needed or task)
         if not (isinstance(self.model, Fills) and self.model.can_fill()):
             raise InputError(f"{task}: this run has not learned to fill in; train it with --set model.given=0.25")
 
@@ -130,31 +130,45 @@ class Loaded:
         start: int = 0,
         where: str | None = None,
         balance: str | None = None,
+        length: int | None = None,
         raw: bool = False,
     ) -> np.ndarray:
         """n samples; number i depends on (seed, start + i) alone. Without `label`, labels follow the training data.
 
         guidance, interval: strength, and the noise levels s (of data of unit variance) between which it acts. eta:
         noise that ddim adds, 0 to 1. Of tables, where: conditions that all rows meet, as 'sex = Female and age > 60';
-        balance: a category whose values come equally often. raw: (n, channels, *grid) instead of arrays as people have
+        balance: a category whose values come equally often. Of series, length: steps of each, as many as you like, by
+        models that fill in. raw: (n, channels, *grid) instead of arrays as people have
         them, a data frame for tables.
         """
         asked = Options(steps, sampler, guidance, interval, eta, prior)
-        if where is not None or balance is not None:
+        if where is not None or balance is not None or length is not None:
             self.require("generate")
             self._check_options(asked)
             if n < 1:
                 raise InputError(f"-n {n}: ask for at least one sample")
+        if length is not None:
+            from trilemma.tasks.series import lengthened, series_of
+
+            if where is not None or balance is not None:
+                raise InputError("--length goes without --where and --balance; leave it or them out")
+            own = series_of(self.modality, "--length")
+            self._fills("--length", "forecast")
+            number, options = self.label(label), merged(self.options, asked)
+            x = lengthened(self.sampler, own, n, length, label=number, seed=seed, start=start, options=options)
+            return x if raw else self.shown(label).export(x)
+        if where is not None or balance is not None:
             from trilemma.tasks import tables  # pandas is for tables only
 
             options = merged(self.options, asked)
             self.label(label)
-            own = self.sampler, self.modality, n
-            x = tables.asked(*own, where=where, balance=balance, seed=seed, start=start, options=options)
+            x = tables.asked(
+                self.sampler, self.modality, n, where=where, balance=balance, seed=seed, start=start, options=options
+            )
             return x if raw else self.modality.export(x)
         parts = self._parts(n, [BATCH], seed=seed, label=label, asked=asked, start=start)
         x = np.concatenate(list(parts))
-        return x if raw else self.modality.export(x)
+        return x if raw else self.shown(label).export(x)
 
     def fewest_steps(self, *, quiet: bool = False) -> int:
         """The fewest sampler steps that are as good as any, on the held-out choose split of the run's own data.
@@ -312,9 +326,9 @@ class Loaded:
         from trilemma.tasks.stress import scenarios
 
         self.require("stress")
-        own = {"horizon": horizon, "label": self.label(label), "seed": seed, "options": self.options}
-        x, _ = scenarios(self.sampler, self.modality, n, where, **own)
-        return x if raw else self.modality.export(x)
+        shown, number = self.shown(label), self.label(label)
+        x, _ = scenarios(self.sampler, shown, n, where, horizon=horizon, label=number, seed=seed, options=self.options)
+        return x if raw else shown.export(x)
 
     def risk(
         self,
@@ -352,7 +366,8 @@ class Loaded:
         )
 
     def detect(self, source: Any, *, false_alarms: float = 0.01, normal: Any = None, seed: int = 0) -> Any:
-        """The rows of a table or a series as a data frame, with `anomaly`, `p_value`, `alarm`, `because` (see `tasks/detect.py`).
+        """The rows of a table or a series as a data frame, with `anomaly`, `p_value`, `alarm`, `because`: see
+        `tasks/detect.py` and, of series, `tasks/alarms.py`.
 
         false_alarms: share of rows like the run's own that may raise an alarm. normal: rows to hold the new ones
         against; None: those of the run's data that it did not learn from.
@@ -474,6 +489,14 @@ class Loaded:
             return int(given)
         known = ", ".join(self.label_names[:20]) or f"0 ... {space['count'] - 1}"
         raise InputError(f"--label {given!r}: unknown. Known: {known}")
+
+    def shown(self, label: str | int | None) -> Modality:
+        """The modality as it writes what was made for a label: of a series, from that entity's levels on."""
+        if self.modality.kind != "series" or label is None:
+            return self.modality
+        from trilemma.tasks.series import series_of
+
+        return series_of(self.modality, "generate").of(self.label(label))
 
     def _check_options(self, asked: Options) -> None:
         """A setting that this model does not have is an error, not a wish that is passed over."""

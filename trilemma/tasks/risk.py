@@ -79,7 +79,7 @@ class Risk:
             verdict = "not rejected" if row["kupiec_p"] >= 0.05 else "REJECTED"
             lines.append(
                 f"  {row['way']:9} {row['violations']} of {row['forecasts']} losses beyond it, {row['expected']:g} "
-                f"expected: {verdict} (Kupiec p = {row['kupiec_p']:.3f}; independence p = {row['independence_p']:.3f}); "
+                f"expected: {verdict} (Kupiec p = {row['kupiec_p']:.3f}, independence {row['independence_p']:.3f}); "
                 f"next: {row['var_next']:.4g}, expected shortfall {row['es_next']:.4g}"
             )
         return "\n".join(lines)
@@ -160,8 +160,8 @@ def risk(
 ) -> Risk:
     """Value at risk and expected shortfall of a portfolio, now and at moments `horizon` steps apart in the last 15 %.
 
-    The gain of a portfolio is the sum of weight times simple return of columns that are prices (learned by returns), and
-    of weight times change of all others. most: the last so many moments; None: all.
+    The gain of a portfolio is the sum of weight times simple return of columns that are prices, learned by returns,
+    and of weight times change of all others. most: the last so many moments; None: all.
 
     Raises:
         InputError: other data than series; several series; a horizon that no window holds; too few moments or draws.

@@ -15,12 +15,16 @@ import torch
 
 from trilemma.batches import Arrays, Options
 from trilemma.errors import InputError
+from trilemma.maths.noise import Noise
 from trilemma.modalities.contract import Gaps, Modality
 from trilemma.modalities.entities import Rows
 from trilemma.modalities.series import Series
+from trilemma.modalities.times import YEAR
 from trilemma.models.contract import Fills
 from trilemma.training.progress import Bar
 from trilemma.training.sampling import BATCH, Sampler
+
+BEGIN = 1_577_836_800  # 2020: where a series begins that is made for no time
 
 
 def series_of(modality: Modality, task: str) -> Series:
@@ -95,6 +99,49 @@ def go_on(
         x = np.concatenate([x[:, :, -size:], future], 2)
         known = np.concatenate([known[:, :, -size:], np.ones(future.shape, dtype=bool)], 2)
     return np.concatenate(made, 2)
+
+
+def lengthened(
+    sampler: Sampler,
+    series: Series,
+    n: int,
+    length: int,
+    *,
+    label: int | None,
+    seed: int,
+    start: int,
+    options: Options,
+) -> np.ndarray:
+    """n raw series (n, channels, length): a window, then half a window at a time that goes on from the end of the last.
+
+    Each begins at a time of its own within a year, whose calendar the model is told.
+
+    Raises:
+        InputError: a run with columns that are known ahead; a length below one.
+    """
+    if length < 1:
+        raise InputError(f"--length {length}: at least one step")
+    if series.told < len(series.channels):
+        raise InputError("--length: this run has columns that are known ahead, and nobody knows them; leave it out")
+    index = start + np.arange(n)
+    step, total = series.clock.step, series.window + max(length - series.window, 0)
+    place = Noise(seed ^ BEGIN, index).uniform().double().numpy()
+    begins = BEGIN + (place * YEAR // step).astype(int) * step
+    times = [series.clock.after(int(begin), total) for begin in begins]
+    calendar = np.stack([series.clock.calendar(each, series.length)[0] for each in times]).astype(np.float32)
+    x = np.zeros((n, series.told + calendar.shape[1], series.window), dtype=np.float32)
+    observed = np.zeros(x.shape, dtype=bool)
+    x[:, series.told :], observed[:, series.told :] = calendar[:, :, : series.window], True
+    labels = sampler.labels(seed, index) if label is None else np.full((n, 1), label)
+    x = fill(sampler, x, observed, seed=seed, index=index, label=labels, options=options)
+    if total > series.window:
+        ahead = calendar[:, :, series.window :]
+        known = np.ones(x.shape, dtype=bool)
+        more = go_on(
+            sampler, series, x, known, ahead, seed=seed, index=index + (1 << 44), label=labels, options=options
+        )
+        x = np.concatenate([x, more], 2)
+    return x[:, :, :length]
 
 
 def label_of(series: Series, name: str) -> int | None:

@@ -36,8 +36,8 @@ def scenarios(
     """n raw windows cut to `horizon` steps (None: whole ones) that meet `where`, and the share of all that did.
 
     Raises:
-        InputError: conditions that cannot be read, that (almost) no path of the model meets, or exact values for a model
-            that does not fill in.
+        InputError: conditions that cannot be read, that (almost) no path of the model meets, or exact values for a
+            model that does not fill in.
     """
     series = series_of(modality, "stress")
     length = series.window if horizon is None else horizon
@@ -64,8 +64,8 @@ def scenarios(
         bar.update(min(found, n), {})
         if found < n and looked >= max(LEAST, PATIENCE * found):
             raise InputError(
-                f"--where {where!r}: {found} of {looked:,} paths that the model made meet it; ask for something that is "
-                "less rare, or a longer --horizon"
+                f"--where {where!r}: {found} of {looked:,} paths that the model made meet it; ask for something that "
+                "is less rare, or a longer --horizon"
             )
     bar.close()
     return np.concatenate(kept)[:n, :, :length], found / looked

@@ -36,23 +36,24 @@ def generate(
     prior: str | None,
     where: str | None = None,
     balance: str | None = None,
+    length: int | None = None,
 ) -> list[Path]:
     """n samples into a folder of files, an .npy array or a .png grid; of a table into one file."""
     loaded = load(run)
     out = out or Path(f"samples{loaded.modality.usual}")
     check_out(out, loaded.modality.writes)
     count = loaded.fewest_steps() if steps == "auto" else _steps(steps)
-    if where is not None or balance is not None:
+    if where is not None or balance is not None or length is not None:
         rows = loaded.generate(
             n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
-            interval=_interval(interval), prior=prior, where=where, balance=balance, raw=True,
+            interval=_interval(interval), prior=prior, where=where, balance=balance, length=length, raw=True,
         )  # fmt: skip
-        return loaded.modality.save(rows, out)
+        return loaded.shown(label).save(rows, out)
     parts = loaded.stream(
         n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
         interval=_interval(interval), prior=prior, raw=True,
     )  # fmt: skip
-    return loaded.modality.stream(_counted(parts, n), n, out)
+    return loaded.shown(label).stream(_counted(parts, n), n, out)
 
 
 def _counted(parts: Iterator[np.ndarray], n: int) -> Iterator[np.ndarray]:
@@ -118,10 +119,12 @@ def stress(
     loaded = load(run)
     check_out(out, loaded.modality.writes)
     loaded.require("stress")
-    own = {"horizon": horizon, "label": loaded.label(label), "seed": seed, "options": loaded.options}
-    x, share = scenarios(loaded.sampler, loaded.modality, n, where, **own)
+    shown, number = loaded.shown(label), loaded.label(label)
+    x, share = scenarios(
+        loaded.sampler, shown, n, where, horizon=horizon, label=number, seed=seed, options=loaded.options
+    )
     print(f"{share:.2%} of the model's paths meet {where!r}", file=sys.stderr)
-    return loaded.modality.save(x, out)
+    return shown.save(x, out)
 
 
 def risk(
