@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trilemma.metrics.risk import christoffersen, expected_shortfall, filtered, gaussian, kupiec, value_at_risk
+from trilemma.metrics.risk import (
+    adjusted,
+    christoffersen,
+    expected_shortfall,
+    filtered,
+    gaussian,
+    kupiec,
+    value_at_risk,
+)
 
 
 def test_closed_forms_of_a_gaussian() -> None:
@@ -49,6 +57,31 @@ def test_filtered_draws_follow_the_spread_of_each_moment() -> None:
     np.testing.assert_array_equal(early, var[:300])
     many = random.normal(size=(3, 2000))
     np.testing.assert_array_equal(filtered(many, level)[0], value_at_risk(many.T, level))
+
+
+def test_forecasts_are_adjusted_by_how_they_fared() -> None:
+    """A model that knows nothing of bunches and is half as wide as it should be, put right; nothing later is used."""
+    random = np.random.default_rng(4)
+    count, level = 5000, 0.99
+    variance, gains = np.ones(count), np.zeros(count)
+    for step in range(count):  # GARCH(1, 1)
+        if step:
+            variance[step] = 0.03 + 0.1 * gains[step - 1] ** 2 + 0.87 * variance[step - 1]
+        gains[step] = variance[step] ** 0.5 * random.normal()
+    draws = 0.5 * random.normal(size=(count, 64))
+    raw = -gains > filtered(draws, level)[0]
+    assert kupiec(raw, level)[1] < 1e-6
+    var, shortfall = adjusted(gains, draws, level, first=250)
+    assert np.isnan(var[:250]).all()
+    bad = -gains[250:] > var[250:]
+    assert kupiec(bad, level)[1] > 0.05 and christoffersen(bad)[1] > 0.05
+    assert shortfall[250:][bad].mean() == pytest.approx(-gains[250:][bad].mean(), rel=0.15)
+    # By the closed form: the true value at risk of each day.
+    wanted = -stats.norm.ppf(0.01) * variance[250:] ** 0.5
+    assert np.corrcoef(var[250:], wanted)[0, 1] > 0.6 and var[250:].mean() == pytest.approx(wanted.mean(), rel=0.12)
+    changed = gains.copy()
+    changed[3000:] = 99.0
+    np.testing.assert_array_equal(adjusted(changed, draws, level, first=250)[0][:3001], var[:3001])
 
 
 def test_kupiec_as_published() -> None:

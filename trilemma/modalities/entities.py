@@ -94,7 +94,7 @@ def read_entities(
     for number, (name, chosen) in enumerate(_by_entity(texts, when)):
         grid, levels, spots, off = times.regular(table[chosen], when.seconds[chosen], own)
         far = int((spots < 0).sum())
-        if off > far and not own.months and not when.irregular:
+        if off > far and not own.months and not own.irregular:
             more.append(f"{off - far:,} times lie beside the grid of one {own.said()}: they went to the nearest place")
         if far:
             more.append(f"{far:,} rows are left out: at their times of the week hardly anything ever happens")

@@ -33,6 +33,7 @@ class Clock:
     slots: list[int] = field(default_factory=list)  # weekday * 24 + hour (or weekdays, for steps of days); empty: all
     format: str = "%Y-%m-%d %H:%M:%S"
     names: list[str] = field(default_factory=list)  # of the column, or of the columns that make a time together
+    irregular: bool = False  # what happens within a step is put at its beginning
     counted: float = 0.0  # what a step adds to times that are only counted; 0: they are real ones
 
     def said(self) -> str:
@@ -111,7 +112,6 @@ class Times:
     seconds: np.ndarray
     clock: Clock
     entity: str | None  # the column that says whose row it is
-    irregular: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -135,7 +135,7 @@ def find(
         if np.isnan(seconds).any() or (known is None and len(seconds) < 32) or (known and names != known.names):
             continue
         if known is not None:
-            return Times(seconds.astype(np.int64), known, entity)
+            return Times(_floored(seconds, known), known, entity)
         found = _entity(texts, names, seconds)
         if found == "":
             continue
@@ -159,10 +159,15 @@ def _resampled(
     steps = _steps(seconds, codes)
     usual = float(np.median(steps)) if len(steps) else 1.0
     own = step or min(NICE, key=lambda each: abs(np.log(each / max(usual, 1.0))))
-    clock = Clock(int(own), format=form if own % DAY == 0 or "%H" in form else "%Y-%m-%d %H:%M:%S", names=names)
+    form = form if own % DAY == 0 or "%H" in form else "%Y-%m-%d %H:%M:%S"
+    clock = Clock(int(own), format=form, names=names, irregular=True)
     note = f"times are irregular: values within one {clock.said()} are averaged (--set data.step=1h for another step)"
-    whole = (seconds // own * own).astype(np.int64) if own < DAY or own == DAY else seconds.astype(np.int64)
-    return Times(whole, clock, entity, True, [note])
+    return Times(_floored(seconds, clock), clock, entity, [note])
+
+
+def _floored(seconds: np.ndarray, clock: Clock) -> np.ndarray:
+    """Whole seconds, of irregular times the beginning of their step."""
+    return (seconds // clock.step * clock.step if clock.irregular else seconds).astype(np.int64)
 
 
 def _counted(texts: Sequence[Texts]) -> Times:

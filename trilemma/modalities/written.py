@@ -49,7 +49,9 @@ def filled(given: Reading, channels: list[Channel], levels: np.ndarray, out: Pat
             )
         else:
             own_dtype = frame[name].dtype
-            if own_dtype.kind not in "f":
+            if own_dtype.kind == "f":
+                new = values.astype(own_dtype)
+            else:
                 frame[name] = frame[name].astype("Float64" if own_dtype.kind == "i" else object)
         frame.iloc[rows, frame.columns.get_loc(name)] = new
     return _out(given, frame, out)

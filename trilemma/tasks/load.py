@@ -84,6 +84,7 @@ class Loaded:
             raise InputError(f"{task}: this run has not learned to fill in; train it with --set model.given=0.25")
 
     def require(self, task: str) -> None:
+        """InputError where this run's model or kind of data cannot do the task."""
         if not needs(type(self.model), task):
             able = ", ".join(models_that(task))
             raise InputError(f"{self.config['model']} cannot {task}; models that can: {able}")

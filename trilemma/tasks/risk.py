@@ -2,7 +2,8 @@
 
 The backtest forecasts from each of many moments in the part of the series that the run has not seen, all in one batch,
 and holds the losses that came against the forecasts; historical simulation and a Gaussian, both of the last `PAST`
-returns, stand beside the model.
+returns, stand beside the model. `adjusted` is the model's forecast by how its forecasts fared up to then, from the
+choose split on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ import pandas as pd
 
 from trilemma.batches import Options
 from trilemma.errors import InputError, unknown
-from trilemma.metrics.risk import christoffersen, expected_shortfall, filtered, gaussian, kupiec, value_at_risk
+from trilemma.metrics.risk import (
+    adjusted,
+    christoffersen,
+    expected_shortfall,
+    filtered,
+    gaussian,
+    kupiec,
+    value_at_risk,
+)
 from trilemma.modalities.contract import Modality
 from trilemma.modalities.entities import Rows
 from trilemma.modalities.frames import write
@@ -27,7 +36,8 @@ from trilemma.training.progress import Bar
 from trilemma.training.sampling import BATCH, Sampler
 
 PAST = 500  # returns that historical simulation and the Gaussian look back on
-WAYS = ("model", "history", "gaussian")
+WARM = 250  # forecasts before the backtest, by which the model's are adjusted
+WAYS = ("model", "adjusted", "history", "gaussian")
 
 
 @dataclass
@@ -101,10 +111,10 @@ class Risk:
         figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
         axes, place = figure.add_subplot(), np.arange(len(self.loss) - 1)
         axes.bar(place, self.loss[:-1], 1.0, color="0.8")
-        for way, color in zip(WAYS, ("#7a3fb8", "#c96f00", "#2a7f62"), strict=True):
+        for way, color in zip(WAYS, ("#c9b3e0", "#5b1fa0", "#c96f00", "#2a7f62"), strict=True):
             axes.plot(place, self.value_at_risk[way][:-1], color=color, linewidth=1.0, label=way)
-        bad = self.loss[:-1] > self.value_at_risk["model"][:-1]
-        axes.plot(place[bad], self.loss[:-1][bad], "x", color="#b00020", markersize=5, label="beyond the model's")
+        bad = self.loss[:-1] > self.value_at_risk["adjusted"][:-1]
+        axes.plot(place[bad], self.loss[:-1][bad], "x", color="#b00020", markersize=5, label="beyond the adjusted one")
         ticks = np.linspace(0, max(len(place) - 1, 0), 6).astype(int)
         axes.set_xticks(ticks, [self.times[tick] for tick in ticks], fontsize=7)
         axes.set_ylabel(f"loss over {self.horizon} step(s)", fontsize=8)
@@ -181,23 +191,31 @@ def risk(
     begin = max(int(PARTS[1] * len(rows.times)), series.window)
     origins = np.arange(end, begin - 1, -horizon)[::-1]
     origins = origins[-(most + 1) :] if most else origins
-    if len(origins) < 3:
+    # Before them, in what the run has not learned from: forecasts by which the others are adjusted.
+    least = max(int(PARTS[0] * len(rows.times)), series.window)
+    before = np.arange(origins[0] - horizon, least - 1, -horizon)[:WARM][::-1] if len(origins) else origins
+    warm, origins = len(before), np.concatenate([before, origins])
+    if len(origins) < warm + 3:
         raise InputError(
             f"{source}: too short for a backtest: {len(rows.times)} steps; give at least {series.window * 8}"
         )
     levels = pd.DataFrame(rows.values).ffill().to_numpy()
     gains = _gains(series, levels, own, horizon)  # (n,) over the steps before each
     made = _drawn(sampler, series, rows, origins, own, horizon, draws, seed, options)
-    var, shortfall = {}, {}
+    var: dict[str, np.ndarray] = {}
+    shortfall: dict[str, np.ndarray] = {}
+    came = np.append(gains[origins[1:]], 0.0)  # what nobody knows is not looked at
     var["model"], shortfall["model"] = filtered(made, level)
+    var["adjusted"], shortfall["adjusted"] = adjusted(came, made, level, first=max(warm, 1))
     past = [gains[max(origin - PAST + 1, horizon) : origin + 1] for origin in origins]
     # Sums over several steps overlap; so do those of most banks.
     var["history"] = np.array([value_at_risk(each, level) for each in past])
     shortfall["history"] = np.array([expected_shortfall(each, level) for each in past])
     mean, deviation = (np.array([act(each) for each in past]) for act in (np.mean, np.std))
     var["gaussian"], shortfall["gaussian"] = gaussian(mean, deviation, level)
-    loss = np.append(-gains[origins[1:]], np.nan)
-    return Risk(series.clock.written(rows.times[origins]), loss, var, shortfall, level, horizon)
+    loss = np.append(-gains[origins[1:]], np.nan)[warm:]
+    var, shortfall = ({way: each[warm:] for way, each in own.items()} for own in (var, shortfall))
+    return Risk(series.clock.written(rows.times[origins[warm:]]), loss, var, shortfall, level, horizon)
 
 
 def _gains(series: Series, levels: np.ndarray, weights: np.ndarray, horizon: int) -> np.ndarray:
