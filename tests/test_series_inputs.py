@@ -166,3 +166,16 @@ def test_an_entity_goes_on_from_its_own_level(tmp_path: Path) -> None:
         made = run.generate(20, label=name, length=50)
         assert made.shape == (20, 50, 1) and made[:, 0].mean() == pytest.approx(part["price"].iloc[-1], rel=0.1)
     assert run.generate(4, label="cheap").max() < 10
+
+
+def test_parquet_stays_what_it_was(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    value = np.random.default_rng(0).normal(size=300).round(2)
+    frame = pd.DataFrame({"at": WHEN, "name": "x", "v": value, "count": np.arange(300) % 7})
+    frame.loc[5:9, "v"] = np.nan
+    frame.to_parquet(tmp_path / "s.parquet")
+    series = opened(tmp_path / "s.parquet")
+    gaps = series.gaps(tmp_path / "s.parquet")
+    series.filled(gaps, np.where(gaps.observed, gaps.x, 1.234), tmp_path / "full.parquet")
+    again = pd.read_parquet(tmp_path / "full.parquet")
+    pd.testing.assert_frame_equal(again, frame.fillna({"v": 1.23}))
