@@ -88,8 +88,9 @@ def test_rows_are_put_on_the_grid() -> None:
     frame = daily(60).drop(index=[10, 11, 30]).reset_index(drop=True)
     found = find(read(frame, "test")[0])
     assert found is not None
-    times, values, off, _ = regular(frame[["load"]].to_numpy(), found.seconds, found.clock)
-    assert len(times) == 60 and off == 0 and np.flatnonzero(np.isnan(values[:, 0])).tolist() == [10, 11, 30]
+    times, values, place, off = regular(frame[["load"]].to_numpy(), found.seconds, found.clock)
+    assert len(times) == 60 and off == 0 and place.tolist() == [i for i in range(60) if i not in (10, 11, 30)]
+    assert np.flatnonzero(np.isnan(values[:, 0])).tolist() == [10, 11, 30]
     weekday = (times // 86_400 + 3) % 7
     assert set(weekday.tolist()) == {0, 1, 2, 3, 4}
 
@@ -133,7 +134,7 @@ def test_a_table_of_times_becomes_windows() -> None:
     ):
         with pytest.raises(InputError, match=message):
             tl.open_data(frame, opening=opening)
-    with pytest.raises(InputError, match="no column of regular times"):
+    with pytest.raises(InputError, match="no column of numbers beside the times"):
         tl.open_data(pd.DataFrame({"a": np.arange(99.0)}), kind="series")
 
 

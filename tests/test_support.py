@@ -52,6 +52,8 @@ def ways(run: Loaded, data: Any) -> dict[str, Callable[[], Any]]:
         "denoise": lambda: run.denoise(some),
         "impute": lambda: run.impute(gaps, draws=2),
         "forecast": lambda: run.forecast(some, horizon=3, draws=4).frame(),
+        "stress": lambda: run.stress("a change > -1e6", n=3),
+        "risk": lambda: run.risk(data, weights="a=1", draws=8, most=5).tests().fillna(0.0),
         "traverse": lambda: run.traverse(dimensions=2, steps=3, raw=True),
         "score": lambda: run.score(some),
         "detect": lambda: run.detect(some, normal=data, false_alarms=0.05),

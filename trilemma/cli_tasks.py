@@ -45,6 +45,9 @@ def generate(
     balance: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Of tables: a category whose values come equally often.")
     ] = None,
+    length: Annotated[
+        int | None, typer.Option(help="Of series: steps of each, also more than a window (diffusion, VAE).")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Make samples with a trained (or unfinished) RUN."""
@@ -53,13 +56,14 @@ def generate(
     done = make(
         run, n, seed=seed, out=out, label=label, guidance=guidance, steps=steps, sampler=sampler, eta=eta,
         interval=interval, prior=prior, where=where, balance=balance,
+        length=length,
     )  # fmt: skip
     show(done)
 
 
 def impute(
     run: RunArgument,
-    source: Annotated[str, typer.Argument(metavar="DATA", help="A table with gaps.")],
+    source: Annotated[str, typer.Argument(metavar="DATA", help="A table or a series with gaps.")],
     draws: Annotated[int, typer.Option(help="How often to draw; of several, each is written beside their middle.")] = 5,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option("--out", help="Table to write: .csv, .tsv, .jsonl, .parquet, .xlsx.")] = Path(
@@ -67,7 +71,7 @@ def impute(
     ),
     debug: Debug = False,
 ) -> None:
-    """Fill in the gaps of the table DATA."""
+    """Fill in the gaps of a table or a series."""
     from trilemma.tasks.verbs import impute as make
 
     show(make(run, source, draws=draws, seed=seed, out=out))
@@ -90,9 +94,57 @@ def forecast(
     show(make(run, source, horizon=horizon, draws=draws, seed=seed, out=out))
 
 
+def stress(
+    run: RunArgument,
+    where: Annotated[
+        str,
+        typer.Option(help="Conditions on the path, as 'AAPL return < -5%' or 'min(count) < 10 and max(count) > 50'."),
+    ],
+    n: Annotated[int, typer.Option("-n", help="How many paths.")] = 1000,
+    horizon: Annotated[int | None, typer.Option(help="Steps of a path; default: those of a window.")] = None,
+    label: Annotated[str | None, typer.Option(help="Of several series: which one.")] = None,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help="Table to write, or .npy, .png.")] = Path("scenarios.csv"),
+    debug: Debug = False,
+) -> None:
+    """Make paths of a series that meet conditions: scenarios."""
+    from trilemma.tasks.verbs import stress as make
+
+    show(make(run, where=where, n=n, horizon=horizon, label=label, seed=seed, out=out))
+
+
+def risk(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="A series of prices up to now.")],
+    weights: Annotated[
+        str | None, typer.Option(metavar="A=0.5,B=0.5", help="The portfolio; default: equal parts of all prices.")
+    ] = None,
+    level: Annotated[str, typer.Option(help="How probable it is to lose less.")] = "99%",
+    horizon: Annotated[int, typer.Option(help="Steps to look ahead.")] = 1,
+    draws: Annotated[int, typer.Option(help="Futures to draw at each moment.")] = 64,
+    most: Annotated[
+        int | None, typer.Option(help="Moments of the backtest, the last ones; default: all of the last 15 %.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampler steps (diffusion); fewer are faster.")] = None,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help="File of all forecasts; tests and a picture beside it.")] = Path(
+        "risk.csv"
+    ),
+    debug: Debug = False,
+) -> None:
+    """Say what a portfolio of the series DATA may lose, and how such forecasts would have fared."""
+    from trilemma.tasks.risk import level_of
+    from trilemma.tasks.verbs import risk as make
+
+    show(make(
+        run, source, weights=weights, level=level_of(level), horizon=horizon, draws=draws, most=most, steps=steps,
+        seed=seed, out=out,
+    ))  # fmt: skip
+
+
 def detect(
     run: RunArgument,
-    source: Annotated[str, typer.Argument(metavar="DATA", help="A table with rows to look at.")],
+    source: Annotated[str, typer.Argument(metavar="DATA", help="A table or a series to look at.")],
     false_alarms: Annotated[
         str, typer.Option("--false-alarms", help="Share of normal rows that may raise an alarm, as 1% or 0.01.")
     ] = "1%",
@@ -105,7 +157,7 @@ def detect(
     ),
     debug: Debug = False,
 ) -> None:
-    """Find the strange rows of the table DATA, and say which columns make them so."""
+    """Find the strange rows of a table, or steps of a series, and say which columns make them so."""
     from trilemma.tasks.detect import share
     from trilemma.tasks.verbs import detect as make
 
@@ -208,4 +260,18 @@ def show(paths: list[Path]) -> None:
             print(path)
 
 
-VERBS = (generate, impute, forecast, detect, reconstruct, denoise, interpolate, traverse, embed, score, info)
+VERBS = (
+    generate,
+    impute,
+    forecast,
+    stress,
+    risk,
+    detect,
+    reconstruct,
+    denoise,
+    interpolate,
+    traverse,
+    embed,
+    score,
+    info,
+)

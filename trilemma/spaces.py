@@ -156,13 +156,17 @@ class Continuous(Space):
         }
 
     def portion(self, noise: Noise) -> Tensor:
-        """Of a series its beginning, with gaps in every fourth; else as of any Space."""
+        """Of a series its beginning; in a third all but a stretch of some channels; in a sixth as of any Space."""
         mask = super().portion(noise)
         if len(self.grid) == 1:
-            share, gaps = noise.uniform(), noise.uniform()
-            place = torch.arange(self.grid[0], device=mask.device) / self.grid[0]
+            share, gaps, where = noise.uniform(), noise.uniform(), noise.uniform()
+            hidden = noise.uniform(self.shape[0], 1) < 0.5
+            place = (torch.arange(self.grid[0], device=mask.device) / self.grid[0]).unsqueeze(0)
             past = (place < share.unsqueeze(1)).unsqueeze(1).expand_as(mask)
-            mask = torch.where(expand(gaps < 0.25, mask), mask, past)
+            begin = (where * (1 - share)).unsqueeze(1)
+            stretch = (place >= begin) & (place < begin + share.unsqueeze(1))
+            around = ~(stretch.unsqueeze(1) & hidden)
+            mask = torch.where(expand(gaps < 1 / 6, mask), mask, torch.where(expand(gaps < 0.5, mask), around, past))
         if self.always:
             mask = mask.clone()
             mask[:, list(self.always)] = True

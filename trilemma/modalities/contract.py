@@ -6,6 +6,7 @@ A modality is one file in this folder with one `Modality` subclass, found by its
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -34,9 +35,16 @@ class Opening:
     target: str | None = None  # of a table: the column that the others are to predict; None: guessed
     keep: tuple[str, ...] = ()  # rules between a table's columns: 'start <= end'
     window: int | None = None  # of a series: steps that a model sees at once
+    step: int | None = None  # of a series with irregular times: seconds of the grid that they are put on
 
 
-OWN = ("data.fit", "data.target", "data.keep", "data.window")  # settings of the data, beside the kinds of columns
+OWN = (
+    "data.fit",
+    "data.target",
+    "data.keep",
+    "data.window",
+    "data.step",
+)  # settings of the data, beside the kinds of columns
 
 
 def opening_of(
@@ -61,7 +69,27 @@ def opening_of(
     if window is not None and not (isinstance(window, int) and 8 <= window <= 4096):
         raise InputError(f"setting data.window={window}: a number of steps from 8 to 4096")
     named = tuple(sorted((key.removeprefix("data.columns."), value) for key, value in columns.items()))
-    return Opening(kind, resolution, str(wanted.get("data.fit", "crop")), skip_bad, named, target, keep, window)
+    return Opening(
+        kind,
+        resolution,
+        str(wanted.get("data.fit", "crop")),
+        skip_bad,
+        named,
+        target,
+        keep,
+        window,
+        _step(wanted.get("data.step")),
+    )
+
+
+def _step(given: Any) -> int | None:
+    """'30s', '15m', '1h', '1d' or a number of seconds -> seconds."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    text = "" if given is None else str(given)
+    found = re.fullmatch(r"(\d+)([smhd]?)", text)
+    if text and (found is None or int(found[1]) < 1):
+        raise InputError(f"setting data.step={given}: give a length of time, as 30s, 15m, 1h or 1d")
+    return int(found[1]) * units[found[2] or "s"] if found else None
 
 
 def alone_and_plain(what: str, opening: Opening, data2: Any) -> None:
@@ -124,7 +152,7 @@ class Cells:
 class Gaps:
     """Examples of which some elements are not known, and what they were read from."""
 
-    x: np.ndarray  # (n, channels, *grid) raw; anything where it is not observed
+    x: np.ndarray  # (n, channels, *grid) raw, of a series levels (steps, C); anything where it is not observed
     observed: np.ndarray  # the same shape, bool
     origin: Any  # what the modality needs to write them with nothing else changed
 
@@ -176,11 +204,11 @@ class Modality(ABC):
 
     def gaps(self, source: Any) -> Gaps:
         """Files or arrays as `read` takes them, in which elements are missing that a model is to fill in."""
-        raise InputError(f"filling in what is missing is for tables; this run's data are of kind {self.kind}")
+        raise InputError(f"filling in is for tables and series; this run's data are of kind {self.kind}")
 
     def filled(self, gaps: Gaps, x: np.ndarray, out: Path | None = None) -> Any:
         """What was read with its gaps taken from raw x: as users' programs expect it, or written to a file."""
-        raise InputError(f"filling in what is missing is for tables; this run's data are of kind {self.kind}")
+        raise InputError(f"filling in is for tables and series; this run's data are of kind {self.kind}")
 
     def stream(self, parts: Iterable[np.ndarray], count: int, out: Path) -> list[Path]:
         """`save` of `count` raw examples that come in parts; a modality that can writes each part as it comes."""

@@ -134,6 +134,7 @@ def _opened(kind: type[Modality], source: Any, opening: Opening, data2: Any) -> 
         "data.target": (opening.target, ("table",)),
         "data.keep": (opening.keep, ("table",)),
         "data.window": (opening.window, ("series",)),
+        "data.step": (opening.step, ("series",)),
     }
     for name, (value, kinds_of) in meant.items():
         if value and kind.kind not in kinds_of:

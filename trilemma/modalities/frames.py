@@ -79,8 +79,7 @@ def head(source: Any, rows: int) -> list[Texts]:
         return read(source.head(rows), "array")[0]
     path, kind = Path(source), suffix(Path(source))
     if kind in SUFFIXES and kind not in (*TEXT, *LINES):
-        whole = _parquet(path) if kind == ".parquet" else _excel(path)
-        return read(whole.head(rows), str(path))[0]
+        return read(whole(path).head(rows), str(path))[0]
     try:
         parts = (
             _delimited(path, [])
@@ -93,6 +92,11 @@ def head(source: Any, rows: int) -> list[Texts]:
     return _gathered(
         [first if kind in TEXT else _plain(first)], list(first.columns), str(path), ["str"] * first.shape[1]
     )
+
+
+def whole(path: Path) -> pd.DataFrame:
+    """A file that is no text: Parquet or Excel."""
+    return _parquet(path) if suffix(path) == ".parquet" else _excel(path)
 
 
 def _delimited(path: Path, notes: list[str]) -> Iterator[pd.DataFrame]:

@@ -16,57 +16,21 @@ import pandas as pd
 from PIL import Image
 
 from trilemma.errors import InputError, unknown
-from trilemma.modalities import arrays, frames, splits, times
-from trilemma.modalities.columns import Column, Texts, infer
-from trilemma.modalities.contract import Data, Modality, Opening, alone_and_plain
+from trilemma.modalities import arrays, examples, frames, splits, times, written
+from trilemma.modalities.channels import KINDS, Channel, kind_of, straight
+from trilemma.modalities.columns import Column
+from trilemma.modalities.contract import Data, Gaps, Modality, Opening, alone_and_plain
+from trilemma.modalities.entities import Reading, Rows, read_entities
 from trilemma.modalities.times import Clock
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Categorical, Space, fit_continuous
 
-KINDS = ("level", "change", "return", "left-out")
 PARTS = (0.7, 0.85)  # of each entity's time: where choose and test begin
 WINDOWS = {60: 240, 3600: 168, 86_400: 64}  # steps by the length of a step in seconds; months: 48
 MOST = 1 << 28  # bytes of training windows
 HELD = 500  # windows of choose and of test
-WANDERS = 0.1  # of what a random walk would vary from window to window
 DRAWN = 4  # channels in a picture
 HEAD = 50_000  # rows by which a table is recognised as a series
-
-
-@dataclass
-class Channel:
-    """One value column: how its cells become scores."""
-
-    column: Column
-    kind: str  # level, change or return
-    start: float = 1.0  # a level from which changes go on: the last one known
-    decimals: int | None = None  # of levels; the column's own are those of what is learned
-
-    def relative(self, values: np.ndarray) -> np.ndarray:
-        """Levels (n,) as what is learned of them; changes are those from the last level that is known."""
-        if self.kind == "level":
-            return values
-        with np.errstate(invalid="ignore", divide="ignore"):
-            steps = np.log(np.where(values > 0, values, np.nan)) if self.kind == "return" else values
-        before = pd.Series(steps).ffill().shift(1).to_numpy()
-        return steps - before
-
-    def levels(self, learned: np.ndarray, start: np.ndarray | float | None = None) -> np.ndarray:
-        """(n, T) of what is learned -> levels; `start` (n,) or one: those of the step before."""
-        if self.kind == "level":
-            return learned
-        first = np.broadcast_to(np.asarray(self.start if start is None else start, dtype=float), len(learned))
-        total = np.cumsum(np.nan_to_num(learned), 1)
-        return first[:, None] * np.exp(total) if self.kind == "return" else first[:, None] + total
-
-
-@dataclass
-class Rows:
-    """The rows of one entity on the clock's grid."""
-
-    name: str
-    times: np.ndarray  # (n,) seconds
-    values: np.ndarray  # (n, columns) levels, NaN where there is none
 
 
 @dataclass
@@ -80,6 +44,7 @@ class Series(Modality):
     entities: list[str] = field(default_factory=list)
     calendar: list[str] = field(default_factory=list)  # names of the last channels
     length: float = 0.0  # seconds that the series spans
+    starts: list[list[float]] = field(default_factory=list)  # of each entity the levels from which changes go on
 
     kind = "series"
     writes = (".csv", ".tsv", ".jsonl", ".parquet", ".npy", ".png", ".gz")
@@ -101,59 +66,73 @@ class Series(Modality):
     def open(cls, source: Any, opening: Opening, *, data2: Any = None) -> Data:
         alone_and_plain("steps of a series", opening, data2)
         shown = str(source) if isinstance(source, (str, Path)) else "array"
-        rows, clock, entity, left, notes = _rows(source, shown)
         wanted = dict(opening.columns)
-        columns = rows[0][1]
+        if examples.holds(source):
+            given = examples.read_examples(source, shown)
+        else:
+            given = read_entities(source, shown, forced=opening.kind == cls.kind, step=opening.step)
+        found, columns, clock, entity, notes = given.found, given.columns, given.clock, given.entity, given.notes
         for name, kind in wanted.items():
             if name not in {column.name for column in columns}:
                 raise unknown(f"setting data.columns.{name}: column of {shown}", name, [each.name for each in columns])
             if kind not in KINDS:
                 raise unknown(f"setting data.columns.{name}: kind", kind, KINDS)
-        found = [each for each, _ in rows]
-        window = opening.window or _window(clock, int(np.median([len(each.times) for each in found])), shown)
+        usual = int(np.median([len(each.times) for each in found]))
+        window = opening.window or (usual if given.apart else _window(clock, usual, shown))
+        edges = examples.edges(given, shown, PARTS)
         keep = [place for place, column in enumerate(columns) if wanted.get(column.name) != "left-out"]
-        if not keep:
+        keep.sort(key=lambda place: wanted.get(columns[place].name) == "known")  # these stand beside the calendar
+        if not any(wanted.get(columns[place].name) != "known" for place in keep):
             raise InputError(f"{shown}: no column of numbers is left beside the times")
         channels, span = [], float(max(each.times[-1] - each.times[0] for each in found))
-        calendars = [clock.calendar(each.times[: int(PARTS[0] * len(each.times))], span)[0] for each in found]
+        calendars = [clock.calendar(each.times[: own[1]], span)[0] for each, own in zip(found, edges, strict=True)]
         for place in list(keep):
-            train = [each.values[: int(PARTS[0] * len(each.times)), place] for each in found]
-            if len(np.unique(np.concatenate(train)[~np.isnan(np.concatenate(train))])) < 2:
-                notes.append(f"column {columns[place].name!r} is left out: it never changes in the first 70 %")
+            train = [each.values[: own[1], place] for each, own in zip(found, edges, strict=True)]
+            if all(len(np.unique(each[~np.isnan(each)])) < 2 for each in train):
+                static = (
+                    entity is not None and len(np.unique(np.concatenate(train)[~np.isnan(np.concatenate(train))])) > 1
+                )
+                never = f"it never changes {f'within a {entity}' if static else 'in the first 70 %'}"
+                notes.append(f"column {columns[place].name!r} is left out: {never}")
                 keep.remove(place)
                 continue
-            kind = wanted.get(columns[place].name) or _kind(train, calendars, window)
+            kind = wanted.get(columns[place].name) or kind_of(train, calendars, window)
             if kind == "return" and min(np.nanmin(each, initial=np.inf) for each in train) <= 0:
                 raise InputError(f"setting data.columns.{columns[place].name}=return: it has values of 0 or below")
             known = found[0].values[~np.isnan(found[0].values[:, place]), place]
             channel = Channel(columns[place], kind, float(known[-1]) if len(known) else 1.0)
             channel.decimals = channel.column.decimals
-            channel.column.decimals = channel.decimals if kind == "level" else None
+            channel.column.decimals = None if channel.wanders else channel.decimals
             channel.column.fit(np.concatenate([channel.relative(each) for each in train]), smooth=True)
             channel.column.lengthen()
             channels.append(channel)
-        if not channels:
+        if not any(each.kind != "known" for each in channels):
             raise InputError(f"{shown}: no column changes in the first 70 % of its time")
         names = clock.calendar(found[0].times[:1], span)[1]
-        modality = cls(channels, clock, window, entity, [each.name for each in found], names, span)
+        labels = [] if given.apart or len(found) == 1 else [each.name for each in found]
+        modality = cls(
+            channels, clock, window, entity, labels, names, span, _starts(found, keep, channels) if labels else []
+        )
         for each in found:
             each.values = each.values[:, keep]
-        x, observed, owner, parts = modality._windows(found, shown)
+        x, observed, owner, parts = modality._windows(found, edges, shown)
         digest = splits.digests(x)
-        space = fit_continuous(x, rows=parts["train"], always=tuple(range(len(channels), x.shape[1])))
+        space = fit_continuous(x, rows=parts["train"], always=tuple(range(modality.told, x.shape[1])))
         spaces: dict[str, Space] = {"x": space}
         conditions = {}
-        if len(found) > 1:
-            spaces["label"], conditions["label"] = Categorical((1,), len(found)), owner[:, None]
-        if left:
-            notes.append(f"left out, for they are no numbers: {', '.join(left)}")
+        label_names = given.label_names if given.apart else labels
+        if len(label_names) > 1:
+            owner = owner if given.labels is None else given.labels[owner]
+            spaces["label"], conditions["label"] = Categorical((1,), len(label_names)), owner[:, None]
+        if given.left:
+            notes.append(f"left out, for they are no numbers: {', '.join(given.left)}")
         facts = {
             "examples": len(x),
             "duplicates": splits.duplicates(digest),
             "times": f"{sum(len(each.times) for each in found):,} steps of a {clock.said()}, from "
             f"{clock.written(found[0].times[:1])[0]} to {clock.written(found[0].times[-1:])[0]}",
             "window": f"{window} steps (--set data.window=N for others)",
-            "columns": {each.column.name: _said(each) for each in channels},
+            "columns": {each.column.name: each.said() for each in channels},
             "calendar": names or "none",
             "gaps": f"{float(1 - observed[:, : len(channels)].mean()):.1%} of values",
         }
@@ -169,11 +148,16 @@ class Series(Modality):
             hash=splits.content_hash(digest, parts, cls.kind, modality.describe()),
             conditions=conditions,
             observed=None if observed.all() else observed,
-            label_names=modality.entities if len(found) > 1 else [],
+            label_names=label_names if len(label_names) > 1 else [],
             notes=notes,
             opening=opening,
             facts=facts,
         )
+
+    @property
+    def told(self) -> int:
+        """The first of the channels that are known for any time: columns known ahead, and the calendar."""
+        return sum(each.kind != "known" for each in self.channels)
 
     # --- levels <-> raw x ---
 
@@ -183,32 +167,46 @@ class Series(Modality):
         made = [each.column.scores(each.relative(values[:, c]), place[:, c]) for c, each in enumerate(self.channels)]
         scores = np.stack(made)
         x = np.concatenate([scores, self.clock.calendar(when, self.length)[0]])
-        return _bridged(x).astype(np.float32), ~np.isnan(x)
+        return straight(x).astype(np.float32), ~np.isnan(x)
 
     def decode(self, x: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
         """Raw x (n, channels, T) -> levels (n, T, C); `start` (C,): those of the step before, for what is a change."""
-        made = []
+        made, learned = [], self.learned(x)
         for c, each in enumerate(self.channels):
-            learned = each.column.from_scores(np.asarray(x[:, c], dtype=np.float64))
-            levels = each.levels(learned, None if start is None else start[c])
-            made.append(levels if each.decimals is None else levels.round(each.decimals))
+            made.append(each.rounded(each.levels(learned[:, c], None if start is None else start[c])))
         return np.stack(made, 2)
 
     def learned(self, x: np.ndarray) -> np.ndarray:
-        """Raw x (n, channels, T) in the units in which columns are learned (n, T, C): levels, changes or returns."""
-        made = [each.column.from_scores(np.asarray(x[:, c], dtype=np.float64)) for c, each in enumerate(self.channels)]
-        return np.stack(made, 2)
+        """Raw x (n, channels, T) -> what is learned of the columns (n, C, T): levels, changes, returns."""
+        scores = np.asarray(x[:, : len(self.channels)], dtype=np.float64)
+        return np.stack([each.column.from_scores(scores[:, c]) for c, each in enumerate(self.channels)], 1)
+
+    def ahead(self, values: np.ndarray, when: np.ndarray) -> np.ndarray:
+        """Raw channels (told, n) known for future times (n,); values (n, C): those of columns known ahead count.
+
+        Raises:
+            InputError: a column known ahead without all of its values.
+        """
+        known = self.channels[self.told :]
+        for c, each in enumerate(known, self.told):
+            missing = len(when) if len(values) < len(when) else int(np.isnan(values[:, c]).sum())
+            if missing:
+                raise InputError(
+                    f"column {each.column.name!r} is known ahead: give its values for the {len(when)} steps after the "
+                    f"last of the other columns, from {self.clock.written(when[:1])[0]} on ({missing} are missing)"
+                )
+        x = self.encode(values if known else np.full((len(when), len(self.channels)), np.nan), when)[0]
+        return x[self.told :]
 
     def _windows(
-        self, found: list[Rows], shown: str
+        self, found: list[Rows], edges: list[list[int]], shown: str
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """Windows of all entities (N, channels, T), what of them is known, whose they are, and the splits."""
         size, channels = self.window, len(self.channels) + len(self.calendar)
         budget = MOST // (4 * size * channels)
         kept: dict[str, list[tuple[int, int]]] = {"train": [], "choose": [], "test": []}
-        for number, each in enumerate(found):
-            edges = [0, *(int(part * len(each.times)) for part in PARTS), len(each.times)]
-            for name, begin, end in zip(kept, edges, edges[1:], strict=False):
+        for number, own in enumerate(edges):
+            for name, begin, end in zip(kept, own, own[1:], strict=False):
                 room = end - begin - size + 1
                 if room < 1:
                     continue
@@ -244,37 +242,52 @@ class Series(Modality):
             "entities": self.entities,
             "calendar": self.calendar,
             "length": self.length,
+            "starts": self.starts,
         }
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Series:
         channels = [Channel(Column(**each.pop("column")), **each) for each in map(dict, description["channels"])]
         rest = {name: description[name] for name in ("window", "entity", "entities", "calendar", "length")}
-        return cls(channels, Clock(**description["clock"]), **rest)
+        return cls(channels, Clock(**description["clock"]), **rest, starts=description.get("starts", []))
+
+    def of(self, label: int | None) -> Series:
+        """As it shows what is made for one entity: from that one's levels on."""
+        if label is None or label >= len(self.starts):
+            return self
+        own = [replace(each, start=start) for each, start in zip(self.channels, self.starts[label], strict=True)]
+        return replace(self, channels=own)
 
     def rows(self, source: Any) -> list[Rows]:
         """The series of a file or a data frame, in this run's columns. InputError where one is not there."""
+        return self.reading(source).found
+
+    def reading(self, source: Any) -> Reading:
+        """`rows`, and the table in which they stand."""
         shown = str(source) if isinstance(source, (str, Path)) else "array"
+        if examples.holds(source):
+            return examples.read_examples(source, shown, [each.column.name for each in self.channels])
         wanted = {channel.column.name for channel in self.channels}
-        found, _, _, _, _ = _rows(source, shown, clock=self.clock, wanted=wanted, entity=self.entity)
-        for each, _ in found:
+        given = read_entities(source, shown, clock=self.clock, wanted=wanted, entity=self.entity)
+        for each in given.found:
             if self.entity is not None and each.name not in self.entities:
                 known = ", ".join(self.entities[:10])
                 raise InputError(
                     f"{shown}: {each.name!r} in column {self.entity!r} is none that the run knows ({known})"
                 )
-        made = []
-        for each, columns in found:
-            names = [column.name for column in columns]
-            for channel in self.channels:
-                if channel.column.name not in names:
-                    raise InputError(f"{shown}: has no column {channel.column.name!r} of numbers, which the run needs")
-            order = [names.index(channel.column.name) for channel in self.channels]
-            made.append(Rows(each.name, each.times, each.values[:, order]))
-        return made
+        names = [column.name for column in given.columns]
+        for channel in self.channels:
+            if channel.column.name not in names:
+                raise InputError(f"{shown}: has no column {channel.column.name!r} of numbers, which the run needs")
+        order = [names.index(channel.column.name) for channel in self.channels]
+        for each in given.found:
+            each.values = each.values[:, order]
+        return given
 
     def read(self, source: Any, space: Space, notes: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
-        if arrays.dimensions(source) == 3:  # as `export` gives them
+        if (
+            arrays.dimensions(source) == 3 and arrays.to_numpy(source).shape[1] == space.shape[1]
+        ):  # as `export` has them
             values = np.asarray(arrays.to_numpy(source), dtype=np.float64)
             when = self.clock.after(0, values.shape[1])
             made = [self.encode(each, when)[0] for each in values]
@@ -290,6 +303,16 @@ class Series(Modality):
         if not made:
             raise InputError(f"{source}: shorter than a window of {size} steps; give more")
         return np.stack(made), names
+
+    def gaps(self, source: Any) -> Gaps:
+        """Levels (steps of all entities, C) and which of them are there; `origin` is what was read."""
+        given = self.reading(source)
+        levels = np.concatenate([each.values for each in given.found])
+        return Gaps(np.nan_to_num(levels), ~np.isnan(levels), given)
+
+    def filled(self, gaps: Gaps, x: np.ndarray, out: Path | None = None) -> Any:
+        """The table that was read, its empty cells from levels (steps of all entities, C)."""
+        return written.filled(gaps.origin, self.channels, x, out)
 
     def export(self, x: np.ndarray) -> np.ndarray:
         """Levels (n, T, columns)."""
@@ -342,90 +365,15 @@ class Series(Modality):
         return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
-def _rows(
-    source: Any, shown: str, *, clock: Clock | None = None, wanted: set[str] | None = None, entity: str | None = None
-) -> tuple[list[tuple[Rows, list[Column]]], Clock, str | None, list[str], list[str]]:
-    """Each entity's rows with the columns of numbers, the clock, the entity's column, columns left out, notes."""
-    if isinstance(source, (str, Path)):
-        path = Path(source).expanduser()
-        arrays.check_file(path)
-        source = path
-    texts, notes = frames.read(source, shown)
-    if entity is not None and entity not in {each.name for each in texts}:
-        raise InputError(f"{shown}: has no column {entity!r}, which says whose rows they are; add it")
-    when = times.find(texts, clock, entity)
-    if when is None:
-        raise InputError(
-            f"{shown}: no column of regular times in it (one that only rises, with equal steps); --kind table takes it "
-            "as rows"
-        )
-    own = clock or when.clock
-    names, columns, values, left = {*when.clock.names, when.entity}, [], [], []
-    same = _same_time(texts, when)
-    for each in texts:
-        if each.name in names or (each.name in same if wanted is None else each.name not in wanted):
-            continue
-        column, numbers, more = infer(each, "number" if wanted is not None or _numeric(each) else None)
-        if column.kind != "number":
-            left.append(each.name)
-            continue
-        columns.append(column)
-        values.append(numbers)
-        notes += more
-    if not columns:
-        raise InputError(f"{shown}: no column of numbers beside the times")
-    table = np.stack(values, 1)
-    found = []
-    for name, chosen in _by_entity(texts, when):
-        grid, levels, off, far = times.regular(table[chosen], when.seconds[chosen], own)
-        if off > far and not own.months:
-            notes.append(f"{off - far:,} times lie beside the grid of one {own.said()}: they went to the nearest place")
-        if far:
-            notes.append(f"{far:,} rows are left out: at their times of the week hardly anything ever happens")
-        found.append((Rows(name, grid, levels), columns))
-    return found, own, when.entity, left, notes
-
-
-def _by_entity(texts: list[Texts], when: times.Times) -> list[tuple[str, np.ndarray]]:
-    if when.entity is None:
-        return [("", np.argsort(when.seconds, kind="stable"))]
-    own = next(each for each in texts if each.name == when.entity)
-    found = []
-    for code, name in enumerate(own.texts):
-        rows = np.flatnonzero(own.codes == code)
-        found.append((name, rows[np.argsort(when.seconds[rows], kind="stable")]))
-    return found
-
-
-def _numeric(texts: Texts) -> bool:
-    """Is this a column of numbers, however few different ones?"""
-    try:
-        return infer(texts, "number")[0].kind == "number" and len(texts.texts) > 1
-    except InputError:
-        return False
-
-
-def _same_time(texts: list[Texts], when: times.Times) -> set[str]:
-    """Columns that say the time once more: rows counted through, parts of it, a coarser date."""
-    said, moments = set(), when.seconds.astype("datetime64[s]")
-    parts = pd.DatetimeIndex(moments)
-    for each in texts:
-        if (each.codes < 0).any() or not each.texts:
-            continue
-        name, column = each.name.lower(), infer(each)[0]
-        if column.kind == "date":
-            said.add(each.name)
-            continue
-        try:
-            numbers = infer(each, "number")[1]
-        except InputError:
-            continue
-        whose = {"hr": "hour"}.get(name, name)
-        if (whose in times.PARTS and (numbers == getattr(parts, whose)).all()) or (
-            len(each.texts) == len(when.seconds) and (np.diff(numbers) == 1).all()
-        ):
-            said.add(each.name)
-    return said
+def _starts(found: list[Rows], keep: list[int], channels: list[Channel]) -> list[list[float]]:
+    """The last levels of each entity."""
+    if not any(each.wanders for each in channels):
+        return []
+    made = []
+    for rows in found:
+        own = [rows.values[~np.isnan(rows.values[:, place]), place] for place in keep]
+        made.append([float(each[-1]) if len(each) else c.start for each, c in zip(own, channels, strict=True)])
+    return made
 
 
 def _window(clock: Clock, shortest: int, shown: str) -> int:
@@ -438,45 +386,8 @@ def _window(clock: Clock, shortest: int, shown: str) -> int:
     return size - size % 8 if size >= 16 else size
 
 
-def _kind(levels: list[np.ndarray], calendars: list[np.ndarray], window: int) -> str:
-    """How to learn a column: a level that returns, or the changes of one that wanders off.
-
-    What the calendar explains apart, the means of windows vary against what varies within them: of a random walk n / T
-    times as much on average, of n steps in windows of T. A tenth of that is taken for one.
-    """
-    between, within, steps = [], [], 0
-    for values, calendar in zip(levels, calendars, strict=True):
-        count, known = len(values) // window, ~np.isnan(values)
-        if count < 3 or known.sum() < 3 * window:
-            continue
-        terms = np.concatenate([np.ones((1, len(values))), calendar])
-        explained, *_ = np.linalg.lstsq(terms[:, known].T, values[known], rcond=None)
-        rest = (values - explained @ terms)[: count * window].reshape(count, window)
-        rest = rest[(~np.isnan(rest)).sum(1) > 1]
-        between.append(np.nanmean(rest, 1).var())
-        within.append(np.nanvar(rest, axis=1).mean())
-        steps = max(steps, len(values))
-    if not between or np.mean(between) <= WANDERS * steps / window * np.mean(within):
-        return "level"
-    return "return" if all(np.nanmin(each, initial=np.inf) > 0 for each in levels) else "change"
-
-
-def _bridged(x: np.ndarray) -> np.ndarray:
-    """Gaps of (channels, n) by a straight line: models do not look at them, measures do."""
-    made, places = x.copy(), np.arange(x.shape[1])
-    for row in made:
-        known = ~np.isnan(row)
-        if not known.all():
-            row[~known] = np.interp(places[~known], places[known], row[known]) if known.any() else 0.0
-    return made
-
-
 def free(name: str, taken: list[str]) -> str:
     """A name that no column has."""
     while name in taken:
         name += "_"
     return name
-
-
-def _said(channel: Channel) -> str:
-    return {"level": "number", "change": "number, by its changes", "return": "number, by its returns"}[channel.kind]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from trilemma.errors import InputError
 from trilemma.modalities.columns import Texts, infer
 
 PARTS = ("year", "month", "day", "hour", "minute", "second")  # columns that make a time together
@@ -18,6 +19,8 @@ HOURS = ("hour", "hr", "hours")  # columns that hold the hour beside a date
 TWICE = 0.01  # share of times that may come once more
 EQUAL = 0.7  # share of steps that have the usual length, in a series
 HOUR, DAY, YEAR = 3600, 86_400, 365.2425 * 86_400
+COUNTS = ("t", "time", "timestamp", "ts", "step", "index", "tick", "sample", "frame", "cycle", "n", "no")
+NICE = (1, 5, 10, 30, 60, 300, 600, 900, 1800, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY)  # seconds of a step
 SLOT = 0.2  # of the usual number of rows: an hour of the week with fewer is one in which nothing happens
 
 
@@ -30,9 +33,13 @@ class Clock:
     slots: list[int] = field(default_factory=list)  # weekday * 24 + hour (or weekdays, for steps of days); empty: all
     format: str = "%Y-%m-%d %H:%M:%S"
     names: list[str] = field(default_factory=list)  # of the column, or of the columns that make a time together
+    irregular: bool = False  # what happens within a step is put at its beginning
+    counted: float = 0.0  # what a step adds to times that are only counted; 0: they are real ones
 
     def said(self) -> str:
         """The step in words."""
+        if self.counted:
+            return "step"
         if self.months:
             return "month" if self.months == 1 else f"{self.months} months"
         for unit, seconds in (("day", DAY), ("hour", HOUR), ("minute", 60), ("second", 1)):
@@ -73,6 +80,8 @@ class Clock:
 
     def written(self, times: np.ndarray) -> list[str]:
         """As the user's file has them."""
+        if self.counted:
+            return [f"{time * self.counted:.10g}" for time in times.tolist()]
         return pd.to_datetime(times, unit="s", utc="%z" in self.format).strftime(self.format).tolist()
 
     def calendar(self, times: np.ndarray, length: float) -> tuple[np.ndarray, list[str]]:
@@ -81,6 +90,7 @@ class Clock:
         Those that the step does not hide, and that the series (`length` seconds) went round twice.
         """
         made, names = [], []
+        length = 0.0 if self.counted else length
         monday = times + 3 * DAY  # 1970 began on a Thursday
         for name, place, period in (
             ("hour of day", times, DAY),
@@ -102,18 +112,30 @@ class Times:
     seconds: np.ndarray
     clock: Clock
     entity: str | None  # the column that says whose row it is
+    notes: list[str] = field(default_factory=list)
 
 
-def find(texts: Sequence[Texts], known: Clock | None = None, entity: str | None = None) -> Times | None:
+def find(
+    texts: Sequence[Texts],
+    known: Clock | None = None,
+    entity: str | None = None,
+    *,
+    forced: bool = False,
+    step: int | None = None,
+) -> Times | None:
     """The times of a table whose rows are a series (or several, one for each entity); None for other tables.
 
-    known, entity: those of a run, whose columns are taken without asking how regular the times are.
+    known, entity: those of a run, whose columns are taken without asking how regular the times are. forced: times may
+    be counted, irregular (then they are put on a grid of `step` seconds, or of their usual step) or not there at all.
     """
-    for names, seconds, form in _candidates(texts):
+    if known is not None and known.counted:
+        return _counted_as(texts, known, entity)
+    candidates = list(_candidates(texts))
+    for names, seconds, form in [] if step else candidates:
         if np.isnan(seconds).any() or (known is None and len(seconds) < 32) or (known and names != known.names):
             continue
         if known is not None:
-            return Times(seconds.astype(np.int64), known, entity)
+            return Times(_floored(seconds, known), known, entity)
         found = _entity(texts, names, seconds)
         if found == "":
             continue
@@ -121,7 +143,65 @@ def find(texts: Sequence[Texts], known: Clock | None = None, entity: str | None 
         if clock is not None:
             clock.format, clock.names = form, names
             return Times(seconds.astype(np.int64), clock, found)
-    return None
+    if known is not None or not forced or not texts or len(texts[0].codes) < 32:
+        return None
+    for names, seconds, form in candidates:
+        found = _entity(texts, names, seconds)
+        if not np.isnan(seconds).any() and found != "":
+            return _resampled(names, seconds, form, found, None if found is None else _codes(texts, found), step)
+    return _counted(texts)
+
+
+def _resampled(
+    names: list[str], seconds: np.ndarray, form: str, entity: str | None, codes: np.ndarray | None, step: int | None
+) -> Times:
+    """Irregular times on a grid of the usual step, rounded to what clocks show."""
+    steps = _steps(seconds, codes)
+    usual = float(np.median(steps)) if len(steps) else 1.0
+    own = step or min(NICE, key=lambda each: abs(np.log(each / max(usual, 1.0))))
+    form = form if own % DAY == 0 or "%H" in form else "%Y-%m-%d %H:%M:%S"
+    clock = Clock(int(own), format=form, names=names, irregular=True)
+    note = f"times are irregular: values within one {clock.said()} are averaged (--set data.step=1h for another step)"
+    return Times(_floored(seconds, clock), clock, entity, [note])
+
+
+def _floored(seconds: np.ndarray, clock: Clock) -> np.ndarray:
+    """Whole seconds, of irregular times the beginning of their step."""
+    return (seconds // clock.step * clock.step if clock.irregular else seconds).astype(np.int64)
+
+
+def _counted(texts: Sequence[Texts]) -> Times:
+    """Times that only count: a column of numbers that rises by equal steps, or else the order of the rows."""
+    for each in sorted(texts, key=lambda each: each.name.lower() not in COUNTS):
+        try:
+            numbers = infer(each, "number")[1] if each.texts and (each.codes >= 0).all() else np.zeros(0)
+        except InputError:
+            continue
+        steps = np.diff(np.unique(numbers))
+        if len(steps) < 31:
+            continue
+        usual, named = float(np.median(steps)), each.name.lower() in COUNTS
+        count = (numbers / usual).round().astype(np.int64)
+        entity = _entity(texts, [each.name], count)
+        if entity == "" or np.abs(numbers / usual - count).max() > 0.01:
+            continue
+        codes = None if entity is None else _codes(texts, entity)
+        steps = _steps(count, codes)
+        if (steps == 1).mean() >= (EQUAL if named else 1.0):
+            return Times(count, Clock(1, names=[each.name], counted=usual), entity)
+    return Times(np.arange(len(texts[0].codes)), Clock(1, counted=1.0), None)
+
+
+def _counted_as(texts: Sequence[Texts], known: Clock, entity: str | None) -> Times | None:
+    """As a run has them."""
+    if not known.names:
+        seconds = np.arange(len(texts[0].codes))
+        return Times(seconds, known, entity)
+    own = next((each for each in texts if each.name == known.names[0]), None)
+    if own is None or (own.codes < 0).any():
+        return None
+    numbers = infer(own, "number")[1]
+    return Times((numbers / known.counted).round().astype(np.int64), known, entity)
 
 
 def _candidates(texts: Sequence[Texts]) -> Any:
@@ -204,14 +284,19 @@ def _repeated(values: np.ndarray) -> float:
     return 1 - len(np.unique(values)) / len(values)
 
 
-def _clock(seconds: np.ndarray, codes: np.ndarray | None) -> Clock | None:
-    """The grid of strictly rising times; None where steps are not regular enough for one."""
-    if codes is not None:
+def _steps(seconds: np.ndarray, codes: np.ndarray | None) -> np.ndarray:
+    """What lies between the times of each entity, where it is more than nothing."""
+    if codes is None:
+        steps = np.diff(np.sort(seconds))
+    else:
         order = np.lexsort((seconds, codes))
         steps = np.diff(seconds[order])[np.diff(codes[order]) == 0]
-    else:
-        steps = np.diff(np.sort(seconds))
-    steps = steps[steps > 0]
+    return steps[steps > 0]
+
+
+def _clock(seconds: np.ndarray, codes: np.ndarray | None) -> Clock | None:
+    """The grid of strictly rising times; None where steps are not regular enough for one."""
+    steps = _steps(seconds, codes)
     if len(steps) == 0:
         return None
     months = np.diff(_month(np.sort(np.unique(seconds.astype(np.int64)))))
@@ -239,11 +324,11 @@ def _month(times: np.ndarray) -> np.ndarray:
     return times.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
 
 
-def regular(values: np.ndarray, seconds: np.ndarray, clock: Clock) -> tuple[np.ndarray, np.ndarray, int, int]:
+def regular(values: np.ndarray, seconds: np.ndarray, clock: Clock) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Rows (n, C) in order of time on the clock's grid: times (m,), values (m, C), NaN where there is none.
 
-    Rows that share a place are averaged. The last figures: how many rows did not lie on the grid, and how many of these
-    were too far from any place of it and are left out.
+    Rows that share a place are averaged. Then the place (n,) of each row, -1 where it is too far from any and left out,
+    and how many rows did not lie on the grid.
     """
     times = clock.grid(int(seconds[0]), int(seconds[-1]))
     if clock.months:
@@ -257,4 +342,4 @@ def regular(values: np.ndarray, seconds: np.ndarray, clock: Clock) -> tuple[np.n
     here = ~np.isnan(values) & ~far[:, None]
     np.add.at(total, place, np.where(here, values, 0.0))
     np.add.at(count, place, here)
-    return times, np.where(count > 0, total / np.maximum(count, 1), np.nan), off, int(far.sum())
+    return times, np.where(count > 0, total / np.maximum(count, 1), np.nan), np.where(far, -1, place), off

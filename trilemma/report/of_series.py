@@ -76,7 +76,7 @@ class SeriesRuler:
 
     def _learned(self, x: np.ndarray, observed: np.ndarray | None) -> np.ndarray:
         """(n, T, C), NaN where it is not known."""
-        values = self.modality.learned(x)
+        values = self.modality.learned(x).transpose(0, 2, 1)
         if observed is not None:
             values[~observed[:, : values.shape[2]].transpose(0, 2, 1)] = np.nan
         return values

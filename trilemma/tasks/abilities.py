@@ -22,6 +22,8 @@ TASKS: dict[str, tuple[type, ...]] = {
     "denoise": (Denoises,),
     "impute": (Fills,),
     "forecast": (Fills,),
+    "stress": (Samples,),
+    "risk": (Fills,),
     "traverse": (Encodes, Decodes),
     "score": (Scores,),
     "detect": (Surprises,),
@@ -30,7 +32,13 @@ TASKS: dict[str, tuple[type, ...]] = {
 
 
 # Tasks that only some kinds of data have; all others are for every kind.
-ONLY = {"impute": ("table",), "detect": ("table",), "forecast": ("series",)}
+ONLY = {
+    "impute": ("series", "table"),
+    "detect": ("series", "table"),
+    "forecast": ("series",),
+    "stress": ("series",),
+    "risk": ("series",),
+}
 
 
 def works(model_class: type, kind: str, task: str) -> bool:

@@ -49,16 +49,11 @@ class Anomalies:
 
     def columns(self) -> dict[str, np.ndarray]:
         """As columns of a table."""
-        because = []
-        for alarm, parts in zip(self.alarms, self.parts, strict=True):
-            shares = parts / max(parts.sum(), 1e-12)
-            order: list[int] = np.argsort(-shares)[:NAMED].tolist() if alarm else []
-            because.append("; ".join(f"{self.names[i]} {shares[i]:.0%}" for i in order if shares[i] >= BLAMED))
         return {
             "anomaly": self.scores.round(3),
             "p_value": self.p_values.round(5),
             "alarm": self.alarms,
-            "because": np.array(because, dtype=object),
+            "because": blamed(self.names, self.parts, self.alarms),
         }
 
     def frame(self, out: Path | None = None) -> Any:
@@ -71,6 +66,16 @@ class Anomalies:
             f"{count:,} of {len(self.scores):,} rows raise an alarm ({count / max(len(self.scores), 1):.1%}); of "
             f"normal rows {self.false_alarms:.2%} would, by {self.normal:,} that the model had not seen"
         )
+
+
+def blamed(names: list[str], parts: np.ndarray, alarms: np.ndarray) -> np.ndarray:
+    """(n,) texts: of rows that raise an alarm the columns with the largest parts (n, columns) of what is strange."""
+    because = []
+    for alarm, own in zip(alarms, parts, strict=True):
+        shares = own / max(own.sum(), 1e-12)
+        order: list[int] = np.argsort(-shares)[:NAMED].tolist() if alarm else []
+        because.append("; ".join(f"{names[i]} {shares[i]:.0%}" for i in order if shares[i] >= BLAMED))
+    return np.array(because, dtype=object)
 
 
 def share(text: str) -> float:

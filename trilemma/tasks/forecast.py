@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from trilemma.batches import Arrays, Options
+from trilemma.batches import Options
 from trilemma.errors import InputError
+from trilemma.modalities.channels import Channel
 from trilemma.modalities.contract import Modality
+from trilemma.modalities.entities import Rows
 from trilemma.modalities.frames import write
-from trilemma.modalities.series import Rows, Series, free
+from trilemma.modalities.series import Series, free
 from trilemma.modalities.writing import writing_to
-from trilemma.models.contract import Fills
+from trilemma.tasks.series import go_on, label_of, series_of
 from trilemma.training.progress import Bar
-from trilemma.training.sampling import BATCH, Sampler
+from trilemma.training.sampling import Sampler
 
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 SHOWN = 6  # curves in a picture
@@ -33,15 +34,20 @@ class Forecast:
     times: list[np.ndarray]  # (horizon,) seconds of each entity
     draws: list[np.ndarray]  # (draws, horizon, columns) levels of each entity
 
+    @property
+    def columns(self) -> list[Channel]:
+        """Those that are told: not what was known ahead."""
+        return self.series.channels[: self.series.told]
+
     def frame(self) -> pd.DataFrame:
         """`time, variable, draw, value`, after the entity where there are several."""
         parts = []
-        for rows, when, draws in zip(self.past, self.times, self.draws, strict=True):
+        for number, (rows, when, draws) in enumerate(zip(self.past, self.times, self.draws, strict=True)):
             count, horizon, _ = draws.shape
             written = self.series.clock.written(when)
-            for place, channel in enumerate(self.series.channels):
+            for place, channel in enumerate(self.columns):
                 parts.append(
-                    self._named(rows, {
+                    self._named(rows, number, {
                         "time": np.tile(written, count),
                         "variable": channel.column.name,
                         "draw": np.repeat(np.arange(count), horizon),
@@ -53,20 +59,24 @@ class Forecast:
     def quantiles(self) -> pd.DataFrame:
         """`time, variable, mean, q05 ... q95`, after the entity where there are several."""
         parts = []
-        for rows, when, draws in zip(self.past, self.times, self.draws, strict=True):
+        for number, (rows, when, draws) in enumerate(zip(self.past, self.times, self.draws, strict=True)):
             written = self.series.clock.written(when)
-            for place, channel in enumerate(self.series.channels):
+            for place, channel in enumerate(self.columns):
                 own = draws[:, :, place]
                 found = {f"q{round(100 * q):02d}": np.quantile(own, q, axis=0) for q in QUANTILES}
                 parts.append(
-                    self._named(rows, {"time": written, "variable": channel.column.name, "mean": own.mean(0), **found})
+                    self._named(
+                        rows, number, {"time": written, "variable": channel.column.name, "mean": own.mean(0), **found}
+                    )
                 )
         return pd.concat(parts, ignore_index=True)
 
-    def _named(self, rows: Rows, columns: dict[str, Any]) -> pd.DataFrame:
+    def _named(self, rows: Rows, number: int, columns: dict[str, Any]) -> pd.DataFrame:
         frame = pd.DataFrame(columns)
         if self.series.entity is not None:
             frame.insert(0, free(self.series.entity, list(frame)), rows.name)
+        elif len(self.past) > 1:
+            frame.insert(0, "series", number)
         return frame
 
     def save(self, out: Path) -> list[Path]:
@@ -84,22 +94,23 @@ class Forecast:
         """Fans of half and of nine tenths of the draws behind the last of the past."""
         from matplotlib.figure import Figure
 
-        pairs = [(e, c) for e in range(len(self.past)) for c in range(len(self.series.channels))][:SHOWN]
+        pairs = [(e, c) for e in range(len(self.past)) for c in range(len(self.columns))][:SHOWN]
         figure = Figure(figsize=(9, 2.0 * len(pairs)), dpi=110, layout="constrained")
         for number, (e, c) in enumerate(pairs):
             axes = figure.add_subplot(len(pairs), 1, number + 1)
             rows, draws = self.past[e], self.draws[e][:, :, c]
             back = max(2 * draws.shape[1], self.series.window // 2)
-            when, future = (times.astype("datetime64[s]") for times in (rows.times[-back:], self.times[e]))
+            when, future = (
+                times if self.series.clock.counted else times.astype("datetime64[s]")
+                for times in (rows.times[-back:], self.times[e])
+            )
             axes.plot(when, rows.values[-back:, c], color="0.25", linewidth=0.9)
             for low, high, alpha in ((0.05, 0.95, 0.18), (0.25, 0.75, 0.32)):
                 axes.fill_between(
                     future, *np.quantile(draws, [low, high], axis=0), color="#7a3fb8", alpha=alpha, linewidth=0
                 )
             axes.plot(future, np.median(draws, 0), color="#7a3fb8", linewidth=1.1)
-            axes.set_title(
-                " ".join(filter(None, [rows.name, self.series.channels[c].column.name])), fontsize=9, loc="left"
-            )
+            axes.set_title(" ".join(filter(None, [rows.name, self.columns[c].column.name])), fontsize=9, loc="left")
             axes.tick_params(labelsize=7)
             axes.spines[["top", "right"]].set_visible(False)
         return figure
@@ -124,73 +135,57 @@ def forecast(
     Raises:
         InputError: data that are no series; a horizon or number of draws below one; a series shorter than two steps.
     """
-    if not isinstance(modality, Series):
-        raise InputError(f"forecast: only a series has a future; this run's data are of kind {modality.kind}")
+    series = series_of(modality, "forecast")
     if horizon < 1 or draws < 1:
         raise InputError(f"--horizon {horizon} --draws {draws}: at least one step and one draw")
-    past = modality.rows(source)
-    made, when = [], []
+    past = series.rows(source)
+    made, when, cut = [], [], []
     bar = Bar("forecast", len(past))
-    for number, rows in enumerate(past):
+    for number, whole in enumerate(past):
+        rows, later = until_now(series, whole)
+        cut.append(rows)
         rows = Rows(rows.name, rows.times[-most:], rows.values[-most:]) if most else rows
         if len(rows.times) < 2:
             raise InputError(f"{source}: a series of {len(rows.times)} steps has no future that could be told")
-        when.append(modality.clock.after(int(rows.times[-1]), horizon))
-        made.append(_futures(sampler, modality, rows, when[-1], draws, seed, options, first=number << 48))
+        when.append(series.clock.after(int(rows.times[-1]), horizon))
+        ahead = series.ahead(later[:horizon], when[-1])
+        made.append(_futures(sampler, series, rows, ahead, draws, seed, options, first=number << 48))
         bar.update(number + 1, {})
     bar.close()
-    return Forecast(modality, past, when, made)
+    return Forecast(series, cut, when, made)
 
 
-@torch.no_grad()
+def until_now(series: Series, rows: Rows) -> tuple[Rows, np.ndarray]:
+    """A series up to its last known value, where it has columns that are known ahead, and the values after that."""
+    told = np.flatnonzero(~np.isnan(rows.values[:, : series.told]).all(1))
+    end = len(rows.values) if series.told == len(series.channels) or len(told) == 0 else int(told[-1]) + 1
+    return Rows(rows.name, rows.times[:end], rows.values[:end]), rows.values[end:]
+
+
 def _futures(
     sampler: Sampler,
     series: Series,
     rows: Rows,
-    when: np.ndarray,
+    ahead: np.ndarray,
     draws: int,
     seed: int,
     options: Options,
     *,
     first: int = 0,
 ) -> np.ndarray:
-    """(draws, horizon, columns) levels; draw i has the noise of the numbers from `first` + i on."""
-    model, size, own = sampler.model, series.window, len(series.channels)
-    assert isinstance(model, Fills)
-    model.eval()
-    label = series.entities.index(rows.name) if len(series.entities) > 1 and rows.name in series.entities else None
-    x, known = series.encode(rows.values[-size:], rows.times[-size:])
-    x, known = (np.repeat(each[None], draws, 0) for each in (x, known))
-    ahead = series.clock.calendar(when, series.length)[0].astype(np.float32)
-    step = min(len(when), size // 2)
+    """(draws, horizon, columns) levels; `ahead` (told, horizon): the channels known then. Draw i has the noise of the
+    numbers from `first` + i on."""
+    size, step = series.window, min(ahead.shape[1], series.window // 2)
+    x, known = (np.repeat(each[None], draws, 0) for each in series.encode(rows.values[-size:], rows.times[-size:]))
     lost = min(_lost(rows.values, series), size - step - 1, x.shape[2] - 1)  # steps at the end without a level
-    made: list[np.ndarray] = []
-    for begin in range(0, len(when), step):
-        count = min(step, len(when) - begin)
-        window = np.zeros((draws, x.shape[1], size), dtype=np.float32)
-        observed = np.zeros(window.shape, dtype=bool)
-        back = min(size - count, x.shape[2])
-        at = size - count - back  # of a short past the window's beginning is not known
-        window[:, :, at : at + back], observed[:, :, at : at + back] = x[:, :, -back:], known[:, :, -back:]
-        window[:, own:, -count:], observed[:, own:, -count:] = ahead[:, begin : begin + count], True
-        filled = []
-        for part in range(0, draws, BATCH):
-            places = np.arange(part, min(part + BATCH, draws))
-            index = first + (begin << 24) + places
-            arrays = Arrays(window, observed=observed)
-            batch = arrays.gather(places, seed=seed, index=index, device=str(sampler.engine.device))
-            request = sampler.request(seed, index, label=label, options=options)
-            with sampler.engine.autocast():
-                filled.append(sampler.array(model.fill(batch, request, complete=True)))
-        whole = np.concatenate(filled)
-        future = whole[:, :, -count:]
-        # What a column has grown in a gap at the end of the past is filled in too: its level is known before that.
-        made.append(whole[:, :, size - count - lost :] if begin == 0 else future)
-        x = np.concatenate([x, future], 2)
-        known = np.concatenate([known, np.ones(future.shape, dtype=bool)], 2)
+    index, label = first + np.arange(draws), label_of(series, rows.name)
+    made = go_on(
+        sampler, series, x, known, np.repeat(ahead[None], draws, 0), seed=seed, index=index,
+        label=None if label is None else np.full((draws, 1), label), options=options, lost=lost,
+    )  # fmt: skip
     before = rows.values[: len(rows.values) - lost]
     start = np.array([_last(before[:, place], each.start) for place, each in enumerate(series.channels)])
-    return series.decode(np.concatenate(made, 2), start)[:, lost:]
+    return series.decode(made, start)[:, lost:, : series.told]
 
 
 def _lost(values: np.ndarray, series: Series) -> int:
@@ -198,7 +193,7 @@ def _lost(values: np.ndarray, series: Series) -> int:
     gaps = [0]
     for place, each in enumerate(series.channels):
         known = np.flatnonzero(~np.isnan(values[:, place]))
-        if each.kind != "level" and len(known):
+        if each.wanders and len(known):
             gaps.append(len(values) - 1 - int(known[-1]))
     return max(gaps)
 

@@ -17,7 +17,7 @@ from trilemma.conditions import tell
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.maths.signals import estimated_noise, spherical
-from trilemma.modalities.contract import Data, Gaps, Opening
+from trilemma.modalities.contract import Data, Gaps, Modality, Opening
 from trilemma.modalities.door import modality, open_data
 from trilemma.models.contract import (
     CAPABILITIES,
@@ -37,8 +37,10 @@ from trilemma.training.run import Run, write_json
 from trilemma.training.sampling import BATCH, Sampler, merged
 
 if TYPE_CHECKING:
-    from trilemma.tasks.detect import Anomalies  # pandas is for tables and series only
+    from trilemma.tasks.alarms import Alarms  # pandas is for tables and series only
+    from trilemma.tasks.detect import Anomalies
     from trilemma.tasks.forecast import Forecast
+    from trilemma.tasks.risk import Risk
 
 PARTS = (4, 16, 64, BATCH)  # of a stream: the first samples soon, then as many as are fast
 
@@ -76,12 +78,13 @@ class Loaded:
         """Names of the tasks that this run can do."""
         return [task for task in TASKS if works(type(self.model), self.modality.kind, task)]
 
-    def _fills(self, task: str) -> None:
-        self._require(task)
+    def _fills(self, task: str, needed: str | None = None) -> None:
+        self.require(needed or task)
         if not (isinstance(self.model, Fills) and self.model.can_fill()):
             raise InputError(f"{task}: this run has not learned to fill in; train it with --set model.given=0.25")
 
-    def _require(self, task: str) -> None:
+    def require(self, task: str) -> None:
+        """InputError where this run's model or kind of data cannot do the task."""
         if not needs(type(self.model), task):
             able = ", ".join(models_that(task))
             raise InputError(f"{self.config['model']} cannot {task}; models that can: {able}")
@@ -128,31 +131,45 @@ class Loaded:
         start: int = 0,
         where: str | None = None,
         balance: str | None = None,
+        length: int | None = None,
         raw: bool = False,
     ) -> np.ndarray:
         """n samples; number i depends on (seed, start + i) alone. Without `label`, labels follow the training data.
 
         guidance, interval: strength, and the noise levels s (of data of unit variance) between which it acts. eta:
         noise that ddim adds, 0 to 1. Of tables, where: conditions that all rows meet, as 'sex = Female and age > 60';
-        balance: a category whose values come equally often. raw: (n, channels, *grid) instead of arrays as people have
+        balance: a category whose values come equally often. Of series, length: steps of each, as many as you like, by
+        models that fill in. raw: (n, channels, *grid) instead of arrays as people have
         them, a data frame for tables.
         """
         asked = Options(steps, sampler, guidance, interval, eta, prior)
-        if where is not None or balance is not None:
-            self._require("generate")
+        if where is not None or balance is not None or length is not None:
+            self.require("generate")
             self._check_options(asked)
             if n < 1:
                 raise InputError(f"-n {n}: ask for at least one sample")
+        if length is not None:
+            from trilemma.tasks.series import lengthened, series_of
+
+            if where is not None or balance is not None:
+                raise InputError("--length goes without --where and --balance; leave it or them out")
+            own = series_of(self.modality, "--length")
+            self._fills("--length", "forecast")
+            number, options = self.label(label), merged(self.options, asked)
+            x = lengthened(self.sampler, own, n, length, label=number, seed=seed, start=start, options=options)
+            return x if raw else self.shown(label).export(x)
+        if where is not None or balance is not None:
             from trilemma.tasks import tables  # pandas is for tables only
 
             options = merged(self.options, asked)
             self.label(label)
-            own = self.sampler, self.modality, n
-            x = tables.asked(*own, where=where, balance=balance, seed=seed, start=start, options=options)
+            x = tables.asked(
+                self.sampler, self.modality, n, where=where, balance=balance, seed=seed, start=start, options=options
+            )
             return x if raw else self.modality.export(x)
         parts = self._parts(n, [BATCH], seed=seed, label=label, asked=asked, start=start)
         x = np.concatenate(list(parts))
-        return x if raw else self.modality.export(x)
+        return x if raw else self.shown(label).export(x)
 
     def fewest_steps(self, *, quiet: bool = False) -> int:
         """The fewest sampler steps that are as good as any, on the held-out choose split of the run's own data.
@@ -162,7 +179,7 @@ class Loaded:
         Raises:
             InputError: a model without steps; data that are not where they were, or changed.
         """
-        self._require("generate")
+        self.require("generate")
         if "steps" not in self.config["config"]:
             raise InputError(f"--steps auto: {self.config['model']} samples in one call; leave it out")
         choices, default = self.run.choices(), int(self.config["config"]["steps"])
@@ -212,7 +229,7 @@ class Loaded:
         self, n: int, sizes: Sequence[int], *, seed: int, label: str | int | None, asked: Options, start: int
     ) -> Iterator[np.ndarray]:
         """n samples in parts of these sizes, the last size repeated. What is asked is checked before the first part."""
-        self._require("generate")
+        self.require("generate")
         if n < 1:
             raise InputError(f"-n {n}: ask for at least one sample")
         self._check_options(asked)
@@ -229,18 +246,18 @@ class Loaded:
 
     def reconstruct(self, source: Any, *, random: bool = False, seed: int = 0, raw: bool = False) -> np.ndarray:
         """decode(encode(x)) of files or arrays; with `random`, from a draw of the posterior instead of its mean."""
-        self._require("reconstruct")
+        self.require("reconstruct")
         x = np.concatenate([self._decode(codes, b) for codes, b in self._codes(source, random, seed)])
         return x if raw else self.modality.export(x)
 
     def embed(self, source: Any) -> np.ndarray:
         """Codes (n, D) of files or arrays."""
-        self._require("embed")
+        self.require("embed")
         return np.concatenate([codes.float().cpu().numpy() for codes, _ in self._codes(source, False, 0)])
 
     def score(self, source: Any, *, seed: int = 0) -> np.ndarray:
         """Log-likelihood (or its lower bound) in nats per example (n,), as a density of the data's own units."""
-        self._require("score")
+        self.require("score")
         assert isinstance(self.model, Scores)
         scores = []
         for batch in self._batches(source, seed):
@@ -253,8 +270,8 @@ class Loaded:
         return np.concatenate(scores)
 
     def impute(self, source: Any, *, draws: int = 5, seed: int = 0) -> Any:
-        """A table (a file or a data frame) with its gaps filled in, as a data frame: numbers by the mean of the draws,
-        categories by their most frequent value."""
+        """A table or a series (a file or a data frame) with its gaps filled in, as a data frame: numbers by the mean of
+        the draws, categories by their most frequent value."""
         return self.imputations(source, draws=draws, seed=seed)[0]
 
     def imputations(self, source: Any, *, draws: int = 5, seed: int = 0) -> list[Any]:
@@ -264,10 +281,12 @@ class Loaded:
 
     def drawn(self, source: Any, *, draws: int, seed: int) -> tuple[Gaps, np.ndarray, list[np.ndarray]]:
         """`imputations` as raw rows, and what was read."""
-        from trilemma.tasks import tables
-
         self._fills("impute")
-        return tables.impute(self.sampler, self.modality, source, draws=draws, seed=seed, options=self.options)
+        if self.modality.kind == "series":
+            from trilemma.tasks.series import impute
+        else:
+            from trilemma.tasks.tables import impute
+        return impute(self.sampler, self.modality, source, draws=draws, seed=seed, options=self.options)
 
     def forecast(
         self, source: Any, *, horizon: int, draws: int = 200, seed: int = 0, most: int | None = None
@@ -291,26 +310,89 @@ class Loaded:
             most=most,
         )
 
+    def stress(
+        self,
+        where: str,
+        n: int = 1000,
+        *,
+        horizon: int | None = None,
+        label: str | int | None = None,
+        seed: int = 0,
+        raw: bool = False,
+    ) -> np.ndarray:
+        """n paths (n, T, columns) of a series that meet conditions, as 'AAPL return < -5%' (see tasks/stress.py).
+
+        horizon: their steps; None: those of a window.
+        """
+        from trilemma.tasks.stress import scenarios
+
+        self.require("stress")
+        shown, number = self.shown(label), self.label(label)
+        x, _ = scenarios(self.sampler, shown, n, where, horizon=horizon, label=number, seed=seed, options=self.options)
+        return x if raw else shown.export(x)
+
+    def risk(
+        self,
+        source: Any,
+        *,
+        weights: str | None = None,
+        level: float = 0.99,
+        horizon: int = 1,
+        draws: int = 64,
+        most: int | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+    ) -> Risk:
+        """Value at risk and expected shortfall of a portfolio 'A=0.5,B=0.5' of a series' columns, and a backtest.
+
+        `.frame()` holds the forecasts, `.tests()` Kupiec's and Christoffersen's tests of them (see tasks/risk.py).
+        most: the last so many moments of the backtest; None: all of the last 15 % of the series.
+        """
+        from trilemma.tasks.risk import risk
+
+        self._fills("risk")
+        asked = Options(steps=steps)
+        self._check_options(asked)
+        return risk(
+            self.sampler,
+            self.modality,
+            source,
+            weights=weights,
+            level=level,
+            horizon=horizon,
+            draws=draws,
+            most=most,
+            seed=seed,
+            options=merged(self.options, asked),
+        )
+
     def detect(self, source: Any, *, false_alarms: float = 0.01, normal: Any = None, seed: int = 0) -> Any:
-        """The rows of a table as a data frame, with `anomaly`, `p_value`, `alarm`, `because` (see `tasks/detect.py`).
+        """The rows of a table or a series as a data frame, with `anomaly`, `p_value`, `alarm`, `because`: see
+        `tasks/detect.py` and, of series, `tasks/alarms.py`.
 
         false_alarms: share of rows like the run's own that may raise an alarm. normal: rows to hold the new ones
         against; None: those of the run's data that it did not learn from.
         """
         return self.anomalies(source, false_alarms=false_alarms, normal=normal, seed=seed).frame()
 
-    def anomalies(self, source: Any, *, false_alarms: float, normal: Any, seed: int) -> Anomalies:
+    def anomalies(self, source: Any, *, false_alarms: float, normal: Any, seed: int) -> Anomalies | Alarms:
         """What `detect` finds, with the part that each column has in it."""
+        self.require("detect")
+        data = None if normal is not None else self.data("detect", "give what is normal: --normal FILE")
+        if self.modality.kind == "series":
+            from trilemma.tasks import alarms, series
+
+            own = series.series_of(self.modality, "detect")
+            normal = alarms.unseen(own, self.config["asked"]["source"]) if data else normal
+            return alarms.detect(self.sampler, own, source, false_alarms=false_alarms, normal=normal, seed=seed)
         from trilemma.tasks.detect import detect, unseen
 
-        self._require("detect")
-        if normal is None and self.modality.kind == "table":
-            normal = unseen(self.data("detect", "give rows that are normal: --normal FILE"))
+        normal = unseen(data) if data else normal
         return detect(self.sampler, self.modality, source, false_alarms=false_alarms, normal=normal, seed=seed)
 
     def denoise(self, source: Any, *, sigma: float | None = None, raw: bool = False) -> np.ndarray:
         """Inputs without their noise. sigma: its deviation in units of the data's own; None: estimated per example."""
-        self._require("denoise")
+        self.require("denoise")
         assert isinstance(self.model, Denoises)
         if sigma is not None and not 0 < sigma < np.inf:
             raise InputError(f"--sigma {sigma:g}: give the noise's deviation, larger than 0 (the data's own is 1)")
@@ -331,7 +413,7 @@ class Loaded:
         self, first: Any = 0, second: Any = 1, *, steps: int = 9, seed: int = 0, raw: bool = False
     ) -> np.ndarray:
         """`steps` examples on the way from one to another: two files (models that encode) or two sample numbers."""
-        self._require("interpolate")
+        self.require("interpolate")
         if steps < 2:
             raise InputError(f"--steps {steps}: a way has at least two ends")
         codes, request = self._ends(first, second, seed)
@@ -352,7 +434,7 @@ class Loaded:
         raw: bool = False,
     ) -> np.ndarray:  # fmt: skip
         """(dimensions, steps, ...) examples: each of the most used code dimensions varied alone, +-reach deviations."""
-        self._require("traverse")
+        self.require("traverse")
         if dimensions < 1 or steps < 2:
             raise InputError(f"--dimensions {dimensions} --steps {steps}: at least one dimension and two values of it")
         sample = self.generate(256, seed=seed, raw=True)
@@ -383,7 +465,7 @@ class Loaded:
 
     def noised(self, source: Any, *, seed: int = 0, frames: int = 10) -> np.ndarray:
         """(frames, n, channels, *grid) raw: inputs on their way to noise, x + s noise, scaled by 1 / sqrt(1 + s^2)."""
-        self._require("denoise")
+        self.require("denoise")
         levels = [0.0, *np.geomspace(0.05, 20.0, frames - 1)]  # of s; the data have unit variance
         parts: list[list[np.ndarray]] = [[] for _ in levels]
         for batch in self._batches(source, seed):
@@ -408,6 +490,14 @@ class Loaded:
             return int(given)
         known = ", ".join(self.label_names[:20]) or f"0 ... {space['count'] - 1}"
         raise InputError(f"--label {given!r}: unknown. Known: {known}")
+
+    def shown(self, label: str | int | None) -> Modality:
+        """The modality as it writes what was made for a label: of a series, from that entity's levels on."""
+        if self.modality.kind != "series" or label is None:
+            return self.modality
+        from trilemma.tasks.series import series_of
+
+        return series_of(self.modality, "generate").of(self.label(label))
 
     def _check_options(self, asked: Options) -> None:
         """A setting that this model does not have is an error, not a wish that is passed over."""
@@ -481,7 +571,7 @@ class Loaded:
         """Codes (2, D) of the two ends: of files where the model encodes, of sample numbers otherwise."""
         numbers = all(isinstance(end, int) or str(end).isdigit() for end in (first, second))
         if not numbers:
-            self._require("embed")
+            self.require("embed")
             ends = [next(iter(self._codes(end, False, seed))) for end in (first, second)]
             batches = [batch for _, batch in ends]
             raw = {name: torch.cat([batch.raw[name][:1] for batch in batches]) for name in batches[0].raw}

@@ -36,23 +36,24 @@ def generate(
     prior: str | None,
     where: str | None = None,
     balance: str | None = None,
+    length: int | None = None,
 ) -> list[Path]:
     """n samples into a folder of files, an .npy array or a .png grid; of a table into one file."""
     loaded = load(run)
     out = out or Path(f"samples{loaded.modality.usual}")
     check_out(out, loaded.modality.writes)
     count = loaded.fewest_steps() if steps == "auto" else _steps(steps)
-    if where is not None or balance is not None:
+    if where is not None or balance is not None or length is not None:
         rows = loaded.generate(
             n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
-            interval=_interval(interval), prior=prior, where=where, balance=balance, raw=True,
+            interval=_interval(interval), prior=prior, where=where, balance=balance, length=length, raw=True,
         )  # fmt: skip
-        return loaded.modality.save(rows, out)
+        return loaded.shown(label).save(rows, out)
     parts = loaded.stream(
         n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
         interval=_interval(interval), prior=prior, raw=True,
     )  # fmt: skip
-    return loaded.modality.stream(_counted(parts, n), n, out)
+    return loaded.shown(label).stream(_counted(parts, n), n, out)
 
 
 def _counted(parts: Iterator[np.ndarray], n: int) -> Iterator[np.ndarray]:
@@ -107,6 +108,37 @@ def forecast(run: Path, source: Any, *, horizon: int, draws: int, seed: int, out
     loaded = load(run)
     check_table(out)
     return loaded.forecast(source, horizon=horizon, draws=draws, seed=seed).save(out)
+
+
+def stress(
+    run: Path, *, where: str, n: int, horizon: int | None, label: str | None, seed: int, out: Path
+) -> list[Path]:
+    """Paths that meet conditions, and a line on how rare they are."""
+    from trilemma.tasks.stress import scenarios
+
+    loaded = load(run)
+    check_out(out, loaded.modality.writes)
+    loaded.require("stress")
+    shown, number = loaded.shown(label), loaded.label(label)
+    x, share = scenarios(
+        loaded.sampler, shown, n, where, horizon=horizon, label=number, seed=seed, options=loaded.options
+    )
+    print(f"{share:.2%} of the model's paths meet {where!r}", file=sys.stderr)
+    return shown.save(x, out)
+
+
+def risk(
+    run: Path, source: Any, *, weights: str | None, level: float, horizon: int, draws: int, most: int | None,
+    steps: int | None, seed: int, out: Path,
+) -> list[Path]:  # fmt: skip
+    """The forecasts of losses, the tests of them and a picture."""
+    loaded = load(run)
+    check_table(out)
+    found = loaded.risk(
+        source, weights=weights, level=level, horizon=horizon, draws=draws, most=most, steps=steps, seed=seed
+    )
+    print(found.said(), file=sys.stderr)
+    return found.save(out)
 
 
 def detect(run: Path, source: Any, *, false_alarms: float, normal: Any, seed: int, out: Path) -> list[Path]:

@@ -49,9 +49,9 @@ class Sampler:
         return draw(self.frequencies, seed ^ LABEL_SEED, index) if self.frequencies else None
 
     def request(
-        self, seed: int, index: np.ndarray, *, label: int | None = None, options: Options | None = None
+        self, seed: int, index: np.ndarray, *, label: int | np.ndarray | None = None, options: Options | None = None
     ) -> Request:
-        """A request for the images `index` of this seed, with drawn or given labels."""
+        """A request for the images `index` of this seed, with drawn or given labels: one, or (n, 1)."""
         device = self.engine.device
         request = Request(Noise(seed, index, device), options=options or Options())
         drawn: dict[str, np.ndarray] = {}

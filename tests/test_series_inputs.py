@@ -1,0 +1,181 @@
+"""Series as people have them: counted, irregular and long times, arrays, columns known ahead, several entities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import trilemma as tl
+from trilemma.errors import InputError
+from trilemma.modalities.contract import Opening, opening_of
+from trilemma.modalities.series import Series
+
+SETTINGS = {"training.previews": 1, "data.window": 16}
+WHEN = pd.date_range("2020-01-01", periods=300)
+
+
+def opened(source: object, **settings: object) -> Series:
+    made = tl.open_data(source, opening=Opening(kind="series", window=8, **settings)).modality  # type: ignore[arg-type]
+    assert isinstance(made, Series)
+    return made
+
+
+def test_times_that_are_only_counted() -> None:
+    value = np.random.default_rng(0).normal(size=300).round(2)
+    for frame, names, step in (
+        (pd.DataFrame({"v": value}), [], 1.0),
+        (pd.DataFrame({"timestamp": np.arange(50, 350), "v": value}), ["timestamp"], 1.0),
+        (pd.DataFrame({"time": (np.arange(300) * 0.04).round(2), "v": value}), ["time"], 0.04),
+    ):
+        series = opened(frame)
+        assert (series.clock.names, series.clock.said(), series.calendar) == (names, "step", [])
+        assert series.clock.counted == pytest.approx(step) and [c.column.name for c in series.channels] == ["v"]
+        again = series.rows(frame)
+        np.testing.assert_array_equal(again[0].values[:, 0], value)
+    assert series.clock.written(np.array([300, 301])) == ["12", "12.04"]
+    gap = pd.DataFrame({"t": np.delete(np.arange(300), [7, 8]), "v": np.delete(value, [7, 8])})
+    assert np.flatnonzero(np.isnan(opened(gap).rows(gap)[0].values[:, 0])).tolist() == [7, 8]
+
+
+def test_irregular_times_are_put_on_a_grid_and_that_is_said() -> None:
+    random = np.random.default_rng(0)
+    seconds = np.cumsum(random.exponential(1500, 2000)).round()
+    frame = pd.DataFrame(
+        {"at": pd.Timestamp("2020-01-01") + pd.to_timedelta(seconds, "s"), "v": random.normal(size=2000)}
+    )
+    data = tl.open_data(frame, opening=opening_of({"data.step": "1h", "data.window": 8}, "series", None, False))
+    series = data.modality
+    assert isinstance(series, Series) and series.clock.said() == "hour"
+    assert any("irregular" in note and "averaged" in note for note in data.notes)
+    first = seconds < 3600
+    assert series.rows(frame)[0].values[0, 0] == pytest.approx(frame["v"][first].mean())
+    with pytest.raises(InputError, match="setting data"):
+        opening_of({"data.step": "soon"}, "series", None, False)
+
+
+def test_long_tables_are_laid_out_wide(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    wide = pd.DataFrame(
+        {
+            "time": WHEN.strftime("%Y-%m-%d"),
+            "warm": random.normal(size=300).round(1),
+            "wet": random.normal(size=300).round(3),
+        }
+    )
+    long = wide.melt("time").sort_values(["time", "variable"]).reset_index(drop=True)
+    one, other = opened(wide), opened(long)
+    assert [c.column.name for c in other.channels] == ["warm", "wet"] and [c.decimals for c in other.channels] == [1, 3]
+    np.testing.assert_allclose(one.rows(wide)[0].values, other.rows(long)[0].values)
+    tl.train(long, model="vae", out=tmp_path / "run", budget="1k", size="xs", settings=SETTINGS, quiet=True)
+    run = tl.load(tmp_path / "run")
+    gaps = long.assign(value=long["value"].mask(long.index % 40 < 7))
+    full = run.impute(gaps, draws=2)
+    assert list(full) == list(long) and full["value"].notna().all()
+    same = gaps["value"].notna()
+    assert (full["value"][same] == gaps["value"][same]).all()
+    found = run.detect(gaps, normal=wide, false_alarms=0.05)
+    assert len(found) == len(long) and np.isfinite(found["anomaly"]).all()
+    # An entity beside the value is whose row it is.
+    shops = pd.concat([wide[["time", "warm"]].assign(shop=name, area=size) for name, size in (("a", 10), ("b", 20))])
+    data = tl.open_data(shops, opening=Opening(window=8))
+    assert data.label_names == ["a", "b"] and any(
+        "'area' is left out: it never changes within a shop" in n for n in data.notes
+    )
+
+
+def test_arrays_of_series(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    label = random.integers(0, 2, 200)
+    x = np.sin(np.arange(24) / 3 + 3 * label[:, None])[:, :, None] * [1, 2] + 0.1 * random.normal(size=(200, 24, 2))
+    np.savez(tmp_path / "x.npz", x=x, y=label)
+    data = tl.open_data(tmp_path / "x.npz", kind="series")
+    assert data.x.shape == (200, 2, 24) and data.label_names == ["0", "1"]
+    assert sum(len(part) for part in data.splits.values()) == 200 and min(map(len, data.splits.values())) > 5
+    settings = {"training.previews": 1}
+    tl.train(
+        tmp_path / "x.npz",
+        kind="series",
+        model="vae",
+        out=tmp_path / "run",
+        budget="1k",
+        size="xs",
+        settings=settings,
+        quiet=True,
+    )
+    run = tl.load(tmp_path / "run")
+    assert run.generate(3, label="1").shape == (3, 24, 2)
+    gaps = x[:4].copy()
+    gaps[:, 5:9, 0] = np.nan
+    full = run.impute(gaps, draws=2)
+    assert full.shape == gaps.shape and np.isfinite(full).all()
+    known = ~np.isnan(gaps)
+    np.testing.assert_array_equal(full[known], gaps[known])
+    table = run.forecast(x[:3, :12], horizon=4, draws=5).frame()
+    assert table["series"].nunique() == 3 and len(table) == 3 * 2 * 5 * 4
+    found = run.detect(x[:4], false_alarms=0.05)
+    assert list(found)[:2] == ["series", "step"] and len(found) == 96
+    np.save(tmp_path / "one.npy", x[:60].reshape(-1, 2))
+    assert tl.open_data(tmp_path / "one.npy", kind="series").x.shape[1] == 2
+    with pytest.raises(InputError, match="give \\(T,\\)"):
+        tl.open_data(np.zeros((3, 4, 5, 6)), kind="series")
+    with pytest.raises(InputError, match="where the run knows 2"):
+        run.forecast(x[:, :, :1], horizon=2)
+
+
+def test_columns_known_ahead(tmp_path: Path) -> None:
+    """A promotion that doubles sales is known for the days to come: the forecast follows it."""
+    random = np.random.default_rng(0)
+    promo = (random.uniform(size=900) < 0.4).astype(float)
+    when = pd.date_range("2020-01-01", periods=900).strftime("%Y-%m-%d")
+    sales = 10 + 10 * promo + random.normal(size=900)
+    frame = pd.DataFrame({"promo": promo, "day": when, "sales": sales.round(2)})
+    settings = {**SETTINGS, "data.columns.promo": "known"}
+    data = tl.open_data(
+        frame, opening=opening_of({"data.columns.promo": "known", "data.window": 16}, None, None, False)
+    )
+    assert isinstance(data.modality, Series) and data.modality.told == 1 and data.spaces["x"].always[0] == 1  # type: ignore[union-attr]
+    tl.train(frame, model="diffusion", out=tmp_path / "run", budget="2500", size="xs", settings=settings, quiet=True)
+    run = tl.load(tmp_path / "run")
+    later = frame.assign(sales=frame["sales"].where(frame.index < 890))
+    later["promo"] = np.where(later.index < 890, later["promo"], later.index % 2)
+    found = run.forecast(later, horizon=10, draws=40)
+    assert found.frame()["variable"].unique().tolist() == ["sales"] and found.frame()["time"].min() == when[890]
+    middle = np.median(found.draws[0][:, :, 0], 0)
+    told = later["promo"].to_numpy()[890:]
+    assert middle[told == 1].mean() - middle[told == 0].mean() > 2
+    with pytest.raises(InputError, match="'promo' is known ahead: give its values for the 12 steps"):
+        run.forecast(later, horizon=12)
+    with pytest.raises(InputError, match="nobody knows them"):
+        run.generate(2, length=40)
+
+
+def test_an_entity_goes_on_from_its_own_level(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    parts = [
+        pd.DataFrame({"day": WHEN.strftime("%Y-%m-%d"), "who": name}).assign(
+            price=(level * np.exp(np.cumsum(0.01 * random.normal(size=300)))).round(2)
+        )
+        for name, level in (("dear", 1000.0), ("cheap", 1.0))
+    ]
+    tl.train(pd.concat(parts), model="vae", out=tmp_path / "run", budget="1k", size="xs", settings=SETTINGS, quiet=True)
+    run = tl.load(tmp_path / "run")
+    for part, name in zip(parts, ("dear", "cheap"), strict=True):
+        made = run.generate(20, label=name, length=50)
+        assert made.shape == (20, 50, 1) and made[:, 0].mean() == pytest.approx(part["price"].iloc[-1], rel=0.1)
+    assert run.generate(4, label="cheap").max() < 10
+
+
+def test_parquet_stays_what_it_was(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    value = np.random.default_rng(0).normal(size=300).round(2)
+    frame = pd.DataFrame({"at": WHEN, "name": "x", "v": value, "count": np.arange(300) % 7})
+    frame.loc[5:9, "v"] = np.nan
+    frame.to_parquet(tmp_path / "s.parquet")
+    series = opened(tmp_path / "s.parquet")
+    gaps = series.gaps(tmp_path / "s.parquet")
+    series.filled(gaps, np.where(gaps.observed, gaps.x, 1.234), tmp_path / "full.parquet")
+    again = pd.read_parquet(tmp_path / "full.parquet")
+    pd.testing.assert_frame_equal(again, frame.fillna({"v": 1.23}))

@@ -1,0 +1,353 @@
+"""What is asked of series: gaps filled in over windows, on a model whose conditional draws are exact; the verbs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import trilemma as tl
+from trilemma.batches import Batch, Options, Request
+from trilemma.cli import app
+from trilemma.errors import InputError
+from trilemma.metrics.risk import gaussian
+from trilemma.modalities.channels import Channel
+from trilemma.modalities.columns import Column
+from trilemma.modalities.contract import Opening
+from trilemma.modalities.scenario import STATISTICS, parse
+from trilemma.modalities.series import Series
+from trilemma.models.contract import Fills
+from trilemma.tasks import series as tasks
+from trilemma.tasks.alarms import around
+from trilemma.tasks.risk import risk
+from trilemma.training.engine import Engine
+from trilemma.training.sampling import Sampler
+
+MEMORY = 0.9  # of the AR(1) process that the exact model knows
+
+
+class Exact(nn.Module, Fills):
+    """A model of windows of independent AR(1) channels: draws what is missing given the rest, exactly."""
+
+    def __init__(self, size: int, memory: float = MEMORY):
+        super().__init__()
+        self.spaces = nn.ModuleDict()
+        lag = np.abs(np.arange(size)[:, None] - np.arange(size)[None])
+        self.covariance = memory**lag
+
+    def can_fill(self) -> bool:
+        return True
+
+    def fill(self, batch: Batch, request: Request, *, complete: bool) -> torch.Tensor:
+        noise = request.noise.normal(*batch.x.shape[1:]).double().numpy()
+        x = batch.x.double().numpy().copy()
+        assert batch.observed is not None
+        for example, known in enumerate(batch.observed.numpy()):
+            for channel in range(x.shape[1]):
+                here, there = np.flatnonzero(~known[channel]), np.flatnonzero(known[channel])
+                cross, own = self.covariance[np.ix_(here, there)], self.covariance[np.ix_(there, there)]
+                weights = np.linalg.solve(own, cross.T).T
+                spread = self.covariance[np.ix_(here, here)] - weights @ cross.T
+                root = np.linalg.cholesky(spread + 1e-9 * np.eye(len(here)))
+                x[example, channel, here] = weights @ x[example, channel, there] + root @ noise[example, channel, here]
+        return torch.from_numpy(x).float()
+
+
+def process(count: int, seed: int = 0, memory: float = MEMORY) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    made = np.zeros(count)
+    made[0] = random.normal()
+    for step in range(1, count):
+        made[step] = memory * made[step - 1] + (1 - memory**2) ** 0.5 * random.normal()
+    return made
+
+
+def exact(frame: pd.DataFrame, window: int = 32, memory: float = MEMORY) -> tuple[Sampler, Series]:
+    """An exact model at work on such a table."""
+    series = tl.open_data(frame, opening=Opening(window=window, kind="series")).modality
+    assert isinstance(series, Series) and not series.calendar
+    sampler = Sampler(Exact(window, memory), Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))  # type: ignore[arg-type]
+    return sampler, series
+
+
+def test_gaps_are_filled_without_seams() -> None:
+    """Steps from one to the next vary within gaps as they do elsewhere, wherever windows meet; so do levels."""
+    count = 6000
+    frame = pd.DataFrame({"v": process(count), "w": process(count, 1)})
+    sampler, series = exact(frame)
+    random = np.random.default_rng(2)
+    gaps = frame.copy()
+    gaps.loc[random.uniform(size=count) < 0.3, "v"] = np.nan
+    for begin in range(200, 5000, 300):  # much longer than a window of 32, and of a length that windows meet anywhere
+        gaps.loc[begin : begin + 150, "w"] = np.nan
+    gaps.loc[:40, "v"] = np.nan
+    gaps.loc[5950:, "w"] = np.nan
+    read, middle, draws = tasks.impute(sampler, series, gaps, draws=3, seed=0, options=Options())
+    for place, name in enumerate(("v", "w")):
+        known = gaps[name].notna().to_numpy()
+        np.testing.assert_array_equal(middle[known, place], gaps[name][known])
+        for draw in draws:
+            own = draw[:, place]
+            assert np.isfinite(own).all()
+            steps = np.diff(own)[~known[1:]] ** 2
+            assert steps.mean() == pytest.approx(2 * (1 - MEMORY), rel=0.12)
+            assert own[~known].std() == pytest.approx(1, abs=0.15)
+    # Where two windows meet in a long gap nothing is to be seen: the joints of the first gap, over many draws.
+    _, _, many = tasks.impute(sampler, series, gaps[:420], draws=200, seed=1, options=Options())
+    jumps = (np.diff(np.stack(many)[:, :, 1], axis=1) ** 2).mean(0)[200:350]
+    assert jumps.max() < 2 * (1 - MEMORY) * 1.5 and jumps.min() > 2 * (1 - MEMORY) * 0.6
+    # The mean of the draws is what the process itself says given both sides of a gap.
+    at = 200
+    left, right = gaps["w"][at - 1], gaps["w"][at + 151]
+    near = np.stack(many)[:, at, 1]
+    assert near.mean() == pytest.approx(MEMORY * left, abs=4 * (1 - MEMORY**2) ** 0.5 / 200**0.5)
+    assert np.isfinite(right)
+    assert read.observed.shape == middle.shape == (count, 2)
+
+
+def test_series_of_any_length_have_no_joints() -> None:
+    sampler, series = exact(pd.DataFrame({"v": process(3000)}))
+    own = {"label": None, "seed": 0, "start": 0, "options": Options()}
+    made = tasks.lengthened(sampler, series, 300, 150, **own)
+    assert made.shape == (300, 1, 150)
+    jumps = (np.diff(made[:, 0], axis=1) ** 2).mean(0)
+    wanted = 2 * (1 - MEMORY)
+    # The joints are where half a window ends: 31, 47, 63, ...
+    joints = np.arange(31, 149, 16)
+    assert jumps[joints].mean() == pytest.approx(np.delete(jumps, joints).mean(), rel=0.1)
+    np.testing.assert_allclose(jumps, wanted, rtol=0.45)
+    assert made[:, 0].std(0).min() > 0.85 and made[:, 0].std(0).max() < 1.15
+    again = tasks.lengthened(sampler, series, 5, 150, **{**own, "start": 3})
+    np.testing.assert_allclose(again[0], made[3], atol=1e-5)
+    assert tasks.lengthened(sampler, series, 2, 9, **own).shape == (2, 1, 9)
+    with pytest.raises(InputError, match="--length 0"):
+        tasks.lengthened(sampler, series, 2, 0, **own)
+
+
+def test_a_price_meets_the_level_behind_its_gap() -> None:
+    """A bridge: of independent Gaussian changes it has the closed form of Brownian motion given both ends."""
+    channel = Channel(Column("p", "number"), "change")
+    random = np.random.default_rng(0)
+    values = np.array([3.0, np.nan, np.nan, np.nan, 7.0])
+    made = np.stack([channel.bridged(random.normal(size=5), values) for _ in range(20_000)])
+    np.testing.assert_allclose(made[:, [0, 4]], [[3.0, 7.0]] * len(made))
+    np.testing.assert_allclose(made.mean(0)[1:4], [4, 5, 6], atol=0.03)
+    times = np.array([1, 2, 3]) / 4
+    wanted = 4 * (np.minimum(times[:, None], times[None]) - times[:, None] * times[None])
+    np.testing.assert_allclose(np.cov(made[:, 1:4].T), wanted, atol=0.04)
+    prices = Channel(Column("p", "number"), "return")
+    values = np.array([np.nan, 100.0, np.nan, 121.0, np.nan])
+    whole = prices.bridged(np.array([9.0, 0.1, 0.5, 0.3, 0.2]), values)
+    # Before: backwards; between: 21 % in two equal logarithms and what they miss; after: on and on.
+    half = np.log(1.21) / 2
+    np.testing.assert_allclose(whole, [100 / np.exp(0.1), 100, 100 * np.exp(half + 0.1), 121, 121 * np.exp(0.2)])
+    assert np.isnan(values).sum() == 3 and (whole > 0).all()
+
+
+def table(count: int = 700, seed: int = 1) -> pd.DataFrame:
+    """Two shops, day by day, rows as they come: a level with a week, and a price."""
+    parts = []
+    for shop in range(2):
+        random = np.random.default_rng([seed, shop])
+        when = pd.date_range("2019-01-01", periods=count)
+        sales = 20 + 5 * np.sin(2 * np.pi * np.arange(count) / 7) + random.normal(size=count)
+        price = 50 * np.exp(np.cumsum(0.01 * random.normal(size=count)))
+        own = {"shop": f"s{shop}", "note": "x", "day": when.strftime("%d/%m/%Y")}
+        parts.append(pd.DataFrame({**own, "sales": sales.round().astype(int), "price": price.round(2)}))
+    whole = pd.concat(parts)
+    order = np.argsort(pd.to_datetime(whole["day"], format="%d/%m/%Y").to_numpy(), kind="stable")
+    return whole.iloc[order].reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tasks")
+    settings = {"training.previews": 1, "data.window": 16}
+    tl.train(table(), model="vae", out=folder / "run", budget="2k", size="xs", settings=settings, quiet=True)
+    return folder / "run"
+
+
+def test_a_file_is_written_as_it_was(run: Path, tmp_path: Path) -> None:
+    """Same rows, order, columns and decimals; what was there stays as it was written."""
+    frame = table().astype(str)
+    frame.loc[60:130, "price"] = "NA"
+    frame.loc[100:110, "sales"] = ""
+    frame.loc[0, "price"] = ""
+    frame.to_csv(tmp_path / "gaps.csv", index=False, sep=";")
+    out = tmp_path / "full.csv"
+    command = ["impute", str(run), str(tmp_path / "gaps.csv"), "--draws", "3", "--out", str(out)]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert sorted(each.name for each in tmp_path.glob("full*")) == [
+        "full.csv", "full.draw1.csv", "full.draw2.csv", "full.draw3.csv",
+    ]  # fmt: skip
+    made = pd.read_csv(out, dtype=str, keep_default_na=False)
+    assert list(made) == list(frame) and len(made) == len(frame)
+    for name in frame:
+        same = ~frame[name].isin(["NA", ""])
+        assert (made[name][same] == frame[name][same]).all()
+    assert made["price"].str.fullmatch(r"\d+(\.\d{1,2})?").all() and made["sales"].str.fullmatch(r"-?\d+").all()
+    # A price steps over neither edge of its gap.
+    whole = made.assign(when=pd.to_datetime(made["day"], format="%d/%m/%Y"), price=made["price"].astype(float))
+    for _, own in whole.sort_values("when").groupby("shop"):
+        assert np.abs(np.diff(np.log(own["price"]))).max() < 0.08
+    # From Python: a data frame like the one that was given.
+    numbers = table()
+    gaps = numbers.assign(price=numbers["price"].mask(np.arange(len(numbers)) % 50 < 20))
+    gaps.index = gaps.index + 1000
+    full = tl.load(run).impute(gaps, draws=2)
+    assert (full.index == gaps.index).all() and (full.dtypes == gaps.dtypes).all() and full["price"].notna().all()
+    again = tl.load(run).imputations(gaps, draws=2)
+    pd.testing.assert_frame_equal(full, again[0])
+    assert not again[1].equals(again[2])
+    short = tl.load(run).impute(gaps[gaps["shop"] == "s1"].tail(9), draws=1)
+    assert len(short) == 9 and short["price"].notna().all()
+    with pytest.raises(InputError, match="--draws 0"):
+        tl.load(run).impute(gaps, draws=0)
+
+
+def test_strange_steps_raise_alarms(run: Path, tmp_path: Path) -> None:
+    loaded, normal = tl.load(run), table(seed=5)
+    own = table(seed=6)
+    own["sales"] = own["sales"].astype(float)
+    at = own.index[(own["shop"] == "s1")][300:310]
+    own.loc[at, "sales"] = 45.0
+    own.loc[own.index[own["shop"] == "s0"][100], "price"] *= 2
+    found = loaded.detect(own, false_alarms=0.01, normal=normal)
+    assert list(found) == [*own, "anomaly", "p_value", "alarm", "because", "point", "window"]
+    assert found.loc[at, "alarm"].mean() > 0.8 and found.loc[at, "because"].str.startswith("sales").mean() > 0.8
+    bare = found.drop(index=range(at[0] - 40, at[-1] + 40))
+    assert bare["alarm"].mean() < 0.04
+    jump = found[found["shop"] == "s0"].iloc[100]
+    assert jump["alarm"] and jump["because"].startswith("price")
+    # Of new steps like the normal ones as many raise an alarm as was asked for, on average.
+    same = loaded.detect(table(seed=7), false_alarms=0.05, normal=normal)
+    assert 0.01 < same["alarm"].mean() < 0.12
+    own.to_csv(tmp_path / "new.csv", index=False)
+    normal.to_csv(tmp_path / "normal.csv", index=False)
+    command = ["detect", str(run), str(tmp_path / "new.csv"), "--normal", str(tmp_path / "normal.csv")]
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out.csv")], catch_exceptions=False)
+    assert done.exit_code == 0
+    written = pd.read_csv(tmp_path / "out.csv")
+    assert len(written) == len(own) and written["alarm"].sum() >= 8
+    with pytest.raises(InputError, match="which is not here"):
+        loaded.detect(own)
+    with pytest.raises(InputError, match="cannot tell"):
+        loaded.detect(own, normal=normal.tail(40), false_alarms=0.001)
+
+
+def test_means_around_each_step() -> None:
+    values = np.random.default_rng(0).normal(size=(20, 2))
+    for length in (1, 4, 7, 30):
+        before = (length - 1) // 2
+        wanted = [values[max(i - before, 0) : i - before + length].mean(0) for i in range(20)]
+        np.testing.assert_allclose(around(values, length), wanted)
+
+
+def prices(count: int = 1600, seed: int = 3) -> pd.DataFrame:
+    """Two prices of business days whose spread comes in bunches."""
+    random = np.random.default_rng(seed)
+    spread = 0.01 * np.exp(process(count, seed, 0.98) * 0.4)[:, None]
+    shocks = spread * (random.standard_t(6, (count, 2)) + 0.7 * random.normal(size=(count, 1)))
+    levels = 50 * np.exp(np.cumsum(shocks, 0))
+    when = pd.bdate_range("2012-01-02", periods=count).strftime("%Y-%m-%d")
+    return pd.DataFrame({"day": when, "A": levels[:, 0].round(3), "B": levels[:, 1].round(3)})
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("market")
+    settings = {"training.previews": 1, "data.window": 16}
+    tl.train(prices(), model="diffusion", out=folder / "run", budget="2k", size="xs", settings=settings, quiet=True)
+    return folder / "run"
+
+
+def test_risk_of_a_portfolio(market: Path, tmp_path: Path) -> None:
+    frame = prices()
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    command = [
+        "risk",
+        str(market),
+        str(tmp_path / "p.csv"),
+        "--weights",
+        "A=60%,B=0.4",
+        "--draws",
+        "16",
+        "--steps",
+        "4",
+    ]
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "r.csv")], catch_exceptions=False)
+    assert done.exit_code == 0 and "Kupiec" in done.stderr
+    made, tests = pd.read_csv(tmp_path / "r.csv"), pd.read_csv(tmp_path / "r.tests.csv")
+    assert (tmp_path / "r.png").stat().st_size > 5000 and len(made) == 240 and tests["way"].tolist()[0] == "model"
+    # Losses are those of the prices, and history's value at risk is the quantile of the 500 before.
+    gain = frame.set_index("day")[["A", "B"]].pct_change() @ [0.6, 0.4]
+    np.testing.assert_allclose(made["loss"][:-1], -gain[made["time"][1:]], atol=1e-9)
+    day = made["time"][100]
+    past = gain[: list(gain.index).index(day) + 1][-500:]
+    assert made["var_history"][100] == pytest.approx(-np.quantile(past, 0.01, method="weibull"))
+    assert 0.3 < made["var_model"].mean() / made["var_history"].mean() < 2
+    assert (made["es_model"] >= made["var_model"] - 1e-12).all()
+    loaded = tl.load(market)
+    assert len(loaded.risk(frame, horizon=3, draws=8, most=10, steps=2).frame()) == 11
+    for settings, message in (
+        ({"weights": "A=0.5,C=1"}, "column 'C'"), ({"horizon": 9}, "half of the run's"), ({"draws": 2}, "least 8"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            loaded.risk(frame, **settings)
+
+
+def test_risk_of_an_exact_model() -> None:
+    """Independent Gaussian changes: value at risk over two steps in closed form, for a model that knows them."""
+    values = np.cumsum(2.0 * np.random.default_rng(0).normal(size=4000))
+    frame = pd.DataFrame({"p": values})
+    opening = Opening(window=16, kind="series", columns=(("p", "change"),))
+    series = tl.open_data(frame, opening=opening).modality
+    model: Any = Exact(16, 0.0)
+    sampler = Sampler(model, Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))
+    own: dict[str, Any] = {"weights": "p=-3", "level": 0.95, "horizon": 2, "draws": 400, "most": 30}
+    found = risk(sampler, series, frame, **own, seed=0, options=Options())
+    var, shortfall = gaussian(np.zeros(1), np.array([3 * 2 * 2**0.5]), 0.95)
+    assert found.value_at_risk["model"].mean() == pytest.approx(var[0], rel=0.06)
+    assert found.shortfall["model"].mean() == pytest.approx(shortfall[0], rel=0.06)
+    assert found.value_at_risk["history"].mean() == pytest.approx(var[0], rel=0.15)
+    assert found.value_at_risk["gaussian"].mean() == pytest.approx(var[0], rel=0.15)
+    np.testing.assert_allclose(found.loss[:-1], 3 * (values[-61:][2::2] - values[-61:][:-2:2]), rtol=1e-9)
+
+
+def test_scenarios_meet_their_conditions(market: Path, run: Path, tmp_path: Path) -> None:
+    command = ["stress", str(market), "--where", "A return < -2% and max(B) > 1", "-n", "30", "--horizon", "8"]
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "s.csv")], catch_exceptions=False)
+    assert done.exit_code == 0 and "of the model's paths meet" in done.stderr
+    made = pd.read_csv(tmp_path / "s.csv")
+    last = prices()["A"].iloc[-1]
+    ends = made[made["step"] == 7]["A"]
+    assert len(made) == 240 and len(ends) == 30 and (ends / last - 1 < -0.02).all()
+    loaded = tl.load(run)
+    paths = loaded.stress("sales at 3 = 30 and price drawdown < 50%", n=20, label="s1")
+    assert paths.shape == (20, 16, 2) and np.abs(paths[:, 2, 0] - 30).max() <= 1
+    for where, message in (
+        ("A return < -90%", "paths that the model made meet it"), ("C return < 1", "column 'C'"),
+        ("A retrun < 1", "statistic of a path"), ("A return = 1", "one exact value"), ("A", "is no condition"),
+        ("A at 99 < 1", "the steps 1 to 16"), ("min(A) < x", "is no number"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            tl.load(market).stress(where, n=3)
+
+
+def test_statistics_of_paths() -> None:
+    levels, before = np.array([[3.0, 6.0, 2.0, 4.0]]), np.array([4.0])
+    wanted = {"min": 2, "max": 6, "mean": 3.75, "sum": 15, "first": 3, "last": 4, "change": 0, "return": 0}
+    wanted |= {"drawdown": 2 / 3, "deviation": levels.std()}
+    assert {name: act(levels, before)[0] for name, act in STATISTICS.items()} == pytest.approx(wanted)
+    channels = [Channel(Column("my load (MW)", "number"), "level"), Channel(Column("x", "number"), "change")]
+    made = parse('min("my load (MW)") <= 10 and x change > 5% and x at 2 > -1e3', channels, 4)
+    assert [(each.place, each.statistic, each.step, each.sign, each.value) for each in made] == [
+        (0, "min", 0, "<=", 10.0), (1, "change", 0, ">", 0.05), (1, "at", 1, ">", -1000.0),
+    ]  # fmt: skip

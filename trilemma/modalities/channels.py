@@ -1,0 +1,119 @@
+"""The value columns of a series: as a model learns them, by levels or by changes, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from trilemma.modalities.columns import Column
+
+KINDS = ("level", "change", "return", "known", "left-out")
+WANDERS = 0.1  # of what a random walk would vary from window to window
+
+
+@dataclass
+class Channel:
+    """One value column: how its cells become scores."""
+
+    column: Column
+    kind: str  # level, change, return; known: a level whose future is given, as the calendar's is
+    start: float = 1.0  # a level from which changes go on: the last one known
+    decimals: int | None = None  # of levels; the column's own are those of what is learned
+
+    @property
+    def wanders(self) -> bool:
+        """Is it learned by its changes?"""
+        return self.kind in ("change", "return")
+
+    def steps(self, values: np.ndarray) -> np.ndarray:
+        """Levels on the scale on which changes add up."""
+        if self.kind != "return":
+            return values
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.log(np.where(values > 0, values, np.nan))
+
+    def relative(self, values: np.ndarray) -> np.ndarray:
+        """Levels (n,) as what is learned of them; changes are those from the last level that is known."""
+        if not self.wanders:
+            return values
+        steps = self.steps(values)
+        before = pd.Series(steps).ffill().shift(1).to_numpy()
+        return steps - before
+
+    def levels(self, learned: np.ndarray, start: np.ndarray | float | None = None) -> np.ndarray:
+        """(n, T) of what is learned -> levels; `start` (n,) or one: those of the step before."""
+        if not self.wanders:
+            return learned
+        first = np.broadcast_to(np.asarray(self.start if start is None else start, dtype=float), len(learned))
+        total = np.cumsum(np.nan_to_num(learned), 1)
+        return first[:, None] * np.exp(total) if self.kind == "return" else first[:, None] + total
+
+    def bridged(self, learned: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Levels (n,), NaN where there is none, with their gaps filled by what was learned (n,) of the same steps.
+
+        Of a column that wanders the changes drawn in a gap must sum up to what lies between the levels on both sides:
+        what they miss is spread evenly over them. Of independent Gaussian changes this is exact, a Brownian bridge
+        (drawn given their sum); on the scale of logarithms where the column is learned by returns.
+        """
+        known = ~np.isnan(values)
+        if not self.wanders:
+            return np.where(known, values, learned)
+        steps, places = self.steps(values), np.flatnonzero(known)
+        made = steps.copy()
+        if len(places) == 0:
+            return self.levels(learned[None])[0]
+        first, last = places[0], places[-1]
+        made[last + 1 :] = steps[last] + np.cumsum(learned[last + 1 :])
+        back = np.cumsum(learned[1 : first + 1][::-1])[::-1]  # before all levels: backwards from the first
+        made[:first] = steps[first] - back
+        for begin, end in pairwise(places):
+            count = end - begin
+            if count > 1:
+                own = learned[begin + 1 : end + 1]
+                own = own + (steps[end] - steps[begin] - own.sum()) / count
+                made[begin + 1 : end] = steps[begin] + np.cumsum(own[:-1])
+        return np.where(known, values, np.exp(made) if self.kind == "return" else made)
+
+    def rounded(self, levels: np.ndarray) -> np.ndarray:
+        """Levels with the column's own decimals."""
+        return levels if self.decimals is None else levels.round(self.decimals)
+
+    def said(self) -> str:
+        ways = {"change": ", by its changes", "return": ", by its returns", "known": ", known ahead"}
+        return "number" + ways.get(self.kind, "")
+
+
+def kind_of(levels: list[np.ndarray], calendars: list[np.ndarray], window: int) -> str:
+    """How to learn a column: a level that returns, or the changes of one that wanders off.
+
+    What the calendar explains apart, the means of windows vary against what varies within them: of a random walk n / T
+    times as much on average, of n steps in windows of T. A tenth of that is taken for one.
+    """
+    between, within, steps = [], [], 0
+    for values, calendar in zip(levels, calendars, strict=True):
+        count, known = len(values) // window, ~np.isnan(values)
+        if count < 3 or known.sum() < 3 * window:
+            continue
+        terms = np.concatenate([np.ones((1, len(values))), calendar])
+        explained, *_ = np.linalg.lstsq(terms[:, known].T, values[known], rcond=None)
+        rest = (values - explained @ terms)[: count * window].reshape(count, window)
+        rest = rest[(~np.isnan(rest)).sum(1) > 1]
+        between.append(np.nanmean(rest, 1).var())
+        within.append(np.nanvar(rest, axis=1).mean())
+        steps = max(steps, len(values))
+    if not between or np.mean(between) <= WANDERS * steps / window * np.mean(within):
+        return "level"
+    return "return" if all(np.nanmin(each, initial=np.inf) > 0 for each in levels) else "change"
+
+
+def straight(x: np.ndarray) -> np.ndarray:
+    """Gaps of (channels, n) by a straight line: models do not look at them, measures do."""
+    made, places = x.copy(), np.arange(x.shape[1])
+    for row in made:
+        known = ~np.isnan(row)
+        if not known.all():
+            row[~known] = np.interp(places[~known], places[known], row[known]) if known.any() else 0.0
+    return made

@@ -1,0 +1,108 @@
+"""A table of times written again as it was read: only the cells that were empty are new, or columns stand beside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from trilemma.errors import InputError
+from trilemma.modalities import frames
+from trilemma.modalities.channels import Channel
+from trilemma.modalities.columns import Texts
+from trilemma.modalities.entities import Reading
+
+
+def filled(given: Reading, channels: list[Channel], levels: np.ndarray, out: Path | None) -> Any:
+    """Cells without a value from levels (steps of all entities, C): a data frame, or written to a file.
+
+    Times that have no row get none.
+    """
+    if not given.texts:  # arrays
+        if out is not None:
+            raise InputError(f"--out {out}: of arrays this writes none; give a table, or ask from Python")
+        made = np.stack([each.rounded(levels[:, place]) for place, each in enumerate(channels)], 1)
+        made = made.reshape(len(given.found), -1, len(channels))
+        return made if given.apart else made[0]
+    spots = steps_of(given)
+    columns = {channel.column.name: place for place, channel in enumerate(channels)}
+    frame, texts = _frame(given), {each.name: each for each in given.texts}
+    if given.variable is None:
+        cells = [
+            (name, np.flatnonzero((texts[name].codes < 0) & (spots >= 0)), place) for name, place in columns.items()
+        ]
+    else:
+        empty = (texts[given.value].codes < 0) & (spots >= 0)
+        own = np.array([columns.get(name, -1) for name in given.variable])
+        cells = [(given.value, np.flatnonzero(empty & (own == place)), place) for place in columns.values()]
+    for name, rows, place in cells:
+        if not len(rows):
+            continue
+        values = channels[place].rounded(levels[spots[rows], place])
+        new: Any = values
+        if given.frame is None:
+            new = replace(channels[place].column, decimals=channels[place].decimals).written(
+                values, np.random.default_rng(0)
+            )
+        else:
+            own_dtype = frame[name].dtype
+            if own_dtype.kind == "f":
+                new = values.astype(own_dtype)
+            else:
+                frame[name] = frame[name].astype("Float64" if own_dtype.kind == "i" else object)
+        frame.iloc[rows, frame.columns.get_loc(name)] = new
+    return _out(given, frame, out)
+
+
+def beside(given: Reading, columns: dict[str, np.ndarray], out: Path | None) -> Any:
+    """The table with more columns at its end, of (steps of all entities,) values; empty in rows off the grid."""
+    if not given.texts:  # arrays
+        given.frame = pd.DataFrame({
+            "series": np.repeat(np.arange(len(given.found)), len(given.found[0].times)),
+            "step": np.concatenate([each.times for each in given.found]),
+        })  # fmt: skip
+        given.owner, given.place = given.frame["series"].to_numpy(), given.frame["step"].to_numpy()
+    spots, frame = steps_of(given), _frame(given)
+    taken = next((name for name in columns if name in frame.columns), None)
+    if taken is not None:
+        raise InputError(f"column {taken!r} is what this would write; give the table without it or rename it")
+    for name, values in columns.items():
+        cells = values[np.maximum(spots, 0)]
+        if (spots < 0).any():
+            cells = np.where(spots < 0, None, cells.astype(object))
+        frame[name] = cells
+    return _out(given, frame, out)
+
+
+def steps_of(given: Reading) -> np.ndarray:
+    """(N,) the step of each row of the table among those of all entities one after the other; -1: none."""
+    begins = np.cumsum([0, *(len(each.times) for each in given.found)])
+    return np.where(given.place < 0, -1, begins[given.owner] + given.place)
+
+
+def _frame(given: Reading) -> pd.DataFrame:
+    if given.frame is not None:
+        return given.frame.copy()
+    return pd.DataFrame({each.name: _cells(each) for each in given.texts})
+
+
+def _cells(texts: Texts) -> np.ndarray:
+    return np.asarray([*texts.texts, texts.empty], dtype=object)[texts.codes]
+
+
+def _out(given: Reading, frame: pd.DataFrame, out: Path | None) -> Any:
+    """Texts become numbers for programs and for files that know them."""
+    if given.frame is None and (out is None or frames.suffix(out) not in frames.TEXT):
+        known = {column.name: column for column in given.columns}
+        for name in frame.columns:
+            column = known.get(name) or (known and next(iter(known.values())) if name == given.value else None)
+            if column:
+                cells = frame[name].str.replace(",", ".") if column.comma else frame[name]
+                frame[name] = pd.to_numeric(cells, errors="coerce")
+    if out is None:
+        return frame
+    frames.write(frame, out)
+    return [out]

@@ -1,0 +1,163 @@
+"""Strange steps of a series: how badly each value goes with those around it, held against steps that are known normal.
+
+The model's surprise at each value, over all windows that hold it, becomes the share of normal steps that surprise it as
+much; -log of it, squared, adds up over columns, and its mean over stretches of three lengths says how strange a step is
+by itself and as part of what is around it. The strangest of the three counts, and raises an alarm where no more than
+`false_alarms` of the normal steps are as strange (as in `tasks/detect.py`). Normal steps depend on each other, so that
+false alarms come in bunches; their share is right on average.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trilemma.batches import Arrays
+from trilemma.errors import InputError
+from trilemma.modalities.contract import Modality
+from trilemma.modalities.entities import Reading, Rows
+from trilemma.modalities.examples import edges
+from trilemma.modalities.series import PARTS, Series
+from trilemma.modalities.written import beside
+from trilemma.models.contract import Surprises
+from trilemma.tasks.detect import blamed, strangeness
+from trilemma.tasks.series import label_of, series_of
+from trilemma.training.progress import Bar
+from trilemma.training.sampling import BATCH, Sampler
+
+OVERLAP = 4  # windows that hold a step
+STRETCHES = (0.0, 1 / 8, 1 / 2)  # of a window's length, over which what is strange is gathered; 0: a single step
+
+
+@dataclass
+class Alarms:
+    """What was found in the steps (n) of all entities, one after the other."""
+
+    reading: Reading
+    scores: np.ndarray  # (n,)
+    p_values: np.ndarray  # (n,) share of normal steps at least as strange
+    stretches: np.ndarray  # (n, stretches) -log of the share of normal ones, by length
+    parts: np.ndarray  # (n, columns) of the strangest stretch
+    names: list[str]
+    false_alarms: float
+    normal: int
+
+    @property
+    def alarms(self) -> np.ndarray:
+        return self.p_values <= self.false_alarms
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """As columns of a table."""
+        return {
+            "anomaly": self.scores.round(3),
+            "p_value": self.p_values.round(5),
+            "alarm": self.alarms,
+            "because": blamed(self.names, self.parts, self.alarms),
+            "point": self.stretches[:, 0].round(3),
+            "window": self.stretches[:, -1].round(3),
+        }
+
+    def frame(self, out: Path | None = None) -> Any:
+        """The rows as they were read, with these columns: a data frame, or written to a file."""
+        return beside(self.reading, self.columns(), out)
+
+    def said(self) -> str:
+        count = int(self.alarms.sum())
+        bunches = int((np.diff(np.concatenate([[False], self.alarms]).astype(int)) == 1).sum())
+        return (
+            f"{count:,} of {len(self.scores):,} steps raise an alarm ({count / max(len(self.scores), 1):.1%}), in "
+            f"{bunches:,} stretches; of normal steps {self.false_alarms:.2%} would, by {self.normal:,} of them"
+        )
+
+
+def detect(sampler: Sampler, modality: Modality, source: Any, *, false_alarms: float, normal: Any, seed: int) -> Alarms:
+    """How strange the steps of a series are, held against normal ones: a series, or rows that were read.
+
+    Raises:
+        InputError: other data than series; too few normal steps for so few false alarms.
+    """
+    series = series_of(modality, "detect")
+    if not 0 < false_alarms < 1:
+        raise InputError(f"--false-alarms {false_alarms:g}: give a share of normal steps, as 0.01")
+    reading = series.reading(source)
+    known = normal if isinstance(normal, list) else series.rows(normal)
+    count = sum(len(each.times) for each in known)
+    if (count + 1) * false_alarms < 1:
+        raise InputError(
+            f"--false-alarms {false_alarms:g}: {count} normal steps cannot tell; ask for {1 / (count + 1):.2g} or "
+            "more, or give more of them with --normal"
+        )
+    lengths = [max(round(share * series.window), 1) for share in STRETCHES]
+    bar = Bar("detect", count + sum(len(each.times) for each in reading.found))
+    ruler, own = ([surprises(sampler, series, each, seed, bar) for each in rows] for rows in (known, reading.found))
+    observed = [~np.isnan(each.values[:, : series.told]) for each in known]
+    here = [~np.isnan(each.values[:, : series.told]) for each in reading.found]
+    bar.close()
+    measured, mask = np.concatenate(ruler), np.concatenate(observed)
+    gathered = []
+    for parts, seen, itself in ((ruler, observed, True), (own, here, False)):
+        strange = [
+            strangeness(p, measured, itself=itself, known=mask) ** 2 * s for p, s in zip(parts, seen, strict=True)
+        ]
+        # (n, stretches, columns): never across the border between two entities.
+        gathered.append(np.concatenate([np.stack([around(p, each) for each in lengths], 1) for p in strange]))
+    totals = [each.sum(2) ** 0.5 for each in gathered]
+    shares = [strangeness(each, totals[0], itself=own, known=np.ones_like(totals[0], dtype=bool)) for each, own in
+              zip(totals, (True, False), strict=True)]  # fmt: skip
+    scores = [each.max(1) for each in shares]
+    above = count - np.searchsorted(np.sort(scores[0]), scores[1], "left")
+    strangest = shares[1].argmax(1)
+    parts = gathered[1][np.arange(len(strangest)), strangest]
+    names = [each.column.name for each in series.channels[: series.told]]
+    return Alarms(reading, scores[1], (above + 1) / (count + 1), shares[1], parts, names, false_alarms, count)
+
+
+def unseen(series: Series, source: Any) -> list[Rows]:
+    """The steps of a run's data that it has not learned from."""
+    given = series.reading(source)
+    begins = [own[1] for own in edges(given, str(source), PARTS)]
+    pairs = [(rows, begin) for rows, begin in zip(given.found, begins, strict=True) if begin < len(rows.times)]
+    return [Rows(rows.name, rows.times[begin:], rows.values[begin:]) for rows, begin in pairs]
+
+
+@torch.no_grad()
+def surprises(sampler: Sampler, series: Series, rows: Rows, seed: int, bar: Bar | None = None) -> np.ndarray:
+    """(n, columns) by the model: of each step the mean over the windows that hold it."""
+    model, size = sampler.model, series.window
+    assert isinstance(model, Surprises)
+    model.eval()
+    x, known = series.encode(rows.values, rows.times)
+    short = max(size - x.shape[1], 0)
+    x, known = (np.pad(each, ((0, 0), (short, 0))) for each in (x, known))
+    total, label = x.shape[1], label_of(series, rows.name)
+    begins = np.unique([*range(0, total - size + 1, max(size // OVERLAP, 1)), total - size])
+    found, times = np.zeros((total, series.told)), np.zeros((total, 1))
+    for first in range(0, len(begins), BATCH):
+        some = begins[first : first + BATCH]
+        arrays = Arrays(
+            np.stack([x[:, begin : begin + size] for begin in some]),
+            observed=np.stack([known[:, begin : begin + size] for begin in some]),
+            conditions={} if label is None else {"label": np.full((len(some), 1), label)},
+        )
+        batch = arrays.gather(np.arange(len(some)), seed=seed, index=some, device=str(sampler.engine.device))
+        with sampler.engine.autocast():
+            made = model.surprise(batch).float().cpu().numpy()
+        for own, begin in zip(made, some, strict=True):
+            found[begin : begin + size] += own[: series.told].T
+            times[begin : begin + size] += 1
+        if bar is not None:
+            bar.update(min(int(some[-1]) + size, bar.total), {})
+    return (found / times)[short:]
+
+
+def around(values: np.ndarray, length: int) -> np.ndarray:
+    """(n, C) -> the mean over `length` steps around each, of those there are at the ends."""
+    before = (length - 1) // 2
+    total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, 0)])
+    place = np.arange(len(values))
+    low, high = np.maximum(place - before, 0), np.minimum(place - before + length, len(values))
+    return (total[high] - total[low]) / (high - low)[:, None]
