@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from trilemma.errors import InputError, first_line, unknown
+from trilemma.errors import InputError, unknown
 from trilemma.mixed import Mixed
-from trilemma.modalities import arrays, columns, frames, keep, splits
+from trilemma.modalities import arrays, columns, dates, frames, keep, numerals, splits
 from trilemma.modalities.columns import NUMBER, Column, Texts
 from trilemma.modalities.contract import Cells, Data, Gaps, Modality, Opening, alone_and_plain
+from trilemma.modalities.plain import typed
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Space
 
@@ -64,7 +64,7 @@ class Table(Modality):
         parts, more = splits.cut(_numbered(digest), shown)
         train = parts["train"]
         for place, column in enumerate(own):
-            if column.kind == "category" and column.scored:
+            if column.kind == "category" and column.scored and not column.ordered:
                 values[place] = _in_order(column, values[place], own, values, train)
             if column.learned and column.scored:
                 column.fit(values[place][train])
@@ -184,16 +184,9 @@ class Table(Modality):
         return self._typed(self._written(x))
 
     def _typed(self, frame: pd.DataFrame) -> pd.DataFrame:
-        for column in [each for each in self.columns if each.kind != "text" and each.name in frame]:
-            cells = frame[column.name]
-            if column.kind in ("number", "integer"):
-                numbers = pd.to_numeric(cells.str.replace(",", ".") if column.comma else cells, errors="coerce")
-                frame[column.name] = numbers.astype("Int64") if column.kind == "integer" and column.gaps else numbers
-            elif column.dtype.startswith(("datetime64", "bool", "int", "float")) and not column.gaps:
-                with contextlib.suppress(ValueError, TypeError):  # what is no such value stays a text
-                    frame[column.name] = (cells == "True") if column.dtype == "bool" else cells.astype(column.dtype)
-            elif column.gaps:
-                frame[column.name] = cells.where(cells != column.empty, None)
+        for column in self.columns:
+            if column.kind != "text" and column.name in frame:
+                frame[column.name] = typed(frame[column.name], column)
         return frame
 
     def _decoded(self, x: np.ndarray) -> list[np.ndarray]:
@@ -267,9 +260,11 @@ def _texts(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
         path = path / "table.csv" if (path / "table.csv").is_file() else path  # as `save` writes into a folder
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; name the table in it")
         arrays.check_file(path)
         if frames.suffix(path) not in frames.SUFFIXES:
-            raise InputError(f"{path}: no table that is known; give one of {', '.join(frames.SUFFIXES)}")
+            raise InputError(f"{path}: is no table that is known; save it as one of {', '.join(frames.SUFFIXES)}")
         source = path
     elif not frames.is_frame(source):
         try:
@@ -332,20 +327,17 @@ def _checked_target(wanted: str | None, own: list[Column], shown: str) -> str | 
 def _read(column: Column, texts: Texts, shown: str) -> np.ndarray:
     """The different texts of a column as numbers, dates in the run's own format."""
     if column.kind == "date":
-        try:
-            moments = pd.to_datetime(
-                pd.Series(texts.texts, dtype=object), format=column.format, utc="%z" in column.format
-            )
-        except (ValueError, TypeError) as problem:
+        seconds = dates.seconds_of(texts.texts, column.formats or [column.format])
+        if seconds is None:
+            strange = next(t for t in texts.texts if dates.seconds_of([t], column.formats or [column.format]) is None)
             raise InputError(
-                f"{shown}: dates in column {column.name!r} are not written {column.format} ({first_line(problem)})"
-            ) from problem
-        return moments.to_numpy(dtype="datetime64[us]").astype("int64") / 1e6
-    try:
-        return columns.infer(Texts(texts.name, np.arange(len(texts.texts)), texts.texts), "number")[1]
-    except InputError as problem:
-        strange = next((text for text in texts.texts if _number(text.replace(",", ".")) is None), "")
-        raise InputError(f"{shown}: {strange!r} in column {column.name!r} is no number") from problem
+                f"{shown}: dates in column {column.name!r} are not written {column.format} ({strange[:40]!r})"
+            )
+        return seconds
+    numbers, strange = numerals.read(texts.texts, column.form)
+    if strange:
+        raise InputError(f"{shown}: {strange[:40]!r} in column {column.name!r} is no number")
+    return numbers
 
 
 def _number(text: str) -> float | None:

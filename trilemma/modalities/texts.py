@@ -1,0 +1,89 @@
+"""Columns of a table as they were read: each different text once, and which one each row has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "<na>", "#n/a", "nat"}
+LONGEST = max(map(len, MISSING))
+
+
+@dataclass
+class Texts:
+    """A column as it was read: different texts, and which one each row has (N,); -1 where the cell is empty."""
+
+    name: str
+    codes: np.ndarray
+    texts: list[str]
+    empty: str = ""  # how an empty cell was written, most often
+    dtype: str = "str"  # of a data frame's column
+    levels: list[str] = field(default_factory=list)  # of a categorical, in its order
+    ordered: bool = False  # does that order mean something?
+
+
+class Gathering:
+    """One column while its parts are read. Memory: four bytes a cell, and each part's different texts."""
+
+    def __init__(self, name: str, dtype: str = "str", levels: Sequence[str] = (), ordered: bool = False):
+        self.name, self.dtype, self.levels, self.ordered = name, dtype, list(levels), ordered
+        self.rows = 0
+        self._codes: list[np.ndarray] = []
+        self._hashes: list[np.ndarray] = []
+        self._texts: list[list[str]] = []
+        self._empty: Counter[str] = Counter()
+        self._different = 0
+
+    def add(self, cells: Sequence[str] | np.ndarray) -> None:
+        """The next rows' cells, all of them texts."""
+        column = np.asarray(cells, dtype=object)
+        own, found = pd.factorize(column)
+        texts = [text.strip() for text in found]
+        gone = [place for place, text in enumerate(texts) if len(text) <= LONGEST and text.lower() in MISSING]
+        table = np.arange(len(texts), dtype=np.int32) + self._different
+        if gone:
+            times = np.bincount(own, minlength=len(texts))
+            for place in gone:
+                table[place] = -1
+                self._empty[texts[place]] += int(times[place])
+        self._codes.append(table[own])
+        self._hashes.append(pd.util.hash_array(np.asarray(texts, dtype=object), categorize=False))
+        self._texts.append(texts)
+        self._different += len(texts)
+        self.rows += len(column)
+
+    def lacking(self, count: int) -> None:
+        """So many rows that have no such column."""
+        self._codes.append(np.full(count, -1, dtype=np.int32))
+        self._empty[""] += count
+        self.rows += count
+
+    def texts(self) -> Texts:
+        """All of the column; what was gathered is given away."""
+        codes = np.concatenate(self._codes) if self._codes else np.zeros(0, dtype=np.int32)
+        texts = [text for part in self._texts for text in part]
+        hashes = np.concatenate(self._hashes) if self._hashes else np.zeros(0, dtype=np.uint64)
+        self._codes, self._texts, self._hashes = [], [], []
+        # Texts that come in several parts, or with spaces around them, are one; in the order in which they come.
+        used = np.zeros(len(texts) + 1, dtype=bool)
+        used[codes] = True  # the last for -1
+        places = np.flatnonzero(used[:-1])
+        same, distinct = pd.factorize(hashes[places])
+        first = np.empty(len(distinct), dtype=np.int64)
+        first[same[::-1]] = places[::-1]
+        table = np.full(len(texts) + 1, -1, dtype=np.int32)
+        table[places] = same
+        common = self._empty.most_common(1)
+        return Texts(
+            self.name,
+            table[codes],
+            [texts[place] for place in first],
+            common[0][0] if common else "",
+            self.dtype,
+            self.levels,
+            self.ordered,
+        )
