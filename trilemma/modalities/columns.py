@@ -330,7 +330,7 @@ def _kind(column: Column, texts: Texts, numbers: np.ndarray | None, forms: list[
 
 def _numbers(texts: Texts, column: Column, count: np.ndarray, kind: str) -> tuple[np.ndarray | None, list[str]]:
     """The texts as numbers, NaN for those that stand for none, or None; how they are written goes into the column."""
-    found, known, notes, name = numerals.parse(texts.texts), texts.texts, [], texts.name
+    found, known, notes, name = numerals.parse(texts.texts, texts.numbers), texts.texts, [], texts.name
     none = np.zeros(len(known), dtype=bool)
     if found is None:
         none = np.array([len(text) <= 8 and text.lower() in numerals.NONE for text in known])

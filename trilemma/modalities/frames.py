@@ -43,6 +43,12 @@ def is_frame(source: Any) -> bool:
 
 def read(source: Any, shown: str, most: int | None = None) -> tuple[list[Texts], list[str]]:
     """Columns of texts, and notes; `most`: of the first rows. InputError for what is no table."""
+    columns, notes = gathered(source, shown, most)
+    return [column.texts() for column in columns], notes
+
+
+def gathered(source: Any, shown: str, most: int | None = None) -> tuple[list[Gathering], list[str]]:
+    """What `read` gives, with each column packed until its `texts()` are taken: large tables take them one by one."""
     notes: list[str] = []
     if is_frame(source):
         return _of_frames(iter([_with_index(source if most is None else source.head(most), notes)]), shown, notes)
@@ -72,7 +78,7 @@ def head(source: Any, rows: int) -> list[Texts]:
     return read(source, str(source) if isinstance(source, (str, Path)) else "array", rows)[0]
 
 
-def _of_text(path: Path, shown: str, most: int | None) -> tuple[list[Texts], list[str]]:
+def _of_text(path: Path, shown: str, most: int | None) -> tuple[list[Gathering], list[str]]:
     table = Delimited(path)
     parts = table.parts(min(PART, most or PART))
     first = next(parts)
@@ -84,10 +90,10 @@ def _of_text(path: Path, shown: str, most: int | None) -> tuple[list[Texts], lis
         if most is not None and columns[0].rows >= most:
             parts.close()
             break
-    return [column.texts() for column in columns], table.notes
+    return columns, table.notes
 
 
-def _of_lines(path: Path, shown: str, most: int | None) -> tuple[list[Texts], list[str]]:
+def _of_lines(path: Path, shown: str, most: int | None) -> tuple[list[Gathering], list[str]]:
     table, rows = JsonLines(path), 0
     columns: dict[str, Gathering] = {}
     for part, count in table.parts(min(PART, most or PART)):
@@ -104,10 +110,10 @@ def _of_lines(path: Path, shown: str, most: int | None) -> tuple[list[Texts], li
         raise InputError(f"{shown}: has no rows; give an object of names and values a line")
     for name, new in zip(columns, named(list(columns), shown), strict=True):
         columns[name].name, columns[name].dtype = new, table.types.get(name, "str")
-    return [column.texts() for column in columns.values()], table.notes
+    return list(columns.values()), table.notes
 
 
-def _of_frames(parts: Iterator[pd.DataFrame], shown: str, notes: list[str]) -> tuple[list[Texts], list[str]]:
+def _of_frames(parts: Iterator[pd.DataFrame], shown: str, notes: list[str]) -> tuple[list[Gathering], list[str]]:
     columns: list[Gathering] = []
     for part in parts:
         if not columns:
@@ -123,7 +129,7 @@ def _of_frames(parts: Iterator[pd.DataFrame], shown: str, notes: list[str]) -> t
             column.add(plain(part.iloc[:, place], column.name, shown))
     if not columns or columns[0].rows == 0:
         raise InputError(f"{shown}: has no rows; give a table with names of columns and rows below them")
-    return [column.texts() for column in columns], notes
+    return columns, notes
 
 
 def named(names: list[Any], shown: str) -> list[str]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.A)
-# All of a column at once, a text a line; possessive, so that millions of lines need no memory.
-PLAIN = re.compile(r"(?>[+-]?+(?>\d++(?>\.\d*+)?+|\.\d++)(?>[eE][+-]?+\d++)?+\n)*+", re.A)
 ZEROS = re.compile(r"^[+-]?0\d", re.M)  # a code, whose zeros must stay
 COMMA = re.compile(r"[+-]?\d+(,\d+)?", re.A)
 INFINITE = {"inf", "+inf", "-inf", "infinity", "-infinity", "+infinity"}
@@ -38,35 +36,48 @@ class Form:
     suffix: str = ""
 
 
-def parse(texts: Sequence[str]) -> tuple[np.ndarray, Form] | None:
-    """The texts as numbers, infinite ones too, and how they are written; None where not all are numbers."""
-    infinite = [place for place, text in enumerate(texts) if len(text) <= 9 and text.lower() in INFINITE]
-    finite = texts
-    if infinite:
-        gone = set(infinite)
-        finite = [text for place, text in enumerate(texts) if place not in gone]
-    if not finite:
+def parse(texts: Sequence[str], numbers: np.ndarray | None = None) -> tuple[np.ndarray, Form] | None:
+    """The texts as numbers, infinite ones too, and how they are written; None where not all are numbers.
+
+    numbers: what `floats` gave for them, if that is known.
+    """
+    numbers = floats(texts) if numbers is None else numbers
+    if numbers is not None:
+        return None if ZEROS.search("\n".join(texts)) else (numbers, _with_places(texts, Form()))
+    endless = np.array([len(text) <= 9 and text.lower() in INFINITE for text in texts], dtype=bool)
+    if not endless.any():
+        return _dressed(texts)
+    found = parse([text for text, own in zip(texts, endless, strict=True) if not own])
+    if found is None:
         return None
-    joined = "\n".join(finite) + "\n"
-    if PLAIN.fullmatch(joined) and joined.count("\n") == len(finite):
-        found = None if ZEROS.search(joined) else _with_places(finite, Form())
-    else:
-        found = _dressed(finite)
-    if found is None or not infinite:
-        return found
     numbers, form = found
     whole = np.empty(len(texts))
-    here = np.ones(len(texts), dtype=bool)
-    here[infinite] = False
-    whole[here], whole[~here] = numbers, [float(texts[place]) for place in infinite]
+    whole[~endless], whole[endless] = numbers, [float(text) for text, own in zip(texts, endless, strict=True) if own]
     return whole, form
 
 
-def _with_places(plain: Sequence[str], form: Form) -> tuple[np.ndarray, Form]:
-    places = {-1 if "e" in text or "E" in text else len(text.partition(".")[2]) for text in plain}
-    decimals = max(places) if min(places) >= 0 else None
-    made = Form(decimals, max(min(places), 0), form.comma, form.group, form.prefix, form.suffix)
-    return np.array(list(map(float, plain))), made
+def floats(texts: Sequence[str]) -> np.ndarray | None:
+    """Plain numbers with a decimal point as floats; None where one text is anything else. Millions in a second."""
+    joined = "\n".join(texts)
+    if not texts or not joined.isascii():
+        return None
+    raw = joined.encode()
+    if raw.translate(None, b"0123456789.+-eE\n") or raw.count(b"\n") != len(texts) - 1:
+        return None
+    try:
+        return np.array(texts, dtype="S").astype(float)
+    except ValueError:
+        return None
+
+
+def _with_places(plain: Sequence[str], form: Form) -> Form:
+    """The form with the decimals of these plain numbers."""
+    cells = np.array(plain, dtype="S")
+    if (np.char.find(cells, b"e") >= 0).any() or (np.char.find(cells, b"E") >= 0).any():
+        return replace(form, decimals=None, least=0)
+    point = np.char.find(cells, b".")
+    places = np.where(point < 0, 0, np.char.str_len(cells) - 1 - point)
+    return replace(form, decimals=int(places.max()), least=int(places.min()))
 
 
 def _dressed(texts: Sequence[str]) -> tuple[np.ndarray, Form] | None:
@@ -86,8 +97,9 @@ def _dressed(texts: Sequence[str]) -> tuple[np.ndarray, Form] | None:
     for comma, group in _forms(bodies):
         form = Form(None, 0, comma, group, prefix, suffix)
         plain = [undressed(body, form) for body in bodies]
-        if not any(ZEROS.match(body) for body in plain):
-            return _with_places(plain, form)
+        numbers = floats(plain)
+        if numbers is not None and not any(ZEROS.match(body) for body in plain):
+            return numbers, _with_places(plain, form)
     return None
 
 

@@ -46,20 +46,28 @@ class Table(Modality):
     def open(cls, source: Any, opening: Opening, *, data2: Any = None) -> Data:
         alone_and_plain("rows of a table", opening, data2)
         shown = str(source) if isinstance(source, (str, Path)) else "array"
-        texts, notes = _texts(source, shown)
-        splits.enough(len(texts[0].codes), shown)
+        gathered, notes = frames.gathered(_source(source, shown), shown)
+        splits.enough(gathered[0].rows if gathered else 0, shown)
         wanted = dict(opening.columns)
         for name in wanted:
-            if name not in {each.name for each in texts}:
+            if name not in {each.name for each in gathered}:
                 raise InputError(f"setting data.columns.{name}: {shown} has no column of this name")
-        found = [columns.infer(each, wanted.get(each.name)) for each in texts]
-        own, values = [column for column, _, _ in found], [numbers for _, numbers, _ in found]
-        notes += [note for _, _, more in found for note in more]
+        own: list[Column] = []
+        values: list[np.ndarray] = []
+        hashes: list[np.ndarray] = []
+        for each in gathered:  # one after the other: their texts take more memory than all the rest
+            texts = each.texts()
+            column, numbers, more = columns.infer(texts, wanted.get(each.name))
+            own.append(column)
+            values.append(numbers)
+            hashes.append(_hashed(texts))
+            notes += more
         notes += keep.apply(opening.keep, own, values, shown)
         values = keep.relative(own, values)
         if not any(column.learned for column in own):
             raise InputError(f"{shown}: no column in it that could be learned ({_listed(own)})")
-        digest = _digests(texts)
+        digest = splits.digests(np.stack(hashes, 1))
+        del hashes
         # Equal rows are no copies of one another, as equal pictures are: each is put into a split by itself.
         parts, more = splits.cut(_numbered(digest), shown)
         train = parts["train"]
@@ -256,7 +264,8 @@ def _bars(axes: Any, own: np.ndarray, real: np.ndarray | None, column: Column, *
     axes.step(middle, shares[1], where="mid", color="#1f5abe", linewidth=1.0)
 
 
-def _texts(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
+def _source(source: Any, shown: str) -> Any:
+    """A file that may be a table, or a data frame; InputError for others."""
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
         path = path / "table.csv" if (path / "table.csv").is_file() else path  # as `save` writes into a folder
@@ -265,13 +274,17 @@ def _texts(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
         arrays.check_file(path)
         if frames.suffix(path) not in frames.SUFFIXES:
             raise InputError(f"{path}: is no table that is known; save it as one of {', '.join(frames.SUFFIXES)}")
-        source = path
-    elif not frames.is_frame(source):
-        try:
-            source = pd.DataFrame(source)
-        except (ValueError, TypeError) as problem:
-            raise InputError(f"{shown}: is no table ({problem}); give a data frame or a file") from problem
-    texts, notes = frames.read(source, shown)
+        return path
+    if frames.is_frame(source):
+        return source
+    try:
+        return pd.DataFrame(source)
+    except (ValueError, TypeError) as problem:
+        raise InputError(f"{shown}: is no table ({problem}); give a data frame or a file") from problem
+
+
+def _texts(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
+    texts, notes = frames.read(_source(source, shown), shown)
     if not texts or len(texts[0].codes) == 0:
         raise InputError(f"{shown}: has no rows; give a table with a line of names and rows below it")
     return texts, notes
@@ -350,18 +363,15 @@ def _numbers_of(codes: dict[str, int]) -> dict[float, int]:
     return {float(text): code for text, code in codes.items()} if plain else {}
 
 
-def _digests(texts: list[Texts]) -> np.ndarray:
-    """A hash of each row's texts (N, 2)."""
-    hashed = []
-    for each in texts:
-        own = pd.util.hash_array(np.asarray([*each.texts, ""], dtype=object), categorize=False)
-        hashed.append(own[each.codes])  # -1: the last, an empty cell
-    return splits.digests(np.stack(hashed, 1))
+def _hashed(texts: Texts) -> np.ndarray:
+    """A hash of each cell of a column (N,)."""
+    own = pd.util.hash_array(np.asarray([*texts.texts, ""], dtype=object), categorize=False)
+    return own[texts.codes]  # -1: the last, an empty cell
 
 
 def _numbered(digest: np.ndarray) -> np.ndarray:
     """A hash of each row (N, 2) and of how many equal ones stand before it."""
-    _, group = np.unique(digest, axis=0, return_inverse=True)
+    group, _ = pd.factorize(digest[:, 0])
     order = np.argsort(group, kind="stable")
     begin = np.concatenate([[True], np.diff(group[order]) > 0])
     earlier = np.arange(len(order)) - np.maximum.accumulate(np.where(begin, np.arange(len(order)), 0))

@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from trilemma.modalities.numerals import floats
+
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "<na>", "#n/a", "nat"}
 LONGEST = max(map(len, MISSING))
+LONG = 48  # signs of a text that is kept as bytes
+MANY = 1000  # different texts in half as many cells: there is no use in looking for equal ones part by part
 
 
 @dataclass
@@ -24,6 +28,7 @@ class Texts:
     dtype: str = "str"  # of a data frame's column
     levels: list[str] = field(default_factory=list)  # of a categorical, in its order
     ordered: bool = False  # does that order mean something?
+    numbers: np.ndarray | None = None  # the texts as numbers (n,), where all are plain ones
 
 
 class Gathering:
@@ -34,16 +39,27 @@ class Gathering:
         self.rows = 0
         self._codes: list[np.ndarray] = []
         self._hashes: list[np.ndarray] = []
-        self._texts: list[list[str]] = []
+        self._texts: list[list[str] | np.ndarray] = []
         self._empty: Counter[str] = Counter()
-        self._different = 0
+        self._numbers: list[np.ndarray | None] = []
+        self._different, self._many = 0, False
 
     def add(self, cells: Sequence[str] | np.ndarray) -> None:
         """The next rows' cells, all of them texts."""
         column = np.asarray(cells, dtype=object)
-        own, found = pd.factorize(column)
-        texts = [text.strip() for text in found]
-        gone = [place for place, text in enumerate(texts) if len(text) <= LONGEST and text.lower() in MISSING]
+        if self._many:
+            own, texts = np.arange(len(column)), list(cells)
+        else:
+            own, found = pd.factorize(column)
+            texts = list(found)
+            self._many = len(texts) > 0.5 * len(column) and len(texts) > MANY
+        gone = [place for place, text in enumerate(texts) if not text]
+        # Most columns of many different texts are numbers: nothing in them is missing, nor has spaces around it.
+        numbers = floats([text or "0" for text in texts] if gone else texts)
+        if numbers is None:
+            texts = [text.strip() for text in texts]
+            gone = [place for place, text in enumerate(texts) if len(text) <= LONGEST and text.lower() in MISSING]
+        self._numbers.append(numbers)
         table = np.arange(len(texts), dtype=np.int32) + self._different
         if gone:
             times = np.bincount(own, minlength=len(texts))
@@ -51,8 +67,8 @@ class Gathering:
                 table[place] = -1
                 self._empty[texts[place]] += int(times[place])
         self._codes.append(table[own])
-        self._hashes.append(pd.util.hash_array(np.asarray(texts, dtype=object), categorize=False))
-        self._texts.append(texts)
+        self._hashes.append(np.fromiter(map(hash, texts), np.int64, len(texts)))
+        self._texts.append(_packed(texts) if self._many else texts)
         self._different += len(texts)
         self.rows += len(column)
 
@@ -65,9 +81,13 @@ class Gathering:
     def texts(self) -> Texts:
         """All of the column; what was gathered is given away."""
         codes = np.concatenate(self._codes) if self._codes else np.zeros(0, dtype=np.int32)
-        texts = [text for part in self._texts for text in part]
-        hashes = np.concatenate(self._hashes) if self._hashes else np.zeros(0, dtype=np.uint64)
-        self._codes, self._texts, self._hashes = [], [], []
+        texts: list[str] = []
+        for part in self._texts:
+            texts += part if isinstance(part, list) else part.astype(str).tolist()
+        hashes = np.concatenate(self._hashes) if self._hashes else np.zeros(0, dtype=np.int64)
+        known = [each for each in self._numbers if each is not None]
+        numbers = np.concatenate(known) if known and len(known) == len(self._numbers) else None
+        self._codes, self._texts, self._hashes, self._numbers = [], [], [], []
         # Texts that come in several parts, or with spaces around them, are one; in the order in which they come.
         used = np.zeros(len(texts) + 1, dtype=bool)
         used[codes] = True  # the last for -1
@@ -86,4 +106,13 @@ class Gathering:
             self.dtype,
             self.levels,
             self.ordered,
+            None if numbers is None else numbers[first],
         )
+
+
+def _packed(texts: list[str]) -> list[str] | np.ndarray:
+    """Short plain texts as an array of bytes: a sixth of the memory."""
+    joined = "".join(texts)
+    if not joined.isascii() or "\0" in joined or max(map(len, texts), default=0) > LONG:
+        return texts
+    return np.array(texts, dtype="S")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trilemma.modalities.columns import Texts, infer
+from trilemma.modalities.columns import NUMBER, Texts, infer
 
 PARTS = ("year", "month", "day", "hour", "minute", "second")  # columns that make a time together
 NAMED = ("date", "time", "month", "period", "timestamp", "datetime", "ts")
@@ -135,7 +135,7 @@ def _candidates(texts: Sequence[Texts]) -> Any:
         ):
             seconds = pd.to_datetime(pd.Series(each.texts), format="%Y%m").to_numpy("datetime64[s]").astype(np.int64)
             dates.append(([each.name], seconds[each.codes].astype(float), "%Y%m"))
-        elif re.match(r"\d{1,4}[-/.]\d", each.texts[0]):
+        elif re.match(r"\d{1,4}[-/.]\d", each.texts[0]) and NUMBER.fullmatch(each.texts[0]) is None:
             column, values, _ = infer(each)
             if column.kind == "date":
                 dates.append(([each.name], values, column.format))
