@@ -159,6 +159,14 @@ class Table(Modality):
                 made[own.codes < 0, place] = -np.log(chance)  # a gap where there was none
         return made
 
+    def broken(self, source: Any) -> dict[str, np.ndarray]:
+        """Of each rule between columns, which rows (n,) of a file, a data frame or a list of `Texts` break it."""
+        is_read = isinstance(source, list) and all(isinstance(each, Texts) for each in source)
+        texts = source if is_read else _texts(source, "the rows")[0]
+        named, count = {each.name: each for each in texts}, len(texts[0].codes)
+        given = [_values(column, named.get(column.name), count, "", strict=False) for column in self.columns]
+        return keep.broken(self.columns, given)
+
     def beside(self, gaps: Gaps, more: dict[str, Any], out: Path | None = None) -> Any:
         """The table that was read with more columns at its end."""
         frame = {each.name: np.asarray([*each.texts, each.empty], dtype=object)[each.codes] for each in gaps.origin}
@@ -172,8 +180,10 @@ class Table(Modality):
 
     def filled(self, gaps: Gaps, x: np.ndarray, out: Path | None = None) -> Any:
         """The table that was read: only its empty cells are new."""
-        made, frame = self._written(x), {}
         texts: dict[str, Texts] = {each.name: each for each in gaps.origin}
+        given = [_values(column, texts.get(column.name), len(x), "", strict=False) for column in self.columns]
+        made = self._cells(keep.reconciled(self.columns, columns.decoded(self.columns, np.asarray(x)), given))
+        frame = {}
         learned = {column.name for column in self.columns if column.learned or column.sum}
         for name in [*texts, *(name for name in made if name not in texts)]:
             own = texts.get(name)
@@ -202,8 +212,10 @@ class Table(Modality):
 
     def _written(self, x: np.ndarray) -> pd.DataFrame:
         """All cells as texts in the user's own way."""
-        generator = np.random.default_rng(len(x))
-        found = self._decoded(x)
+        return self._cells(self._decoded(x))
+
+    def _cells(self, found: list[np.ndarray]) -> pd.DataFrame:
+        generator = np.random.default_rng(len(found[0]))
         kept = [(column, own) for column, own in zip(self.columns, found, strict=True) if column.kind != "text"]
         return pd.DataFrame({column.name: column.written(own, generator) for column, own in kept})
 
@@ -295,8 +307,9 @@ def _values(column: Column, texts: Texts | None, count: int, shown: str, *, stri
 
     strict: InputError where the run's data have no gaps, or not this value.
     """
-    if not column.learned:
+    if not (column.learned or column.sum):
         return np.full(count, np.nan)
+    strict = strict and not column.sum
     if texts is None:
         if column.gaps or not strict:
             return np.full(count, np.nan)

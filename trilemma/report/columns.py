@@ -82,6 +82,7 @@ WORDS = {
     ),
     "usefulness@linear": "The same for a linear model.",
     "augmented": "The same for samples and as many real rows together: more than in the last row where they add to it.",
+    "rules_broken": "Share of rows that break a rule of --keep. Models that were trained with it cannot.",
     "exact_copies": "Share of samples that stand cell for cell among the training rows.",
     "membership": (
         "How well one who sees only the samples tells who was trained on from who was not. 0.5: by chance only."
@@ -198,6 +199,7 @@ COLUMNS = (
     Column("Usefulness", "usefulness", "Teaches"),
     Column("Usefulness", "augmented", "Added to real"),
     Column("Usefulness", "usefulness@linear", "Teaches, linear", first=False),
+    Column("Quality", "rules_broken", "Rules broken"),
     Column("Quality", "sharpness", "Sharpness"),
     Column("Quality", "spectrum", "Spectrum", first=False),
     Column("Quality", "alpha_precision", "α-precision", first=False),

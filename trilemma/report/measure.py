@@ -28,7 +28,7 @@ from trilemma.metrics.pixels import (
 )
 from trilemma.metrics.privacy import attribute_gain, exact_copies, membership
 from trilemma.metrics.protocol import Measure, Protocol, interval
-from trilemma.metrics.tables import column_shapes, pair_trends
+from trilemma.metrics.tables import column_shapes, pair_trends, rules_broken
 from trilemma.metrics.usefulness import usefulness
 from trilemma.metrics.variety import alpha_precision_beta_recall, vendi_score
 from trilemma.mixed import Mixed, plain
@@ -70,6 +70,16 @@ def read_samples(data: Data, given: Any, notes: list[str]) -> np.ndarray:
         shown = given if isinstance(given, (str, Path)) else "samples"
         raise InputError(f"{shown}: {len(x)} samples are too few to measure; give at least {FEWEST}, better 1,000")
     return x.astype(data.x.dtype, copy=False)
+
+
+def rules_of(data: Data, given: Any, notes: list[str]) -> dict[str, dict[str, Any]]:
+    """How many rows of any origin break the rules of `--keep`: read from the rows as they are, for what was learned of
+    them keeps the rules. Empty where there are none."""
+    if not (isinstance(data.modality, Table) and data.opening.keep):
+        return {}
+    broken = data.modality.broken(given)
+    notes += [f"{own.sum():,} of {len(own):,} rows break {rule!r}" for rule, own in broken.items() if own.any()]
+    return {"rules_broken": rules_broken(np.any(list(broken.values()), axis=0)).record()}
 
 
 def drawn(x: np.ndarray, count: int) -> np.ndarray:
@@ -208,6 +218,9 @@ class Ruler:
             "usefulness@linear": usefulness(cells, real.values, target=target, numbers=numbers, kind="linear"),
             "exact_copies": exact_copies(self.whole[:known], cells),
         }
+        if self.data.opening.keep:  # as they are written: the promise is kept there or nowhere
+            rows = modality.export(samples)
+            found["rules_broken"] = rules_broken(np.any(list(modality.broken(rows).values()), axis=0))
         both = np.concatenate([cells, train.values[: len(cells)]])
         found["augmented"] = usefulness(both, real.values, target=target, numbers=numbers)
         # Members and others of equal number, so that chance is alike for both.
