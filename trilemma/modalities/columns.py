@@ -27,6 +27,7 @@ FEW = 12  # whole numbers of at most so many different values are categories
 MANY = 64  # categories more than this are scores
 KNOTS = 1000  # of the map of a column with more different values than this
 EDGE = 1e-7  # scores stay within 5.2 deviations
+NARROW = 1e-3  # share of a category within which its cells do not reach to the edges
 FARTHEST = 12.0  # deviations, of a score in the tails
 REPEATED = 5  # rows a value, on average, by which a column of numbers has steps, so that nothing lies between them
 SPIKE = 2 / KNOTS  # share of a value that keeps a place of its own among knots
@@ -149,6 +150,8 @@ class Column:
         exact = right > left
         low = np.where(exact, shares[np.minimum(left, len(knots) - 1)], 0.0)
         high = np.where(exact, shares[np.maximum(right - 1, 0)], 0.0)
+        if self.kind == "category":  # float32 tells the middles of very narrow shares apart, not their edges
+            place = np.where(high - low < NARROW, 0.25 + place / 2, place)
         share = np.where(exact, low + place * (high - low), np.interp(here, knots, shares))
         scores = special.ndtri(np.clip(share, EDGE, 1 - EDGE))
         if self.tails:
@@ -162,7 +165,7 @@ class Column:
         """Values (n,) whose share holds the scores' places; whole where the column's values are."""
         shares, knots = np.asarray(self.shares), np.asarray(self.knots)
         share = special.ndtr(scores)
-        if self.kind == "category" or (len(knots) <= 2 * KNOTS and self._stepped()):
+        if self.kind == "category" or (len(knots) <= 2 * KNOTS and self.stepped()):
             # Only values that exist: the one whose share holds the place.
             upper = np.searchsorted(shares, share, "left").clip(0, len(knots) - 1)
             values = knots[upper]
@@ -180,7 +183,7 @@ class Column:
 
     def nearest(self, values: np.ndarray) -> np.ndarray:
         """Values (n,) that the column can have: of one with steps the nearest of them."""
-        if not self._stepped():
+        if not self.stepped():
             return values
         knots = np.unique(self.knots)
         right = np.searchsorted(knots, values).clip(1, max(len(knots) - 1, 1))
@@ -188,7 +191,8 @@ class Column:
         right_knot = knots[np.minimum(right, len(knots) - 1)]
         return np.where(values - left <= right_knot - values, left, right_knot)
 
-    def _stepped(self) -> bool:
+    def stepped(self) -> bool:
+        """Does nothing lie between two of its values?"""
         knots, shares = np.asarray(self.knots), np.asarray(self.shares)
         between = np.diff(knots) > 0
         return not (np.diff(shares)[between] > 1e-12).any()

@@ -41,6 +41,8 @@ def parse(texts: Sequence[str], numbers: np.ndarray | None = None) -> tuple[np.n
 
     numbers: what `floats` gave for them, if that is known.
     """
+    if not texts:
+        return None
     numbers = floats(texts) if numbers is None else numbers
     if numbers is not None:
         return None if ZEROS.search("\n".join(texts)) else (numbers, _with_places(texts, Form()))
