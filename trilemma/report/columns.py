@@ -82,6 +82,10 @@ WORDS = {
     ),
     "usefulness@linear": "The same for a linear model.",
     "augmented": "The same for samples and as many real rows together: more than in the last row where they add to it.",
+    "closer_to_train": (
+        "Share of samples that are closer to a training row than to any of as many unseen real rows (SDMetrics' and "
+        "TabSyn's DCR). 0.5: no closer; 1: all of them are."
+    ),
     "rules_broken": "Share of rows that break a rule of --keep. Models that were trained with it cannot.",
     "exact_copies": "Share of samples that stand cell for cell among the training rows.",
     "membership": (
@@ -226,6 +230,7 @@ COLUMNS = (
     Column("Memorisation", "near_copies", "Near-copies", first=False),
     Column("Memorisation", "memorisation", "Nearness", first=False),
     Column("Memorisation", "exact_copies", "Exact copies", first=False),
+    Column("Memorisation", "closer_to_train", "Closer to train", first=False),
     Column("Memorisation", "membership", "Membership"),
     Column("Memorisation", "attribute_gain", "Attribute", first=False),
     Column("Speed", "samples_per_second", "Samples/s", "speed", "higher"),

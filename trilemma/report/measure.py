@@ -26,7 +26,7 @@ from trilemma.metrics.pixels import (
     sharpness,
     spectrum_distance,
 )
-from trilemma.metrics.privacy import attribute_gain, exact_copies, membership
+from trilemma.metrics.privacy import attribute_gain, closer_to_train, exact_copies, membership
 from trilemma.metrics.protocol import Measure, Protocol, interval
 from trilemma.metrics.tables import column_shapes, pair_trends, rules_broken
 from trilemma.metrics.usefulness import usefulness
@@ -44,8 +44,9 @@ from trilemma.training.run import Run
 
 REFERENCE = 10_000  # most test examples
 TRAIN = 10_000  # most training examples in the search for copies
-OF_COPIES = ("memorisation", "near_copies", "exact_copies", "membership", "attribute_gain")
+OF_COPIES = ("memorisation", "near_copies", "exact_copies", "closer_to_train", "membership", "attribute_gain")
 WHOLE = 200_000  # of a table's
+CLOSE = 2000  # made rows whose closest record is looked for
 FEWEST = 10  # test examples for measures that count neighbours or fit a classifier
 SMALL = 20  # rows a feature: with fewer, much of a Frechet distance is bias
 SEED = 0x6D656173757265
@@ -227,6 +228,7 @@ class Ruler:
         count = min(len(train.values), len(real.values))
         near = self.train_features[:known][:count], self.features[:count]
         found["membership"] = membership(*near, features)
+        found["closer_to_train"] = closer_to_train(train.values, real.values, cells[:CLOSE], numbers)
         space = self.data.spaces["x"]
         assert isinstance(space, Mixed)
         rest = np.repeat(np.arange(len(space.widths)) != target, space.widths)
