@@ -27,6 +27,7 @@ FEW = 12  # whole numbers of at most so many different values are categories
 MANY = 64  # categories more than this are scores
 KNOTS = 1000  # of the map of a column with more different values than this
 EDGE = 1e-7  # scores stay within 5.2 deviations
+MOSTLY = 0.9  # share of a column's texts that are numbers or dates, where the others are mistakes
 NARROW = 1e-3  # share of a category within which its cells do not reach to the edges
 FARTHEST = 12.0  # deviations, of a score in the tails
 REPEATED = 5  # rows a value, on average, by which a column of numbers has steps, so that nothing lies between them
@@ -253,6 +254,11 @@ def infer(texts: Texts, wanted: str | None = None) -> tuple[Column, np.ndarray, 
     numbers, notes = _numbers(texts, column, count, kind)
     forms = [] if numbers is not None else dates.forms_of(texts.texts[:SOME])
     forms = dates.forms_of(texts.texts) if forms and len(texts.texts) > SOME else forms
+    if not forms and numbers is None and not kind:
+        odd = dates.odd_one(texts.texts, MOSTLY)
+        notes += (
+            [f"column {texts.name!r} is nearly all dates (but {odd[:40]!r}): mend it, and it is one"] if odd else []
+        )
     kind = kind or _kind(column, texts, numbers, forms, present)
     column.kind = "category" if kind == "ordered" else kind
     if kind in ("number", "integer"):
@@ -327,7 +333,7 @@ def _kind(column: Column, texts: Texts, numbers: np.ndarray | None, forms: list[
         some = known[:2000]
         if np.mean([len(text.split()) for text in some]) >= WORDS or max(map(len, some)) > LONG:
             return "text"
-        if distinct == present:
+        if distinct == present and not dates.odd_one(known, MOSTLY):
             return "identifier"
     return "category"
 
@@ -362,7 +368,7 @@ def _numbers(texts: Texts, column: Column, count: np.ndarray, kind: str) -> tupl
 def _nearly(texts: Texts) -> list[str]:
     """A note where a few cells keep a column from being one of numbers."""
     numbers = sum(NUMBER.fullmatch(text) is not None for text in texts.texts)
-    if len(texts.texts) < 20 or numbers < 0.9 * len(texts.texts) or numerals.ZEROS.search("\n".join(texts.texts)):
+    if len(texts.texts) < 20 or numbers < MOSTLY * len(texts.texts) or numerals.ZEROS.search("\n".join(texts.texts)):
         return []
     return [
         f"column {texts.name!r} is nearly all numbers{_strangest(texts)}: taken as a category; empty these cells, and "

@@ -42,6 +42,18 @@ def forms_of(texts: Sequence[str]) -> list[str]:
     return found
 
 
+def odd_one(texts: Sequence[str], mostly: float) -> str:
+    """The first text that is no date, of texts that mostly are; '' where all are, or few."""
+    if sum(LIKE.match(text) is not None for text in texts[:SAMPLE]) < mostly * len(texts[:SAMPLE]) or len(texts) < 10:
+        return ""
+    series = pd.Series(list(texts), dtype=object)
+    like = [text for text in texts[:SAMPLE] if LIKE.match(text)]
+    best = max((_moments(series, guess).notna() for guess in _guesses(like)), key=lambda own: own.sum(), default=None)
+    if best is None or best.all() or best.mean() < mostly:
+        return ""
+    return str(series[~best].iloc[0])
+
+
 def seconds_of(texts: Sequence[str], forms: Sequence[str]) -> np.ndarray | None:
     """Seconds since 1970 (n,), each text by the first form that fits it; None where one fits none."""
     series = pd.Series(list(texts), dtype=object)

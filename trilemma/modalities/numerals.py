@@ -60,22 +60,28 @@ def parse(texts: Sequence[str], numbers: np.ndarray | None = None) -> tuple[np.n
 
 def floats(texts: Sequence[str]) -> np.ndarray | None:
     """Plain numbers with a decimal point as floats; None where one text is anything else. Millions in a second."""
+    cells = digits(texts)
+    try:
+        return None if cells is None else cells.astype(float)
+    except ValueError:
+        return None
+
+
+def digits(texts: Sequence[str]) -> np.ndarray | None:
+    """Texts of nothing but what plain numbers are written with, as an array of bytes; None where one has more."""
     joined = "\n".join(texts)
     if not texts or not joined.isascii():
         return None
     raw = joined.encode()
     if raw.translate(None, b"0123456789.+-eE\n") or raw.count(b"\n") != len(texts) - 1:
         return None
-    try:
-        return np.array(texts, dtype="S").astype(float)
-    except ValueError:
-        return None
+    return np.array(texts, dtype="S")
 
 
 def _with_places(plain: Sequence[str], form: Form) -> Form:
     """The form with the decimals of these plain numbers."""
     cells = np.array(plain, dtype="S")
-    if (np.char.find(cells, b"e") >= 0).any() or (np.char.find(cells, b"E") >= 0).any():
+    if any("e" in text or "E" in text for text in plain):
         return replace(form, decimals=None, least=0)
     point = np.char.find(cells, b".")
     places = np.where(point < 0, 0, np.char.str_len(cells) - 1 - point)

@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from trilemma.errors import InputError, unknown
-from trilemma.modalities import arrays, frames, splits, times
+from trilemma.modalities import arrays, faults, frames, splits, times
 from trilemma.modalities.columns import Column, Texts, infer
 from trilemma.modalities.contract import Data, Modality, Opening, alone_and_plain
 from trilemma.modalities.times import Clock
@@ -350,10 +350,7 @@ def _rows(
         raise InputError(f"{shown}: has no column {entity!r}, which says whose rows they are; add it")
     when = times.find(texts, clock, entity)
     if when is None:
-        raise InputError(
-            f"{shown}: no column of regular times in it (one that only rises, with equal steps); --kind table takes it "
-            "as rows"
-        )
+        raise InputError(f"{shown}: {faults.why_not(texts)}")
     own = clock or when.clock
     names, columns, values, left = {*when.clock.names, when.entity}, [], [], []
     same = _same_time(texts, when)
@@ -368,10 +365,13 @@ def _rows(
         values.append(numbers)
         notes += more
     if not columns:
-        raise InputError(f"{shown}: no column of numbers beside the times")
+        raise InputError(f"{shown}: no column of numbers that change beside the times; add one, or --kind table")
     table = np.stack(values, 1)
     found = []
     for name, chosen in _by_entity(texts, when):
+        again = len(chosen) - len(np.unique(when.seconds[chosen]))
+        if again:
+            notes.append(f"{again:,} rows have the time of another one{f' of {name!r}' if name else ''}: averaged")
         grid, levels, off, far = times.regular(table[chosen], when.seconds[chosen], own)
         if off > far and not own.months:
             notes.append(f"{off - far:,} times lie beside the grid of one {own.said()}: they went to the nearest place")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from trilemma.modalities.numerals import floats
+from trilemma.modalities.numerals import digits
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "<na>", "#n/a", "nat"}
 LONGEST = max(map(len, MISSING))
@@ -46,19 +47,23 @@ class Gathering:
 
     def add(self, cells: Sequence[str] | np.ndarray) -> None:
         """The next rows' cells, all of them texts."""
-        column = np.asarray(cells, dtype=object)
         if self._many:
-            own, texts = np.arange(len(column)), list(cells)
+            own, texts = np.arange(len(cells)), list(cells)
         else:
-            own, found = pd.factorize(column)
+            own, found = pd.factorize(np.asarray(cells, dtype=object))
             texts = list(found)
-            self._many = len(texts) > 0.5 * len(column) and len(texts) > MANY
-        gone = [place for place, text in enumerate(texts) if not text]
+            self._many = len(texts) > 0.5 * len(cells) and len(texts) > MANY
+        gone = [place for place, text in enumerate(texts) if not text] if "" in texts else []
         # Most columns of many different texts are numbers: nothing in them is missing, nor has spaces around it.
-        numbers = floats([text or "0" for text in texts] if gone else texts)
+        plain = digits([text or "0" for text in texts] if gone else texts)
+        numbers = None
+        if plain is not None:
+            with contextlib.suppress(ValueError):
+                numbers = plain.astype(float)
         if numbers is None:
             texts = [text.strip() for text in texts]
             gone = [place for place, text in enumerate(texts) if len(text) <= LONGEST and text.lower() in MISSING]
+            plain = _packed(texts) if self._many else None
         self._numbers.append(numbers)
         table = np.arange(len(texts), dtype=np.int32) + self._different
         if gone:
@@ -68,9 +73,9 @@ class Gathering:
                 self._empty[texts[place]] += int(times[place])
         self._codes.append(table[own])
         self._hashes.append(np.fromiter(map(hash, texts), np.int64, len(texts)))
-        self._texts.append(_packed(texts) if self._many else texts)
+        self._texts.append(texts if plain is None or gone else plain)
         self._different += len(texts)
-        self.rows += len(column)
+        self.rows += len(cells)
 
     def lacking(self, count: int) -> None:
         """So many rows that have no such column."""
@@ -110,9 +115,9 @@ class Gathering:
         )
 
 
-def _packed(texts: list[str]) -> list[str] | np.ndarray:
-    """Short plain texts as an array of bytes: a sixth of the memory."""
+def _packed(texts: list[str]) -> np.ndarray | None:
+    """Short plain texts as an array of bytes, a sixth of the memory; None for others."""
     joined = "".join(texts)
     if not joined.isascii() or "\0" in joined or max(map(len, texts), default=0) > LONG:
-        return texts
+        return None
     return np.array(texts, dtype="S")

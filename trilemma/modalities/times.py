@@ -104,17 +104,17 @@ class Times:
     entity: str | None  # the column that says whose row it is
 
 
-def find(texts: Sequence[Texts], known: Clock | None = None, entity: str | None = None) -> Times | None:
+def find(texts: Sequence[Texts], known: Clock | None = None, whose: str | None = None) -> Times | None:
     """The times of a table whose rows are a series (or several, one for each entity); None for other tables.
 
-    known, entity: those of a run, whose columns are taken without asking how regular the times are.
+    known, whose: clock and entity of a run, whose columns are taken without asking how regular the times are.
     """
     for names, seconds, form in _candidates(texts):
         if np.isnan(seconds).any() or (known is None and len(seconds) < 32) or (known and names != known.names):
             continue
         if known is not None:
-            return Times(seconds.astype(np.int64), known, entity)
-        found = _entity(texts, names, seconds)
+            return Times(seconds.astype(np.int64), known, whose)
+        found = entity(texts, names, seconds)
         if found == "":
             continue
         clock = _clock(seconds, None if found is None else _codes(texts, found))
@@ -177,9 +177,9 @@ def _codes(texts: Sequence[Texts], name: str) -> np.ndarray:
     return next(each.codes for each in texts if each.name == name)
 
 
-def _entity(texts: Sequence[Texts], names: list[str], seconds: np.ndarray) -> str | None:
+def entity(texts: Sequence[Texts], names: list[str], seconds: np.ndarray) -> str | None:
     """The column within whose values each time comes once; None where it does so anyway, '' where there is none."""
-    if _repeated(seconds) <= TWICE and _ordered(seconds):
+    if _repeated(seconds) <= TWICE and ordered(seconds):
         return None
     for each in texts:
         if each.name in names or each.name.lower() in (*PARTS, *NAMED, *HOURS) or _time_of_day(each) is not None:
@@ -189,12 +189,12 @@ def _entity(texts: Sequence[Texts], names: list[str], seconds: np.ndarray) -> st
         order = np.argsort(each.codes, kind="stable")
         inside = np.diff(each.codes[order]) == 0
         once = _repeated(each.codes.astype(np.int64) * 2**40 + seconds.astype(np.int64)) <= TWICE
-        if once and _ordered(seconds[order], inside):
+        if once and ordered(seconds[order], inside):
             return each.name
     return ""
 
 
-def _ordered(seconds: np.ndarray, inside: np.ndarray | None = None) -> bool:
+def ordered(seconds: np.ndarray, inside: np.ndarray | None = None) -> bool:
     """Do the times rise, or fall, from row to row (where `inside`)? Those of people's birthdays do not."""
     steps = np.diff(seconds) if inside is None else np.diff(seconds)[inside]
     return len(steps) > 0 and max((steps >= 0).mean(), (steps <= 0).mean()) >= 1 - TWICE
