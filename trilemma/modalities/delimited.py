@@ -28,7 +28,7 @@ KNOWN = {b"PAR1": ("Parquet", ".parquet"), b"SQLite format": ("SQLite", ".db"), 
 # Bytes that are no UTF-8 come as these signs; they are taken for Windows-1252, which most such files are.
 STRAY = re.compile("[\udc80-\udcff]")
 MEANT = {0xDC00 + b: bytes([b]).decode("cp1252", "ignore") or chr(b) for b in range(0x80, 0x100)}
-csv.field_size_limit(1 << 30)
+csv.field_size_limit(1 << 30)  # its own 128 KB are less than people put into a cell
 
 
 def opened(path: Path) -> IO[bytes]:
