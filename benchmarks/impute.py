@@ -77,7 +77,7 @@ def classical(frame: pd.DataFrame, rows: np.ndarray, imputer: object) -> pd.Data
     made = imputer.transform((coded.iloc[rows] / scale).to_numpy()) * scale.to_numpy()  # type: ignore[attr-defined]
     result = pd.DataFrame(made, columns=coded.columns, index=rows)
     for place, name in enumerate(texts):
-        values = coder.categories_[place]
+        values = columns.named_transformers_["texts"].categories_[place]
         known = [value for value in values if isinstance(value, str)]
         result[name] = np.asarray(known, dtype=object)[result[name].round().clip(0, len(known) - 1).astype(int)]
     return result[list(frame)]

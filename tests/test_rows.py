@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import trilemma as tl
 from trilemma.cli import app
 from trilemma.errors import InputError
-from trilemma.metrics.privacy import attribute_gain, exact_copies, membership
+from trilemma.metrics.privacy import attribute_gain, closer_to_train, closest_record, exact_copies, membership
 from trilemma.metrics.usefulness import usefulness
 from trilemma.modalities.contract import Opening
 from trilemma.modalities.table import Table
@@ -193,6 +193,42 @@ def test_privacy_of_copies_and_of_strangers() -> None:
     assert known.value == pytest.approx(0.75, abs=0.07)  # guessed by chance: one in four
     nothing = attribute_gain(train, unseen, fresh, (secret[0], secret[1], secret[2]))
     assert nothing.low is not None and nothing.low < 0 < (nothing.high or 0)
+
+
+def test_the_closest_record_is_that_of_brute_force() -> None:
+    """Numbers by their share of the range, categories 0 or 1, gaps; the share over ties; its interval."""
+    random = np.random.default_rng(0)
+
+    def table(count: int) -> np.ndarray:
+        made = np.stack([random.normal(size=count), random.gamma(2, 100, count), random.integers(0, 3, count)], 1)
+        made[random.uniform(size=made.shape) < 0.1] = np.nan
+        return made
+
+    train, unseen, made = table(40), table(30), table(25)
+    numbers = [True, True, False]
+    first, second, _ = closest_record(train, unseen, made, numbers)
+    spans = np.nanmax(train, 0) - np.nanmin(train, 0)
+
+    def distance(a: np.ndarray, b: np.ndarray) -> float:
+        total = 0.0
+        for place in range(3):
+            if np.isnan(a[place]) or np.isnan(b[place]):
+                total += float(np.isnan(a[place]) != np.isnan(b[place]))
+            else:
+                total += abs(a[place] - b[place]) / spans[place] if numbers[place] else float(a[place] != b[place])
+        return total / 3
+
+    for found, pool in ((first, train), (second, unseen)):
+        np.testing.assert_allclose(found, [min(distance(row, other) for other in pool) for row in made], rtol=1e-5)
+    spans = np.nanmax(train[:30], 0) - np.nanmin(train[:30], 0)
+    sides = [[min(distance(row, other) for other in pool[:30]) for row in made] for pool in (train, unseen)]
+    wanted = np.mean([0.5 if np.isclose(a, b, atol=1e-7) else float(a < b) for a, b in zip(*sides, strict=True)])
+    assert closer_to_train(train, unseen, made, numbers).value == pytest.approx(wanted)
+    assert closer_to_train(train, unseen, train, numbers).value > 0.7 and closer_to_train(
+        train[:30], unseen, train[:30], numbers
+    ).value == pytest.approx(1, abs=0.05)
+    held = [closer_to_train(table(60), table(60), table(200), numbers) for _ in range(200)]
+    assert np.mean([(own.low or 0) <= 0.5 <= (own.high or 0) for own in held]) > 0.9
 
 
 def rules(count: int = 400) -> pd.DataFrame:

@@ -191,7 +191,7 @@ def test_bad_tables(tmp_path: Path) -> None:
         ("", "is empty"),
         ("a,b,c\n", "no rows"),
         ("a,b,a\n" + rows, "names of columns come twice ('a')"),
-        ("a,b,c\n" + rows + "1,2,3,4,5\n", "cannot be read as a table"),
+        ("a,b,c\n" + rows + "1,2,3,4,5\n", "line 42 has 5 cells, where there are 3 names"),
         ("a,b,c\n1,2,3\n", "at least 16"),
         ("a,b\n" + "1,x\n" * 40, "no column in it that could be learned"),
         ("<!doctype html><p>404", "web page"),

@@ -90,3 +90,15 @@ def _correlations(reference: np.ndarray, samples: np.ndarray) -> float:
             return float("nan")
         found.append(float(stats.pearsonr(here[:, 0], here[:, 1])[0]))
     return 1 - abs(found[0] - found[1]) / 2
+
+
+def rules_broken(broken: np.ndarray) -> Measure:
+    """Share of rows (n,) that break a rule between columns, bool in, [0, 1]; lower is better.
+
+    Interval: Clopper and Pearson's. Known biases: none.
+    """
+    if broken.ndim != 1 or len(broken) == 0:
+        raise ValueError(f"tables: one truth for each row is needed, not shape {broken.shape}")
+    times = int(broken.sum())
+    result = stats.binomtest(times, len(broken)).proportion_ci(0.95)
+    return Measure(times / len(broken), float(result.low), float(result.high), "rules_broken", "lower")

@@ -9,40 +9,32 @@ go the same way, in an order in which neighbours are alike. Categories stay cate
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import special
 
 from trilemma.errors import InputError
+from trilemma.modalities import dates, numerals
+from trilemma.modalities.numerals import NUMBER, Form
+from trilemma.modalities.texts import MISSING, Texts
 
-MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "<na>", "#n/a", "nat"}
-KINDS = ("number", "integer", "category", "date", "constant", "identifier", "text")
+__all__ = ["MISSING", "NUMBER", "Column", "Texts", "infer"]
+KINDS = ("number", "integer", "category", "ordered", "date", "constant", "identifier", "text")
 FEW = 12  # whole numbers of at most so many different values are categories
 MANY = 64  # categories more than this are scores
 KNOTS = 1000  # of the map of a column with more different values than this
 EDGE = 1e-7  # scores stay within 5.2 deviations
+MOSTLY = 0.9  # share of a column's texts that are numbers or dates, where the others are mistakes
+NARROW = 1e-3  # share of a category within which its cells do not reach to the edges
 FARTHEST = 12.0  # deviations, of a score in the tails
 REPEATED = 5  # rows a value, on average, by which a column of numbers has steps, so that nothing lies between them
 SPIKE = 2 / KNOTS  # share of a value that keeps a place of its own among knots
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-COMMA = re.compile(r"[+-]?\d+(,\d+)?")
+SOME = 10_000  # texts by which dates are recognised at first
+LONG = 1000  # signs of a cell that no category has
 WORDS = 4  # of a cell, on average, that make a column text
-
-
-@dataclass
-class Texts:
-    """A column as it was read: different texts, and which one each row has (N,); -1 where the cell is empty."""
-
-    name: str
-    codes: np.ndarray
-    texts: list[str]
-    empty: str = ""  # how an empty cell was written, most often
-    dtype: str = "str"  # of a data frame's column
 
 
 @dataclass
@@ -60,10 +52,16 @@ class Column:
     tails: list[float] = field(
         default_factory=list
     )  # values a deviation below and above the map's ends; none: it stops
-    decimals: int | None = None  # of a number that has always as many, or at most so many
-    padded: bool = False  # written with all its decimals
-    comma: bool = False  # decimal comma
-    format: str = ""  # of a date,
+    ordered: bool = False  # a category whose values are in an order that means something
+    levels: list[str] = field(default_factory=list)  # of a data frame's categorical
+    decimals: int | None = None  # of a number: at most so many; the rest of how it is written as in `numerals.Form`
+    least: int = 0
+    comma: bool = False
+    group: str = ""
+    prefix: str = ""
+    suffix: str = ""
+    format: str = ""  # of a date, as it is written,
+    formats: list[str] = field(default_factory=list)  # all that it is read in,
     unit: int = 1  # and the seconds of which its cells are multiples: a day's, mostly
     start: int = 0  # the first new number of an identifier
     template: str = ""  # of an identifier in letters and digits
@@ -85,11 +83,19 @@ class Column:
     @property
     def scored(self) -> bool:
         """Is it a score for the model, not a category?"""
-        return self.kind in ("number", "integer", "date") or len(self.values) > MANY
+        return self.kind in ("number", "integer", "date") or self.ordered or len(self.values) > MANY
+
+    @property
+    def form(self) -> Form:
+        """How its numbers are written."""
+        return Form(self.decimals, self.least, self.comma, self.group, self.prefix, self.suffix)
 
     def said(self) -> str:
         """The kind in words, for `inspect`."""
-        words = {"category": f"category of {len(self.values):,}", "constant": f"constant {self.values[:1]}"}
+        words = {
+            "category": f"{'ordered ' * self.ordered}category of {len(self.values):,}",
+            "constant": f"constant {self.values[:1]}",
+        }
         left = {"identifier": ", written anew", "text": ", left out", "constant": ""}.get(self.kind, "")
         rule = f", never below {self.base}" if self.base else f", the sum of {', '.join(self.sum)}" if self.sum else ""
         return words.get(self.kind, self.kind) + left + rule + (", with gaps" if self.gaps else "")
@@ -145,6 +151,8 @@ class Column:
         exact = right > left
         low = np.where(exact, shares[np.minimum(left, len(knots) - 1)], 0.0)
         high = np.where(exact, shares[np.maximum(right - 1, 0)], 0.0)
+        if self.kind == "category":  # float32 tells the middles of very narrow shares apart, not their edges
+            place = np.where(high - low < NARROW, 0.25 + place / 2, place)
         share = np.where(exact, low + place * (high - low), np.interp(here, knots, shares))
         scores = special.ndtri(np.clip(share, EDGE, 1 - EDGE))
         if self.tails:
@@ -158,7 +166,7 @@ class Column:
         """Values (n,) whose share holds the scores' places; whole where the column's values are."""
         shares, knots = np.asarray(self.shares), np.asarray(self.knots)
         share = special.ndtr(scores)
-        if self.kind == "category" or (len(knots) <= 2 * KNOTS and self._stepped()):
+        if self.kind == "category" or (len(knots) <= 2 * KNOTS and self.stepped()):
             # Only values that exist: the one whose share holds the place.
             upper = np.searchsorted(shares, share, "left").clip(0, len(knots) - 1)
             values = knots[upper]
@@ -176,7 +184,7 @@ class Column:
 
     def nearest(self, values: np.ndarray) -> np.ndarray:
         """Values (n,) that the column can have: of one with steps the nearest of them."""
-        if not self._stepped():
+        if not self.stepped():
             return values
         knots = np.unique(self.knots)
         right = np.searchsorted(knots, values).clip(1, max(len(knots) - 1, 1))
@@ -184,7 +192,8 @@ class Column:
         right_knot = knots[np.minimum(right, len(knots) - 1)]
         return np.where(values - left <= right_knot - values, left, right_knot)
 
-    def _stepped(self) -> bool:
+    def stepped(self) -> bool:
+        """Does nothing lie between two of its values?"""
         knots, shares = np.asarray(self.knots), np.asarray(self.shares)
         between = np.diff(knots) > 0
         return not (np.diff(shares)[between] > 1e-12).any()
@@ -203,19 +212,11 @@ class Column:
         if self.kind == "category":
             cells[here] = np.asarray(self.values, dtype=object)[values[here].astype(int)]
         elif self.kind == "date":
-            moments = pd.to_datetime(values[here] * 1e9, unit="ns", utc="%z" in self.format).round("us")
-            cells[here] = moments.strftime(self.format).to_numpy(dtype=object)
+            cells[here] = dates.written(values[here], self.format)
         else:
-            cells[here] = [self._number(value) for value in values[here]]
+            form, whole = self.form, self.kind == "integer"
+            cells[here] = [numerals.written(value, form, whole=whole) for value in values[here]]
         return cells
-
-    def _number(self, value: float) -> str:
-        if self.kind == "integer":
-            return str(round(value))
-        text = f"{value:.{self.decimals}f}" if self.decimals is not None else f"{value:.6g}"
-        if not self.padded and "." in text:
-            text = text.rstrip("0").rstrip(".") if self.decimals != 1 else text
-        return text.replace(".", ",") if self.comma else text
 
     def _anew(self, count: int, generator: np.random.Generator) -> np.ndarray:
         if not self.template:
@@ -237,115 +238,163 @@ def _signs(template: str) -> list[str]:
 
 
 def infer(texts: Texts, wanted: str | None = None) -> tuple[Column, np.ndarray, list[str]]:
-    """What a column is, its values (N,) float64 (a category's are codes), and notes."""
-    if wanted is not None and wanted not in KINDS:
-        raise InputError(f"setting data.columns.{texts.name}={wanted}: a column is one of {', '.join(KINDS)}")
-    column = Column(texts.name, "category", empty=texts.empty, dtype=texts.dtype)
-    column.gaps = bool((texts.codes < 0).any())
-    count = np.bincount(texts.codes[texts.codes >= 0], minlength=len(texts.texts)) if texts.texts else np.zeros(0)
-    present, notes = int(count.sum()), []
+    """What a column is, its values (N,) float64 (a category's are codes), and notes.
+
+    wanted: the kind that the user names; `ordered:Fair<Good` gives the order of a category, too.
+    """
+    setting, (kind, _, order) = f"setting data.columns.{texts.name}", (wanted or "").partition(":")
+    if wanted is not None and (kind not in KINDS or (order and kind != "ordered")):
+        raise InputError(f"{setting}={wanted}: a column is one of {', '.join(KINDS)} (or ordered:LOW<MIDDLE<HIGH)")
+    column = Column(texts.name, "category", empty=texts.empty, dtype=texts.dtype, levels=texts.levels)
+    codes, count = texts.codes, np.bincount(texts.codes[texts.codes >= 0], minlength=len(texts.texts))
+    column.gaps, present = bool((codes < 0).any()), int(count.sum())
     if present == 0:
         column.kind, column.gaps = "constant", False
-        return column, np.full(len(texts.codes), np.nan), [f"column {texts.name!r} is empty"]
-    numbers = _numbers(texts.texts, column)
-    distinct = len(texts.texts)
-    kind = wanted or _kind(column, texts.texts, numbers, present)
-    if numbers is not None and np.isinf(numbers).any():
-        bad = int(count[np.isinf(numbers)].sum())
-        notes.append(f"column {texts.name!r}: {bad} infinite values are taken as missing")
-        numbers = np.where(np.isinf(numbers), np.nan, numbers)
-        column.gaps = True
-    column.kind = kind
-    codes = texts.codes
+        return column, np.full(len(codes), np.nan), [f"column {texts.name!r} is empty"]
+    numbers, notes = _numbers(texts, column, count, kind)
+    forms = [] if numbers is not None else dates.forms_of(texts.texts[:SOME])
+    forms = dates.forms_of(texts.texts) if forms and len(texts.texts) > SOME else forms
+    if not forms and numbers is None and not kind:
+        odd = dates.odd_one(texts.texts, MOSTLY)
+        notes += (
+            [f"column {texts.name!r} is nearly all dates (but {odd[:40]!r}): mend it, and it is one"] if odd else []
+        )
+    kind = kind or _kind(column, texts, numbers, forms, present)
+    column.kind = "category" if kind == "ordered" else kind
     if kind in ("number", "integer"):
         if numbers is None:
-            raise InputError(f"setting data.columns.{texts.name}={kind}: not all of its cells are numbers")
+            raise InputError(f"{setting}={kind}: not all of its cells are numbers{_strangest(texts)}")
         return column, _picked(numbers, codes), notes
     if kind == "date":
-        seconds = _dates(texts.texts, column)
-        if seconds is None:
-            raise InputError(f"setting data.columns.{texts.name}=date: not all of its cells are dates of one form")
+        seconds = dates.seconds_of(texts.texts, forms)
+        if not forms or seconds is None:
+            raise InputError(f"{setting}=date: not all of its cells are dates of one form")
+        column.format, column.formats, column.unit = forms[0], forms, dates.unit_of(seconds)
+        if len(forms) > 1:
+            notes.append(f"column {texts.name!r}: dates of {len(forms)} forms; all are written {forms[0]}")
         return column, _picked(seconds, codes), notes
     if kind == "constant":
         column.values = texts.texts[:1]
     elif kind == "identifier":
-        if numbers is not None and wanted is None:
+        if numbers is not None and wanted is None and not _huge(numbers):
             column.start = int(numbers.max()) + 1
         else:
             column.template = _template(texts.texts)
-    elif kind == "category":
-        order = np.argsort(numbers, kind="stable") if numbers is not None else np.argsort(np.asarray(texts.texts))
-        column.values = [texts.texts[place] for place in order]
-        codes_of = np.empty(distinct)
-        codes_of[order] = np.arange(distinct)
-        return column, _picked(codes_of, codes), notes
+    elif kind in ("category", "ordered"):
+        column.ordered = kind == "ordered" or (texts.ordered and wanted is None)
+        column.values = _values_in_order(column, texts, numbers, order, setting)
+        place = {value: code for code, value in enumerate(column.values)}
+        notes += _alike(texts) if wanted is None else []
+        return column, _picked(np.array([place.get(text, np.nan) for text in texts.texts]), codes), notes
     return column, np.full(len(codes), np.nan), notes
+
+
+def _values_in_order(column: Column, texts: Texts, numbers: np.ndarray | None, order: str, setting: str) -> list[str]:
+    """A category's values by code: an ordered one's as the user or the data frame has them, or as they come."""
+    if order or (column.ordered and texts.levels):
+        given = [value.strip() for value in order.split("<")] if order else texts.levels
+        lacking = [text for text in texts.texts if text not in given]
+        if lacking or len(set(given)) < len(given):
+            why = f"{lacking[0]!r} is not among them" if lacking else "one comes twice"
+            raise InputError(f"{setting}: the values in their order are {' < '.join(given)}, but {why}")
+        return given
+    if numbers is not None:
+        return [texts.texts[place] for place in np.argsort(numbers, kind="stable") if not np.isnan(numbers[place])]
+    return list(texts.texts) if column.ordered else sorted(texts.texts)
 
 
 def _picked(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return np.where(codes < 0, np.nan, values[np.maximum(codes, 0)])
 
 
-def _kind(column: Column, texts: Sequence[str], numbers: np.ndarray | None, present: int) -> str:
-    distinct = len(texts)
+def _huge(numbers: np.ndarray) -> bool:
+    """Whole numbers that floats do not tell apart?"""
+    return bool(np.nanmax(np.abs(numbers), initial=0.0) >= 2.0**53)
+
+
+def _kind(column: Column, texts: Texts, numbers: np.ndarray | None, forms: list[str], present: int) -> str:
+    distinct, known = len(texts.texts), texts.texts
     if distinct == 1 and not column.gaps:
         return "constant"
+    if texts.levels:
+        return "category"  # a data frame's categorical
     if numbers is not None:
-        whole = column.decimals == 0
-        if whole and distinct == present > FEW and numbers.max() - numbers.min() + 1 == distinct:
+        whole = column.decimals == 0 and not np.isinf(numbers).any()
+        if whole and _huge(numbers):
+            return "identifier" if distinct == present > FEW else "category"
+        if whole and distinct == present > FEW and np.nanmax(numbers) - np.nanmin(numbers) + 1 == distinct:
             return "identifier"
-        if distinct <= (FEW if whole else 2):
+        if distinct <= (FEW if column.decimals == 0 else 2):
             return "category"
-        return "integer" if whole else "number"
-    if distinct > 2 and _dates(texts[:10_000], column) is not None:
+        return "integer" if column.decimals == 0 else "number"
+    if forms and distinct > 2:
         return "date"
-    words = float(np.mean([len(text.split()) for text in texts[:2000]]))
     if distinct > 20 and distinct > 0.5 * present:
-        if words >= WORDS:
+        some = known[:2000]
+        if np.mean([len(text.split()) for text in some]) >= WORDS or max(map(len, some)) > LONG:
             return "text"
-        if distinct == present:
+        if distinct == present and not dates.odd_one(known, MOSTLY):
             return "identifier"
     return "category"
 
 
-def _numbers(texts: Sequence[str], column: Column) -> np.ndarray | None:
-    """The texts as numbers, or None; how they are written goes into the column."""
-    infinite = {"inf", "+inf", "-inf", "infinity", "-infinity"}
-    finite = [text for text in texts if text.lower() not in infinite]
-    if not finite or any(re.match(r"[+-]?0\d", text) for text in finite):
-        return None
-    if not all(NUMBER.fullmatch(text) for text in finite):
-        if not all(COMMA.fullmatch(text) for text in finite):
-            return None
-        column.comma = True
-        texts, finite = [text.replace(",", ".") for text in texts], [text.replace(",", ".") for text in finite]
-    places = [len(text.partition(".")[2]) if "e" not in text.lower() else -1 for text in finite]
-    column.decimals = max(places) if min(places) >= 0 else None
-    column.padded = len(set(places)) == 1
-    return np.array([float(text) for text in texts])
+def _numbers(texts: Texts, column: Column, count: np.ndarray, kind: str) -> tuple[np.ndarray | None, list[str]]:
+    """The texts as numbers, NaN for those that stand for none, or None; how they are written goes into the column."""
+    found, known, notes, name = numerals.parse(texts.texts, texts.numbers), texts.texts, [], texts.name
+    none = np.zeros(len(known), dtype=bool)
+    if found is None:
+        none = np.array([len(text) <= 8 and text.lower() in numerals.NONE for text in known])
+        rest = [text for text, gone in zip(known, none, strict=True) if not gone]
+        found = numerals.parse(rest) if none.any() and (len(rest) > FEW or kind in ("number", "integer")) else None
+        if found is None:
+            if kind in ("", "category"):
+                notes += _nearly(texts)
+            return None, notes
+        gone = [text for text, own in zip(known, none, strict=True) if own]
+        notes.append(f"column {name!r}: {int(count[none].sum()):,} cells are taken as missing ({', '.join(gone[:3])})")
+        column.empty, column.gaps = column.empty or gone[0], True
+    own, form = found
+    column.decimals, column.least, column.comma = form.decimals, form.least, form.comma
+    column.group, column.prefix, column.suffix = form.group, form.prefix, form.suffix
+    numbers = np.full(len(known), np.nan)
+    numbers[~none] = own
+    endless = np.isinf(numbers)
+    if endless.any() and kind not in ("category", "ordered"):
+        notes.append(f"column {name!r}: {int(count[endless].sum()):,} infinite values are taken as missing")
+        numbers[endless], column.gaps = np.nan, True
+    return numbers, notes
 
 
-def _dates(texts: Sequence[str], column: Column) -> np.ndarray | None:
-    """Seconds since 1970 of texts that are dates of one form, or None."""
-    if not all(re.match(r"\d{1,4}[-/.]\d", text) for text in texts[:100]):
-        return None
-    for guess in dict.fromkeys([_format(texts, False), _format(texts, True)]):
-        if guess is None:
-            continue
-        moments = pd.to_datetime(pd.Series(list(texts)), format=guess, errors="coerce", utc="%z" in guess)
-        if moments.notna().all():
-            column.format = guess
-            seconds = moments.to_numpy(dtype="datetime64[us]").astype("int64") // 1_000_000
-            column.unit = next((unit for unit in (86_400, 3600, 60) if (seconds % unit == 0).all()), 1)
-            return moments.to_numpy(dtype="datetime64[us]").astype("int64") / 1e6
-    return None
+def _nearly(texts: Texts) -> list[str]:
+    """A note where a few cells keep a column from being one of numbers."""
+    numbers = sum(NUMBER.fullmatch(text) is not None for text in texts.texts)
+    if len(texts.texts) < 20 or numbers < MOSTLY * len(texts.texts) or numerals.ZEROS.search("\n".join(texts.texts)):
+        return []
+    return [
+        f"column {texts.name!r} is nearly all numbers{_strangest(texts)}: taken as a category; empty these cells, and "
+        "it is one of numbers"
+    ]
 
 
-def _format(texts: Sequence[str], day_first: bool) -> str | None:
-    longest = max(texts[:1000], key=len)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # both orders are tried on all cells
-        return pd.tseries.api.guess_datetime_format(longest, dayfirst=day_first)
+def _strangest(texts: Texts) -> str:
+    """' (but 'abc' in row 17)': the first cell that is no number."""
+    for place, text in enumerate(texts.texts):
+        if NUMBER.fullmatch(text) is None:
+            return f" (but {text[:40]!r} in row {int(np.argmax(texts.codes == place)) + 1:,})"
+    return ""
+
+
+def _alike(texts: Texts) -> list[str]:
+    """A note on values that differ in nothing but large letters."""
+    if len(texts.texts) > SOME:
+        return []
+    seen: dict[str, str] = {}
+    for text in texts.texts:
+        other = seen.setdefault(text.lower(), text)
+        if other != text:
+            both = f"{other[:40]!r} and {text[:40]!r}"
+            return [f"column {texts.name!r}: {both} are two values; write them alike if they are one"]
+    return []
 
 
 def _template(texts: Sequence[str]) -> str:

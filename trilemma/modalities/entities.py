@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from trilemma.errors import InputError
-from trilemma.modalities import arrays, frames, times
+from trilemma.modalities import arrays, faults, frames, times
 from trilemma.modalities.columns import Column, Texts, infer
 from trilemma.modalities.times import Clock
 
@@ -83,8 +83,7 @@ def read_entities(
         raise InputError(
             f"{shown}: has no times in {names}, where the run's data have them"
             if names
-            else f"{shown}: no column of regular times in it (one that only rises, with equal steps); --kind series "
-            "takes counted or irregular ones, --kind table takes it as rows"
+            else f"{shown}: {faults.why_not(texts)}"
         )
     own = clock or when.clock
     notes += when.notes
@@ -92,6 +91,9 @@ def read_entities(
     owner, place = np.zeros(len(when.seconds), dtype=int), np.full(len(when.seconds), -1)
     found = []
     for number, (name, chosen) in enumerate(_by_entity(texts, when)):
+        again = len(chosen) - len(np.unique(when.seconds[chosen]))
+        if again and not own.irregular:
+            more.append(f"{again:,} rows have the time of another one{f' of {name!r}' if name else ''}: averaged")
         grid, levels, spots, off = times.regular(table[chosen], when.seconds[chosen], own)
         far = int((spots < 0).sum())
         if off > far and not own.months and not own.irregular:
@@ -126,7 +128,7 @@ def _columns(
         values.append(numbers)
         notes += more
     if not columns:
-        raise InputError(f"{shown}: no column of numbers beside the times")
+        raise InputError(f"{shown}: no column of numbers that change beside the times; add one, or --kind table")
     return columns, np.stack(values, 1), left, notes
 
 

@@ -4,231 +4,215 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
+import itertools
+import lzma
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from trilemma.errors import InputError, first_line
-from trilemma.modalities.columns import MISSING, Texts
+from trilemma.modalities.delimited import PART, Delimited, check_names
+from trilemma.modalities.lines import JsonLines
+from trilemma.modalities.plain import plain
+from trilemma.modalities.texts import Gathering, Texts
 from trilemma.modalities.writing import writing_to
 
 TEXT = (".csv", ".tsv", ".txt")
 LINES = (".jsonl", ".ndjson")
 SUFFIXES = (*TEXT, *LINES, ".parquet", ".xlsx")
 READ = tuple(each for each in SUFFIXES if each != ".txt")  # of files that are taken for tables without asking
-DELIMITERS = ",;\t|"
-PART = 100_000  # rows read at a time
-PEEK = 1 << 18  # bytes by which delimiter and encoding are judged
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 MOST_COLUMNS = 2000
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile)
 
 
 def suffix(path: Path) -> str:
     """That of the table itself: `.csv` of `adult.csv.gz`."""
     own = path.suffix.lower()
-    return Path(path.stem).suffix.lower() if own in (".gz", ".bz2", ".xz", ".zst") else own
+    return Path(path.stem).suffix.lower() if own in PACKED else own
 
 
 def is_frame(source: Any) -> bool:
     return type(source).__module__.split(".")[0] == "pandas" and hasattr(source, "columns") and hasattr(source, "iloc")
 
 
-def read(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
-    """Columns of texts, and notes. InputError for what is no table."""
-    if is_frame(source):
-        if source.index.name is not None or _moments(source.index.to_series()):
-            name = "time" if source.index.name is None else source.index.name
-            source = source.rename_axis(index=name).reset_index()
-        return _gathered([_plain(source)], list(source.columns), shown, [str(dtype) for dtype in source.dtypes]), []
-    path, kind = Path(source), suffix(Path(source))
+def read(source: Any, shown: str, most: int | None = None) -> tuple[list[Texts], list[str]]:
+    """Columns of texts, and notes; `most`: of the first rows. InputError for what is no table."""
+    columns, notes = gathered(source, shown, most)
+    return [column.texts() for column in columns], notes
+
+
+def gathered(source: Any, shown: str, most: int | None = None) -> tuple[list[Gathering], list[str]]:
+    """What `read` gives, with each column packed until its `texts()` are taken: large tables take them one by one."""
     notes: list[str] = []
+    if is_frame(source):
+        return _of_frames(iter([_with_index(source if most is None else source.head(most), notes)]), shown, notes)
+    path, kind = Path(source), suffix(Path(source))
     try:
         if kind in TEXT:
-            parts = _delimited(path, notes)
-        elif kind in LINES:
-            parts = iter(pd.read_json(path, lines=True, dtype=False, chunksize=PART))
-        elif kind == ".parquet":
-            parts = iter([_parquet(path)])
-        else:
-            parts = iter([_excel(path)])
-        first = next(parts, None)
-        if first is None:
-            raise InputError(f"{path}: has no rows; give a table with a line of names and rows below it")
-        types = [str(dtype) for dtype in first.dtypes]
-        names = list(first.columns)
-
-        def all_parts() -> Iterator[pd.DataFrame]:
-            yield first if kind in TEXT else _plain(first)
-            for part in parts:
-                yield part if kind in TEXT else _plain(part)
-
-        return _gathered(all_parts(), names, shown, types if kind not in TEXT else ["str"] * len(names)), notes
+            return _of_text(path, shown, most)
+        if kind in LINES:
+            return _of_lines(path, shown, most)
+        return _of_frames(_parquet(path, most) if kind == ".parquet" else _excel(path, most, notes), shown, notes)
     except InputError:
         raise
-    except (ValueError, OSError, EOFError, KeyError, csv.Error, UnicodeError) as problem:
-        raise InputError(f"{path}: cannot be read as a table ({first_line(problem)})") from problem
+    except DAMAGED as problem:
+        raise InputError(
+            f"{path}: is truncated or damaged ({first_line(problem)}); copy or download it again"
+        ) from problem
+    except FileNotFoundError as problem:
+        raise InputError(f"{path}: is not there any more; check the path") from problem
+    except UnicodeError as problem:
+        raise InputError(f"{path}: cannot be read as text ({first_line(problem)}); save it as UTF-8") from problem
+    except (ValueError, TypeError, OSError, KeyError, csv.Error) as problem:
+        raise InputError(f"{path}: cannot be read as a table ({first_line(problem)}); save it again") from problem
 
 
 def head(source: Any, rows: int) -> list[Texts]:
-    """The first rows of a text table or a data frame, as `read` gives all of them."""
-    if is_frame(source):
-        return read(source.head(rows), "array")[0]
-    path, kind = Path(source), suffix(Path(source))
-    if kind in SUFFIXES and kind not in (*TEXT, *LINES):
-        return read(whole(path).head(rows), str(path))[0]
-    try:
-        parts = (
-            _delimited(path, [])
-            if kind in TEXT
-            else iter(pd.read_json(path, lines=True, dtype=False, nrows=rows, chunksize=rows))
-        )
-        first = next(parts).head(rows)
-    except (ValueError, OSError, EOFError, KeyError, csv.Error, UnicodeError, StopIteration) as problem:
-        raise InputError(f"{path}: cannot be read as a table ({first_line(problem)})") from problem
-    return _gathered(
-        [first if kind in TEXT else _plain(first)], list(first.columns), str(path), ["str"] * first.shape[1]
-    )
+    """The first rows of a table, as `read` gives all of them."""
+    return read(source, str(source) if isinstance(source, (str, Path)) else "array", rows)[0]
 
 
 def whole(path: Path) -> pd.DataFrame:
-    """A file that is no text: Parquet or Excel."""
-    return _parquet(path) if suffix(path) == ".parquet" else _excel(path)
+    """A file that is no text, Parquet or Excel, with its types."""
+    notes: list[str] = []
+    return pd.concat(_parquet(path, None) if suffix(path) == ".parquet" else _excel(path, None, notes))
 
 
-def _delimited(path: Path, notes: list[str]) -> Iterator[pd.DataFrame]:
-    """Parts of a text table, all cells as they are written."""
-    head = _head(path)
-    if not head.strip():
-        raise InputError(f"{path}: is empty; give a table with a line of names and rows below it")
-    encoding = _encoding(head)
-    if encoding not in ("utf-8", "utf-8-sig"):
-        notes.append(f"read as {encoding}: it is no UTF-8")
-    delimiter = _delimiter(head.decode(encoding, "replace"))
-    if delimiter != ",":
-        notes.append(f"cells are separated by {delimiter!r}")
-    return _parts(path, encoding, delimiter)
+def _of_text(path: Path, shown: str, most: int | None) -> tuple[list[Gathering], list[str]]:
+    table = Delimited(path)
+    parts = table.parts(min(PART, most or PART))
+    first = next(parts)
+    check_names(path, table.names, [cells[:1000] for cells in first])
+    columns = [Gathering(name) for name in named(table.names, shown)]
+    for part in itertools.chain([first], parts):
+        for column, cells in zip(columns, part, strict=True):
+            column.add(cells if most is None else cells[: most - column.rows])
+        if most is not None and columns[0].rows >= most:
+            parts.close()
+            break
+    return columns, table.notes
 
 
-def _parts(path: Path, encoding: str, delimiter: str) -> Iterator[pd.DataFrame]:
-    header = next(csv.reader(io.StringIO(_first_line(path, encoding)), delimiter=delimiter))
-    reader = pd.read_csv(
-        path, sep=delimiter, encoding=encoding, encoding_errors="replace", dtype=str, keep_default_na=False,
-        na_filter=False, chunksize=PART, skipinitialspace=True, engine="c", on_bad_lines="error", index_col=False,
-    )  # fmt: skip
-    seen = 0
-    for part in reader:
-        part.columns = [*(str(name).strip() for name in header), *part.columns[len(header) :]]
-        seen += len(part)
-        yield part
-    if seen == 0:
-        raise InputError(f"{path}: has a line of names and no rows below it")
+def _of_lines(path: Path, shown: str, most: int | None) -> tuple[list[Gathering], list[str]]:
+    table, rows = JsonLines(path), 0
+    columns: dict[str, Gathering] = {}
+    for part, count in table.parts(min(PART, most or PART)):
+        for name in part:
+            if name not in columns:
+                columns[name] = Gathering(name)
+                columns[name].lacking(rows)
+        for name, column in columns.items():
+            column.add(part[name]) if name in part else column.lacking(count)
+        rows += count
+        if most is not None and rows >= most:
+            break
+    if not columns:
+        raise InputError(f"{shown}: has no rows; give an object of names and values a line")
+    for name, new in zip(columns, named(list(columns), shown), strict=True):
+        columns[name].name, columns[name].dtype = new, table.types.get(name, "str")
+    return list(columns.values()), table.notes
 
 
-def _first_line(path: Path, encoding: str) -> str:
-    return next((line for line in _head(path).decode(encoding, "replace").splitlines() if line.strip()), "")
+def _of_frames(parts: Iterator[pd.DataFrame], shown: str, notes: list[str]) -> tuple[list[Gathering], list[str]]:
+    columns: list[Gathering] = []
+    for part in parts:
+        if not columns:
+            if part.columns.nlevels > 1:
+                raise InputError(
+                    f"{shown}: names of columns have {part.columns.nlevels} levels; join them first: "
+                    "frame.columns = ['_'.join(map(str, name)) for name in frame.columns]"
+                )
+            for name, dtype in zip(named(list(part.columns), shown), part.dtypes, strict=True):
+                levels = [str(level) for level in dtype.categories] if isinstance(dtype, pd.CategoricalDtype) else []
+                columns.append(Gathering(name, str(dtype), levels, bool(getattr(dtype, "ordered", False))))
+        for place, column in enumerate(columns):
+            column.add(plain(part.iloc[:, place], column.name, shown))
+    if not columns or columns[0].rows == 0:
+        raise InputError(f"{shown}: has no rows; give a table with names of columns and rows below them")
+    return columns, notes
 
 
-def _head(path: Path) -> bytes:
-    with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
-        return file.read(PEEK)
-
-
-def _encoding(head: bytes) -> str:
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    if head.startswith(b"\xef\xbb\xbf"):
-        return "utf-8-sig"
-    try:
-        head[: head.rfind(b"\n") + 1 or None].decode("utf-8")
-    except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8"
-
-
-def _delimiter(text: str) -> str:
-    """The sign that splits the first lines into equally many cells, the most of them."""
-    lines = [line for line in text.splitlines()[:50] if line.strip()]
-    lines = lines[:-1] if len(lines) > 2 and not text.endswith("\n") else lines
-    best, most = ",", 1
-    for sign in DELIMITERS:
-        counts = [len(row) for row in csv.reader(lines, delimiter=sign)]
-        common, times = Counter(counts).most_common(1)[0]
-        if common > most and times > 0.8 * len(counts):
-            best, most = sign, common
-    return best
-
-
-def _parquet(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except ImportError:
-        raise InputError(f"{path}: Parquet needs PyArrow: pip install pyarrow, or save it as CSV") from None
-
-
-def _excel(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_excel(path)
-    except ImportError:
-        raise InputError(f"{path}: Excel needs openpyxl: pip install openpyxl, or save it as CSV") from None
-
-
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """All cells as texts, empty ones ''."""
-    plain = {}
-    for place in range(frame.shape[1]):
-        column = frame.iloc[:, place]
-        text = column.astype(object).map(str) if not _moments(column) else _as_dates(column)
-        plain[place] = text.where(column.notna(), "")
-    made = pd.DataFrame(plain)
-    made.columns = frame.columns
-    return made
-
-
-def _moments(column: pd.Series) -> bool:
-    return str(column.dtype).startswith("datetime64")
-
-
-def _as_dates(column: pd.Series) -> pd.Series:
-    days = column.dropna()
-    whole = bool((days == days.dt.normalize()).all())
-    return column.dt.strftime("%Y-%m-%d" if whole else "%Y-%m-%d %H:%M:%S").astype(object)
-
-
-def _gathered(parts: Any, names: list[Any], shown: str, types: list[str]) -> list[Texts]:
-    """One `Texts` a column from parts of rows: each different text is kept once."""
+def named(names: list[Any], shown: str) -> list[str]:
+    """Names of columns as texts, each one once; one without a name is called by its place."""
     if len(names) > MOST_COLUMNS:
         raise InputError(f"{shown}: {len(names):,} columns; a table may have {MOST_COLUMNS:,}: leave some out")
-    named = [str(name).strip() or f"column {place + 1}" for place, name in enumerate(names)]
-    twice = [name for name, times in Counter(named).items() if times > 1]
+    given = ["" if name is None else str(name).strip() for name in names]
+    twice = [name for name, times in Counter(given).items() if times > 1 and name]
     if twice:
         raise InputError(f"{shown}: {len(twice)} names of columns come twice ({twice[0]!r}); rename them")
-    known: list[dict[str, int]] = [{} for _ in names]
-    codes: list[list[np.ndarray]] = [[] for _ in names]
-    empty: list[Counter[str]] = [Counter() for _ in names]
-    for part in parts:
-        for place in range(len(names)):
-            own, texts = pd.factorize(part.iloc[:, place].to_numpy(dtype=object), use_na_sentinel=False)
-            table = np.empty(len(texts), dtype=np.int32)
-            times = np.bincount(own, minlength=len(texts))
-            for number, text in enumerate(texts):
-                stripped = str(text).strip()
-                if stripped.lower() in MISSING:
-                    table[number] = -1
-                    empty[place][stripped] += int(times[number])
-                else:
-                    table[number] = known[place].setdefault(stripped, len(known[place]))
-            codes[place].append(table[own])
-    made = []
-    for place, name in enumerate(named):
-        common = empty[place].most_common(1)
-        made.append(
-            Texts(name, np.concatenate(codes[place]), list(known[place]), common[0][0] if common else "", types[place])
-        )
+    taken, made = set(given), []
+    for place, name in enumerate(given):
+        free = name or f"column {place + 1}"
+        while not name and free in taken:
+            free += "_"
+        made.append(free)
     return made
+
+
+def _with_index(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """An index that has a name, or holds times, is a column (several of them) like the others."""
+    index = frame.index
+    if any(name is not None for name in index.names):
+        return frame.reset_index()
+    if isinstance(index, pd.DatetimeIndex):
+        return frame.rename_axis(index="time").reset_index()
+    if index.nlevels > 1 or not pd.api.types.is_integer_dtype(index):
+        notes.append("the index is left out, for it has no name; frame.reset_index() makes it a column")
+    return frame
+
+
+def _parquet(path: Path, most: int | None) -> Iterator[pd.DataFrame]:
+    try:
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise InputError(f"{path}: Parquet needs PyArrow: pip install 'trilemma[tables]', or save it as CSV") from None
+    with ParquetFile(path) as file:
+        left, empty = most, True
+        for part in file.iter_batches(min(PART, most or PART)):
+            frame = part.to_pandas()
+            empty = False
+            yield frame if left is None else frame.head(left)
+            left = None if left is None else left - len(frame)
+            if left is not None and left <= 0:
+                return
+        if empty:
+            yield file.schema_arrow.empty_table().to_pandas()
+
+
+def _excel(path: Path, most: int | None, notes: list[str]) -> Iterator[pd.DataFrame]:
+    try:
+        import openpyxl
+    except ImportError:
+        raise InputError(f"{path}: Excel needs openpyxl: pip install 'trilemma[tables]', or save it as CSV") from None
+    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    names = book.sheetnames
+    book.close()
+    if len(names) > 1:
+        notes.append(f"of {len(names)} sheets the first is read ({names[0]})")
+    frame = pd.read_excel(path, nrows=most, engine="openpyxl", keep_default_na=False, na_values=[""])
+    for name in [each for each in frame if frame[each].isna().all()]:
+        if _formulas(path, list(frame.columns).index(name)):
+            raise InputError(
+                f"{path}: column {name!r} holds formulas without their values; open it in Excel or LibreOffice, save "
+                "it there, or save it as CSV"
+            )
+    yield frame
+
+
+def _formulas(path: Path, place: int) -> bool:
+    import openpyxl
+
+    book = openpyxl.load_workbook(path, read_only=True)
+    rows = book[book.sheetnames[0]].iter_rows(min_row=2, min_col=place + 1, max_col=place + 1, values_only=True)
+    found = any(isinstance(row[0], str) and row[0].startswith("=") for row in itertools.islice(rows, 1000) if row)
+    book.close()
+    return found
 
 
 def write(frame: pd.DataFrame, out: Path) -> None:
@@ -239,8 +223,39 @@ def write(frame: pd.DataFrame, out: Path) -> None:
             packed = "gzip" if out.suffix.lower() == ".gz" else None
             frame.to_csv(temporary, index=False, sep="\t" if kind == ".tsv" else ",", compression=packed)
         elif kind in LINES:
-            frame.to_json(temporary, orient="records", lines=True, date_format="iso")
+            packed = "gzip" if out.suffix.lower() == ".gz" else None
+            frame.to_json(
+                temporary, orient="records", lines=True, date_format="iso", force_ascii=False, compression=packed
+            )
         elif kind == ".parquet":
-            frame.to_parquet(temporary, index=False)
+            _write_parquet(frame, temporary, out)
         else:
-            frame.to_excel(temporary, index=False, engine="openpyxl")
+            _write_excel(frame, temporary, out)
+
+
+def _write_parquet(frame: pd.DataFrame, temporary: Path, out: Path) -> None:
+    try:
+        frame.to_parquet(temporary, index=False)
+    except ImportError:
+        raise InputError(f"{out}: Parquet needs PyArrow: pip install 'trilemma[tables]', or write .csv") from None
+
+
+def _write_excel(frame: pd.DataFrame, temporary: Path, out: Path) -> None:
+    """Texts stay texts: `=1+1` from a table of the user's is no formula to be carried out."""
+    try:
+        from openpyxl.utils.exceptions import IllegalCharacterError
+    except ImportError:
+        raise InputError(f"{out}: Excel needs openpyxl: pip install 'trilemma[tables]', or write .csv") from None
+    for name in frame.select_dtypes("datetimetz"):
+        frame = frame.assign(**{name: frame[name].astype(str)})  # Excel has no zones
+    try:
+        with open(temporary, "wb") as file, pd.ExcelWriter(file, engine="openpyxl") as writer:
+            frame.to_excel(writer, index=False)
+            for row in writer.sheets["Sheet1"].iter_rows():
+                for cell in row:
+                    if cell.data_type == "f":
+                        cell.data_type = "s"
+    except IllegalCharacterError as problem:
+        raise InputError(f"{out}: Excel cannot hold a cell ({first_line(problem)!r}); write .csv instead") from problem
+    except ValueError as problem:  # more rows or columns than a sheet has
+        raise InputError(f"{out}: cannot be written as Excel ({first_line(problem)}); write .csv instead") from problem

@@ -17,6 +17,8 @@ from trilemma.modalities.gather import ArrayPictures, FilePictures, Found
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Space
 
+PACKED_TABLES = (".csv.zip", ".tsv.zip", ".jsonl.zip")  # archives of one table are tables
+
 
 class Images(Modality):
     """Pictures of one size and mode; knows how the user's own files are fitted to it."""
@@ -42,6 +44,8 @@ class Images(Modality):
         if isinstance(source, Path):
             if source.is_dir():
                 return files.holds(source, _is_ours)
+            if source.name.lower().endswith(PACKED_TABLES):
+                return False
             if files.is_archive(source) or files.archive_around(source) or arrays.is_idx(source):
                 return True
             if source.suffix.lower() in (*decode.SUFFIXES, ".npz", ".npy", ".bin"):

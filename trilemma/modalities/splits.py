@@ -29,7 +29,8 @@ def digests(x: np.ndarray, *, chunk: int = 4096) -> np.ndarray:
 
 def duplicates(digest: np.ndarray) -> int:
     """How many examples repeat an earlier one."""
-    return len(digest) - len(np.unique(digest, axis=0))
+    ranked = digest[np.lexsort((digest[:, 1], digest[:, 0]))]  # far faster than np.unique over rows
+    return int((ranked[1:] == ranked[:-1]).all(1).sum())
 
 
 def enough(count: int, source: str) -> None:

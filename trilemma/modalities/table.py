@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from trilemma.errors import InputError, first_line, unknown
+from trilemma.errors import InputError, unknown
 from trilemma.mixed import Mixed
-from trilemma.modalities import arrays, columns, frames, keep, splits
+from trilemma.modalities import arrays, columns, dates, frames, keep, numerals, splits
 from trilemma.modalities.columns import NUMBER, Column, Texts
 from trilemma.modalities.contract import Cells, Data, Gaps, Modality, Opening, alone_and_plain
+from trilemma.modalities.plain import typed
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Space
 
@@ -46,25 +46,33 @@ class Table(Modality):
     def open(cls, source: Any, opening: Opening, *, data2: Any = None) -> Data:
         alone_and_plain("rows of a table", opening, data2)
         shown = str(source) if isinstance(source, (str, Path)) else "array"
-        texts, notes = _texts(source, shown)
-        splits.enough(len(texts[0].codes), shown)
+        gathered, notes = frames.gathered(_source(source, shown), shown)
+        splits.enough(gathered[0].rows if gathered else 0, shown)
         wanted = dict(opening.columns)
         for name in wanted:
-            if name not in {each.name for each in texts}:
+            if name not in {each.name for each in gathered}:
                 raise InputError(f"setting data.columns.{name}: {shown} has no column of this name")
-        found = [columns.infer(each, wanted.get(each.name)) for each in texts]
-        own, values = [column for column, _, _ in found], [numbers for _, numbers, _ in found]
-        notes += [note for _, _, more in found for note in more]
+        own: list[Column] = []
+        values: list[np.ndarray] = []
+        hashes: list[np.ndarray] = []
+        for each in gathered:  # one after the other: their texts take more memory than all the rest
+            texts = each.texts()
+            column, numbers, more = columns.infer(texts, wanted.get(each.name))
+            own.append(column)
+            values.append(numbers)
+            hashes.append(_hashed(texts))
+            notes += more
         notes += keep.apply(opening.keep, own, values, shown)
         values = keep.relative(own, values)
         if not any(column.learned for column in own):
             raise InputError(f"{shown}: no column in it that could be learned ({_listed(own)})")
-        digest = _digests(texts)
+        digest = splits.digests(np.stack(hashes, 1))
+        del hashes
         # Equal rows are no copies of one another, as equal pictures are: each is put into a split by itself.
         parts, more = splits.cut(_numbered(digest), shown)
         train = parts["train"]
         for place, column in enumerate(own):
-            if column.kind == "category" and column.scored:
+            if column.kind == "category" and column.scored and not column.ordered:
                 values[place] = _in_order(column, values[place], own, values, train)
             if column.learned and column.scored:
                 column.fit(values[place][train])
@@ -151,6 +159,14 @@ class Table(Modality):
                 made[own.codes < 0, place] = -np.log(chance)  # a gap where there was none
         return made
 
+    def broken(self, source: Any) -> dict[str, np.ndarray]:
+        """Of each rule between columns, which rows (n,) of a file, a data frame or a list of `Texts` break it."""
+        is_read = isinstance(source, list) and all(isinstance(each, Texts) for each in source)
+        texts = source if is_read else _texts(source, "the rows")[0]
+        named, count = {each.name: each for each in texts}, len(texts[0].codes)
+        given = [_values(column, named.get(column.name), count, "", strict=False) for column in self.columns]
+        return keep.broken(self.columns, given)
+
     def beside(self, gaps: Gaps, more: dict[str, Any], out: Path | None = None) -> Any:
         """The table that was read with more columns at its end."""
         frame = {each.name: np.asarray([*each.texts, each.empty], dtype=object)[each.codes] for each in gaps.origin}
@@ -164,8 +180,10 @@ class Table(Modality):
 
     def filled(self, gaps: Gaps, x: np.ndarray, out: Path | None = None) -> Any:
         """The table that was read: only its empty cells are new."""
-        made, frame = self._written(x), {}
         texts: dict[str, Texts] = {each.name: each for each in gaps.origin}
+        given = [_values(column, texts.get(column.name), len(x), "", strict=False) for column in self.columns]
+        made = self._cells(keep.reconciled(self.columns, columns.decoded(self.columns, np.asarray(x)), given))
+        frame = {}
         learned = {column.name for column in self.columns if column.learned or column.sum}
         for name in [*texts, *(name for name in made if name not in texts)]:
             own = texts.get(name)
@@ -184,16 +202,9 @@ class Table(Modality):
         return self._typed(self._written(x))
 
     def _typed(self, frame: pd.DataFrame) -> pd.DataFrame:
-        for column in [each for each in self.columns if each.kind != "text" and each.name in frame]:
-            cells = frame[column.name]
-            if column.kind in ("number", "integer"):
-                numbers = pd.to_numeric(cells.str.replace(",", ".") if column.comma else cells, errors="coerce")
-                frame[column.name] = numbers.astype("Int64") if column.kind == "integer" and column.gaps else numbers
-            elif column.dtype.startswith(("datetime64", "bool", "int", "float")) and not column.gaps:
-                with contextlib.suppress(ValueError, TypeError):  # what is no such value stays a text
-                    frame[column.name] = (cells == "True") if column.dtype == "bool" else cells.astype(column.dtype)
-            elif column.gaps:
-                frame[column.name] = cells.where(cells != column.empty, None)
+        for column in self.columns:
+            if column.kind != "text" and column.name in frame:
+                frame[column.name] = typed(frame[column.name], column)
         return frame
 
     def _decoded(self, x: np.ndarray) -> list[np.ndarray]:
@@ -201,8 +212,10 @@ class Table(Modality):
 
     def _written(self, x: np.ndarray) -> pd.DataFrame:
         """All cells as texts in the user's own way."""
-        generator = np.random.default_rng(len(x))
-        found = self._decoded(x)
+        return self._cells(self._decoded(x))
+
+    def _cells(self, found: list[np.ndarray]) -> pd.DataFrame:
+        generator = np.random.default_rng(len(found[0]))
         kept = [(column, own) for column, own in zip(self.columns, found, strict=True) if column.kind != "text"]
         return pd.DataFrame({column.name: column.written(own, generator) for column, own in kept})
 
@@ -263,20 +276,27 @@ def _bars(axes: Any, own: np.ndarray, real: np.ndarray | None, column: Column, *
     axes.step(middle, shares[1], where="mid", color="#1f5abe", linewidth=1.0)
 
 
-def _texts(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
+def _source(source: Any, shown: str) -> Any:
+    """A file that may be a table, or a data frame; InputError for others."""
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
         path = path / "table.csv" if (path / "table.csv").is_file() else path  # as `save` writes into a folder
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; name the table in it")
         arrays.check_file(path)
         if frames.suffix(path) not in frames.SUFFIXES:
-            raise InputError(f"{path}: no table that is known; give one of {', '.join(frames.SUFFIXES)}")
-        source = path
-    elif not frames.is_frame(source):
-        try:
-            source = pd.DataFrame(source)
-        except (ValueError, TypeError) as problem:
-            raise InputError(f"{shown}: is no table ({problem}); give a data frame or a file") from problem
-    texts, notes = frames.read(source, shown)
+            raise InputError(f"{path}: is no table that is known; save it as one of {', '.join(frames.SUFFIXES)}")
+        return path
+    if frames.is_frame(source):
+        return source
+    try:
+        return pd.DataFrame(source)
+    except (ValueError, TypeError) as problem:
+        raise InputError(f"{shown}: is no table ({problem}); give a data frame or a file") from problem
+
+
+def _texts(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
+    texts, notes = frames.read(_source(source, shown), shown)
     if not texts or len(texts[0].codes) == 0:
         raise InputError(f"{shown}: has no rows; give a table with a line of names and rows below it")
     return texts, notes
@@ -287,8 +307,9 @@ def _values(column: Column, texts: Texts | None, count: int, shown: str, *, stri
 
     strict: InputError where the run's data have no gaps, or not this value.
     """
-    if not column.learned:
+    if not (column.learned or column.sum):
         return np.full(count, np.nan)
+    strict = strict and not column.sum
     if texts is None:
         if column.gaps or not strict:
             return np.full(count, np.nan)
@@ -332,20 +353,17 @@ def _checked_target(wanted: str | None, own: list[Column], shown: str) -> str | 
 def _read(column: Column, texts: Texts, shown: str) -> np.ndarray:
     """The different texts of a column as numbers, dates in the run's own format."""
     if column.kind == "date":
-        try:
-            moments = pd.to_datetime(
-                pd.Series(texts.texts, dtype=object), format=column.format, utc="%z" in column.format
-            )
-        except (ValueError, TypeError) as problem:
+        seconds = dates.seconds_of(texts.texts, column.formats or [column.format])
+        if seconds is None:
+            strange = next(t for t in texts.texts if dates.seconds_of([t], column.formats or [column.format]) is None)
             raise InputError(
-                f"{shown}: dates in column {column.name!r} are not written {column.format} ({first_line(problem)})"
-            ) from problem
-        return moments.to_numpy(dtype="datetime64[us]").astype("int64") / 1e6
-    try:
-        return columns.infer(Texts(texts.name, np.arange(len(texts.texts)), texts.texts), "number")[1]
-    except InputError as problem:
-        strange = next((text for text in texts.texts if _number(text.replace(",", ".")) is None), "")
-        raise InputError(f"{shown}: {strange!r} in column {column.name!r} is no number") from problem
+                f"{shown}: dates in column {column.name!r} are not written {column.format} ({strange[:40]!r})"
+            )
+        return seconds
+    numbers, strange = numerals.read(texts.texts, column.form)
+    if strange:
+        raise InputError(f"{shown}: {strange[:40]!r} in column {column.name!r} is no number")
+    return numbers
 
 
 def _number(text: str) -> float | None:
@@ -358,18 +376,15 @@ def _numbers_of(codes: dict[str, int]) -> dict[float, int]:
     return {float(text): code for text, code in codes.items()} if plain else {}
 
 
-def _digests(texts: list[Texts]) -> np.ndarray:
-    """A hash of each row's texts (N, 2)."""
-    hashed = []
-    for each in texts:
-        own = pd.util.hash_array(np.asarray([*each.texts, ""], dtype=object), categorize=False)
-        hashed.append(own[each.codes])  # -1: the last, an empty cell
-    return splits.digests(np.stack(hashed, 1))
+def _hashed(texts: Texts) -> np.ndarray:
+    """A hash of each cell of a column (N,)."""
+    own = pd.util.hash_array(np.asarray([*texts.texts, ""], dtype=object), categorize=False)
+    return own[texts.codes]  # -1: the last, an empty cell
 
 
 def _numbered(digest: np.ndarray) -> np.ndarray:
     """A hash of each row (N, 2) and of how many equal ones stand before it."""
-    _, group = np.unique(digest, axis=0, return_inverse=True)
+    group, _ = pd.factorize(digest[:, 0])
     order = np.argsort(group, kind="stable")
     begin = np.concatenate([[True], np.diff(group[order]) > 0])
     earlier = np.arange(len(order)) - np.maximum.accumulate(np.where(begin, np.arange(len(order)), 0))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from trilemma.errors import InputError
-from trilemma.modalities.columns import Texts, infer
+from trilemma.modalities.columns import NUMBER, Texts, infer
 
 PARTS = ("year", "month", "day", "hour", "minute", "second")  # columns that make a time together
 NAMED = ("date", "time", "month", "period", "timestamp", "datetime", "ts")
@@ -136,7 +136,7 @@ def find(
             continue
         if known is not None:
             return Times(_floored(seconds, known), known, entity)
-        found = _entity(texts, names, seconds)
+        found = entity_of(texts, names, seconds)
         if found == "":
             continue
         clock = _clock(seconds, None if found is None else _codes(texts, found))
@@ -146,7 +146,7 @@ def find(
     if known is not None or not forced or not texts or len(texts[0].codes) < 32:
         return None
     for names, seconds, form in candidates:
-        found = _entity(texts, names, seconds)
+        found = entity_of(texts, names, seconds)
         if not np.isnan(seconds).any() and found != "":
             return _resampled(names, seconds, form, found, None if found is None else _codes(texts, found), step)
     return _counted(texts)
@@ -182,7 +182,7 @@ def _counted(texts: Sequence[Texts]) -> Times:
             continue
         usual, named = float(np.median(steps)), each.name.lower() in COUNTS
         count = (numbers / usual).round().astype(np.int64)
-        entity = _entity(texts, [each.name], count)
+        entity = entity_of(texts, [each.name], count)
         if entity == "" or np.abs(numbers / usual - count).max() > 0.01:
             continue
         codes = None if entity is None else _codes(texts, entity)
@@ -215,7 +215,7 @@ def _candidates(texts: Sequence[Texts]) -> Any:
         ):
             seconds = pd.to_datetime(pd.Series(each.texts), format="%Y%m").to_numpy("datetime64[s]").astype(np.int64)
             dates.append(([each.name], seconds[each.codes].astype(float), "%Y%m"))
-        elif re.match(r"\d{1,4}[-/.]\d", each.texts[0]):
+        elif re.match(r"\d{1,4}[-/.]\d", each.texts[0]) and NUMBER.fullmatch(each.texts[0]) is None:
             column, values, _ = infer(each)
             if column.kind == "date":
                 dates.append(([each.name], values, column.format))
@@ -257,9 +257,9 @@ def _codes(texts: Sequence[Texts], name: str) -> np.ndarray:
     return next(each.codes for each in texts if each.name == name)
 
 
-def _entity(texts: Sequence[Texts], names: list[str], seconds: np.ndarray) -> str | None:
+def entity_of(texts: Sequence[Texts], names: list[str], seconds: np.ndarray) -> str | None:
     """The column within whose values each time comes once; None where it does so anyway, '' where there is none."""
-    if _repeated(seconds) <= TWICE and _ordered(seconds):
+    if _repeated(seconds) <= TWICE and ordered(seconds):
         return None
     for each in texts:
         if each.name in names or each.name.lower() in (*PARTS, *NAMED, *HOURS) or _time_of_day(each) is not None:
@@ -269,12 +269,12 @@ def _entity(texts: Sequence[Texts], names: list[str], seconds: np.ndarray) -> st
         order = np.argsort(each.codes, kind="stable")
         inside = np.diff(each.codes[order]) == 0
         once = _repeated(each.codes.astype(np.int64) * 2**40 + seconds.astype(np.int64)) <= TWICE
-        if once and _ordered(seconds[order], inside):
+        if once and ordered(seconds[order], inside):
             return each.name
     return ""
 
 
-def _ordered(seconds: np.ndarray, inside: np.ndarray | None = None) -> bool:
+def ordered(seconds: np.ndarray, inside: np.ndarray | None = None) -> bool:
     """Do the times rise, or fall, from row to row (where `inside`)? Those of people's birthdays do not."""
     steps = np.diff(seconds) if inside is None else np.diff(seconds)[inside]
     return len(steps) > 0 and max((steps >= 0).mean(), (steps <= 0).mean()) >= 1 - TWICE

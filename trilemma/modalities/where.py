@@ -13,15 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from trilemma.errors import InputError, unknown
-from trilemma.modalities.columns import Column, decoded
+from trilemma.modalities.columns import EDGE, Column, decoded
 from trilemma.modalities.keep import absolute
 
 TOKEN = re.compile(r"""\s*("[^"]*"|'[^']*'|<=|>=|!=|==|[=<>(),]|[^\s=<>!(),"']+)""")
 SIGNS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
+RARE = 0.05  # share of rows: fewer are not waited for
 EXAMPLE = 'write them like --where "sex = Female and age > 60"'
 
 
@@ -62,8 +64,12 @@ class Where:
             met &= clause.holds(self._compared(clause, cells[clause.place]))
         return met
 
-    def given(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Raw rows (count, columns) with the cells that one value is demanded of, and which cells these are."""
+    def given(self, count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Raw rows (count, columns) with the cells that one value is demanded of, and which cells these are.
+
+        Of a condition on a number that few training rows meet, too: its cells are drawn among those that do, for a
+        model to fill in the rest. Of several such conditions the rarest; the others are met by chance or not at all.
+        """
         learned = [column.name for column in self.columns if column.learned]
         x = np.zeros((count, len(learned)), dtype=np.float32)
         observed = np.zeros(x.shape, dtype=bool)
@@ -75,7 +81,33 @@ class Where:
             place = learned.index(column.name)
             x[:, place] = column.scores(value, np.array([0.5])) if column.scored else value
             observed[:, place] = True
+        rare = min(
+            (self._shares(each) for each in self.clauses), key=lambda found: found[1] - found[0], default=(0.0, 1.0)
+        )
+        if 0 < rare[1] - rare[0] < RARE:
+            clause = next(each for each in self.clauses if self._shares(each) == rare)
+            place = learned.index(self.columns[clause.place].name)
+            if not observed[:, place].any():
+                x[:, place] = special.ndtri(generator.uniform(*rare, size=count).clip(EDGE, 1 - EDGE))
+                observed[:, place] = True
         return x, observed
+
+    def _shares(self, clause: Clause) -> tuple[float, float]:
+        """The shares of a column's training rows between which all rows that meet a clause lie; (0, 1): not known."""
+        column = self.columns[clause.place]
+        numbers = column.kind in ("number", "integer", "date") or column.ordered
+        if not numbers or not column.learned or column.base or clause.sign not in ("<", "<=", ">", ">="):
+            return 0.0, 1.0
+        knots, shares, value = np.asarray(column.knots), np.asarray(column.shares), clause.values[0]
+        inside = clause.holds(knots)
+        if not inside.any():
+            return 0.0, 1.0
+        ends = shares[inside]
+        low, high = float(ends.min()), float(ends.max())
+        if not column.stepped() and knots[0] < value < knots[-1]:  # between two knots
+            edge = float(np.interp(value, knots, shares))
+            low, high = (min(low, edge), high) if clause.sign[0] == ">" else (low, max(high, edge))
+        return low, high
 
     def _given(self, clause: Clause) -> bool:
         column = self.columns[clause.place]
@@ -84,7 +116,7 @@ class Where:
     def _compared(self, clause: Clause, cells: np.ndarray) -> np.ndarray:
         """Categories that are numbers are compared as such; others have codes, which are only equal or not."""
         column = self.columns[clause.place]
-        if column.kind != "category" or clause.sign not in ("<", "<=", ">", ">="):
+        if column.kind != "category" or column.ordered or clause.sign not in ("<", "<=", ">", ">="):
             return cells
         return np.array([*map(float, column.values), np.nan])[np.where(np.isnan(cells), -1, cells).astype(int)]
 
@@ -135,7 +167,7 @@ def _clause(tokens: list[str], columns: list[Column], text: str) -> Clause:
         return Clause(place, sign, [value_of(column, _bare(each), text) for each in values])
     value = " ".join(_bare(token) for token in rest)
     ordered = sign in ("<", "<=", ">", ">=")
-    if ordered and column.kind == "category":
+    if ordered and column.kind == "category" and not column.ordered:
         try:
             [float(each) for each in [value, *column.values]]
         except ValueError:

@@ -11,7 +11,7 @@ from trilemma.errors import InputError, unknown
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import configure, find
 from trilemma.report.columns import amount
-from trilemma.report.measure import count_for, drawn, read_samples
+from trilemma.report.measure import count_for, drawn, read_samples, rules_of
 from trilemma.report.summary import number
 from trilemma.training.optimizers import KINDS
 
@@ -21,17 +21,21 @@ FALL = 0.6  # of a budget in which the learning rate falls, about: what a branch
 TOY_EXAMPLES = 10_000  # sets of at most so many examples with few numbers each get the short default budget
 
 
-def samples_of(data: Data, name: str, given: Any) -> np.ndarray:
-    """As many samples of another origin as the protocol takes. InputError where there are fewer: another protocol."""
+def samples_of(data: Data, name: str, given: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    """As many samples of another origin as the protocol takes, and figures that only their source tells.
+
+    InputError where there are fewer: another protocol.
+    """
     notes: list[str] = []
     x, count = read_samples(data, given, notes), count_for(data)
+    figures = rules_of(data, given, notes)
     data.notes += [f"{name}: {note}" for note in notes]
     if len(x) < count:
         raise InputError(
             f"--include {name}=...: {len(x)} samples, and this table measures {count} of each; give as many "
             "(trilemma measure takes fewer)"
         )
-    return drawn(x, count)
+    return drawn(x, count), figures
 
 
 def check_settings(names: list[str], data: Data, settings: dict[str, Any]) -> None:

@@ -172,7 +172,7 @@ class Comparison:
 
     def __init__(
         self, data: Data, folder: Path, names: list[str], each: str, seeds: int, seed: int,
-        settings: dict[str, Any], prefer: str | None, need: list[str], included: dict[str, np.ndarray], given: Given,
+        settings: dict[str, Any], prefer: str | None, need: list[str], included: dict[str, Any], given: Given,
         studies: Studies, place: Here, quiet: bool,
     ):  # fmt: skip
         self.data, self.folder, self.each, self.place, self.quiet = data, folder, each, place, quiet
@@ -320,9 +320,10 @@ class Comparison:
             if not self._done(name, seed):
                 self._training(name, seed, ruler)
         self._studied(ruler)
-        for number, (name, samples) in enumerate(self.included.items()):
-            row = new_row(name, None, "included", "ok")
-            self._measured(row, ruler, samples, f"included-{number}-{file_name(name)}")
+        for number, (name, (samples, figures)) in enumerate(self.included.items()):
+            row, file = new_row(name, None, "included", "ok"), f"included-{number}-{file_name(name)}"
+            self._measured(row, ruler, samples, file)
+            row["metrics"] |= figures
             self._keep(row)
         for name, make in {**baselines_for(self.data), FLOOR: real}.items():
             if not self._done(name, None):

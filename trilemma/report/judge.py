@@ -14,7 +14,7 @@ from trilemma.modalities.door import open_data
 from trilemma.report.advise import advise
 from trilemma.report.baselines import FLOOR, real
 from trilemma.report.columns import COLUMNS
-from trilemma.report.measure import Ruler, count_for, drawn, read_samples
+from trilemma.report.measure import Ruler, count_for, drawn, read_samples, rules_of
 from trilemma.report.of_series import told
 from trilemma.report.summary import spanned
 from trilemma.report.words import WORDS
@@ -106,6 +106,7 @@ def measure(
     notes += [f"no figures by {name}: {reason}" for name, reason in given.left_out.items()]
     ruler = Ruler(data, len(x), given=given.networks, quiet=quiet)
     metrics, verdicts, _, _ = ruler.measure(x)
+    metrics |= rules_of(data, samples, notes)
     floor = ruler.floor(real(data, len(x), seed=0))[0]
     return Judgement(
         {**ruler.protocol.record(), "key": ruler.protocol.key(), "floor": FLOOR}, metrics, verdicts, floor, notes

@@ -26,9 +26,9 @@ from trilemma.metrics.pixels import (
     sharpness,
     spectrum_distance,
 )
-from trilemma.metrics.privacy import attribute_gain, exact_copies, membership
+from trilemma.metrics.privacy import attribute_gain, closer_to_train, exact_copies, membership
 from trilemma.metrics.protocol import Measure, Protocol, interval
-from trilemma.metrics.tables import column_shapes, pair_trends
+from trilemma.metrics.tables import column_shapes, pair_trends, rules_broken
 from trilemma.metrics.usefulness import usefulness
 from trilemma.metrics.variety import alpha_precision_beta_recall, vendi_score
 from trilemma.mixed import Mixed, plain
@@ -46,8 +46,9 @@ from trilemma.training.run import Run
 
 REFERENCE = 10_000  # most test examples
 TRAIN = 10_000  # most training examples in the search for copies
-OF_COPIES = ("memorisation", "near_copies", "exact_copies", "membership", "attribute_gain")
+OF_COPIES = ("memorisation", "near_copies", "exact_copies", "closer_to_train", "membership", "attribute_gain")
 WHOLE = 200_000  # of a table's
+CLOSE = 2000  # made rows whose closest record is looked for
 FEWEST = 10  # test examples for measures that count neighbours or fit a classifier
 SMALL = 20  # rows a feature: with fewer, much of a Frechet distance is bias
 SEED = 0x6D656173757265
@@ -72,6 +73,16 @@ def read_samples(data: Data, given: Any, notes: list[str]) -> np.ndarray:
         shown = given if isinstance(given, (str, Path)) else "samples"
         raise InputError(f"{shown}: {len(x)} samples are too few to measure; give at least {FEWEST}, better 1,000")
     return x.astype(data.x.dtype, copy=False)
+
+
+def rules_of(data: Data, given: Any, notes: list[str]) -> dict[str, dict[str, Any]]:
+    """How many rows of any origin break the rules of `--keep`: read from the rows as they are, for what was learned of
+    them keeps the rules. Empty where there are none."""
+    if not (isinstance(data.modality, Table) and data.opening.keep):
+        return {}
+    broken = data.modality.broken(given)
+    notes += [f"{own.sum():,} of {len(own):,} rows break {rule!r}" for rule, own in broken.items() if own.any()]
+    return {"rules_broken": rules_broken(np.any(list(broken.values()), axis=0)).record()}
 
 
 def drawn(x: np.ndarray, count: int) -> np.ndarray:
@@ -226,12 +237,16 @@ class Ruler:
             "usefulness@linear": usefulness(cells, real.values, target=target, numbers=numbers, kind="linear"),
             "exact_copies": exact_copies(self.whole[:known], cells),
         }
+        if self.data.opening.keep:  # as they are written: the promise is kept there or nowhere
+            rows = modality.export(samples)
+            found["rules_broken"] = rules_broken(np.any(list(modality.broken(rows).values()), axis=0))
         both = np.concatenate([cells, train.values[: len(cells)]])
         found["augmented"] = usefulness(both, real.values, target=target, numbers=numbers)
         # Members and others of equal number, so that chance is alike for both.
         count = min(len(train.values), len(real.values))
         near = self.train_features[:known][:count], self.features[:count]
         found["membership"] = membership(*near, features)
+        found["closer_to_train"] = closer_to_train(train.values, real.values, cells[:CLOSE], numbers)
         space = self.data.spaces["x"]
         assert isinstance(space, Mixed)
         rest = np.repeat(np.arange(len(space.widths)) != target, space.widths)

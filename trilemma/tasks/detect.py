@@ -38,7 +38,7 @@ class Anomalies:
     rows: Gaps
     scores: np.ndarray  # (n,)
     p_values: np.ndarray  # (n,) share of normal rows at least as strange
-    parts: np.ndarray  # (n, columns) of the score, squared
+    parts: np.ndarray  # (n, columns and rules) of the score, squared
     names: list[str]
     false_alarms: float
     normal: int  # rows that they were held against
@@ -118,9 +118,15 @@ def detect(
         seen = strangeness(own, ruler, itself=itself, known=known.observed)
         whole[:, given] = np.maximum(whole[:, given], seen * gaps.observed)
         parts.append(whole**2)
+    # A rule between columns that a row breaks is as strange as a value that was never seen.
+    rules = [table.broken(gaps.origin) for gaps in (known, rows)]
+    worst = (1.5 * np.log(chance)) ** 2
+    parts = [
+        np.column_stack([part, *(worst * row for row in own.values())]) for part, own in zip(parts, rules, strict=True)
+    ]
     scores = [part.sum(1) ** 0.5 for part in parts]
     above = count - np.searchsorted(np.sort(scores[0]), scores[1], "left")
-    names = [column.name for column in table.columns]
+    names = [*(column.name for column in table.columns), *(f"rule {rule}" for rule in rules[0])]
     return Anomalies(table, rows, scores[1], (above + 1) / (count + 1), parts[1], names, false_alarms, count)
 
 

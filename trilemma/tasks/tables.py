@@ -103,7 +103,7 @@ def asked(
 def _candidates(sampler: Sampler, wanted: Where, *, seed: int, start: int, options: Options) -> Iterator[np.ndarray]:
     filling = fills(sampler.model)
     while True:
-        x, observed = wanted.given(PART)
+        x, observed = wanted.given(PART, np.random.default_rng([seed % 2**64, start]))
         if filling and observed.any():
             gaps = Gaps(x, observed, None)
             yield fill(sampler, gaps, seed=seed, index=start + np.arange(PART), options=options, complete=False)

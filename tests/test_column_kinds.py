@@ -1,0 +1,138 @@
+"""What a column can be beyond numbers and a few categories: ordered, of very many values, rare, conditions on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+import trilemma as tl
+from trilemma.cli import app
+from trilemma.errors import InputError
+from trilemma.modalities.contract import Opening
+from trilemma.modalities.table import Table
+from trilemma.modalities.where import parse
+
+GRADES = ["poor", "fair", "good", "very good", "ideal"]
+
+
+def stones(count: int = 3000) -> pd.DataFrame:
+    """A hidden quality makes size, and the grade by its thresholds."""
+    random = np.random.default_rng(0)
+    quality = random.normal(size=count)
+    grade = np.digitize(quality + 0.3 * random.normal(size=count), [-1.5, -0.5, 0.5, 1.5])
+    return pd.DataFrame(
+        {"size": (quality + 5).round(3), "cut": [GRADES[g] for g in grade], "n": random.poisson(9, count)}
+    )
+
+
+def opened(frame: pd.DataFrame, **columns: str) -> tl.Data:
+    return tl.open_data(frame, opening=Opening(columns=tuple(columns.items())))
+
+
+@pytest.mark.parametrize("how", ["ordered:poor<fair<good<very good<ideal", "ordered", "categorical"])
+def test_an_ordered_category_is_a_score_in_its_order(how: str) -> None:
+    frame = stones()
+    if how == "ordered":  # as they come: let them come in order
+        frame = frame.iloc[np.argsort([GRADES.index(cut) for cut in frame["cut"]], kind="stable")]
+    if how == "categorical":
+        data = opened(frame.assign(cut=pd.Categorical(frame["cut"], GRADES, ordered=True)))
+    else:
+        data = opened(frame.reset_index(drop=True), cut=how)
+    assert isinstance(data.modality, Table)
+    column = data.modality.columns[1]
+    assert column.values == GRADES and column.ordered and column.scored
+    assert data.facts["columns"]["cut"] == "ordered category of 5"
+    assert data.spaces["x"].columns == [0, 0, 0]  # type: ignore[attr-defined]
+    rows = data.splits["train"]
+    assert stats.spearmanr(data.x[rows, 0], data.x[rows, 1])[0] > 0.85
+    made = data.modality.export(data.x[rows])
+    np.testing.assert_array_equal(made["cut"].astype(str), frame["cut"].to_numpy()[rows])
+    if how == "categorical":
+        assert made["cut"].dtype == pd.CategoricalDtype(GRADES, ordered=True)
+    drawn = column.from_scores(np.random.default_rng(1).standard_normal(20_000))
+    shares = np.bincount(drawn.astype(int), minlength=5) / 20_000
+    real = frame["cut"].iloc[rows].value_counts(normalize=True)[GRADES]
+    np.testing.assert_allclose(shares, real, atol=0.012)
+    better = parse("cut >= very good", data.modality.columns).holds(data.x[rows])
+    np.testing.assert_array_equal(better, frame["cut"].iloc[rows].isin(["very good", "ideal"]))
+
+
+def test_orders_that_are_none() -> None:
+    for how, message in (
+        ("ordered:poor<fair<good", "is not among them"),
+        ("ordered:poor<poor<fair<good<very good<ideal", "one comes twice"),
+        ("category:a<b", "a column is one of"),
+        ("orderd", "a column is one of .*ordered:LOW<MIDDLE<HIGH"),
+    ):
+        with pytest.raises(InputError, match=message):
+            opened(stones(), cut=how)
+    data = opened(stones(), n="ordered")
+    assert data.modality.columns[2].values == sorted(set(map(str, stones()["n"])), key=int)  # type: ignore[attr-defined]
+
+
+def test_a_column_of_very_many_categories() -> None:
+    """Twenty thousand values in forty thousand rows, half of them once: none is lost, all can be drawn."""
+    random, count = np.random.default_rng(0), 40_000
+    hidden = random.normal(size=count)
+    shop = np.concatenate([np.arange(20_000), (20_000 * random.beta(0.5, 4, count - 20_000)).astype(int)])
+    order = random.permutation(count)
+    frame = pd.DataFrame(
+        {
+            "shop": [f"shop {n:05d}" for n in shop],
+            "sales": (shop / 4000 + hidden).round(3),
+            "kind": random.integers(0, 3, count),
+        }
+    ).iloc[order]
+    data = opened(frame.reset_index(drop=True))
+    assert isinstance(data.modality, Table)
+    column = data.modality.columns[0]
+    assert sorted(column.values) == [f"shop {n:05d}" for n in range(20_000)] and column.scored
+    rows = data.splits["train"]
+    made = data.modality.export(data.x[rows])
+    np.testing.assert_array_equal(made["shop"], frame["shop"].to_numpy()[rows])
+    drawn = column.from_scores(random.standard_normal(400_000)).astype(int)
+    codes = data.modality.cells(data.x[rows]).values[:, 0].astype(int)
+    seen = np.bincount(codes, minlength=20_000)
+    once = np.flatnonzero(seen == 1)
+    assert (np.bincount(drawn, minlength=20_000)[once] > 0).mean() > 0.99  # eleven times each, on average
+    common = np.argsort(-seen)[:50]
+    shares = np.bincount(drawn, minlength=20_000)[common] / 400_000
+    np.testing.assert_allclose(shares, seen[common] / len(rows), atol=0.001)
+    # Neighbours in the score are alike: what a shop sells is told by its place.
+    place = data.x[data.splits["test"], 0]
+    known = ~np.isnan(place)
+    assert abs(stats.spearmanr(place[known], data.x[data.splits["test"], 1][known])[0]) > 0.5
+
+
+def test_rare_conditions_are_drawn_among_the_rows_that_meet_them() -> None:
+    data = opened(stones(20_000))
+    assert isinstance(data.modality, Table)
+    real = stones(20_000).iloc[data.splits["train"]]
+    for text, wanted in (
+        ("size > 7", real["size"][real["size"] > 7]),
+        ("size <= 3.2", real["size"][real["size"] <= 3.2]),
+        ("n >= 16", real["n"][real["n"] >= 16]),
+        ("n < 3 and cut = good", real["n"][real["n"] < 3]),
+    ):
+        x, observed = parse(text, data.modality.columns).given(4000, np.random.default_rng(1))
+        name = text.split()[0]
+        place = list(real).index(name)
+        assert observed[:, place].all() and observed.sum() == 4000 * (1 + ("good" in text))
+        drawn = data.modality.cells(x).values[:, place]
+        parsed = parse(text.split(" and ")[0], data.modality.columns)
+        assert parsed.holds(x).mean() > 0.99
+        assert stats.ks_2samp(drawn, wanted).statistic < 0.1, text
+    for text in ("size > 5", "size > 50", "size != 5", "cut != good"):
+        assert not parse(text, data.modality.columns).given(10, np.random.default_rng(1))[1].any()
+
+
+def test_ordered_from_the_command_line(tmp_path: Path) -> None:
+    stones(400).to_csv(tmp_path / "stones.csv", index=False)
+    given = ["inspect", str(tmp_path / "stones.csv"), "--set", "data.columns.cut=ordered:" + "<".join(GRADES)]
+    said = CliRunner().invoke(app, given, catch_exceptions=False)
+    assert said.exit_code == 0 and "cut: ordered category of 5" in said.stdout

@@ -1,0 +1,133 @@
+"""Parquet and Excel: what is read is what was written, in the same types; what is broken or missing is said."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trilemma.errors import InputError
+from trilemma.modalities import frames
+from trilemma.modalities.door import open_data
+from trilemma.modalities.frames import write
+
+pytest.importorskip("openpyxl")
+pytest.importorskip("pyarrow")
+
+COUNT = 80
+CUTS = ["Fair", "Good", "Ideal"]
+FORMATS = (".parquet", ".xlsx", ".csv", ".tsv", ".jsonl", ".csv.gz", ".jsonl.gz")
+
+
+def people() -> pd.DataFrame:
+    random, row = np.random.default_rng(0), np.arange(COUNT)
+    return pd.DataFrame(
+        {
+            "age": random.integers(18, 90, COUNT).astype(np.int16),
+            "wage": random.gamma(2, 900, COUNT).round(2),
+            "children": pd.array([None if n % 9 == 0 else n % 20 for n in row], "Int64"),
+            "smoker": row % 3 == 0,
+            "cut": pd.Categorical([CUTS[n * 2 % 3] for n in row], CUTS, ordered=True),
+            "seen": pd.date_range("2021-01-01", periods=COUNT)[random.permutation(COUNT)],
+            "note": [("=1+1", "plain", "émile", "07")[n % 4] for n in row],
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_table_goes_through_a_file(tmp_path: Path, ending: str) -> None:
+    """Cells as texts are alike whatever the file; Parquet keeps the types, the order of categories too."""
+    given = people()
+    write(given, tmp_path / f"t{ending}")
+    texts, _ = frames.read(tmp_path / f"t{ending}", "t")
+    whole = {each.name: [[*each.texts, each.empty][code] for code in each.codes] for each in texts}
+    assert whole["note"] == given["note"].tolist() and whole["age"] == given["age"].astype(str).tolist()
+    assert [float(cell) for cell in whole["wage"]] == given["wage"].tolist()
+    assert [cell.lower() for cell in whole["smoker"]] == [str(cell).lower() for cell in given["smoker"]]
+    assert [cell[:10] for cell in whole["seen"]] == given["seen"].dt.strftime("%Y-%m-%d").tolist()
+    assert whole["children"] == given["children"].map(str, na_action="ignore").fillna("").tolist()
+    data = open_data(tmp_path / f"t{ending}", kind="table")
+    made = data.modality.save(data.x, tmp_path / f"made{ending}")[0]
+    again = open_data(made, kind="table")
+    assert again.facts["columns"] == data.facts["columns"]
+    if ending == ".parquet":
+        exported = pd.read_parquet(made)
+        assert exported.dtypes.astype(str).tolist() == given.dtypes.astype(str).tolist()
+        assert exported["cut"].cat.ordered and exported["cut"].cat.categories.tolist() == ["Fair", "Good", "Ideal"]
+        assert data.facts["columns"]["cut"] == "ordered category of 3"
+    if ending == ".xlsx":
+        import openpyxl
+
+        sheet = openpyxl.load_workbook(made).active
+        cells = {sheet.cell(row, 7).value: sheet.cell(row, 7).data_type for row in range(2, COUNT)}
+        assert cells["=1+1"] == "s"  # a text, not a formula that would be carried out
+
+
+def test_parquet_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people().to_parquet(tmp_path / "t.parquet", index=False)
+    whole = frames.read(tmp_path / "t.parquet", "t")[0]
+    monkeypatch.setattr(frames, "PART", 9)
+    for one, other in zip(whole, frames.read(tmp_path / "t.parquet", "t")[0], strict=True):
+        assert one.texts == other.texts and (one.codes == other.codes).all() and one.dtype == other.dtype
+    assert [len(each.codes) for each in frames.head(tmp_path / "t.parquet", 12)] == [12] * 7
+
+
+def test_broken_files(tmp_path: Path) -> None:
+    people().to_parquet(tmp_path / "t.parquet", index=False)
+    people().to_excel(tmp_path / "t.xlsx", index=False)
+    people().to_csv(tmp_path / "t.csv", index=False)
+    for ending in (".parquet", ".xlsx"):
+        raw = (tmp_path / f"t{ending}").read_bytes()
+        (tmp_path / f"half{ending}").write_bytes(raw[: len(raw) // 2])
+        (tmp_path / f"text{ending}").write_bytes((tmp_path / "t.csv").read_bytes())
+        for name in ("half", "text"):
+            with pytest.raises(InputError, match=rf"{name}{ending}: (is truncated|cannot be read as a table).*again"):
+                open_data(tmp_path / f"{name}{ending}")
+    people().head(0).to_parquet(tmp_path / "none.parquet")
+    people().head(0).to_excel(tmp_path / "none.xlsx", index=False)
+    for name in ("none.parquet", "none.xlsx"):
+        with pytest.raises(InputError, match="has no rows"):
+            open_data(tmp_path / name)
+    (tmp_path / "t.xlsx").rename(tmp_path / "u.csv")
+    with pytest.raises(InputError, match=r"is a file of Excel, not text; let its name end in \.xlsx"):
+        open_data(tmp_path / "u.csv")
+    nested = people().assign(more=[[1, 2]] * COUNT)
+    nested.to_parquet(tmp_path / "nested.parquet")
+    with pytest.raises(InputError, match="column 'more' holds"):
+        open_data(tmp_path / "nested.parquet")
+
+
+def test_excel_as_people_have_it(tmp_path: Path) -> None:
+    """Several sheets; formulas that no program has computed; cells that it cannot hold; too many rows."""
+    with pd.ExcelWriter(tmp_path / "two.xlsx") as writer:
+        people().to_excel(writer, sheet_name="first", index=False)
+        people().head(3).to_excel(writer, sheet_name="second", index=False)
+    data = open_data(tmp_path / "two.xlsx", kind="table")
+    assert len(data.x) == COUNT and any("of 2 sheets the first is read (first)" in note for note in data.notes)
+    formulas = people().assign(total=[f"=A{n + 2}+B{n + 2}" for n in range(COUNT)])
+    formulas.to_excel(tmp_path / "formulas.xlsx", index=False)
+    with pytest.raises(InputError, match="column 'total' holds formulas without their values"):
+        open_data(tmp_path / "formulas.xlsx")
+    with pytest.raises(InputError, match=r"Excel cannot hold a cell.*write \.csv"):
+        write(people().assign(odd="a\0b"), tmp_path / "odd.xlsx")
+    zones = people().assign(seen=people()["seen"].dt.tz_localize("Europe/Zurich"))
+    write(zones, tmp_path / "zones.xlsx")
+    assert frames.read(tmp_path / "zones.xlsx", "z")[0][5].texts[0].endswith("+01:00")
+    assert not (tmp_path / "odd.xlsx").exists()
+
+
+@pytest.mark.parametrize(("package", "ending"), [("pyarrow", ".parquet"), ("openpyxl", ".xlsx")])
+def test_what_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, ending: str
+) -> None:
+    file = tmp_path / f"t{ending}"
+    write(people(), file)
+    for name in [each for each in sys.modules if each.split(".")[0] == package] + [package, f"{package}.parquet"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=r"pip install 'trilemma\[tables\]', or save it as CSV"):
+        open_data(file)
+    with pytest.raises(InputError, match=r"pip install 'trilemma\[tables\]', or write \.csv"):
+        write(people(), tmp_path / f"new{ending}")
