@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 import trilemma as tl
+from trilemma.batches import Batch, Options, Request
 from trilemma.errors import InputError
+from trilemma.maths.noise import Noise
 from trilemma.modalities.contract import Opening, opening_of
 from trilemma.modalities.series import Series
+from trilemma.models.contract import Fills
+from trilemma.spaces import Continuous
+from trilemma.tasks.forecast import forecast
+from trilemma.tasks.series import lengthened
+from trilemma.training.engine import Engine
+from trilemma.training.sampling import Sampler
 
 SETTINGS = {"training.previews": 1, "data.window": 16}
 WHEN = pd.date_range("2020-01-01", periods=300)
@@ -125,31 +136,46 @@ def test_arrays_of_series(tmp_path: Path) -> None:
         run.forecast(x[:, :, :1], horizon=2)
 
 
-def test_columns_known_ahead(tmp_path: Path) -> None:
-    """A promotion that doubles sales is known for the days to come: the forecast follows it."""
+class Follows(nn.Module, Fills):
+    """A model that makes of the first channel what stands in the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spaces = nn.ModuleDict()
+
+    def can_fill(self) -> bool:
+        return True
+
+    def fill(self, batch: Batch, request: Request, *, complete: bool) -> torch.Tensor:
+        assert batch.observed is not None and bool(batch.observed[:, 1:, -1].all()), "the future of what is known"
+        first = torch.where(batch.observed[:, :1], batch.x[:, :1], batch.x[:, 1:2])
+        return torch.cat([first, batch.x[:, 1:]], 1)
+
+
+def test_columns_known_ahead() -> None:
+    """What is known of the days to come is what the model is told, and no part of what it tells."""
     random = np.random.default_rng(0)
-    promo = (random.uniform(size=900) < 0.4).astype(float)
-    when = pd.date_range("2020-01-01", periods=900).strftime("%Y-%m-%d")
-    sales = 10 + 10 * promo + random.normal(size=900)
-    frame = pd.DataFrame({"promo": promo, "day": when, "sales": sales.round(2)})
-    settings = {**SETTINGS, "data.columns.promo": "known"}
-    data = tl.open_data(
-        frame, opening=opening_of({"data.columns.promo": "known", "data.window": 16}, None, None, False)
-    )
-    assert isinstance(data.modality, Series) and data.modality.told == 1 and data.spaces["x"].always[0] == 1  # type: ignore[union-attr]
-    tl.train(frame, model="diffusion", out=tmp_path / "run", budget="2500", size="xs", settings=settings, quiet=True)
-    run = tl.load(tmp_path / "run")
+    promo, when = random.normal(size=900), pd.date_range("2020-01-01", periods=900).strftime("%Y-%m-%d")
+    frame = pd.DataFrame({"promo": promo, "day": when, "sales": (10 + 3 * random.normal(size=900)).round(2)})
+    opening = opening_of({"data.columns.promo": "known", "data.window": 16}, None, None, False)
+    data = tl.open_data(frame, opening=opening)
+    series, space = data.modality, data.spaces["x"]
+    assert isinstance(series, Series) and series.told == 1 and isinstance(space, Continuous)
+    assert [each.column.name for each in series.channels] == ["sales", "promo"] and space.always[0] == 1
+    given = space.portion(Noise(0, np.arange(50)))
+    assert given[:, 1:].all() and not given[:, 0].all()
+    model: Any = Follows()
+    sampler = Sampler(model, Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))
     later = frame.assign(sales=frame["sales"].where(frame.index < 890))
-    later["promo"] = np.where(later.index < 890, later["promo"], later.index % 2)
-    found = run.forecast(later, horizon=10, draws=40)
-    assert found.frame()["variable"].unique().tolist() == ["sales"] and found.frame()["time"].min() == when[890]
-    middle = np.median(found.draws[0][:, :, 0], 0)
-    told = later["promo"].to_numpy()[890:]
-    assert middle[told == 1].mean() - middle[told == 0].mean() > 2
+    own: dict[str, Any] = {"draws": 3, "seed": 0, "options": Options()}
+    found = forecast(sampler, series, later, horizon=10, **own)
+    table = found.frame()
+    assert table["variable"].unique().tolist() == ["sales"] and table["time"].min() == when[890]
+    np.testing.assert_allclose(found.draws[0][:, :, 0], np.tile(10 + 3 * promo[890:], (3, 1)), atol=0.7)
     with pytest.raises(InputError, match="'promo' is known ahead: give its values for the 12 steps"):
-        run.forecast(later, horizon=12)
+        forecast(sampler, series, later, horizon=12, **own)
     with pytest.raises(InputError, match="nobody knows them"):
-        run.generate(2, length=40)
+        lengthened(sampler, series, 2, 40, label=None, seed=0, start=0, options=Options())
 
 
 def test_an_entity_goes_on_from_its_own_level(tmp_path: Path) -> None:
