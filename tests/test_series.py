@@ -134,7 +134,7 @@ def test_a_table_of_times_becomes_windows() -> None:
     ):
         with pytest.raises(InputError, match=message):
             tl.open_data(frame, opening=opening)
-    with pytest.raises(InputError, match="no column of numbers beside the times"):
+    with pytest.raises(InputError, match="no column of numbers that change beside the times"):
         tl.open_data(pd.DataFrame({"a": np.arange(99.0)}), kind="series")
 
 

@@ -43,14 +43,6 @@ REFUSED: dict[str, tuple[pd.DataFrame, str]] = {
         hours().sample(frac=1, random_state=0),
         "neither rise nor fall from row to row; sort the rows",
     ),
-    "steps of all lengths": (
-        hours(HOURS[0] + pd.to_timedelta(np.random.default_rng(0).exponential(3600, COUNT).cumsum().astype(int), "s")),
-        "have no regular step",
-    ),
-    "steps below a second": (
-        hours(pd.date_range("2022-01-01", periods=COUNT, freq="500ms").strftime(FORM + ".%f").tolist()),
-        "have no regular step of a second or more",
-    ),
     "two entities with steps of their own": (
         pd.concat([hours(who="a"), hours(pd.date_range("2022-01-01", periods=COUNT, freq="15min"), who="b")]),
         "series by column 'who' have steps of their own (a: 3600 s, b: 900 s); give those of one step in one file",
@@ -60,7 +52,6 @@ REFUSED: dict[str, tuple[pd.DataFrame, str]] = {
     "texts alone": (hours(y="x"), "no column of numbers that change beside the times"),
     "too short": (hours().head(40), "40 steps are too few to learn from; give at least 120"),
     "no rows": (hours().head(0), "has a line of names and no rows below it"),
-    "no times": (hours().drop(columns="time"), "no column of regular times in it"),
 }
 
 
@@ -145,6 +136,26 @@ def test_a_strange_series_is_read_right(name: str, tmp_path: Path) -> None:
     if not data.notes:
         data.notes.append("nothing to say")
     holds(data)
+
+
+IRREGULAR = {
+    "steps of all lengths": HOURS[0]
+    + pd.to_timedelta(np.random.default_rng(0).exponential(3600, COUNT).cumsum().astype(int), "s"),
+    "steps below a second": pd.date_range("2022-01-01", periods=COUNT, freq="500ms").strftime(FORM + ".%f").tolist(),
+}
+
+
+@pytest.mark.parametrize("name", IRREGULAR)
+def test_irregular_times_go_on_a_grid_where_a_series_is_asked_for(name: str, tmp_path: Path) -> None:
+    hours(IRREGULAR[name]).to_csv(tmp_path / "s.csv", index=False)
+    data = open_data(tmp_path / "s.csv", kind="series")
+    assert any("times are irregular: values within one" in note for note in data.notes), data.notes
+    assert open_data(tmp_path / "s.csv").modality.kind == "table", "nobody asked for a series"
+
+
+def test_steps_are_counted_only_where_no_column_tells_the_time(tmp_path: Path) -> None:
+    hours().drop(columns="time").to_csv(tmp_path / "s.csv", index=False)
+    assert f"{COUNT:,} steps of a step" in open_data(tmp_path / "s.csv", kind="series").facts["times"]
 
 
 def test_frames_with_zones() -> None:

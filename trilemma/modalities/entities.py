@@ -78,6 +78,8 @@ def read_entities(
     if entity is not None and entity not in {each.name for each in texts}:
         raise InputError(f"{shown}: has no column {entity!r}, which says whose rows they are; add it")
     when = times.find(texts, clock, entity, forced=forced or clock is not None, step=step)
+    if when is not None and clock is None and when.clock.counted and (fault := faults.broken(texts)):
+        raise InputError(f"{shown}: {fault}")  # nobody counts steps beside a column of times
     if when is None:
         names = ", ".join(clock.names) if clock and clock.names else ""
         raise InputError(

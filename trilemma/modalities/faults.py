@@ -11,8 +11,8 @@ from trilemma.modalities.columns import MOSTLY
 from trilemma.modalities.texts import Texts
 
 
-def why_not(texts: Sequence[Texts]) -> str:
-    """What to say of a table in which no regular times were found."""
+def broken(texts: Sequence[Texts]) -> str:
+    """What is wrong with a cell of a column of times; '' where nothing is."""
     for each in texts:
         if not each.texts:
             continue
@@ -20,15 +20,22 @@ def why_not(texts: Sequence[Texts]) -> str:
         if odd:
             row = int(np.argmax(each.codes == each.texts.index(odd))) + 1
             return f"column {each.name!r} holds times, but {odd[:40]!r} in row {row:,}; mend it"
-        forms = dates.forms_of(each.texts) if len(each.texts) > 2 else []
-        if not forms:
-            continue
-        if (each.codes < 0).any():
+        if (each.codes < 0).any() and len(each.texts) > 2 and dates.forms_of(each.texts):
             row = int(np.argmax(each.codes < 0)) + 1
             return f"column {each.name!r} of times is empty in row {row:,}; give each row its time or leave it out"
-        seconds = dates.seconds_of(each.texts, forms)
-        assert seconds is not None
-        return _irregular(each.name, seconds[each.codes], texts)
+    return ""
+
+
+def why_not(texts: Sequence[Texts]) -> str:
+    """What to say of a table in which no regular times were found."""
+    if fault := broken(texts):
+        return fault
+    for each in texts:
+        forms = dates.forms_of(each.texts) if len(each.texts) > 2 else []
+        if forms:
+            seconds = dates.seconds_of(each.texts, forms)
+            assert seconds is not None
+            return _irregular(each.name, seconds[each.codes], texts)
     return (
         "no column of regular times in it (one that only rises, with equal steps); --kind series takes counted or "
         "irregular ones, --kind table takes it as rows"

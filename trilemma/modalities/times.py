@@ -147,9 +147,18 @@ def find(
         return None
     for names, seconds, form in candidates:
         found = entity_of(texts, names, seconds)
-        if not np.isnan(seconds).any() and found != "":
-            return _resampled(names, seconds, form, found, None if found is None else _codes(texts, found), step)
-    return _counted(texts)
+        codes = None if found in (None, "") else _codes(texts, str(found))
+        if not np.isnan(seconds).any() and found != "" and (step or _alike(seconds, codes)):
+            return _resampled(names, seconds, form, found, codes, step)
+    return None if candidates else _counted(texts)
+
+
+def _alike(seconds: np.ndarray, codes: np.ndarray | None) -> bool:
+    """Are the usual steps of all entities much the same?"""
+    if codes is None:
+        return True
+    usual = [np.median(steps) for code in np.unique(codes) if len(steps := _steps(seconds[codes == code], None))]
+    return len(usual) < 2 or max(usual) <= 2 * min(usual)
 
 
 def _resampled(
