@@ -110,17 +110,19 @@ def closest_record(
 def closer_to_train(train: np.ndarray, unseen: np.ndarray, samples: np.ndarray, numbers: list[bool]) -> Measure:
     """Share of made rows (k, C) that are closer to a training row than to any unseen real one; 0.5 is chance, [0, 1].
 
-    Takes as many training as unseen rows, the first of the longer ones; ties count half. Distances as of
+    More training than unseen rows are nearer by chance already: the odds are divided by n / m, so that 0.5 is chance
+    and 1 all copies for any counts, and equal ones give the share itself; ties count as chance has it. Distances as of
     `closest_record`. Interval: normal; made rows that are closest to one and the same real row count as one. Known
-    biases: of a large training set only a part is looked at, so that copies of the rest are missed.
+    biases: none, where training and unseen rows were split at random.
     Source: "DCR score" of TabSyn, Zhang et al. 2024; DCROverfittingProtection of SDMetrics is min(1, 2 - 2 x this).
     """
     if not train.shape[1] == unseen.shape[1] == samples.shape[1] == len(numbers):
         raise ValueError(f"tables: shapes {train.shape}, {unseen.shape} and {samples.shape} do not fit")
-    count = min(len(train), len(unseen))
-    first, second, row = closest_record(train[:count], unseen[:count], samples, numbers)
-    share = float(np.mean(np.where(first == second, 0.5, first < second)))
+    first, second, row = closest_record(train, unseen, samples, numbers)
+    ratio = len(train) / len(unseen)
+    share = float(np.mean(np.where(first == second, ratio / (1 + ratio), first < second)))
     times = np.bincount(row, minlength=1).astype(float)
     deviation = float(np.sqrt(max(share * (1 - share), 1 / len(samples)) * np.square(times / len(samples)).sum()))
-    low, high = interval(share, deviation, floor=0.0, ceiling=1.0)
-    return Measure(share, low, high, "closer_to_train", "half")
+    ends = interval(share, deviation, floor=0.0, ceiling=1.0)
+    value, low, high = (each / (each + (1 - each) * ratio) for each in (share, *ends))
+    return Measure(value, low, high, "closer_to_train", "half")

@@ -47,8 +47,8 @@ WORDS = {
     "usefulness@linear": "The same for a linear model.",
     "augmented": "The same for samples and as many real rows together: more than in the last row where they add to it.",
     "closer_to_train": (
-        "Share of samples that are closer to a training row than to any of as many unseen real rows (SDMetrics' and "
-        "TabSyn's DCR). 0.5: no closer; 1: all of them are."
+        "Share of samples that are closer to a training row than to any unseen real one, as if there were as many of "
+        "both (SDMetrics' and TabSyn's DCR). 0.5: no closer; 1: all of them are."
     ),
     "rules_broken": "Share of rows that break a rule of --keep. Models that were trained with it cannot.",
     "exact_copies": "Share of samples that stand cell for cell among the training rows.",
