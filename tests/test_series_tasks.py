@@ -16,6 +16,7 @@ import trilemma as tl
 from trilemma.batches import Batch, Options, Request
 from trilemma.cli import app
 from trilemma.errors import InputError
+from trilemma.maths.noise import Noise
 from trilemma.metrics.risk import gaussian
 from trilemma.modalities.channels import Channel
 from trilemma.modalities.columns import Column
@@ -23,6 +24,7 @@ from trilemma.modalities.contract import Opening
 from trilemma.modalities.scenario import STATISTICS, parse
 from trilemma.modalities.series import Series
 from trilemma.models.contract import Fills
+from trilemma.spaces import Continuous
 from trilemma.tasks import series as tasks
 from trilemma.tasks.alarms import around
 from trilemma.tasks.risk import risk
@@ -351,3 +353,17 @@ def test_statistics_of_paths() -> None:
     assert [(each.place, each.statistic, each.step, each.sign, each.value) for each in made] == [
         (0, "min", 0, "<=", 10.0), (1, "change", 0, ">", 0.05), (1, "at", 1, ">", -1000.0),
     ]  # fmt: skip
+
+
+def test_what_a_series_trains_to_fill_in() -> None:
+    """Half of the parts given are beginnings, a third all but one stretch of some channels, a sixth single elements."""
+    masks = Continuous((3, 64)).portion(Noise(0, np.arange(3000))).numpy()
+    turns = np.abs(np.diff(masks.astype(int), axis=2)).sum(2)  # how often each channel changes
+    begins = masks[:, :, 0].all(1) & (turns <= 1).all(1) & (masks == masks[:, :1]).all((1, 2))
+    single = (turns > 4).any(1)
+    hidden = ~single & ~begins
+    assert begins.mean() == pytest.approx(0.5 + 1 / 24, abs=0.05)  # and stretches of no channel, or of all to the end
+    assert single.mean() == pytest.approx(1 / 6, abs=0.04) and hidden.mean() == pytest.approx(7 / 24, abs=0.05)
+    assert (turns[hidden] <= 2).mean() > 0.95  # single elements of which hardly any, or hardly none, is given
+    always = Continuous((3, 64), always=(2,)).portion(Noise(0, np.arange(50)))
+    assert bool(always[:, 2].all())
