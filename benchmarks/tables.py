@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", metavar="RUN")
     parser.add_argument("--target")
     parser.add_argument("--train", metavar="FILE", help="write the training rows there")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     data = open_data(given.table, opening=Opening(target=given.target))
     if given.train:
         pd.read_csv(given.table).iloc[data.splits["train"]].to_csv(given.train, index=False)
