@@ -82,6 +82,15 @@ def test_what_each_column_is(table: Path) -> None:
     assert "column      gain: number" in shown and "6 of 9 columns are learned" in shown
 
 
+def test_the_first_runs_of_tables_still_load(table: Path) -> None:
+    data = tl.open_data(str(table))
+    told = data.modality.describe()
+    old = [{**{k: v for k, v in each.items() if k != "least"}, "padded": True} for each in told["columns"]]
+    again = Table.from_description({**told, "columns": old})
+    assert [each.least for each in again.columns] == [each.decimals or 0 for each in again.columns]
+    np.testing.assert_array_equal(again.cells(data.x).values, data.modality.cells(data.x).values)
+
+
 def test_cells_come_back_as_they_were_written(table: Path, tmp_path: Path) -> None:
     data = tl.open_data(str(table))
     given = pd.read_csv(table, dtype=str, keep_default_na=False)

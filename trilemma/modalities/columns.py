@@ -69,6 +69,14 @@ class Column:
     strict: bool = False  # nor equal to
     sum: list[str] = field(default_factory=list)  # columns that it is the sum of
 
+    @classmethod
+    def from_json(cls, description: dict[str, Any]) -> Column:
+        """As `as_json` gave it. The first runs of tables say `padded` instead of `least`."""
+        own = dict(description)
+        if own.pop("padded", False) and own.get("decimals"):
+            own["least"] = own["decimals"]
+        return cls(**own)
+
     @property
     def learned(self) -> bool:
         return self.kind not in ("constant", "identifier", "text") and not self.sum

@@ -247,7 +247,8 @@ class Series(Modality):
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Series:
-        channels = [Channel(Column(**each.pop("column")), **each) for each in map(dict, description["channels"])]
+        given = map(dict, description["channels"])
+        channels = [Channel(Column.from_json(each.pop("column")), **each) for each in given]
         rest = {name: description[name] for name in ("window", "entity", "entities", "calendar", "length")}
         return cls(channels, Clock(**description["clock"]), **rest, starts=description.get("starts", []))
 

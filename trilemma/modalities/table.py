@@ -104,7 +104,7 @@ class Table(Modality):
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Table:
-        return cls([Column(**each) for each in description["columns"]], description.get("target"))
+        return cls([Column.from_json(each) for each in description["columns"]], description.get("target"))
 
     def read(self, source: Any, space: Space, notes: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
         shown = str(source) if isinstance(source, (str, Path)) else "array"
