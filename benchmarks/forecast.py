@@ -81,7 +81,8 @@ def _told(run: object, series: Series, frame: pd.DataFrame, name: str, given: ar
 
     rows = Rows(name, frame["time"].to_numpy().astype("datetime64[s]").astype(np.int64), frame.iloc[:, 1:].to_numpy())
     when = series.clock.after(int(rows.times[-1]), given.horizon)
-    return _futures(run.sampler, series, rows, when, given.draws, 0, run.options)  # type: ignore[attr-defined]
+    ahead = series.ahead(np.zeros((0, len(series.channels))), when)  # nothing but the calendar is known then
+    return _futures(run.sampler, series, rows, ahead, given.draws, 0, run.options)  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
