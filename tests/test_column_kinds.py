@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import trilemma as tl
 from trilemma.cli import app
 from trilemma.errors import InputError
+from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Opening
 from trilemma.modalities.table import Table
 from trilemma.modalities.where import parse
@@ -136,3 +137,11 @@ def test_ordered_from_the_command_line(tmp_path: Path) -> None:
     given = ["inspect", str(tmp_path / "stones.csv"), "--set", "data.columns.cut=ordered:" + "<".join(GRADES)]
     said = CliRunner().invoke(app, given, catch_exceptions=False)
     assert said.exit_code == 0 and "cut: ordered category of 5" in said.stdout
+
+
+def test_conditions_that_no_row_can_meet_are_refused() -> None:
+    columns = [Column("sex", "category", values=["F", "M"], gaps=True), Column("age", "number", knots=[0, 9])]
+    assert len(parse("sex = F and sex = F and age > 3", columns).clauses) == 3
+    for text in ("sex = F and sex = M", "sex = F and sex is missing"):
+        with pytest.raises(InputError, match="no row has two values of 'sex'"):
+            parse(text, columns)

@@ -150,6 +150,8 @@ def test_a_price_meets_the_level_behind_its_gap() -> None:
     half = np.log(1.21) / 2
     np.testing.assert_allclose(whole, [100 / np.exp(0.1), 100, 100 * np.exp(half + 0.1), 121, 121 * np.exp(0.2)])
     assert np.isnan(values).sum() == 3 and (whole > 0).all()
+    zero = prices.bridged(np.zeros(5), np.array([100.0, np.nan, 0.0, np.nan, 100.0]))
+    np.testing.assert_allclose(zero, [100, 100, 0, 100, 100], err_msg="a price of 0 stays, and spoils no other")
 
 
 def table(count: int = 700, seed: int = 1) -> pd.DataFrame:

@@ -201,7 +201,8 @@ def test_points_are_written_as_they_came(points: Path, tmp_path: Path) -> None:
     assert np.abs(x.mean(0) - [3.0, 0.0]).max() < 0.5
     assert call("generate", points, "-n", 30, "--out", tmp_path / "x.png").code == 0
     assert call("generate", points, "-n", 30, "--out", tmp_path / "folder").code == 0
-    assert np.array_equal(np.load(tmp_path / "folder" / "points.npy"), tl.load(points).generate(30))
+    # Written in parts of 4, 16 and 10: products of other sizes are rounded in another way on some processors.
+    np.testing.assert_allclose(np.load(tmp_path / "folder" / "points.npy"), tl.load(points).generate(30), atol=1e-5)
     rows = written("traverse", points, "--dimensions", 2, "--steps", 3, "--out", tmp_path / "t.npy")
     assert rows.shape == (2, 3, 2)
     again = written("reconstruct", points, tmp_path / "x.npy", "--out", tmp_path / "r.npy")

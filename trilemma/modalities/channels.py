@@ -61,7 +61,8 @@ class Channel:
         known = ~np.isnan(values)
         if not self.wanders:
             return np.where(known, values, learned)
-        steps, places = self.steps(values), np.flatnonzero(known)
+        steps = self.steps(values)
+        places = np.flatnonzero(~np.isnan(steps))  # a price of 0 has no logarithm
         made = steps.copy()
         if len(places) == 0:
             return self.levels(learned[None])[0]

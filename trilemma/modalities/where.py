@@ -135,7 +135,15 @@ def parse(text: str, columns: Sequence[Column]) -> Where:
             parts.append([])
         else:
             parts[-1].append(token)
-    return Where(text, list(columns), [_clause(part, list(columns), text) for part in parts])
+    clauses = [_clause(part, list(columns), text) for part in parts]
+    demanded: dict[int, Clause] = {}
+    for clause in clauses:
+        if clause.sign in ("=", "missing"):
+            other = demanded.setdefault(clause.place, clause)
+            if (other.sign, other.values) != (clause.sign, clause.values):
+                name = columns[clause.place].name
+                raise InputError(f"--where {text!r}: no row has two values of {name!r}; ask for one")
+    return Where(text, list(columns), clauses)
 
 
 def _clause(tokens: list[str], columns: list[Column], text: str) -> Clause:

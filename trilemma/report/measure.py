@@ -246,7 +246,7 @@ class Ruler:
         count = min(len(train.values), len(real.values))
         near = self.train_features[:known][:count], self.features[:count]
         found["membership"] = membership(*near, features)
-        found["closer_to_train"] = closer_to_train(train.values, real.values, cells[:CLOSE], numbers)
+        found["closer_to_train"] = closer_to_train(self.whole[:known], real.values, cells[:CLOSE], numbers)
         space = self.data.spaces["x"]
         assert isinstance(space, Mixed)
         rest = np.repeat(np.arange(len(space.widths)) != target, space.widths)

@@ -51,7 +51,7 @@ class SeriesRuler:
         learned = np.asarray(data.x[rows])
         self.sharing_then = sharing(learned)
         self.then = self._learned(learned, None if data.observed is None else np.asarray(data.observed[rows]))
-        self.walks = np.array([each.kind != "level" for each in self.modality.channels])
+        self.walks = np.array([each.wanders for each in self.modality.channels])
         self.facts = self._facts(self.real, STRETCHES * self.together)
         self.known: dict[bytes, int] | None = None  # training windows with gaps, by their content
         self.edges = [_edges(self.real[:, :, c]) for c in range(self.real.shape[2])]

@@ -20,7 +20,7 @@ from trilemma.batches import Arrays
 from trilemma.errors import InputError
 from trilemma.modalities.contract import Modality
 from trilemma.modalities.entities import Reading, Rows
-from trilemma.modalities.examples import edges
+from trilemma.modalities.examples import edges, holds, read_examples
 from trilemma.modalities.series import PARTS, Series
 from trilemma.modalities.written import beside
 from trilemma.models.contract import Surprises
@@ -119,7 +119,9 @@ def detect(sampler: Sampler, modality: Modality, source: Any, *, false_alarms: f
 def unseen(series: Series, source: Any) -> list[Rows]:
     """The steps of a run's data that it has not learned from."""
     given = series.reading(source)
-    begins = [own[1] for own in edges(given, str(source), PARTS)]
+    # Examples were put into splits by all of their columns, those included that the run left out.
+    whole = read_examples(source, str(source)) if holds(source) else given
+    begins = [own[1] for own in edges(whole, str(source), PARTS)]
     pairs = [(rows, begin) for rows, begin in zip(given.found, begins, strict=True) if begin < len(rows.times)]
     return [Rows(rows.name, rows.times[begin:], rows.values[begin:]) for rows, begin in pairs]
 

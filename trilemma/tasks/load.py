@@ -223,7 +223,7 @@ class Loaded:
         """The samples of `generate` in parts, the first ones at once: 4 of them, then 16, 64 and 250 at a time."""
         asked = Options(steps, sampler, guidance, interval, eta, prior)
         parts = self._parts(n, PARTS, seed=seed, label=label, asked=asked, start=start)
-        return parts if raw else map(self.modality.export, parts)
+        return parts if raw else map(self.shown(label).export, parts)
 
     def _parts(
         self, n: int, sizes: Sequence[int], *, seed: int, label: str | int | None, asked: Options, start: int

@@ -201,7 +201,7 @@ def risk(
         )
     levels = pd.DataFrame(rows.values).ffill().to_numpy()
     gains = _gains(series, levels, own, horizon)  # (n,) over the steps before each
-    made = _drawn(sampler, series, rows, origins, own, horizon, draws, seed, options)
+    made = _drawn(sampler, series, rows, levels, origins, own, horizon, draws, seed, options)
     var: dict[str, np.ndarray] = {}
     shortfall: dict[str, np.ndarray] = {}
     came = np.append(gains[origins[1:]], 0.0)  # what nobody knows is not looked at
@@ -235,6 +235,7 @@ def _drawn(
     sampler: Sampler,
     series: Series,
     rows: Rows,
+    levels: np.ndarray,
     origins: np.ndarray,
     weights: np.ndarray,
     horizon: int,
@@ -242,7 +243,7 @@ def _drawn(
     seed: int,
     options: Options,
 ) -> np.ndarray:
-    """(origins, draws) gains of the portfolio over the steps after each origin."""
+    """(origins, draws) gains of the portfolio over the steps after each origin; `levels` are the rows' without gaps."""
     x, known = series.encode(rows.values, rows.times)
     future = series.clock.after(int(rows.times[-1]), horizon)
     calendar = series.clock.calendar(np.concatenate([rows.times, future]), series.length)[0].astype(np.float32)
@@ -268,7 +269,7 @@ def _drawn(
             if channel.kind == "return":
                 total = np.exp(total) - 1
             elif not channel.wanders:
-                total = total - np.repeat(rows.values[some, c], draws)
+                total = total - np.repeat(levels[some, c], draws)
             gains += weights[c] * total
         made.append(gains.reshape(len(some), draws))
         bar.update(first + len(some), {})

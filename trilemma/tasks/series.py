@@ -19,7 +19,7 @@ from trilemma.maths.noise import Noise
 from trilemma.modalities.contract import Gaps, Modality
 from trilemma.modalities.entities import Rows
 from trilemma.modalities.series import Series
-from trilemma.modalities.times import YEAR
+from trilemma.modalities.times import DAY, YEAR
 from trilemma.models.contract import Fills
 from trilemma.training.progress import Bar
 from trilemma.training.sampling import BATCH, Sampler
@@ -124,7 +124,7 @@ def lengthened(
     if series.told < len(series.channels):
         raise InputError("--length: this run has columns that are known ahead, and nobody knows them; leave it out")
     index = start + np.arange(n)
-    step, total = series.clock.step, series.window + max(length - series.window, 0)
+    step, total = series.clock.step or DAY, series.window + max(length - series.window, 0)
     place = Noise(seed ^ BEGIN, index).uniform().double().numpy()
     begins = BEGIN + (place * YEAR // step).astype(int) * step
     times = [series.clock.after(int(begin), total) for begin in begins]
