@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Opening
 from trilemma.modalities.scenario import STATISTICS, parse
 from trilemma.modalities.series import Series
+from trilemma.modalities.times import Clock
 from trilemma.models.contract import Fills
 from trilemma.spaces import Continuous
 from trilemma.tasks import series as tasks
@@ -323,6 +325,31 @@ def test_risk_of_an_exact_model() -> None:
     assert found.value_at_risk["history"].mean() == pytest.approx(var[0], rel=0.15)
     assert found.value_at_risk["gaussian"].mean() == pytest.approx(var[0], rel=0.15)
     np.testing.assert_allclose(found.loss[:-1], 3 * (values[-61:][2::2] - values[-61:][:-2:2]), rtol=1e-9)
+
+
+def test_a_gap_does_not_void_a_backtest() -> None:
+    frame = pd.DataFrame({"p": process(600)})
+    sampler, series = exact(frame, window=16)
+    frame.loc[560, "p"] = np.nan  # at an origin
+    own: dict[str, Any] = {"weights": "p=1", "level": 0.9, "horizon": 1, "draws": 20, "most": 60}
+    found = risk(sampler, series, frame, **own, seed=0, options=Options())
+    assert all(np.isfinite(each).all() for each in (*found.value_at_risk.values(), *found.shortfall.values()))
+
+
+def test_made_series_of_months_begin_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler, series = exact(pd.DataFrame({"v": process(720)}), window=16)
+    when = pd.date_range("1960-01-01", periods=720, freq="MS").strftime("%Y-%m-%d")
+    months = tl.open_data(pd.DataFrame({"time": when, "v": process(720)})).modality
+    assert isinstance(months, Series) and months.clock.months == 1
+    series, begins, after = replace(series, clock=months.clock), [], Clock.after
+
+    def told(clock: Clock, last: int, count: int) -> np.ndarray:
+        begins.append(last)
+        return after(clock, last, count)
+
+    monkeypatch.setattr(Clock, "after", told)
+    tasks.lengthened(sampler, series, 6, 20, seed=0, start=0, label=None, options=Options())
+    assert len(set(begins)) == 6
 
 
 def test_scenarios_meet_their_conditions(market: Path, run: Path, tmp_path: Path) -> None:
