@@ -379,6 +379,13 @@ def mixed_encodings(path: Path) -> tuple[Path, Callable]:
 
 
 @read("read as Windows-1252")
+def names_in_windows_1252(path: Path) -> tuple[Path, Callable]:
+    text = csv(path, names="Größe,b,Preis €").read_text(encoding="utf-8")
+    (path / "t.csv").write_bytes(text.encode("cp1252"))
+    return path / "t.csv", lambda data: list(data.facts["columns"]) == ["Größe", "b", "Preis €"]
+
+
+@read("read as Windows-1252")
 def strange_bytes_far_down(path: Path) -> tuple[Path, Callable]:
     """Beyond what the encoding is judged by."""
     lines = [[*row, "x" * 5000] for row in rows()]
@@ -447,6 +454,32 @@ def decimal_commas(path: Path) -> tuple[Path, Callable]:
             column(data, "a").comma and sorted(again(data, "a")) == sorted(row[0].replace(".", ",") for row in rows())
         ),
     )
+
+
+@read("cells are separated by ';'")
+def decimal_commas_that_split_the_rows_as_well(path: Path) -> tuple[Path, Callable]:
+    text = "datum;preis\n" + "".join(f"2020-01-{1 + n % 28:02d};{1002 + n},51\n" for n in range(COUNT))
+    (path / "t.csv").write_text(text)
+    return (
+        path / "t.csv",
+        lambda data: (
+            list(data.facts["columns"]) == ["datum", "preis"]
+            and values_of(data, "preis").tolist() == [1002.51 + n for n in range(COUNT)]
+        ),
+    )
+
+
+@read()
+def one_column_as_r_writes_it(path: Path) -> tuple[Path, Callable]:
+    lines = [[f"r{n:03d}", row[0]] for n, row in enumerate(rows())]
+    return csv(path, lines, names='"a"'), lambda data: list(data.facts["columns"]) == ["column 1", "a"]
+
+
+@read()
+def names_that_are_falling_years(path: Path) -> tuple[Path, Callable]:
+    lines = [[f"c{n}", str(100 + n * 7 % 50), str(300 + n * 11 % 50), row[2]] for n, row in enumerate(rows())]
+    made = csv(path, lines, names="country,2012,2011,2010")
+    return made, lambda data: list(data.facts["columns"]) == ["country", "2012", "2011", "2010"]
 
 
 @read()
