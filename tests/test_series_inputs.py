@@ -205,3 +205,27 @@ def test_parquet_stays_what_it_was(tmp_path: Path) -> None:
     series.filled(gaps, np.where(gaps.observed, gaps.x, 1.234), tmp_path / "full.parquet")
     again = pd.read_parquet(tmp_path / "full.parquet")
     pd.testing.assert_frame_equal(again, frame.fillna({"v": 1.23}))
+
+
+def test_a_later_file_is_read_as_the_run_s_own(tmp_path: Path) -> None:
+    """Thousands apart: four digits alone could be decimals. Known cells come out as what they are, in numbers, too."""
+    level = 5000 + 900 * np.sin(np.arange(300) / 9).round(3)
+    for form in ("{:,.1f}", "${:,.1f}", "{:.1f}%"):
+        frame = pd.DataFrame({"at": WHEN.strftime("%Y-%m-%d"), "v": [form.format(each) for each in level * 300]})
+        frame.to_csv(tmp_path / "run.csv", index=False)
+        series = opened(tmp_path / "run.csv")
+        later = frame.assign(v=[form.format(1000 + n) for n in range(300)])
+        if form == "{:,.1f}":
+            later["v"] = later["v"].str.removesuffix(".0")  # 1,000 to 1,299
+        later.loc[5:9, "v"] = ""
+        later.to_csv(tmp_path / "later.csv", index=False)
+        gaps = series.gaps(tmp_path / "later.csv")
+        known = gaps.observed[:, 0]
+        np.testing.assert_array_equal(gaps.x[known, 0], (1000.0 + np.arange(300))[known])
+        full = series.filled(gaps, np.where(gaps.observed, gaps.x, 1004.5))
+        np.testing.assert_array_equal(full["v"], np.where(known, 1000.0 + np.arange(300), 1004.5))
+        plain = pd.DataFrame({"at": WHEN.strftime("%Y-%m-%d"), "v": 1000.5 + np.arange(300)})
+        np.testing.assert_array_equal(series.rows(plain)[0].values[:, 0], plain["v"])
+    frame.assign(v="about 5%").to_csv(tmp_path / "later.csv", index=False)
+    with pytest.raises(InputError, match="'about 5%' in column 'v' is no number as the run's data have them"):
+        series.rows(tmp_path / "later.csv")

@@ -755,6 +755,21 @@ def test_a_strange_table_is_read_right(name: str, tmp_path: Path) -> None:
     assert frames.read(made, "made")[0][0].name == next(iter(data.facts["columns"]))
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "Float64", "int64", "Int16", "uint8"])
+def test_plain_numbers_of_a_frame_for_a_run_with_thousands(tmp_path: Path, dtype: str) -> None:
+    """`1234.5` of a data frame is no 12345, though the run's file has points between thousands."""
+    cells = [f"{n * 700 + 0.25:,.2f}".translate({44: ".", 46: ","}) for n in range(30)]
+    run = open_data(with_column(tmp_path, [f'"{cell}"' for cell in cells]), kind="table")
+    given = np.array([12.5, 123.0, 99.0] if dtype.startswith("f") else [12, 123, 99]).astype(dtype.lower())
+    own = frame(3).assign(v=pd.Series(given, dtype=dtype))
+    texts = next(each for each in frames.read(own, "own")[0] if each.name == "v")
+    found = table._values(column(run, "v"), texts, 3, "own")
+    np.testing.assert_array_equal(found, given.astype(float))
+    big = frame(3).assign(v=[1234.5, 1002.0, 8.076])
+    texts = next(each for each in frames.read(big, "big")[0] if each.name == "v")
+    np.testing.assert_array_equal(table._values(column(run, "v"), texts, 3, "big"), big["v"])
+
+
 def test_there_are_more_than_sixty_cases() -> None:
     assert len(REFUSED) + len(READ) >= 60
 

@@ -268,7 +268,7 @@ class Series(Modality):
         shown = str(source) if isinstance(source, (str, Path)) else "array"
         if examples.holds(source):
             return examples.read_examples(source, shown, [each.column.name for each in self.channels])
-        wanted = {channel.column.name for channel in self.channels}
+        wanted = {channel.column.name: channel.column for channel in self.channels}
         given = read_entities(source, shown, clock=self.clock, wanted=wanted, entity=self.entity)
         for each in given.found:
             if self.entity is not None and each.name not in self.entities:

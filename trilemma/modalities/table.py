@@ -13,7 +13,7 @@ from PIL import Image
 
 from trilemma.errors import InputError, unknown
 from trilemma.mixed import Mixed
-from trilemma.modalities import arrays, columns, dates, frames, keep, numerals, splits
+from trilemma.modalities import arrays, columns, dates, frames, keep, splits
 from trilemma.modalities.columns import NUMBER, Column, Texts
 from trilemma.modalities.contract import Cells, Data, Gaps, Modality, Opening, alone_and_plain
 from trilemma.modalities.plain import typed
@@ -360,7 +360,7 @@ def _read(column: Column, texts: Texts, shown: str) -> np.ndarray:
                 f"{shown}: dates in column {column.name!r} are not written {column.format} ({strange[:40]!r})"
             )
         return seconds
-    numbers, strange = numerals.read(texts.texts, column.form)
+    numbers, strange = column.numbers(texts)
     if strange:
         raise InputError(f"{shown}: {strange[:40]!r} in column {column.name!r} is no number")
     return numbers

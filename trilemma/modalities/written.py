@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from trilemma.errors import InputError
-from trilemma.modalities import frames
+from trilemma.modalities import frames, numerals
 from trilemma.modalities.channels import Channel
 from trilemma.modalities.columns import Texts
 from trilemma.modalities.entities import Reading
@@ -44,9 +44,8 @@ def filled(given: Reading, channels: list[Channel], levels: np.ndarray, out: Pat
         values = channels[place].rounded(levels[spots[rows], place])
         new: Any = values
         if given.frame is None:
-            new = replace(channels[place].column, decimals=channels[place].decimals).written(
-                values, np.random.default_rng(0)
-            )
+            column = replace(channels[place].column.like(texts[name]), decimals=channels[place].decimals)
+            new = column.written(values, np.random.default_rng(0))
         else:
             own_dtype = frame[name].dtype
             if own_dtype.kind == "f":
@@ -96,12 +95,13 @@ def _cells(texts: Texts) -> np.ndarray:
 def _out(given: Reading, frame: pd.DataFrame, out: Path | None) -> Any:
     """Texts become numbers for programs and for files that know them."""
     if given.frame is None and (out is None or frames.suffix(out) not in frames.TEXT):
-        known = {column.name: column for column in given.columns}
+        known, texts = {column.name: column for column in given.columns}, {each.name: each for each in given.texts}
         for name in frame.columns:
             column = known.get(name) or (known and next(iter(known.values())) if name == given.value else None)
             if column:
-                cells = frame[name].str.replace(",", ".") if column.comma else frame[name]
-                frame[name] = pd.to_numeric(cells, errors="coerce")
+                numbers = numerals.read(frame[name].tolist(), column.like(texts[name]).form)[0]
+                whole = column.decimals in (0, None) and bool((numbers == numbers.round()).all())
+                frame[name] = numbers.astype(np.int64) if whole and np.abs(numbers).max() < 2.0**53 else numbers
     if out is None:
         return frame
     frames.write(frame, out)
