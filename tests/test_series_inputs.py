@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,41 @@ def test_a_later_file_is_read_as_the_run_s_own(tmp_path: Path) -> None:
     frame.assign(v="about 5%").to_csv(tmp_path / "later.csv", index=False)
     with pytest.raises(InputError, match="'about 5%' in column 'v' is no number as the run's data have them"):
         series.rows(tmp_path / "later.csv")
+
+
+def test_an_index_of_times_goes_through_files(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"v": np.random.default_rng(0).normal(size=300).round(2)}, index=WHEN)
+    frame.iloc[5:9] = np.nan
+    frame.to_parquet(tmp_path / "s.parquet")
+    wanted = frame.fillna(1.23).rename_axis(index="time").reset_index()
+    for source in (frame, tmp_path / "s.parquet"):
+        series = opened(source)
+        assert series.clock.names == ["time"]
+        gaps = series.gaps(source)
+        full = np.where(gaps.observed, gaps.x, 1.234)
+        series.filled(gaps, full, tmp_path / "full.parquet")
+        made = pd.read_parquet(tmp_path / "full.parquet")
+        pd.testing.assert_frame_equal(made, wanted, check_dtype=False)
+        series.filled(gaps, full, tmp_path / "full.csv")
+        assert pd.read_csv(tmp_path / "full.csv")["time"].tolist() == WHEN.strftime("%Y-%m-%d").tolist()
+    assert isinstance(series.filled(opened(frame).gaps(frame), full).index, pd.DatetimeIndex)  # as it was
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_made_series_are_numbers_where_files_know_them(tmp_path: Path, ending: str) -> None:
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    count = np.random.default_rng(0).integers(1000, 9000, 300)
+    at = WHEN.strftime("%Y-%m-%d")
+    frame = pd.DataFrame({"at": at, "v": [f"${each:,}.50" for each in count], "n": count[::-1]})
+    frame.to_csv(tmp_path / "s.csv", index=False)
+    data = tl.open_data(tmp_path / "s.csv", opening=Opening(kind="series", window=8))
+    series, out = data.modality, tmp_path / f"made{ending}"
+    series.save(data.x[:4], out)
+    lines = [] if ending == ".parquet" else out.read_text(encoding="utf-8").splitlines()
+    made = pd.DataFrame(map(json.loads, lines)) if lines else pd.read_parquet(out)
+    assert made["v"].dtype == np.float64 and made["n"].dtype == np.int64
+    np.testing.assert_array_equal(made[["v", "n"]], series.export(data.x[:4]).reshape(-1, 2))
+    series.save(data.x[:4], tmp_path / "made.csv")
+    assert pd.read_csv(tmp_path / "made.csv")["v"].str.startswith("$").all()

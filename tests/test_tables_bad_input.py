@@ -755,6 +755,21 @@ def test_a_strange_table_is_read_right(name: str, tmp_path: Path) -> None:
     assert frames.read(made, "made")[0][0].name == next(iter(data.facts["columns"]))
 
 
+def test_cells_that_stand_for_no_number_are_filled_in(tmp_path: Path) -> None:
+    """What is counted as a gap does not stay in the file; a category that the run does not know does."""
+    file = with_column(tmp_path, [*(f"{n}.5" for n in range(1, 20)), "unknown"])
+    run = open_data(file, kind="table").modality
+    cells = ["-", "#div/0!", "inf", "", "2.5"] + ["3.5"] * (COUNT - 5)
+    lines = [[a, "new" if n == 7 else b, c, cells[n]] for n, (a, b, c) in enumerate(rows())]
+    given = csv(tmp_path, lines, names="a,b,c,v", name="gaps.csv")
+    gaps = run.gaps(given)
+    run.filled(gaps, gaps.x, tmp_path / "full.csv")
+    full = pd.read_csv(tmp_path / "full.csv", dtype=str, keep_default_na=False)
+    assert full["v"].tolist()[4:] == cells[4:] and full["b"].tolist() == [line[1] for line in lines]
+    assert all(1.5 <= float(cell) <= 19.5 for cell in full["v"][:4])
+    assert full[["a", "c"]].to_numpy().tolist() == [[a, c] for a, _, c in rows()]
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32", "Float64", "int64", "Int16", "uint8"])
 def test_plain_numbers_of_a_frame_for_a_run_with_thousands(tmp_path: Path, dtype: str) -> None:
     """`1234.5` of a data frame is no 12345, though the run's file has points between thousands."""

@@ -340,7 +340,11 @@ class Series(Modality):
         }
         for c, each in enumerate(self.channels):
             shown = replace(each.column, decimals=each.decimals)
-            frame[each.column.name] = shown.written(levels[:, :, c].ravel(), np.random.default_rng(0))
+            own = levels[:, :, c].ravel()
+            if frames.suffix(out) in frames.TEXT:
+                frame[each.column.name] = shown.written(own, np.random.default_rng(0))
+            else:
+                frame[each.column.name] = written.typed(own, each.decimals)
         frames.write(pd.DataFrame(frame), out)
         return [out]
 

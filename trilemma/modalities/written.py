@@ -82,6 +82,12 @@ def steps_of(given: Reading) -> np.ndarray:
     return np.where(given.place < 0, -1, begins[given.owner] + given.place)
 
 
+def typed(numbers: np.ndarray, decimals: int | None) -> np.ndarray:
+    """Whole numbers (n,) of a column of these decimals in their own type, where it holds them."""
+    whole = decimals in (0, None) and bool(((numbers == numbers.round()) & (np.abs(numbers) < 2.0**53)).all())
+    return numbers.astype(np.int64) if whole else numbers
+
+
 def _frame(given: Reading) -> pd.DataFrame:
     if given.frame is not None:
         return given.frame.copy()
@@ -100,9 +106,8 @@ def _out(given: Reading, frame: pd.DataFrame, out: Path | None) -> Any:
             column = known.get(name) or (known and next(iter(known.values())) if name == given.value else None)
             if column:
                 numbers = numerals.read(frame[name].tolist(), column.like(texts[name]).form)[0]
-                whole = column.decimals in (0, None) and bool((numbers == numbers.round()).all())
-                frame[name] = numbers.astype(np.int64) if whole and np.abs(numbers).max() < 2.0**53 else numbers
+                frame[name] = typed(numbers, column.decimals)
     if out is None:
         return frame
-    frames.write(frame, out)
+    frames.write(frames.with_index(frame, []), out)
     return [out]
