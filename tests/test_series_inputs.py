@@ -98,6 +98,24 @@ def test_long_tables_are_laid_out_wide(tmp_path: Path) -> None:
     )
 
 
+def test_values_that_a_long_table_has_twice_are_averaged() -> None:
+    value = np.arange(600).reshape(300, 2) * 1.0
+    long = pd.DataFrame({"time": WHEN.strftime("%Y-%m-%d"), "warm": value[:, 0], "wet": value[:, 1]}).melt("time")
+    twice = long.iloc[[20, 21, 320]].assign(value=[1000.0, 2000.0, 3000.0])
+    shown = pd.concat([long, twice]).sort_values(["time", "variable"], kind="stable").reset_index(drop=True)
+    data = tl.open_data(shown, opening=Opening(kind="series", window=8))
+    assert "2 rows have the time of another one: averaged" in data.notes
+    wanted = value.copy()
+    wanted[20:22, 0], wanted[20, 1] = (value[20:22, 0] + [1000, 2000]) / 2, (value[20, 1] + 3000) / 2
+    series = data.modality
+    assert isinstance(series, Series)
+    np.testing.assert_array_equal(series.rows(shown)[0].values, wanted)
+    gaps = shown.assign(value=shown["value"].mask(shown.index % 50 == 3))  # each long row keeps its place
+    found = series.gaps(gaps)
+    full = series.filled(found, np.where(found.observed, found.x, -1.0))
+    assert full["value"].tolist() == gaps["value"].fillna(-1.0).tolist()
+
+
 def test_arrays_of_series(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     label = random.integers(0, 2, 200)

@@ -168,7 +168,10 @@ def _widened(texts: list[Texts]) -> Long | None:
     others = [each for each in texts if each is not variable and each is not value]
     if not others:
         return None
+    # A second value of the same time is a row of its own, to be averaged with the first as in wide tables.
     keys = np.stack([each.codes for each in others], 1)
+    again = pd.DataFrame(keys).assign(variable=variable.codes)
+    keys = np.column_stack([keys, again.groupby(list(again)).cumcount()])
     distinct, first, rows = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)  # as they come in the table
     rows = np.argsort(order)[rows.ravel()]
