@@ -286,3 +286,17 @@ def test_made_series_are_numbers_where_files_know_them(tmp_path: Path, ending: s
     np.testing.assert_array_equal(made[["v", "n"]], series.export(data.x[:4]).reshape(-1, 2))
     series.save(data.x[:4], tmp_path / "made.csv")
     assert pd.read_csv(tmp_path / "made.csv")["v"].str.startswith("$").all()
+
+
+def test_cells_of_a_series_that_stand_for_no_number_are_filled_in(tmp_path: Path) -> None:
+    cells = np.random.default_rng(0).normal(size=300).round(2).astype(str).astype(object)
+    wide = pd.DataFrame({"time": WHEN.strftime("%Y-%m-%d"), "v": cells, "w": cells[::-1]})
+    wide.to_csv(tmp_path / "run.csv", index=False)
+    series = opened(tmp_path / "run.csv")
+    wide.loc[3:6, "v"] = ["-", "unknown", "inf", ""]
+    for given, name in ((wide, "v"), (wide.melt("time"), "value")):
+        given.to_csv(tmp_path / "gaps.csv", index=False)
+        gaps = series.gaps(tmp_path / "gaps.csv")
+        series.filled(gaps, np.where(gaps.observed, gaps.x, 7.25), tmp_path / "full.csv")
+        full = pd.read_csv(tmp_path / "full.csv", dtype=str, keep_default_na=False)
+        assert full[name].tolist() == [*cells[:3], *["7.25"] * 4, *given[name].iloc[7:]]

@@ -12,7 +12,7 @@ import pandas as pd
 from trilemma.errors import InputError
 from trilemma.modalities import frames, numerals
 from trilemma.modalities.channels import Channel
-from trilemma.modalities.columns import Texts
+from trilemma.modalities.columns import Column, Texts
 from trilemma.modalities.entities import Reading
 
 
@@ -32,10 +32,11 @@ def filled(given: Reading, channels: list[Channel], levels: np.ndarray, out: Pat
     frame, texts = _frame(given), {each.name: each for each in given.texts}
     if given.variable is None:
         cells = [
-            (name, np.flatnonzero((texts[name].codes < 0) & (spots >= 0)), place) for name, place in columns.items()
+            (name, np.flatnonzero(_none(channels[place].column, texts[name]) & (spots >= 0)), place)
+            for name, place in columns.items()
         ]
     else:
-        empty = (texts[given.value].codes < 0) & (spots >= 0)
+        empty = _none(channels[0].column, texts[given.value]) & (spots >= 0)
         own = np.array([columns.get(name, -1) for name in given.variable])
         cells = [(given.value, np.flatnonzero(empty & (own == place)), place) for place in columns.values()]
     for name, rows, place in cells:
@@ -80,6 +81,11 @@ def steps_of(given: Reading) -> np.ndarray:
     """(N,) the step of each row of the table among those of all entities one after the other; -1: none."""
     begins = np.cumsum([0, *(len(each.times) for each in given.found)])
     return np.where(given.place < 0, -1, begins[given.owner] + given.place)
+
+
+def _none(column: Column, texts: Texts) -> np.ndarray:
+    """Which cells (N,) are empty, or stand for no number."""
+    return np.append(np.isnan(column.numbers(texts)[0]), True)[texts.codes]
 
 
 def typed(numbers: np.ndarray, decimals: int | None) -> np.ndarray:
