@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,24 @@ def test_long_tables_are_laid_out_wide(tmp_path: Path) -> None:
     assert data.label_names == ["a", "b"] and any(
         "'area' is left out: it never changes within a shop" in n for n in data.notes
     )
+
+
+def test_values_that_a_long_table_has_twice_are_averaged() -> None:
+    value = np.arange(600).reshape(300, 2) * 1.0
+    long = pd.DataFrame({"time": WHEN.strftime("%Y-%m-%d"), "warm": value[:, 0], "wet": value[:, 1]}).melt("time")
+    twice = long.iloc[[20, 21, 320]].assign(value=[1000.0, 2000.0, 3000.0])
+    shown = pd.concat([long, twice]).sort_values(["time", "variable"], kind="stable").reset_index(drop=True)
+    data = tl.open_data(shown, opening=Opening(kind="series", window=8))
+    assert "2 rows have the time of another one: averaged" in data.notes
+    wanted = value.copy()
+    wanted[20:22, 0], wanted[20, 1] = (value[20:22, 0] + [1000, 2000]) / 2, (value[20, 1] + 3000) / 2
+    series = data.modality
+    assert isinstance(series, Series)
+    np.testing.assert_array_equal(series.rows(shown)[0].values, wanted)
+    gaps = shown.assign(value=shown["value"].mask(shown.index % 50 == 3))  # each long row keeps its place
+    found = series.gaps(gaps)
+    full = series.filled(found, np.where(found.observed, found.x, -1.0))
+    assert full["value"].tolist() == gaps["value"].fillna(-1.0).tolist()
 
 
 def test_arrays_of_series(tmp_path: Path) -> None:
@@ -205,3 +224,79 @@ def test_parquet_stays_what_it_was(tmp_path: Path) -> None:
     series.filled(gaps, np.where(gaps.observed, gaps.x, 1.234), tmp_path / "full.parquet")
     again = pd.read_parquet(tmp_path / "full.parquet")
     pd.testing.assert_frame_equal(again, frame.fillna({"v": 1.23}))
+
+
+def test_a_later_file_is_read_as_the_run_s_own(tmp_path: Path) -> None:
+    """Thousands apart: four digits alone could be decimals. Known cells come out as what they are, in numbers, too."""
+    level = 5000 + 900 * np.sin(np.arange(300) / 9).round(3)
+    for form in ("{:,.1f}", "${:,.1f}", "{:.1f}%"):
+        frame = pd.DataFrame({"at": WHEN.strftime("%Y-%m-%d"), "v": [form.format(each) for each in level * 300]})
+        frame.to_csv(tmp_path / "run.csv", index=False)
+        series = opened(tmp_path / "run.csv")
+        later = frame.assign(v=[form.format(1000 + n) for n in range(300)])
+        if form == "{:,.1f}":
+            later["v"] = later["v"].str.removesuffix(".0")  # 1,000 to 1,299
+        later.loc[5:9, "v"] = ""
+        later.to_csv(tmp_path / "later.csv", index=False)
+        gaps = series.gaps(tmp_path / "later.csv")
+        known = gaps.observed[:, 0]
+        np.testing.assert_array_equal(gaps.x[known, 0], (1000.0 + np.arange(300))[known])
+        full = series.filled(gaps, np.where(gaps.observed, gaps.x, 1004.5))
+        np.testing.assert_array_equal(full["v"], np.where(known, 1000.0 + np.arange(300), 1004.5))
+        plain = pd.DataFrame({"at": WHEN.strftime("%Y-%m-%d"), "v": 1000.5 + np.arange(300)})
+        np.testing.assert_array_equal(series.rows(plain)[0].values[:, 0], plain["v"])
+    frame.assign(v="about 5%").to_csv(tmp_path / "later.csv", index=False)
+    with pytest.raises(InputError, match="'about 5%' in column 'v' is no number as the run's data have them"):
+        series.rows(tmp_path / "later.csv")
+
+
+def test_an_index_of_times_goes_through_files(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"v": np.random.default_rng(0).normal(size=300).round(2)}, index=WHEN)
+    frame.iloc[5:9] = np.nan
+    frame.to_parquet(tmp_path / "s.parquet")
+    wanted = frame.fillna(1.23).rename_axis(index="time").reset_index()
+    for source in (frame, tmp_path / "s.parquet"):
+        series = opened(source)
+        assert series.clock.names == ["time"]
+        gaps = series.gaps(source)
+        full = np.where(gaps.observed, gaps.x, 1.234)
+        series.filled(gaps, full, tmp_path / "full.parquet")
+        made = pd.read_parquet(tmp_path / "full.parquet")
+        pd.testing.assert_frame_equal(made, wanted, check_dtype=False)
+        series.filled(gaps, full, tmp_path / "full.csv")
+        assert pd.read_csv(tmp_path / "full.csv")["time"].tolist() == WHEN.strftime("%Y-%m-%d").tolist()
+    assert isinstance(series.filled(opened(frame).gaps(frame), full).index, pd.DatetimeIndex)  # as it was
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_made_series_are_numbers_where_files_know_them(tmp_path: Path, ending: str) -> None:
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    count = np.random.default_rng(0).integers(1000, 9000, 300)
+    at = WHEN.strftime("%Y-%m-%d")
+    frame = pd.DataFrame({"at": at, "v": [f"${each:,}.50" for each in count], "n": count[::-1]})
+    frame.to_csv(tmp_path / "s.csv", index=False)
+    data = tl.open_data(tmp_path / "s.csv", opening=Opening(kind="series", window=8))
+    series, out = data.modality, tmp_path / f"made{ending}"
+    series.save(data.x[:4], out)
+    lines = [] if ending == ".parquet" else out.read_text(encoding="utf-8").splitlines()
+    made = pd.DataFrame(map(json.loads, lines)) if lines else pd.read_parquet(out)
+    assert made["v"].dtype == np.float64 and made["n"].dtype == np.int64
+    np.testing.assert_array_equal(made[["v", "n"]], series.export(data.x[:4]).reshape(-1, 2))
+    series.save(data.x[:4], tmp_path / "made.csv")
+    assert pd.read_csv(tmp_path / "made.csv")["v"].str.startswith("$").all()
+
+
+def test_cells_of_a_series_that_stand_for_no_number_are_filled_in(tmp_path: Path) -> None:
+    cells = np.random.default_rng(0).normal(size=300).round(2).astype(str).astype(object)
+    wide = pd.DataFrame({"time": WHEN.strftime("%Y-%m-%d"), "v": cells, "w": cells[::-1]})
+    wide.to_csv(tmp_path / "run.csv", index=False)
+    series = opened(tmp_path / "run.csv")
+    wide.loc[3:6, "v"] = ["-", "unknown", "inf", ""]
+    for given, name in ((wide, "v"), (wide.melt("time"), "value")):
+        given.to_csv(tmp_path / "gaps.csv", index=False)
+        gaps = series.gaps(tmp_path / "gaps.csv")
+        series.filled(gaps, np.where(gaps.observed, gaps.x, 7.25), tmp_path / "full.csv")
+        full = pd.read_csv(tmp_path / "full.csv", dtype=str, keep_default_na=False)
+        assert full[name].tolist() == [*cells[:3], *["7.25"] * 4, *given[name].iloc[7:]]

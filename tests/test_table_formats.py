@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -64,6 +65,50 @@ def test_a_table_goes_through_a_file(tmp_path: Path, ending: str) -> None:
         sheet = openpyxl.load_workbook(made).active
         cells = {sheet.cell(row, 7).value: sheet.cell(row, 7).data_type for row in range(2, COUNT)}
         assert cells["=1+1"] == "s"  # a text, not a formula that would be carried out
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl", ".xlsx"])
+def test_filled_and_judged_tables_keep_their_types(tmp_path: Path, ending: str) -> None:
+    """Numbers are no texts in files that know them, whether gaps are filled or columns stand beside."""
+    import openpyxl
+
+    given = people()
+    table = open_data(given, kind="table").modality
+    gaps = table.gaps(given)
+    table.filled(gaps, gaps.x, tmp_path / f"full{ending}")
+    table.beside(gaps, {"anomaly": np.arange(COUNT) / 2}, tmp_path / f"judged{ending}")  # type: ignore[attr-defined]
+    for name in ("full", "judged"):
+        file = tmp_path / f"{name}{ending}"
+        if ending == ".jsonl":
+            made = pd.DataFrame(map(json.loads, file.read_text(encoding="utf-8").splitlines()))
+        else:
+            made = frames.whole(file)
+        if ending == ".xlsx":  # pandas takes texts for numbers when it reads them
+            assert [openpyxl.load_workbook(file).active.cell(2, place).data_type for place in (1, 2)] == ["n", "n"]
+        for column in ("age", "wage") if name == "full" else ("age", "wage", "anomaly"):
+            assert pd.api.types.is_numeric_dtype(made[column]), made.dtypes
+        assert made["age"].tolist() == given["age"].tolist() and made["wage"].tolist() == given["wage"].tolist()
+        if ending == ".parquet":
+            assert made[list(given)].dtypes.astype(str).tolist() == given.dtypes.astype(str).tolist()
+        assert made["children"].notna().all() == (name == "full")
+
+
+def test_an_index_of_parquet_is_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has a name, or holds times; one that has none is left out, which is said once."""
+    monkeypatch.setattr(frames, "PART", 9)
+    given = people()
+    for index, name in ((["age", "note"], "age"), ("seen", "seen")):
+        given.set_index(index).to_parquet(tmp_path / "t.parquet")
+        texts, notes = frames.read(tmp_path / "t.parquet", "t")
+        assert texts[0].name == name and len(texts) == 7 and not notes
+        whole = frames.whole(tmp_path / "t.parquet")
+        assert sorted(whole) == sorted(given) and whole.index.tolist() == list(range(COUNT))
+        assert whole[name].tolist() == given[name].tolist()
+    given.set_axis(pd.date_range("2020-01-01", periods=COUNT)).to_parquet(tmp_path / "t.parquet")
+    assert frames.read(tmp_path / "t.parquet", "t")[0][0].name == "time"
+    given.set_axis([f"r{n}" for n in range(COUNT)]).to_parquet(tmp_path / "t.parquet")
+    texts, notes = frames.read(tmp_path / "t.parquet", "t")
+    assert len(texts) == 7 and len(notes) == 1 and "the index is left out" in notes[0]
 
 
 def test_parquet_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -379,6 +379,13 @@ def mixed_encodings(path: Path) -> tuple[Path, Callable]:
 
 
 @read("read as Windows-1252")
+def names_in_windows_1252(path: Path) -> tuple[Path, Callable]:
+    text = csv(path, names="Größe,b,Preis €").read_text(encoding="utf-8")
+    (path / "t.csv").write_bytes(text.encode("cp1252"))
+    return path / "t.csv", lambda data: list(data.facts["columns"]) == ["Größe", "b", "Preis €"]
+
+
+@read("read as Windows-1252")
 def strange_bytes_far_down(path: Path) -> tuple[Path, Callable]:
     """Beyond what the encoding is judged by."""
     lines = [[*row, "x" * 5000] for row in rows()]
@@ -447,6 +454,32 @@ def decimal_commas(path: Path) -> tuple[Path, Callable]:
             column(data, "a").comma and sorted(again(data, "a")) == sorted(row[0].replace(".", ",") for row in rows())
         ),
     )
+
+
+@read("cells are separated by ';'")
+def decimal_commas_that_split_the_rows_as_well(path: Path) -> tuple[Path, Callable]:
+    text = "datum;preis\n" + "".join(f"2020-01-{1 + n % 28:02d};{1002 + n},51\n" for n in range(COUNT))
+    (path / "t.csv").write_text(text)
+    return (
+        path / "t.csv",
+        lambda data: (
+            list(data.facts["columns"]) == ["datum", "preis"]
+            and values_of(data, "preis").tolist() == [1002.51 + n for n in range(COUNT)]
+        ),
+    )
+
+
+@read()
+def one_column_as_r_writes_it(path: Path) -> tuple[Path, Callable]:
+    lines = [[f"r{n:03d}", row[0]] for n, row in enumerate(rows())]
+    return csv(path, lines, names='"a"'), lambda data: list(data.facts["columns"]) == ["column 1", "a"]
+
+
+@read()
+def names_that_are_falling_years(path: Path) -> tuple[Path, Callable]:
+    lines = [[f"c{n}", str(100 + n * 7 % 50), str(300 + n * 11 % 50), row[2]] for n, row in enumerate(rows())]
+    made = csv(path, lines, names="country,2012,2011,2010")
+    return made, lambda data: list(data.facts["columns"]) == ["country", "2012", "2011", "2010"]
 
 
 @read()
@@ -720,6 +753,36 @@ def test_a_strange_table_is_read_right(name: str, tmp_path: Path) -> None:
     assert holds(data)
     made = data.modality.save(data.x, tmp_path / "made.csv")[0]
     assert frames.read(made, "made")[0][0].name == next(iter(data.facts["columns"]))
+
+
+def test_cells_that_stand_for_no_number_are_filled_in(tmp_path: Path) -> None:
+    """What is counted as a gap does not stay in the file; a category that the run does not know does."""
+    file = with_column(tmp_path, [*(f"{n}.5" for n in range(1, 20)), "unknown"])
+    run = open_data(file, kind="table").modality
+    cells = ["-", "#div/0!", "inf", "", "2.5"] + ["3.5"] * (COUNT - 5)
+    lines = [[a, "new" if n == 7 else b, c, cells[n]] for n, (a, b, c) in enumerate(rows())]
+    given = csv(tmp_path, lines, names="a,b,c,v", name="gaps.csv")
+    gaps = run.gaps(given)
+    run.filled(gaps, gaps.x, tmp_path / "full.csv")
+    full = pd.read_csv(tmp_path / "full.csv", dtype=str, keep_default_na=False)
+    assert full["v"].tolist()[4:] == cells[4:] and full["b"].tolist() == [line[1] for line in lines]
+    assert all(1.5 <= float(cell) <= 19.5 for cell in full["v"][:4])
+    assert full[["a", "c"]].to_numpy().tolist() == [[a, c] for a, _, c in rows()]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "Float64", "int64", "Int16", "uint8"])
+def test_plain_numbers_of_a_frame_for_a_run_with_thousands(tmp_path: Path, dtype: str) -> None:
+    """`1234.5` of a data frame is no 12345, though the run's file has points between thousands."""
+    cells = [f"{n * 700 + 0.25:,.2f}".translate({44: ".", 46: ","}) for n in range(30)]
+    run = open_data(with_column(tmp_path, [f'"{cell}"' for cell in cells]), kind="table")
+    given = np.array([12.5, 123.0, 99.0] if dtype.startswith("f") else [12, 123, 99]).astype(dtype.lower())
+    own = frame(3).assign(v=pd.Series(given, dtype=dtype))
+    texts = next(each for each in frames.read(own, "own")[0] if each.name == "v")
+    found = table._values(column(run, "v"), texts, 3, "own")
+    np.testing.assert_array_equal(found, given.astype(float))
+    big = frame(3).assign(v=[1234.5, 1002.0, 8.076])
+    texts = next(each for each in frames.read(big, "big")[0] if each.name == "v")
+    np.testing.assert_array_equal(table._values(column(run, "v"), texts, 3, "big"), big["v"])
 
 
 def test_there_are_more_than_sixty_cases() -> None:

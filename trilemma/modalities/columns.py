@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,14 @@ class Column:
     def form(self) -> Form:
         """How its numbers are written."""
         return Form(self.decimals, self.least, self.comma, self.group, self.prefix, self.suffix)
+
+    def like(self, texts: Texts | None) -> Column:
+        """As a task's table has it: numbers of a data frame are not written in the way of a run's text file."""
+        return replace(self, comma=False, group="", prefix="", suffix="") if texts is not None and texts.typed else self
+
+    def numbers(self, texts: Texts) -> tuple[np.ndarray, str]:
+        """Texts of a task's column as numbers: what `numerals.read` gives."""
+        return numerals.read(texts.texts, self.like(texts).form)
 
     def said(self) -> str:
         """The kind in words, for `inspect`."""

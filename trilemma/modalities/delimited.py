@@ -70,14 +70,15 @@ class Delimited:
         if not head.strip():
             raise InputError(f"{path}: is empty; give a table with a line of names and rows below it")
         self.encoding = _encoding(path, head)
-        text = head.decode(self.encoding, "replace")
+        wide = self.encoding.startswith(("utf-16", "utf-32"))
+        text = head.decode(self.encoding, "replace" if wide else "surrogateescape").translate(MEANT)
         text = text if len(head) < PEEK else text[: text.rfind("\n") + 1] or text
         said = re.match(r"sep=(.)\r?\n", text)  # as Excel has it
         self.skipped = 1 if said else 0
         self.delimiter = said[1] if said else _delimiter(text)
         if self.delimiter != ",":
             self.notes.append(f"cells are separated by {self.delimiter!r}")
-        if self.encoding.startswith(("utf-16", "utf-32")):
+        if wide:
             self.notes.append(f"read as {self.encoding.upper()}")
         rows = itertools.islice(self._reader(io.StringIO(text, newline="")), 50 + self.skipped)
         top = [row for row in rows if row][self.skipped :]
@@ -181,12 +182,17 @@ def _encoding(path: Path, head: bytes) -> str:
 
 
 def _delimiter(text: str) -> str:
-    """The sign that splits the first lines into equally many cells, the most of them."""
+    """The sign that splits the first lines into equally many cells, the most of them.
+
+    It splits the line of names, too: a decimal comma does not. Only where no sign does may one split the rows alone, as
+    in R's export of one column.
+    """
     lines = [line for line in re.split(r"\r\n|\n|\r", text)[:50] if line.strip()]
     lines = lines[:-1] if len(lines) > 2 and not text.endswith("\n") else lines
     best, most = ",", 1
-    for sign in DELIMITERS:
-        counts = [len(row) for row in csv.reader(lines, delimiter=sign)]
+    cells = {sign: [len(row) for row in csv.reader(lines, delimiter=sign)] for sign in DELIMITERS}
+    named = {sign: counts for sign, counts in cells.items() if counts and counts[0] > 1}
+    for sign, counts in (named or cells).items():
         common, times = Counter(counts).most_common(1)[0]
         if common > most and times > 0.8 * len(counts):
             best, most = sign, common
@@ -203,8 +209,9 @@ def check_names(path: Path, names: list[str], first: list[list[str]]) -> None:
     texts = [place for place, own in enumerate(numeric) if not own and names[place]]
     own = [names[place] in {cell.strip() for cell in first[place]} for place in texts]
     whole = all(re.fullmatch(r"\d+", name) for name in told)
-    rising = whole and all(int(a) < int(b) for a, b in itertools.pairwise(told))
-    if (told and (any(own) or not rising)) or (not told and own and sum(own) * 2 >= len(own)):
+    steps = [int(b) - int(a) for a, b in itertools.pairwise(told)] if whole else []
+    counted = whole and (all(step > 0 for step in steps) or all(step < 0 for step in steps))  # years, mostly
+    if (told and (any(own) or not counted)) or (not told and own and sum(own) * 2 >= len(own)):
         few = ", ".join(names[:4])
         raise InputError(
             f"{path}: its first line looks like a row, not like names ({few}); put a line of names above it, "

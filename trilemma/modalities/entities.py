@@ -53,13 +53,13 @@ def read_entities(
     shown: str,
     *,
     clock: Clock | None = None,
-    wanted: set[str] | None = None,
+    wanted: dict[str, Column] | None = None,
     entity: str | None = None,
     forced: bool = False,
     step: int | None = None,
 ) -> Reading:
-    """The series of a table. clock, wanted, entity: those of a run. forced: take it for a series, with times that are
-    counted, irregular or not there at all. step: seconds of the grid to put irregular times on.
+    """The series of a table. clock, wanted, entity: those of a run, its columns by name. forced: take it for a series,
+    with times that are counted, irregular or not there at all. step: seconds of the grid to put irregular times on.
 
     Raises:
         InputError: what is no table, has no times, or no column of numbers.
@@ -111,7 +111,7 @@ def read_entities(
 
 
 def _columns(
-    texts: list[Texts], when: times.Times, wanted: set[str] | None, shown: str
+    texts: list[Texts], when: times.Times, wanted: dict[str, Column] | None, shown: str
 ) -> tuple[list[Column], np.ndarray, list[str], list[str]]:
     """The columns of numbers, their values (N, columns), names of those that are none, notes."""
     names, columns, values, left, notes = {*when.clock.names, when.entity}, [], [], [], []
@@ -119,10 +119,10 @@ def _columns(
     for each in texts:
         if each.name in names or (each.name in same if wanted is None else each.name not in wanted):
             continue
-        if wanted is not None and not each.texts:  # a column in which nothing is known
-            column, numbers, more = _nothing(each)
+        if wanted is not None:
+            column, numbers, more = _known(each, wanted[each.name], shown)
         else:
-            column, numbers, more = infer(each, "number" if wanted is not None or _numeric(each) else None)
+            column, numbers, more = infer(each, "number" if _numeric(each) else None)
         if column.kind != "number":
             left.append(each.name)
             continue
@@ -134,8 +134,16 @@ def _columns(
     return columns, np.stack(values, 1), left, notes
 
 
-def _nothing(texts: Texts) -> tuple[Column, np.ndarray, list[str]]:
-    return Column(texts.name, "number"), np.full(len(texts.codes), np.nan), []
+def _known(texts: Texts, column: Column, shown: str) -> tuple[Column, np.ndarray, list[str]]:
+    """A column as a run's data have it: `8,076` is what it was there, whatever the few rows of now would make of it."""
+    numbers, strange = column.numbers(texts)
+    if strange:
+        raise InputError(
+            f"{shown}: {strange[:40]!r} in column {column.name!r} is no number as the run's data have them"
+        )
+    gone = int(np.isnan(numbers)[texts.codes[texts.codes >= 0]].sum())
+    notes = [f"column {column.name!r}: {gone:,} cells are taken as missing"] if gone else []
+    return column, np.append(numbers, np.nan)[texts.codes], notes
 
 
 @dataclass
@@ -160,7 +168,10 @@ def _widened(texts: list[Texts]) -> Long | None:
     others = [each for each in texts if each is not variable and each is not value]
     if not others:
         return None
+    # A second value of the same time is a row of its own, to be averaged with the first as in wide tables.
     keys = np.stack([each.codes for each in others], 1)
+    again = pd.DataFrame(keys).assign(variable=variable.codes)
+    keys = np.column_stack([keys, again.groupby(list(again)).cumcount()])
     distinct, first, rows = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)  # as they come in the table
     rows = np.argsort(order)[rows.ravel()]

@@ -51,14 +51,16 @@ def gathered(source: Any, shown: str, most: int | None = None) -> tuple[list[Gat
     """What `read` gives, with each column packed until its `texts()` are taken: large tables take them one by one."""
     notes: list[str] = []
     if is_frame(source):
-        return _of_frames(iter([_with_index(source if most is None else source.head(most), notes)]), shown, notes)
+        return _of_frames(iter([with_index(source if most is None else source.head(most), notes)]), shown, notes)
     path, kind = Path(source), suffix(Path(source))
     try:
         if kind in TEXT:
             return _of_text(path, shown, most)
         if kind in LINES:
             return _of_lines(path, shown, most)
-        return _of_frames(_parquet(path, most) if kind == ".parquet" else _excel(path, most, notes), shown, notes)
+        return _of_frames(
+            _parquet(path, most, notes) if kind == ".parquet" else _excel(path, most, notes), shown, notes
+        )
     except InputError:
         raise
     except DAMAGED as problem:
@@ -81,7 +83,8 @@ def head(source: Any, rows: int) -> list[Texts]:
 def whole(path: Path) -> pd.DataFrame:
     """A file that is no text, Parquet or Excel, with its types."""
     notes: list[str] = []
-    return pd.concat(_parquet(path, None) if suffix(path) == ".parquet" else _excel(path, None, notes))
+    parts = _parquet(path, None, notes) if suffix(path) == ".parquet" else _excel(path, None, notes)
+    return pd.concat(parts, ignore_index=True)
 
 
 def _of_text(path: Path, shown: str, most: int | None) -> tuple[list[Gathering], list[str]]:
@@ -155,7 +158,7 @@ def named(names: list[Any], shown: str) -> list[str]:
     return made
 
 
-def _with_index(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+def with_index(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """An index that has a name, or holds times, is a column (several of them) like the others."""
     index = frame.index
     if any(name is not None for name in index.names):
@@ -163,11 +166,12 @@ def _with_index(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     if isinstance(index, pd.DatetimeIndex):
         return frame.rename_axis(index="time").reset_index()
     if index.nlevels > 1 or not pd.api.types.is_integer_dtype(index):
-        notes.append("the index is left out, for it has no name; frame.reset_index() makes it a column")
+        note = "the index is left out, for it has no name; frame.reset_index() makes it a column"
+        notes += [] if note in notes else [note]  # once for all parts
     return frame
 
 
-def _parquet(path: Path, most: int | None) -> Iterator[pd.DataFrame]:
+def _parquet(path: Path, most: int | None, notes: list[str]) -> Iterator[pd.DataFrame]:
     try:
         from pyarrow.parquet import ParquetFile
     except ImportError:
@@ -175,14 +179,14 @@ def _parquet(path: Path, most: int | None) -> Iterator[pd.DataFrame]:
     with ParquetFile(path) as file:
         left, empty = most, True
         for part in file.iter_batches(min(PART, most or PART)):
-            frame = part.to_pandas()
+            frame = with_index(part.to_pandas(), notes)
             empty = False
             yield frame if left is None else frame.head(left)
             left = None if left is None else left - len(frame)
             if left is not None and left <= 0:
                 return
         if empty:
-            yield file.schema_arrow.empty_table().to_pandas()
+            yield with_index(file.schema_arrow.empty_table().to_pandas(), notes)
 
 
 def _excel(path: Path, most: int | None, notes: list[str]) -> Iterator[pd.DataFrame]:

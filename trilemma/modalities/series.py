@@ -268,7 +268,7 @@ class Series(Modality):
         shown = str(source) if isinstance(source, (str, Path)) else "array"
         if examples.holds(source):
             return examples.read_examples(source, shown, [each.column.name for each in self.channels])
-        wanted = {channel.column.name for channel in self.channels}
+        wanted = {channel.column.name: channel.column for channel in self.channels}
         given = read_entities(source, shown, clock=self.clock, wanted=wanted, entity=self.entity)
         for each in given.found:
             if self.entity is not None and each.name not in self.entities:
@@ -340,7 +340,11 @@ class Series(Modality):
         }
         for c, each in enumerate(self.channels):
             shown = replace(each.column, decimals=each.decimals)
-            frame[each.column.name] = shown.written(levels[:, :, c].ravel(), np.random.default_rng(0))
+            own = levels[:, :, c].ravel()
+            if frames.suffix(out) in frames.TEXT:
+                frame[each.column.name] = shown.written(own, np.random.default_rng(0))
+            else:
+                frame[each.column.name] = written.typed(own, each.decimals)
         frames.write(pd.DataFrame(frame), out)
         return [out]
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from trilemma.errors import InputError, unknown
 from trilemma.mixed import Mixed
-from trilemma.modalities import arrays, columns, dates, frames, keep, numerals, splits
+from trilemma.modalities import arrays, columns, dates, frames, keep, splits
 from trilemma.modalities.columns import NUMBER, Column, Texts
 from trilemma.modalities.contract import Cells, Data, Gaps, Modality, Opening, alone_and_plain
 from trilemma.modalities.plain import typed
@@ -173,28 +173,44 @@ class Table(Modality):
         taken = next((name for name in more if name in frame), None)
         if taken is not None:
             raise InputError(f"column {taken!r} is what this would write; give the table without it or rename it")
-        if out is None:
-            return self._typed(pd.DataFrame(frame)).assign(**more)
-        frames.write(pd.DataFrame(frame).assign(**more), out)
-        return [out]
+        return self._like(gaps)._out(pd.DataFrame(frame), more, out)
 
     def filled(self, gaps: Gaps, x: np.ndarray, out: Path | None = None) -> Any:
-        """The table that was read: only its empty cells are new."""
+        """The table that was read: only its empty cells are new, and those of numbers' columns that hold none."""
         texts: dict[str, Texts] = {each.name: each for each in gaps.origin}
         given = [_values(column, texts.get(column.name), len(x), "", strict=False) for column in self.columns]
-        made = self._cells(keep.reconciled(self.columns, columns.decoded(self.columns, np.asarray(x)), given))
+        like = self._like(gaps)
+        made = like._cells(keep.reconciled(self.columns, columns.decoded(self.columns, np.asarray(x)), given))
         frame = {}
         learned = {column.name for column in self.columns if column.learned or column.sum}
+        none = {
+            column.name: np.isnan(values)
+            for column, values in zip(self.columns, given, strict=True)
+            if column.kind in ("number", "integer")
+        }
         for name in [*texts, *(name for name in made if name not in texts)]:
             own = texts.get(name)
             if own is None:
                 frame[name] = made[name].to_numpy(dtype=object)
                 continue
             cells = np.asarray([*own.texts, own.empty], dtype=object)[own.codes]
-            frame[name] = np.where(own.codes < 0, made[name], cells) if name in learned else cells
+            hole = (own.codes < 0) | none.get(name, False)
+            frame[name] = np.where(hole, made[name], cells) if name in learned else cells
+        return like._out(pd.DataFrame(frame), {}, out)
+
+    def _like(self, gaps: Gaps) -> Table:
+        """Its columns as the table that was read has them."""
+        texts = {each.name: each for each in gaps.origin}
+        return Table([column.like(texts.get(column.name)) for column in self.columns], self.target)
+
+    def _out(self, frame: pd.DataFrame, more: dict[str, Any], out: Path | None) -> Any:
+        """Cells as they are written for text files, in their types for others and for programs."""
+        if out is None or frames.suffix(out) not in frames.TEXT:
+            frame = self._typed(frame)
+        frame = frame.assign(**more)
         if out is None:
-            return self._typed(pd.DataFrame(frame))
-        frames.write(pd.DataFrame(frame), out)
+            return frame
+        frames.write(frame, out)
         return [out]
 
     def export(self, x: np.ndarray) -> Any:
@@ -360,7 +376,7 @@ def _read(column: Column, texts: Texts, shown: str) -> np.ndarray:
                 f"{shown}: dates in column {column.name!r} are not written {column.format} ({strange[:40]!r})"
             )
         return seconds
-    numbers, strange = numerals.read(texts.texts, column.form)
+    numbers, strange = column.numbers(texts)
     if strange:
         raise InputError(f"{shown}: {strange[:40]!r} in column {column.name!r} is no number")
     return numbers

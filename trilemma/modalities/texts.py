@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from trilemma.modalities.numerals import digits
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "<na>", "#n/a", "nat"}
 LONGEST = max(map(len, MISSING))
 LONG = 48  # signs of a text that is kept as bytes
+PLAIN = re.compile(r"(u?int|float|decimal)\d|(double|float)\[", re.I)  # types of numbers
 MANY = 1000  # different texts in half as many cells: there is no use in looking for equal ones part by part
 
 
@@ -30,6 +32,11 @@ class Texts:
     levels: list[str] = field(default_factory=list)  # of a categorical, in its order
     ordered: bool = False  # does that order mean something?
     numbers: np.ndarray | None = None  # the texts as numbers (n,), where all are plain ones
+
+    @property
+    def typed(self) -> bool:
+        """Were they numbers where they come from, a data frame or the like? Then they have a decimal point."""
+        return PLAIN.match(self.dtype) is not None
 
 
 class Gathering:

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from trilemma.errors import InputError
-from trilemma.modalities import frames
+from trilemma.modalities import frames, numerals
 from trilemma.modalities.channels import Channel
-from trilemma.modalities.columns import Texts
+from trilemma.modalities.columns import Column, Texts
 from trilemma.modalities.entities import Reading
 
 
@@ -32,10 +32,11 @@ def filled(given: Reading, channels: list[Channel], levels: np.ndarray, out: Pat
     frame, texts = _frame(given), {each.name: each for each in given.texts}
     if given.variable is None:
         cells = [
-            (name, np.flatnonzero((texts[name].codes < 0) & (spots >= 0)), place) for name, place in columns.items()
+            (name, np.flatnonzero(_none(channels[place].column, texts[name]) & (spots >= 0)), place)
+            for name, place in columns.items()
         ]
     else:
-        empty = (texts[given.value].codes < 0) & (spots >= 0)
+        empty = _none(channels[0].column, texts[given.value]) & (spots >= 0)
         own = np.array([columns.get(name, -1) for name in given.variable])
         cells = [(given.value, np.flatnonzero(empty & (own == place)), place) for place in columns.values()]
     for name, rows, place in cells:
@@ -44,9 +45,8 @@ def filled(given: Reading, channels: list[Channel], levels: np.ndarray, out: Pat
         values = channels[place].rounded(levels[spots[rows], place])
         new: Any = values
         if given.frame is None:
-            new = replace(channels[place].column, decimals=channels[place].decimals).written(
-                values, np.random.default_rng(0)
-            )
+            column = replace(channels[place].column.like(texts[name]), decimals=channels[place].decimals)
+            new = column.written(values, np.random.default_rng(0))
         else:
             own_dtype = frame[name].dtype
             if own_dtype.kind == "f":
@@ -83,6 +83,17 @@ def steps_of(given: Reading) -> np.ndarray:
     return np.where(given.place < 0, -1, begins[given.owner] + given.place)
 
 
+def _none(column: Column, texts: Texts) -> np.ndarray:
+    """Which cells (N,) are empty, or stand for no number."""
+    return np.append(np.isnan(column.numbers(texts)[0]), True)[texts.codes]
+
+
+def typed(numbers: np.ndarray, decimals: int | None) -> np.ndarray:
+    """Whole numbers (n,) of a column of these decimals in their own type, where it holds them."""
+    whole = decimals in (0, None) and bool(((numbers == numbers.round()) & (np.abs(numbers) < 2.0**53)).all())
+    return numbers.astype(np.int64) if whole else numbers
+
+
 def _frame(given: Reading) -> pd.DataFrame:
     if given.frame is not None:
         return given.frame.copy()
@@ -96,13 +107,13 @@ def _cells(texts: Texts) -> np.ndarray:
 def _out(given: Reading, frame: pd.DataFrame, out: Path | None) -> Any:
     """Texts become numbers for programs and for files that know them."""
     if given.frame is None and (out is None or frames.suffix(out) not in frames.TEXT):
-        known = {column.name: column for column in given.columns}
+        known, texts = {column.name: column for column in given.columns}, {each.name: each for each in given.texts}
         for name in frame.columns:
             column = known.get(name) or (known and next(iter(known.values())) if name == given.value else None)
             if column:
-                cells = frame[name].str.replace(",", ".") if column.comma else frame[name]
-                frame[name] = pd.to_numeric(cells, errors="coerce")
+                numbers = numerals.read(frame[name].tolist(), column.like(texts[name]).form)[0]
+                frame[name] = typed(numbers, column.decimals)
     if out is None:
         return frame
-    frames.write(frame, out)
+    frames.write(frames.with_index(frame, []), out)
     return [out]
