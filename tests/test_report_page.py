@@ -602,13 +602,13 @@ def test_no_model_beats_a_baseline_is_said_and_no_baseline_wins() -> None:
     floor = row("real against real", "floor", None, frechet=0.4)
     answer = advise(small_results([*base(), better, copies, floor]))
     assert answer["winner"] == "diffusion"
-    assert "no model beats the baseline PCA-Gaussian" in answer["sentences"][2]
+    assert "no model is clearly better than the baseline PCA-Gaussian" in answer["sentences"][2]
     assert "resampled" not in " ".join(answer["sentences"])
     assert "real data themselves have 0.4" in answer["sentences"][0]
     # The diffusion model (FD 3.0) beats this one, but cannot encode: what is said is of the models that are left.
     between = row("PCA-Gaussian", "baseline", None, frechet=4.0)
     told = advise(small_results([*base(), between]), need="encode")["sentences"][2]
-    assert "none of the models left beats the baseline PCA-Gaussian" in told
+    assert "none of the models left is clearly better than the baseline PCA-Gaussian" in told
     high = row("real against real", "floor", None, frechet=3.5)
     assert "real data themselves come no nearer (3.5" in advise(small_results([*base(), high]))["sentences"][0]
     worse = advise(small_results([*base(), row("PCA-Gaussian", "baseline", None, frechet=20.0), copies]))

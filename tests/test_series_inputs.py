@@ -300,3 +300,17 @@ def test_cells_of_a_series_that_stand_for_no_number_are_filled_in(tmp_path: Path
         series.filled(gaps, np.where(gaps.observed, gaps.x, 7.25), tmp_path / "full.csv")
         full = pd.read_csv(tmp_path / "full.csv", dtype=str, keep_default_na=False)
         assert full[name].tolist() == [*cells[:3], *["7.25"] * 4, *given[name].iloc[7:]]
+
+
+@pytest.mark.parametrize("ending", ["csv", "npy", "jsonl"])
+def test_windows_are_read_as_they_were_written(ending: str, tmp_path: Path) -> None:
+    """So that made series can be measured, whatever made them."""
+    when = pd.date_range("2020-01-01", periods=600, freq="h").strftime("%Y-%m-%d %H:%M:%S")
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"time": when, "y": random.normal(size=600).round(3), "p": 9 + random.normal(size=600)})
+    data = tl.open_data(frame, opening=Opening(window=32))
+    windows = data.x[:40]
+    file = data.modality.save(windows, tmp_path / f"made.{ending}")[0]
+    again, _ = data.modality.read(file, data.spaces["x"])
+    assert again.shape == windows.shape
+    np.testing.assert_allclose(data.modality.export(again), data.modality.export(windows), atol=2e-3)

@@ -25,7 +25,7 @@ app = typer.Typer(
 DataArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="Folder, archive, array file, or a named set such as digits.")
 ]
-Kind = Annotated[str | None, typer.Option(help="Kind of data when it is not recognised: image, points.")]
+Kind = Annotated[str | None, typer.Option(help="Kind of data when it is not recognised: image, points, table, series.")]
 Resolution = Annotated[str | None, typer.Option(help="Longer side in pixels, or HxW.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without unreadable files.")]
 Set = Annotated[

@@ -13,6 +13,7 @@ import numpy as np
 
 from trilemma.errors import InputError, unknown
 from trilemma.modalities.columns import Column
+from trilemma.modalities.numerals import NUMBER
 
 RULE = re.compile(r"^(?P<left>.+?)\s*(?P<sign><=|>=|==|=|<|>)\s*(?P<right>.+)$")
 BROKEN = 0.01  # share of rows that may break a rule
@@ -181,6 +182,8 @@ def _named(name: str, own: Sequence[Column], rule: str) -> Column:
     name = name[1:-1] if name[:1] in "\"'" else name
     known = {column.name: column for column in own}
     if name not in known:
+        if NUMBER.fullmatch(name):
+            raise InputError(f"--keep {rule!r}: rules are between columns; what one column reaches is kept anyway")
         raise unknown(f"--keep {rule!r}: column", name, list(known))
     column = known[name]
     if column.kind not in ("number", "integer", "date"):

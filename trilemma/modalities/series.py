@@ -286,13 +286,10 @@ class Series(Modality):
         return given
 
     def read(self, source: Any, space: Space, notes: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
-        if (
-            arrays.dimensions(source) == 3 and arrays.to_numpy(source).shape[1] == space.shape[1]
-        ):  # as `export` has them
-            values = np.asarray(arrays.to_numpy(source), dtype=np.float64)
-            when = self.clock.after(0, values.shape[1])
-            made = [self.encode(each, when)[0] for each in values]
-            return np.stack(made), [f"{number:05d}" for number in range(len(made))]
+        whole = self._made(source, space.shape[1])
+        if whole is not None:
+            when = self.clock.after(0, whole.shape[1])
+            return np.stack([self.encode(each, when)[0] for each in whole]), [f"{n:05d}" for n in range(len(whole))]
         found = self.rows(source)
         size = space.shape[1]
         made, names = [], []
@@ -304,6 +301,31 @@ class Series(Modality):
         if not made:
             raise InputError(f"{source}: shorter than a window of {size} steps; give more")
         return np.stack(made), names
+
+    def _made(self, source: Any, size: int) -> np.ndarray | None:
+        """Levels (n, size, C) of windows as `export` gives and `save` writes them; None of anything else."""
+        names = [each.column.name for each in self.channels]
+        if examples.holds(source):
+            held = arrays.load(Path(source).expanduser()) if isinstance(source, (str, Path)) else source
+            if arrays.dimensions(held) != 3:
+                return None
+            x = np.asarray(arrays.to_numpy(held), dtype=np.float64)
+            return x if x.shape[1:] == (size, len(names)) else None
+        index, step = (free(name, names) for name in ("series", "step"))
+        if frames.is_frame(source) or Path(source).is_file():
+            there = {each.name for each in frames.head(source, 8)}
+            if {index, step} <= there and not set(self.clock.names) & there:
+                given = read_entities(
+                    source,
+                    str(source),
+                    clock=Clock(1, names=[step], counted=1.0),
+                    wanted={each.column.name: each.column for each in self.channels},
+                    entity=index,
+                )
+                found = [each.name for each in given.columns]
+                if set(names) <= set(found) and all(len(each.times) == size for each in given.found):
+                    return np.stack([each.values[:, [found.index(name) for name in names]] for each in given.found])
+        return None
 
     def gaps(self, source: Any) -> Gaps:
         """Levels (steps of all entities, C) and which of them are there; `origin` is what was read."""

@@ -307,11 +307,20 @@ def _caveats(
 ) -> list[str]:  # fmt: skip
     """What a careful reader should know, the gravest first."""
     said = []
+    known = ((results.get("data") or {}).get("counts") or {}).get("train") or 0
+    hardly = {
+        row["name"]: row["speed"]["examples"]
+        for row in results.get("rows", [])
+        if row["kind"] == "model" and row["status"] == "ok" and (row.get("speed") or {}).get("examples", known) < known
+    }
+    if hardly:
+        seen = listed([f"{name} {count:,}" for name, count in hardly.items()])
+        said.append(f"not all of {known:,} training examples were seen ({seen}): the budget is too small to judge by")
     unbeaten = [b for b in baselines if metric in b.figures and not any(_beats(one, b, metric) for one in ranked)]
     if unbeaten:
         names = listed([f"{b.name} ({_inside(b, metric)})" for b in unbeaten])
         which = "none of the models left" if left else "no model"
-        said.append(f"{which} beats the baseline {names}: train longer before you rely on any of them")
+        said.append(f"{which} is clearly better than the baseline {names}: train longer before you rely on any of them")
     top = min(ranked, key=lambda one: one.figures[metric].badness)
     for judge in [name for name in judges(ranked) if judge_of(name) != judge_of(metric) and name in top.figures]:
         best = min((one for one in ranked if judge in one.figures), key=lambda one: one.figures[judge].badness)

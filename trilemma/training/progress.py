@@ -28,8 +28,8 @@ class Bar:
             if time.monotonic() - getattr(self, "said", 0.0) > 20:
                 self.said = time.monotonic()
                 rate = (done - self.begun) / (time.monotonic() - self.start)
-                left = (self.total - done) / max(rate, 1e-9)
-                print(f"{self.title}: {done / self.total:.0%}, {left:.0f} s left, {text}", file=sys.stderr, flush=True)
+                left = f"{(self.total - done) / rate:.0f} s left" if rate > 0 else "no telling how long"
+                print(f"{self.title}: {done / self.total:.0%}, {left}, {text}", file=sys.stderr, flush=True)
             return
         if self.bar is None:
             self._begin()

@@ -430,7 +430,8 @@ def _finish(
     run.drop_states(keep=0)
     for rest in run.state_folder.glob(".*.part"):
         shutil.rmtree(rest, ignore_errors=True)
-    said(f"finished {run.folder}: {loop.seen:,} examples in {total:.1f} s")
+    little = f", of which {loop.seconds:.1f} s were training: a larger budget pays" if loop.seconds < total / 4 else ""
+    said(f"finished {run.folder}: {loop.seen:,} examples in {total:.1f} s{little}")
 
 
 def _spent(joules: float | None) -> float | None:
