@@ -63,11 +63,10 @@ class Forecast:
             written = self.series.clock.written(when)
             for place, channel in enumerate(self.columns):
                 own = draws[:, :, place]
+                mean = own.mean(0).round(10)
                 found = {f"q{round(100 * q):02d}": np.quantile(own, q, axis=0).round(10) for q in QUANTILES}
                 parts.append(
-                    self._named(
-                        rows, number, {"time": written, "variable": channel.column.name, "mean": own.mean(0).round(10), **found}
-                    )
+                    self._named(rows, number, {"time": written, "variable": channel.column.name, "mean": mean, **found})
                 )
         return pd.concat(parts, ignore_index=True)
 
