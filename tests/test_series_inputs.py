@@ -314,3 +314,12 @@ def test_windows_are_read_as_they_were_written(ending: str, tmp_path: Path) -> N
     again, _ = data.modality.read(file, data.spaces["x"])
     assert again.shape == windows.shape
     np.testing.assert_allclose(data.modality.export(again), data.modality.export(windows), atol=2e-3)
+
+
+@pytest.mark.parametrize("source", [[1, 2, 3], 5])
+def test_what_is_no_series_is_one_clear_error(source: object) -> None:
+    when = pd.date_range("2020-01-01", periods=600, freq="h").strftime("%Y-%m-%d %H:%M:%S")
+    frame = pd.DataFrame({"time": when, "y": np.random.default_rng(0).normal(size=600)})
+    data = tl.open_data(frame, opening=Opening(window=32))
+    with pytest.raises(InputError, match="is no series; give a file, a data frame or an array"):
+        data.modality.read(source, data.spaces["x"])

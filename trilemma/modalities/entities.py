@@ -72,6 +72,8 @@ def read_entities(
         source = path if frame is None else frame
     elif frames.is_frame(source):
         frame = source
+    else:
+        raise InputError(f"a {type(source).__name__} is no series; give a file, a data frame or an array")
     given, notes = frames.read(source, shown)
     long = None if entity is not None and entity.lower() in VARIABLES else _widened(given)
     texts = given if long is None else long.texts

@@ -312,7 +312,7 @@ class Series(Modality):
             x = np.asarray(arrays.to_numpy(held), dtype=np.float64)
             return x if x.shape[1:] == (size, len(names)) else None
         index, step = (free(name, names) for name in ("series", "step"))
-        if frames.is_frame(source) or Path(source).is_file():
+        if frames.is_frame(source) or (isinstance(source, (str, Path)) and Path(source).expanduser().is_file()):
             there = {each.name for each in frames.head(source, 8)}
             if {index, step} <= there and not set(self.clock.names) & there:
                 given = read_entities(
