@@ -14,7 +14,7 @@ from trilemma.batches import Arrays, Batch, Request
 from trilemma.config import Optimizer, Training
 from trilemma.maths.noise import Noise
 from trilemma.mixed import Mixed
-from trilemma.models.contract import Model, configure, find, model_files
+from trilemma.models.contract import Model, configure, find, model_files, sets_of
 from trilemma.spaces import Categorical, Space, fit_continuous
 from trilemma.training.engine import Engine
 from trilemma.training.loop import Loop
@@ -99,6 +99,18 @@ def _table() -> Case:
     return Case("table", {"x": space}, Arrays(x, observed=observed))
 
 
+def _shifted(name: str, *, paired: bool) -> Case:
+    """Each example is its source with the signs turned and one channel more: what a translator can learn in seconds."""
+    generator = np.random.default_rng(11)
+    source = _smooth((1, 9, 8), generator)
+    x = np.concatenate([-source, 0.5 * source + 1], 1)
+    if paired:
+        spaces: dict[str, Space] = {"x": fit_continuous(x), "source": fit_continuous(source)}
+        return Case(name, spaces, Arrays(x, {"source": source}))
+    source = source[:6]  # and fewer of them than of x
+    return Case(name, {"x": fit_continuous(x), "other": fit_continuous(source)}, Arrays(x, other=source))
+
+
 def cases() -> list[Case]:
     return [
         _continuous("vector", (3,)),
@@ -107,10 +119,17 @@ def cases() -> list[Case]:
         _continuous("volume", (1, 4, 4, 4)),
         _tokens(),
         _table(),
+        _shifted("pairs", paired=True),
+        _shifted("unpaired", paired=False),
     ]
 
 
 CASES = {case.name: case for case in cases()}
+
+
+def fits(model_class: type[Model], case: Case) -> bool:
+    """Does a model of this class learn from such data?"""
+    return isinstance(case.space, model_class.accepts) and sets_of(case.spaces) in model_class.sets
 
 
 def accepted() -> list[tuple[str, str]]:
@@ -118,8 +137,14 @@ def accepted() -> list[tuple[str, str]]:
     pairs = []
     for stem in model_files():
         model_class, _ = find(stem)
-        pairs += [(stem, name) for name, case in CASES.items() if isinstance(case.space, model_class.accepts)]
+        pairs += [(stem, name) for name, case in CASES.items() if fits(model_class, case)]
     return pairs
+
+
+def usual(name: str) -> Case:
+    """The images that a preset is tried on; of translators those that it learns from."""
+    model_class = find(name)[0]
+    return next(CASES[one] for one in ("image", "pairs", "unpaired") if fits(model_class, CASES[one]))
 
 
 def settings(name: str, case: Case, **changes: Any) -> Any:
@@ -172,6 +197,10 @@ def request(case: Case, count: int = 5, *, seed: int = 3, start: int = 0, **sett
     if "label" in case.spaces:
         raw["label"] = torch.from_numpy(index % 2)[:, None].long()
         present["label"] = torch.ones(count, dtype=torch.bool)
+    sources = case.data.conditions.get("source", case.data.other)
+    if sources is not None:
+        raw["source"] = torch.from_numpy(sources[index % len(sources)])
+        present["source"] = torch.ones(count, dtype=torch.bool)
     return Request(Noise(seed, index), raw, present, **settings)
 
 

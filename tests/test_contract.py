@@ -31,6 +31,7 @@ from trilemma.models.contract import (
     Now,
     Samples,
     Scores,
+    Translates,
     Turn,
     find,
     known_models,
@@ -150,8 +151,12 @@ def test_grids_of_any_proportions(name: str, shape: tuple[int, ...]) -> None:
     space = fit_continuous(np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32))
     if not isinstance(space, find(name)[0].accepts):
         pytest.skip("does not accept numbers")
-    x = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
-    case = Case(f"grid {shape}", {"x": space}, Arrays(x))
+    x, other = np.random.default_rng(1).normal(size=(2, 2, *shape)).astype(np.float32)
+    case = {
+        "alone": Case(f"grid {shape}", {"x": space}, Arrays(x)),
+        "paired": Case(f"pairs {shape}", {"x": space, "source": space}, Arrays(x, {"source": other})),
+        "unpaired": Case(f"unpaired {shape}", {"x": space, "other": space}, Arrays(x, other=other)),
+    }[find(name)[0].sets[0]]
     check_losses(name, case)
     model = toy.build(name, case).eval()
     if isinstance(model, Samples):
@@ -401,12 +406,13 @@ def test_two_times_four_is_eight(name: str, case: Case) -> None:
 @pytest.mark.parametrize("name", [name for name in known_models() if ":" in name])
 def test_presets_keep_the_contract(name: str, tmp_path: Path) -> None:
     """What the default of each file does in every Space, every other preset does on images (holes: on a series)."""
-    case = CASES["image"]
+    case = toy.usual(name)
     check_losses(name, case)
     check_turns(name, case)
     check_resume(name, case, tmp_path)
     check_micro_batches(name, case)
-    if getattr(toy.settings(name, case), "likelihood", "gaussian") == "gaussian":  # others need data with levels
+    # Others need data with levels, or with sources.
+    if case.name == "image" and getattr(toy.settings(name, case), "likelihood", "gaussian") == "gaussian":
         check_masks(name, CASES["series"])
 
 
@@ -530,6 +536,36 @@ def test_denoises(name: str, case: Case) -> None:
     assert torch.isfinite(estimate).all()
     if not isinstance(model, Encodes):
         assert error_of(case, estimate) < 0.8 * error_of(case, noisy)
+
+
+@having(Translates)
+def test_translates(name: str, case: Case) -> None:
+    """Of pairs that were learned by heart, each source gives its own partner; of two sets, each its own result."""
+    model = trained(name, case.name).model
+    assert isinstance(model, Translates)
+    sources = case.data.conditions.get("source", case.data.other)
+    assert model.can_translate() == (sources is not None)
+    if sources is None:
+        return
+    count = len(sources)
+    with torch.no_grad():
+        made = model.translate(toy.request(case, count))
+        near = distances(case, made)
+        if toy.sets_of(case.spaces) == "paired":
+            assert torch.equal(near.argmin(1), torch.arange(count)), "sources do not get their own partners"
+        else:
+            embedded = case.space.embed(made).flatten(1)
+            apart = torch.cdist(embedded, embedded) + 1e9 * torch.eye(count)
+            typical = case.space.embed(case.batch().x).flatten(1).std(0).norm()
+            assert apart.min() > 0.1 * typical, "different sources give one result"
+        request = toy.request(case, count)
+        request.raw["source"] = made
+        try:
+            again = model.translate(request, back=True)
+        except InputError as error:
+            assert "one direction" in str(error)
+        else:
+            assert again.shape == (count, *case.spaces["other"].shape)
 
 
 @having(Scores)

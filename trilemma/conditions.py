@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trilemma.batches import Batch
+from trilemma.maths.shapes import expand
 from trilemma.spaces import Categorical, Clusters, Continuous, Space, masked
 
 
@@ -25,13 +26,15 @@ class Cond:
 class Conditioner(nn.Module):
     """Raw conditions -> Cond. Owned by the model; an absent condition becomes its learned null vector, per example.
 
-    Labels (Categorical, grid ()) and numbers (Continuous, grid ()) add up on the `vector` route. `scale` is the
-    deviation of a label's vector at the start.
+    Labels (Categorical, grid ()) and numbers (Continuous, grid ()) add up on the `vector` route; the one with a grid, a
+    'source', is the `grid` route: embedded, behind it whether it is there. `scale` is the deviation of a label's vector
+    at the start.
     """
 
     def __init__(self, spaces: dict[str, Space], width: int, *, scale: float = 1.0):
         super().__init__()
-        self.names = [name for name in sorted(spaces) if name not in ("x", "other")]
+        self.names = [name for name in sorted(spaces) if name not in ("x", "other", "source")]
+        self.source = spaces.get("source")
         self.width = width
         self.maps = nn.ModuleDict()
         self.nulls = nn.ParameterDict()
@@ -55,8 +58,9 @@ class Conditioner(nn.Module):
 
         A label may also come as shares of its values, floats (B, count): a place between two classes.
         """
+        grid = self.grid(raw, present, count)
         if not self.names:
-            return Cond()
+            return Cond(grid=grid)
         device = self.nulls[self.names[0]].device
         total = torch.zeros(count, self.width, device=device, dtype=self.nulls[self.names[0]].dtype)
         for name in self.names:
@@ -73,7 +77,26 @@ class Conditioner(nn.Module):
                 value = layer(raw[name][:, 0].long())
             here = present.get(name)
             total = total + (value if here is None else torch.where(here.unsqueeze(1), value, null))
-        return Cond(vector=total)
+        return Cond(vector=total, grid=grid)
+
+    @property
+    def channels(self) -> int:
+        """Of the `grid` route; 0 without a source."""
+        return 0 if self.source is None else self.source.width + 1
+
+    def grid(self, raw: dict[str, Tensor], present: dict[str, Tensor], count: int) -> Tensor | None:
+        """(B, channels, *grid) of the embedded source, zeros where it is absent; its last channel says which."""
+        if self.source is None:
+            return None
+        space = cast(Space, self.source)
+        if "source" not in raw:
+            likely = next(self.parameters(), None)
+            zeros = torch.zeros(count, self.channels, *space.grid)
+            return zeros if likely is None else zeros.to(likely)
+        value = space.embed(raw["source"])
+        here = present.get("source")
+        bit = torch.ones_like(value[:, :1]) if here is None else torch.zeros_like(value[:, :1]) + expand(here, value)
+        return torch.cat([value * bit, bit], 1)
 
 
 def tell(spaces: nn.ModuleDict, batch: Batch) -> Batch:

@@ -58,6 +58,15 @@ class Now:
         return self.seen / max(self.shortest or self.total, 1)
 
 
+# What a model may learn from: one set; pairs, whose sources are the condition 'source' of x; a second, unpaired set, whose
+# Space is 'other' and whose examples are `batch.other`.
+SETS = {
+    "alone": "one set of examples",
+    "paired": "pairs: two folders with equal file names, or --from-degradation",
+    "unpaired": "two sets: DATA and DATA2",
+}
+
+
 class Model(nn.Module, ABC):
     """A method with its networks. `losses` is a generator: the loop steps the group between two yields."""
 
@@ -67,6 +76,7 @@ class Model(nn.Module, ABC):
     finds_clusters: ClassVar[bool] = False  # True: its config has `clusters`, a condition for data without labels
     hunger: ClassVar[float] = 1.0  # how much longer than others it trains before a larger network pays
     couples_batch: ClassVar[bool] = False  # True: losses depend on which examples share a batch
+    sets: ClassVar[tuple[str, ...]] = ("alone",)  # of SETS, what it learns from; the first one that fits is taken
 
     spaces: nn.ModuleDict
 
@@ -158,6 +168,22 @@ class Surprises(ABC):
         over examples, the order has a meaning; what is not observed is 0."""
 
 
+class Translates(ABC):
+    """Makes x out of a source: `sample` takes it from the request, raw['source'], in the Space 'source' or 'other'."""
+
+    @abstractmethod
+    def can_translate(self) -> bool:
+        """Was this very model trained on sources?"""
+
+    @abstractmethod
+    def translate(self, request: Request, *, back: bool = False) -> Tensor:
+        """Raw x made of raw['source'] (B, channels, *grid); with `back`, a raw source made of an x in raw['source'].
+
+        Raises:
+            InputError: `back` of a model that has learned one direction only.
+        """
+
+
 class Scores(ABC):
     @abstractmethod
     def score(self, batch: Batch) -> Tensor:
@@ -170,7 +196,7 @@ class Criticizes(ABC):
         """(B,) how real x looks to the model; larger is more real."""
 
 
-CAPABILITIES = (Samples, Encodes, Decodes, Denoises, Fills, Scores, Surprises, Criticizes)
+CAPABILITIES = (Samples, Encodes, Decodes, Denoises, Fills, Translates, Scores, Surprises, Criticizes)
 
 
 def model_files() -> list[str]:
@@ -228,15 +254,33 @@ def configure(
     if not isinstance(spaces["x"], model.accepts):
         kinds = ", ".join(kind.__name__ for kind in model.accepts)
         raise InputError(f"model {name!r} needs {kinds} data; this data is {type(spaces['x']).__name__}")
+    fitting_sets(name, spaces)
     config = model.Config()
     for path, value in {**model.adapt(spaces, size, count), **model.presets.get(preset, {}), **(changes or {})}.items():
         assign(config, path, value, setting=path if "." in path else f"model.{path}")
     return config
 
 
+def sets_of(spaces: dict[str, Space]) -> str:
+    """Which of SETS the data of these Spaces are."""
+    return "paired" if "source" in spaces else "unpaired" if "other" in spaces else "alone"
+
+
+def fitting_sets(name: str, spaces: dict[str, Space]) -> None:
+    """InputError where a model cannot learn from what is there: from pairs, from two sets, from one."""
+    model, found = find(name)[0], sets_of(spaces)
+    if found in model.sets:
+        return
+    able = [stem for stem in model_files() if found in find(stem)[0].sets and issubclass(find(stem)[0], Samples)]
+    raise InputError(
+        f"model {name!r} learns from {' or '.join(SETS[one] for one in model.sets)}; these data are "
+        f"{found}: models that fit: {', '.join(able)}"
+    )
+
+
 def default_clusters(spaces: dict[str, Space], count: int, *, most: int) -> int:
     """A `clusters` setting: 500 examples each on average; none beside labels, off grids, for few examples."""
-    if not spaces["x"].grid or set(spaces) - {"x", "other"} or count < 5000:
+    if not spaces["x"].grid or set(spaces) - {"x"} or count < 5000:
         return 0
     return min(count // 500, most)
 

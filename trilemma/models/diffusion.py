@@ -50,6 +50,7 @@ from trilemma.models.contract import (
     Samples,
     Scores,
     Surprises,
+    Translates,
     Turn,
     default_clusters,
     log_volume,
@@ -107,7 +108,7 @@ class Given:
     complete: bool  # what is filled in is not missing
 
 
-class Diffusion(Model, Samples, Denoises, Fills, Scores, Surprises):
+class Diffusion(Model, Samples, Denoises, Fills, Translates, Scores, Surprises):
     Config = Config
     presets = {
         "edm": {},
@@ -128,6 +129,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Scores, Surprises):
         },
     }
     accepts = (Continuous, Categorical, Mixed)
+    sets = ("alone", "paired")  # a source is seen beside y (Saharia et al. 2022, Palette)
     finds_clusters = True
     hunger = 8.0
 
@@ -152,6 +154,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Scores, Surprises):
         self.learns_variance = config.variance == "learned"
         outputs = space.width * (2 if self.learns_variance else 1)
         inputs = space.width * (2 if config.given else 1)  # beside each element, whether it is known
+        inputs += self.conditioner.channels
         self.network = (networks or {}).get("network") or denoiser(space, inputs, outputs, config.network, width)
         self.ddpm = ddpm_path(config.train_steps) if config.path == "ddpm" else None
 
@@ -210,13 +213,15 @@ class Diffusion(Model, Samples, Denoises, Fills, Scores, Surprises):
         known: the elements of y that are x_0's own, a mask.
         """
         embedding = self.level(sinusoids(sigma.log() / 4, 64).to(self.dtype))
-        cond = self.conditioner(raw, present, len(y)).vector
-        if cond is not None:
-            embedding = embedding + cond
+        cond = self.conditioner(raw, present, len(y))
+        if cond.vector is not None:
+            embedding = embedding + cond.vector
         scaled = (y * expand((1 + sigma**2).rsqrt(), y)).to(self.dtype)
         if self.config.given:
             known = torch.zeros_like(y, dtype=torch.bool) if known is None else known
             scaled = torch.cat([torch.where(known, y.to(self.dtype), scaled), known.to(self.dtype)], 1)
+        if cond.grid is not None:
+            scaled = torch.cat([scaled, cond.grid.to(self.dtype)], 1)
         return wide(self.network(scaled, functional.silu(embedding)))
 
     def estimate(
@@ -269,7 +274,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Scores, Surprises):
             if step is None:  # what is given says most where the noise hides all else
                 sigma = torch.where(chosen, sigma * RAISED, sigma)
         uniform = {name: noise.uniform() for name in sorted(batch.present)}
-        present = drop(batch.present, uniform, config.drop)
+        dropped = drop(batch.present, uniform, config.drop)
+        present = {name: batch.present[name] if name == "source" else here for name, here in dropped.items()}
         if known is not None:  # a cluster would tell of what is hidden
             present = {name: here & ~chosen if self.is_cluster(name) else here for name, here in present.items()}
 
@@ -374,7 +380,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Scores, Surprises):
             return self.estimate(y, torch.full((len(y),), s, device=y.device), request.raw, request.present, given)
 
         def unconditional(y: Tensor, s: float) -> Any:
-            return self.estimate(y, torch.full((len(y),), s, device=y.device), {}, {}, given)
+            source = {name: value for name, value in request.raw.items() if name == "source"}
+            return self.estimate(y, torch.full((len(y),), s, device=y.device), source, {}, given)
 
         if guidance == 1 or not self.conditioner.names:
             return conditional
@@ -383,6 +390,14 @@ class Diffusion(Model, Samples, Denoises, Fills, Scores, Surprises):
 
     def sample(self, request: Request) -> Tensor:
         return self.drawn(request, None)
+
+    def can_translate(self) -> bool:
+        return "source" in self.spaces
+
+    def translate(self, request: Request, *, back: bool = False) -> Tensor:
+        if back:
+            raise InputError("this model has learned one direction; train another one with DATA and DATA2 exchanged")
+        return self.sample(request)
 
     def can_fill(self) -> bool:
         return self.config.given > 0
