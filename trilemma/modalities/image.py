@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from trilemma.errors import InputError
-from trilemma.modalities import arrays, assemble, cache, decode, files, gather, named, pixels, splits
+from trilemma.modalities import arrays, assemble, cache, decode, degrade, files, gather, named, pairs, pixels, splits
 from trilemma.modalities.contract import Data, Modality, Opening
 from trilemma.modalities.gather import ArrayPictures, FilePictures, Found
 from trilemma.modalities.writing import own_folder, writing_to
@@ -54,34 +54,44 @@ class Images(Modality):
 
     @classmethod
     def open(cls, source: Any, opening: Opening, *, data2: Any = None) -> Data:
-        if data2 is not None:
-            raise InputError("a second set of images cannot be opened here yet; give one")
         name, shown = "images", arrays.shown(source)
         if isinstance(source, str) and source in cls.names:
             name = source
-            if source in named.DOWNLOADS:
-                source = named.place(source)
         elif isinstance(source, Path):
             name = source.resolve().name.split(".")[0] or "images"
+        sources = [_place(one) for one in (source, data2) if one is not None]
+        if len(sources) == 2:
+            if isinstance(sources[1], Path):
+                name = f"{name}-to-{sources[1].resolve().name.split('.')[0]}"
+            shown = f"{shown} and {arrays.shown(data2)}"
+        way = pairs.way_of(opening.pairs)
+        if opening.degradation is not None:
+            degrade.parse(opening.degradation)
+            if len(sources) == 2 or way != "auto":
+                raise InputError("--from-degradation makes the sources of one set: leave DATA2 and data.pairs out")
+        elif len(sources) == 1 and way in ("name", "row", "none"):
+            raise InputError(f"setting data.pairs={way}: is for two sets, DATA and DATA2; only one was given")
         with contextlib.ExitStack() as stack:
-            listing, key, label_names = None, None, named.label_names(name)
-            if isinstance(source, Path):
-                inside = files.archive_around(source)
-                asked = assemble.contents_of(opening)
-                key = cache.key_of("image", _stamps(source), asked)
-                if source.is_dir():
-                    listing = files.list_folder(source)
-                    key = cache.key_of("image", str(source.resolve()), listing.stamps, asked)
+            key, listings = None, []
+            asked = assemble.contents_of(opening)
+            if all(isinstance(one, Path) for one in sources):
+                stamps = []
+                for one in sources:
+                    listings.append(files.list_folder(one) if one.is_dir() else None)
+                    held = listings[-1]
+                    stamps.append(_stamps(one) if held is None else (str(one.resolve()), held.stamps))
+                one = sources[0]
+                key = cache.key_of("image", *(stamps if len(stamps) > 1 or not one.is_dir() else stamps[0]), asked)
                 known = assemble.restore(cls, key, name, shown, opening)
                 if known is not None:
                     return known
-                if inside or (listing is None and files.is_archive(source)):
-                    listing = stack.enter_context(files.opened(*(inside or (source,))))
-            found = _found(source, listing, shown)
-            found.label_names = found.label_names or label_names
-            large = isinstance(source, (Path, np.memmap)) or gather.is_dataset(source)  # what memory may not hold
+            found = [_open_one(stack, one, listings[place] if listings else None) for place, one in enumerate(sources)]
+            found[0].label_names = found[0].label_names or named.label_names(name)
+            # What memory may not hold.
+            large = any(isinstance(one, (Path, np.memmap)) or gather.is_dataset(one) for one in sources)
             folder = stack.enter_context(cache.filling()) if large else None
-            return assemble.build(cls, found, opening, folder, key, name, shown)
+            sides = _sides(found, way, opening)
+            return assemble.build(cls, sides, opening, folder, key, name, shown)
 
     def describe(self) -> dict[str, Any]:
         return {"kind": self.kind, "mode": self.mode, "bits": self.bits, "fit": self.fit}
@@ -239,6 +249,32 @@ def _stamps(path: Path) -> tuple[Any, ...]:
             raise arrays.reading_error(error, path) from error
         stamps.append((str(one.resolve()), state.st_size, state.st_mtime_ns) if one is not None and state else None)
     return (*stamps, around[1] if around else "")
+
+
+def _place(source: Any) -> Any:
+    """The path of a named set that is downloaded; everything else as it is."""
+    return named.place(source) if isinstance(source, str) and source in named.DOWNLOADS else source
+
+
+def _open_one(stack: contextlib.ExitStack, source: Any, listing: files.Listing | None) -> Found:
+    """What one source holds; an archive stays open as long as `stack`."""
+    if isinstance(source, Path) and listing is None:
+        inside = files.archive_around(source)
+        if inside or source.is_dir() or files.is_archive(source):
+            listing = stack.enter_context(files.opened(*(inside or (source,))))
+    return _found(source, listing, arrays.shown(source))
+
+
+def _sides(found: list[Found], way: str, opening: Opening) -> pairs.Sides:
+    """One set, pairs or two sets."""
+    if len(found) == 2:
+        return pairs.matched(found[0], found[1], way, skip_bad=opening.skip_bad)
+    (only,) = found
+    if way in ("left", "right"):
+        return pairs.halves(only, way)
+    if only.sources is not None and opening.degradation is None:
+        return pairs.by_metadata(only)
+    return pairs.Sides(only, None, opening.degradation is not None, opening.degradation)
 
 
 def _found(source: Any, listing: files.Listing | None, shown: str) -> Found:

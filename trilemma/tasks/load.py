@@ -200,7 +200,7 @@ class Loaded:
         if source == "array":
             raise InputError(f"{what}: this run was trained on an array, which is not here; {instead}")
         opening = Opening(**{key: _tuple(value) for key, value in self.config["data"]["opening"].items()})
-        data = open_data(source, opening=opening)
+        data = open_data(source, opening=opening, data2=self.config["asked"].get("data2"))
         if data.hash != self.config["data"]["hash"]:
             raise InputError(f"{what}: {source} is not what the run was trained on; {instead}")
         return data
