@@ -23,7 +23,11 @@ SETTINGS = {
     "training.previews": 2,
     "training.preview_samples": 4,
 }
-FLAGS = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
+PLAIN = {"training.choose_samples": 0}  # but where a clock decides: each process would train a network to choose by
+
+
+def flags_of(settings: dict[str, object]) -> list[str]:
+    return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +46,12 @@ def torchrun(source: Path, out: Path, *more: str, restarts: int = 0) -> subproce
     command += ["--max-restarts", str(restarts), "-m", "trilemma", "train", str(source), "--size", "xs"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     return subprocess.Popen(
-        [*command, "--out", str(out), *FLAGS, *more], env=environment, stderr=subprocess.PIPE, text=True
+        [*command, "--out", str(out), *flags_of(SETTINGS), *more], env=environment, stderr=subprocess.PIPE, text=True
     )
 
 
 def alone(source: Path, out: Path, model: str, budget: str) -> Run:
-    settings = {**SETTINGS, "optimizer.batch": 33} | ({"network.dropout": 0} if model == "diffusion" else {})
+    settings = {**SETTINGS, **PLAIN, "optimizer.batch": 33} | ({"network.dropout": 0} if model == "diffusion" else {})
     run = tl.train(str(source), model=model, out=out, budget=budget, size="xs", settings=settings, quiet=True)
     assert isinstance(run, Run)
     return run
@@ -59,7 +63,7 @@ def test_two_processes_train_as_one(model: str, source: Path, tmp_path: Path) ->
 
     Without dropout, whose masks are drawn by each process for itself.
     """
-    more = ["--set", "network.dropout=0"] if model == "diffusion" else []
+    more = flags_of(PLAIN | ({"network.dropout": 0} if model == "diffusion" else {}))
     child = torchrun(
         source, tmp_path / "two", "--model", model, "--budget", "330", "--set", "optimizer.batch=33", *more
     )
@@ -82,7 +86,7 @@ def test_two_processes_train_as_one(model: str, source: Path, tmp_path: Path) ->
 
 def test_a_killed_worker_resumes(source: Path, tmp_path: Path) -> None:
     """torchrun starts all processes again when one dies; they go on from the last safe state, to the same weights."""
-    flags = ("--model", "vae", "--budget", "2640", "--set", "optimizer.batch=33")
+    flags = ("--model", "vae", "--budget", "2640", "--set", "optimizer.batch=33", *flags_of(PLAIN))
     killed = tmp_path / "killed"
     child = torchrun(source, killed, *flags, restarts=3)
     end = time.monotonic() + 60

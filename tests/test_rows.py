@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,15 @@ def law(count: int = COUNT, seed: int = 0) -> pd.DataFrame:
             "grade": grade,
         }
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_rows() -> Iterator[None]:
+    """Rows are made 512 at a time and not 2,560, and given up on after fewer: the tests want few of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trilemma.tasks.tables.PART", 512)
+        patch.setattr("trilemma.tasks.tables.LEAST", 2000)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -229,67 +239,6 @@ def test_the_closest_record_is_that_of_brute_force() -> None:
     for count in (60, 240):
         held = [closer_to_train(table(count), table(60), table(200), numbers) for _ in range(100)]
         assert np.mean([(own.low or 0) <= 0.5 <= (own.high or 0) for own in held]) > 0.9
-
-
-def rules(count: int = 400) -> pd.DataFrame:
-    random = np.random.default_rng(4)
-    start = pd.Timestamp("2021-01-01") + pd.to_timedelta(random.integers(0, 300, count), "D")
-    net, tax = random.gamma(2, 50, count).round(2), random.gamma(1, 9, count).round(2)
-    low = random.normal(size=count).round(2)
-    return pd.DataFrame(
-        {
-            "end": (start + pd.to_timedelta(random.integers(0, 40, count), "D")).strftime("%Y-%m-%d"),
-            "start": start.strftime("%Y-%m-%d"),
-            "net": net,
-            "tax": tax,
-            "total": (net + tax).round(2),
-            "low": low,
-            "high": (low + random.gamma(1, 1, count) + 0.01).round(2),
-            "kind": random.choice(["a", "b"], count),
-        }
-    )
-
-
-KEPT = ["start <= end", "net + tax = total", "high > low"]
-
-
-def test_rules_between_columns_are_kept(tmp_path: Path) -> None:
-    """By rows of a model that has hardly learned, and in every format that is read back."""
-    frame = rules()
-    settings = {"data.keep": KEPT, "training.previews": 1}
-    tl.train(frame, model="vae", out=tmp_path / "run", budget="1k", size="xs", settings=settings, quiet=True)
-    run = tl.load(tmp_path / "run")
-    made = run.generate(500)
-    assert list(made) == list(frame)
-    assert (pd.to_datetime(made["start"]) <= pd.to_datetime(made["end"])).all()
-    assert np.allclose(made["net"] + made["tax"], made["total"], atol=1e-6) and (made["high"] > made["low"]).all()
-    assert (run.generate(50, where="total > 100 and end > 2021-06-01")["total"] > 100).all()
-    data = tl.open_data(frame, opening=Opening(keep=tuple(KEPT)))
-    rows = data.splits["train"]
-    again = data.modality.export(data.x[rows])
-    pd.testing.assert_frame_equal(again, frame.iloc[rows].reset_index(drop=True), check_dtype=False)
-    gaps = frame.head(40).copy()
-    gaps.loc[::2, "total"] = np.nan
-    filled = run.impute(gaps)
-    assert np.allclose(filled["total"], frame["total"].head(40))
-
-
-def test_bad_rules() -> None:
-    for rule, message in (
-        ("start", "write it like"),
-        ("start <= nowhere", "unknown .*column"),
-        ("start <= kind", "a rule is for numbers and dates"),
-        ("end <= start", "break it .row"),
-        ("net = total", "at least two columns"),
-    ):
-        with pytest.raises(InputError, match=message):
-            tl.open_data(rules(), opening=Opening(keep=(rule,)))
-    with pytest.raises(InputError, match="has a rule already"):
-        tl.open_data(rules(), opening=Opening(keep=("low < high", "low <= high")))
-    few = rules()
-    few.loc[3, "high"] = few.loc[3, "low"] - 5
-    data = tl.open_data(few, opening=Opening(keep=("low <= high",)))
-    assert any("1 rows break" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("model", ["diffusion", "vae"])
