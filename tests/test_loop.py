@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -902,8 +903,12 @@ def test_compiled_where_that_pays(
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="a C++ compiler is needed")
-@pytest.mark.parametrize("model", ["vae", "diffusion"])
-def test_compiled_networks_train_alike_and_sample_as_before(model: str) -> None:
+@pytest.mark.parametrize(("model", "backend"), [("vae", "aot_eager"), ("diffusion", "inductor")])
+def test_compiled_networks_train_alike_and_sample_as_before(
+    model: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with PyTorch's own compiler, which takes long; the other with the graphs alone that it is given."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     data = tl.open_data("moons")
     losses, samples = {}, {}
     for compiled in (False, True):
