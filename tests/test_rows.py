@@ -58,7 +58,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
     for model, budget in (("diffusion", "700k"), ("vae", "250k"), ("gan", "20k")):
         made[model] = folder / model
-        settings = {"training.previews": 1}
+        settings = {"training.previews": 0}
         tl.train(frame, model=model, out=made[model], budget=budget, size="xs", settings=settings, quiet=True)
     return made
 
@@ -295,7 +295,7 @@ def test_cells_that_are_hard_to_read(runs: dict[str, Path], tmp_path: Path) -> N
             "x": random.normal(size=count).round(2),
         }
     )
-    settings = {"training.previews": 1}
+    settings = {"training.previews": 0}
     tl.train(frame, model="vae", out=tmp_path / "run", budget="2k", size="xs", settings=settings, quiet=True)
     run = tl.load(tmp_path / "run")
     gaps = frame.head(30).copy()

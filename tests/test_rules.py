@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VAE that has hardly learned: what it draws breaks rules wherever nothing holds it to them."""
     folder = tmp_path_factory.mktemp("rules")
     rules().to_csv(folder / "real.csv", index=False)
-    settings = {"data.keep": list(KEPT), "training.previews": 1}
+    settings = {"data.keep": list(KEPT), "training.previews": 0}
     tl.train(
         folder / "real.csv", model="vae", out=folder / "run", budget="2k", size="xs", settings=settings, quiet=True
     )

@@ -182,7 +182,7 @@ def table(count: int = 700, seed: int = 1) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tasks")
-    settings = {"training.previews": 1, "data.window": 16}
+    settings = {"training.previews": 0, "data.window": 16}
     tl.train(table(), model="vae", out=folder / "run", budget="2k", size="xs", settings=settings, quiet=True)
     return folder / "run"
 
@@ -277,7 +277,7 @@ def prices(count: int = 1600, seed: int = 3) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("market")
-    settings = {"training.previews": 1, "data.window": 16}
+    settings = {"training.previews": 0, "data.window": 16}
     tl.train(prices(), model="diffusion", out=folder / "run", budget="2k", size="xs", settings=settings, quiet=True)
     return folder / "run"
 
