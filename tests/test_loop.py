@@ -936,6 +936,28 @@ def test_agreement_sees_behind_layers_that_start_at_zero(monkeypatch: pytest.Mon
     assert (gradient != 0).float().mean() > 0.9
 
 
+def test_what_other_tests_go_without(
+    whole_trainings: dict[str, Callable[..., Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe itself on this machine, and the counts that users' trainings have (see conftest.py)."""
+    monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("trilemma.training.probe.bf16_possible", lambda: True)
+    settings = {"training.threads": 1}
+    plan = tl.train(moons(), model="vae", out=tmp_path / "run", budget="1k", size="xs", dry_run=True, quiet=True,
+                    settings=settings)  # fmt: skip
+    (file,) = (tmp_path / "cache" / "probe").glob("*.json")
+    found = json.loads(file.read_text())
+    assert plan.dtype == found["dtype"] and found["dtype"] in ("float32", "bfloat16")  # type: ignore[union-attr]
+    assert ("bfloat16" in found) == ("float32" in found)
+    data = open_data(pictures())
+    assert whole_trainings["trilemma.training.features.examples_for"](data) == 20_000
+    counts = {}
+    for name in ("vae", "diffusion"):
+        model = build(name, configure(name, data.spaces, size="xs"), data.spaces, 0)
+        counts[name] = whole_trainings["trilemma.training.plan.default_samples"](model)
+    assert counts["vae"] == 2000 and 256 <= counts["diffusion"] < 2000
+
+
 # --- kills ------------------------------------------------------------------------------------------------------------
 
 # Processes that have imported everything already: a kill test would otherwise wait for imports most of its time.
