@@ -270,22 +270,25 @@ def test_classifier_does_not_learn_repeats_by_heart():
     assert two_sample_test(x, again).value < 0.62
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_trees_learn_the_same_from_the_numbers_of_their_bins(tied):
-    """Unequal classes, many values and few: to the last bit what scikit-learn's own way to find the bins gives."""
+@pytest.mark.parametrize("kind", ["unequal classes", "equal classes", "ties"])
+def test_trees_learn_the_same_from_the_numbers_of_their_bins(kind):
+    """To the last bit what scikit-learn's own way to find the bins gives; 252 values have edges on values."""
     pytest.importorskip("sklearn", minversion="1.8")  # before, bins took no notice of weights
-    random = np.random.default_rng(0)
-    x, real = random.normal(size=(320, 3)), random.uniform(size=320) < 0.4
+    random, count = np.random.default_rng(0), 4 * BINS
+    x, real = random.normal(size=(320, 9)), random.uniform(size=320) < 0.4
+    if kind == "equal classes":
+        real = np.arange(320) % 2 == 0
+    if kind == "ties":
+        x[:, 1], x[:, 2] = x[:, 1].round(1), np.maximum(x[:, 2], 0)
     x[real] += 0.3
-    x[:, 1] = x[:, 1].round(1 if tied else 0)
-    x[:, 2] = np.maximum(x[:, 2], 0) if tied else x[:, 2]
+    x[:, 0] = x[:, 0].round()
     scores = []
-    for learn, judge in ((x[:250], x[250:]), binned(x[:250], real[:250], x[250:])):
+    for learn, judge in ((x[:count], x[count:]), binned(x[:count], real[:count], x[count:])):
         model = HistGradientBoostingClassifier(
             max_iter=20, max_bins=BINS, early_stopping=False, random_state=0, class_weight="balanced"
         )
         with threadpool_limits(1, "openmp"):
-            scores.append(model.fit(learn, real[:250]).predict_proba(judge)[:, 1])
+            scores.append(model.fit(learn, real[:count]).predict_proba(judge)[:, 1])
     np.testing.assert_array_equal(*scores)
 
 

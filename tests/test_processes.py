@@ -19,7 +19,7 @@ from trilemma.training.run import Run
 
 SETTINGS = {
     "training.dtype": "float64",
-    "training.save_every": 10,
+    "training.save_every": 5,
     "training.previews": 2,
     "training.preview_samples": 4,
 }
@@ -65,9 +65,7 @@ def test_two_processes_train_as_one_though_one_dies(source: Path, tmp_path: Path
     masks are drawn by each process for itself.
     """
     killed = tmp_path / "two"
-    child = torchrun(
-        source, killed, "--model", "diffusion", "--budget", "1320", *flags_of(ALONE), restarts=3
-    )  # fmt: skip
+    child = torchrun(source, killed, "--model", "diffusion", "--budget", "660", *flags_of(ALONE), restarts=3)
     end = time.monotonic() + 60
     while not list((killed / "state").glob("step-*/facts.json")) and time.monotonic() < end:
         time.sleep(0.01)
@@ -76,7 +74,7 @@ def test_two_processes_train_as_one_though_one_dies(source: Path, tmp_path: Path
     said = child.communicate(timeout=200)[1]
     assert child.returncode == 0, said
     assert "resumed" in said
-    run = alone(source, tmp_path / "one", "diffusion", "1320")
+    run = alone(source, tmp_path / "one", "diffusion", "660")
     one, two = load_file(run.weights_file), load_file(killed / "weights.safetensors")
     fresh = load_file(alone(source, tmp_path / "fresh", "diffusion", "33").weights_file)
     assert one.keys() == two.keys()

@@ -99,7 +99,7 @@ def binned(learn: np.ndarray, real: np.ndarray, judge: np.ndarray) -> tuple[np.n
     """
     count = np.bincount(real, minlength=2)
     weights = (len(real) / (2 * count))[real.astype(int)]
-    shares = np.linspace(0, 1, BINS + 1)[1:-1]
+    shares = np.linspace(0, 100, BINS + 1)[1:-1] / 100
     made = np.empty(learn.shape), np.empty(judge.shape)
     for column in range(learn.shape[1]):
         order = np.argsort(learn[:, column], kind="stable")
