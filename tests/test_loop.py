@@ -951,11 +951,9 @@ def test_what_other_tests_go_without(
     assert ("bfloat16" in found) == ("float32" in found)
     data = open_data(pictures())
     assert whole_trainings["trilemma.training.features.examples_for"](data) == 20_000
-    counts = {}
-    for name in ("vae", "diffusion"):
-        model = build(name, configure(name, data.spaces, size="xs"), data.spaces, 0)
-        counts[name] = whole_trainings["trilemma.training.plan.default_samples"](model)
-    assert counts["vae"] == 2000 and 256 <= counts["diffusion"] < 2000
+    samples = whole_trainings["trilemma.training.plan.default_samples"]
+    for calls, count in ((1, 2000), (40, 600), (500, 256)):
+        assert samples(SimpleNamespace(calls=lambda options, calls=calls: calls)) == count
 
 
 # --- kills ------------------------------------------------------------------------------------------------------------
