@@ -120,7 +120,7 @@ def test_what_is_given_changes_the_rest_as_it_should(runs: dict[str, Path]) -> N
 @pytest.mark.parametrize(("model", "worse"), [("diffusion", 1.35), ("vae", 1.7)])
 def test_gaps_are_filled_in(runs: dict[str, Path], model: str, worse: float) -> None:
     """Errors near those of the law's own conditional mean; draws as wide as its spread; all else as it was."""
-    truth = law(600, seed=7)
+    truth = law(400, seed=7)
     gaps = truth.copy()
     gaps["remark"] = "kept as it is"
     blank = np.random.default_rng(2).uniform(size=len(gaps)) < 0.5
