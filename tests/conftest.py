@@ -1,10 +1,15 @@
-"""For all tests: a cache of their own, and one thread, so that numbers do not depend on the machine's cores."""
+"""For all tests: a cache of their own, one thread and float32, so that numbers do not depend on the machine's cores.
+
+And trainings in which what comes beside the steps takes no longer than the few steps of a test.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import pkgutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -24,6 +29,35 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ.pop("TRILEMMA_CACHE", None)
     else:
         os.environ["TRILEMMA_CACHE"] = before
+
+
+# What a training does beside its steps, at its cheapest: no verdict of the clock on bf16, which each model on each data
+# set would ask anew; small networks for features; the fewest samples that choices are made by.
+CHEAP: dict[str, Callable[..., Any]] = {
+    "trilemma.training.probe.bf16_possible": lambda: False,
+    "trilemma.training.features.examples_for": lambda data: 512,
+    "trilemma.training.plan.default_samples": lambda model: 100,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_trainings() -> Iterator[dict[str, Callable[..., Any]]]:
+    """The real functions, by their path: trainings in this process go without them."""
+    real = {path: pkgutil.resolve_name(path) for path in CHEAP}
+    with pytest.MonkeyPatch.context() as patch:
+        for path, cheap in CHEAP.items():
+            patch.setattr(path, cheap)
+        yield real
+
+
+@pytest.fixture
+def whole_trainings(
+    cheap_trainings: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Callable[..., Any]]:
+    """Trainings as users have them, for tests that compare with those of other processes; and the real functions."""
+    for path, real in cheap_trainings.items():
+        monkeypatch.setattr(path, real)
+    return cheap_trainings
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -902,8 +903,12 @@ def test_compiled_where_that_pays(
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="a C++ compiler is needed")
-@pytest.mark.parametrize("model", ["vae", "diffusion"])
-def test_compiled_networks_train_alike_and_sample_as_before(model: str) -> None:
+@pytest.mark.parametrize(("model", "backend"), [("vae", "aot_eager"), ("diffusion", "inductor")])
+def test_compiled_networks_train_alike_and_sample_as_before(
+    model: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with PyTorch's own compiler, which takes long; the other with the graphs alone that it is given."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     data = tl.open_data("moons")
     losses, samples = {}, {}
     for compiled in (False, True):
@@ -929,6 +934,26 @@ def test_agreement_sees_behind_layers_that_start_at_zero(monkeypatch: pytest.Mon
     probe = Probe("diffusion", config, data, 0, networks=None, make=None)
     gradient = probe.gradient("float32", Training())
     assert (gradient != 0).float().mean() > 0.9
+
+
+def test_what_other_tests_go_without(
+    whole_trainings: dict[str, Callable[..., Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe itself on this machine, and the counts that users' trainings have (see conftest.py)."""
+    monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("trilemma.training.probe.bf16_possible", lambda: True)
+    settings = {"training.threads": 1}
+    plan = tl.train(moons(), model="vae", out=tmp_path / "run", budget="1k", size="xs", dry_run=True, quiet=True,
+                    settings=settings)  # fmt: skip
+    (file,) = (tmp_path / "cache" / "probe").glob("*.json")
+    found = json.loads(file.read_text())
+    assert plan.dtype == found["dtype"] and found["dtype"] in ("float32", "bfloat16")  # type: ignore[union-attr]
+    assert ("bfloat16" in found) == ("float32" in found)
+    data = open_data(pictures())
+    assert whole_trainings["trilemma.training.features.examples_for"](data) == 20_000
+    samples = whole_trainings["trilemma.training.plan.default_samples"]
+    for calls, count in ((1, 2000), (40, 600), (500, 256)):
+        assert samples(SimpleNamespace(calls=lambda options, calls=calls: calls)) == count
 
 
 # --- kills ------------------------------------------------------------------------------------------------------------

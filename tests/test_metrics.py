@@ -11,13 +11,14 @@ from scipy import linalg, ndimage
 from scipy import stats as scipy_stats
 from scipy.spatial.distance import cdist
 from scipy.stats import entropy as scipy_entropy
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from trilemma.metrics import memorisation as memorisation_module
 from trilemma.metrics import neighbours, pixels
 from trilemma.metrics.classes import class_reader, class_shares, control
-from trilemma.metrics.classifier import area_under_curve, two_sample_test
+from trilemma.metrics.classifier import BINS, area_under_curve, binned, two_sample_test
 from trilemma.metrics.fidelity import frechet_distance, frechet_extrapolated, kernel_distance
 from trilemma.metrics.memorisation import memorisation, nearest, unseen_distances, without_place
 from trilemma.metrics.neighbours import precision_recall_density_coverage
@@ -267,6 +268,28 @@ def test_classifier_does_not_learn_repeats_by_heart():
     x = normal(0, 300, 4)
     again = normal(1, 100, 4)[np.random.default_rng(0).integers(100, size=600)]
     assert two_sample_test(x, again).value < 0.62
+
+
+@pytest.mark.parametrize("kind", ["unequal classes", "equal classes", "ties"])
+def test_trees_learn_the_same_from_the_numbers_of_their_bins(kind):
+    """To the last bit what scikit-learn's own way to find the bins gives; 252 values have edges on values."""
+    pytest.importorskip("sklearn", minversion="1.8")  # before, bins took no notice of weights
+    random, count = np.random.default_rng(0), 4 * BINS
+    x, real = random.normal(size=(320, 9)), random.uniform(size=320) < 0.4
+    if kind == "equal classes":
+        real = np.arange(320) % 2 == 0
+    if kind == "ties":
+        x[:, 1], x[:, 2] = x[:, 1].round(1), np.maximum(x[:, 2], 0)
+    x[real] += 0.3
+    x[:, 0] = x[:, 0].round()
+    scores = []
+    for learn, judge in ((x[:count], x[count:]), binned(x[:count], real[:count], x[count:])):
+        model = HistGradientBoostingClassifier(
+            max_iter=20, max_bins=BINS, early_stopping=False, random_state=0, class_weight="balanced"
+        )
+        with threadpool_limits(1, "openmp"):
+            scores.append(model.fit(learn, real[:count]).predict_proba(judge)[:, 1])
+    np.testing.assert_array_equal(*scores)
 
 
 def test_classifier_corner_cases():

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import trilemma as tl
 from trilemma.cli import app
+from trilemma.errors import InputError
 from trilemma.metrics.tables import rules_broken
 from trilemma.modalities import keep
 from trilemma.modalities.columns import Column
@@ -54,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VAE that has hardly learned: what it draws breaks rules wherever nothing holds it to them."""
     folder = tmp_path_factory.mktemp("rules")
     rules().to_csv(folder / "real.csv", index=False)
-    settings = {"data.keep": list(KEPT), "training.previews": 1}
+    settings = {"data.keep": list(KEPT), "training.previews": 0}
     tl.train(
         folder / "real.csv", model="vae", out=folder / "run", budget="2k", size="xs", settings=settings, quiet=True
     )
@@ -116,6 +117,40 @@ def test_what_is_filled_in_keeps_the_rules_beside_what_is_there(run: Path) -> No
             assert (filled[name][kept].astype(str) == whole[name][kept].astype(str)).all(), name
     alone = whole.assign(tax=np.nan)
     np.testing.assert_allclose(tl.load(run).impute(alone)["tax"], whole["tax"], atol=1e-6)
+
+
+def test_rows_that_are_made_keep_the_rules(run: Path) -> None:
+    """With conditions and without, and in every format that is read back."""
+    loaded, frame = tl.load(run), rules()
+    made = loaded.generate(500)
+    assert list(made) == list(frame) and not made.isna().any().any() and not by_hand(made).any()
+    some = loaded.generate(50, where="total > 100 and end > 2021-06-01")
+    assert (some["total"] > 100).all() and (some["end"] > "2021-06-01").all() and not by_hand(some).any()
+    data = tl.open_data(frame, opening=Opening(keep=KEPT))
+    rows = data.splits["train"]
+    again = data.modality.export(data.x[rows])
+    pd.testing.assert_frame_equal(again, frame.iloc[rows].reset_index(drop=True), check_dtype=False)
+    gaps = frame.head(40).copy()
+    gaps.loc[::2, "total"] = np.nan
+    np.testing.assert_allclose(loaded.impute(gaps)["total"], frame["total"].head(40))
+
+
+def test_bad_rules() -> None:
+    for rule, message in (
+        ("start", "write it like"),
+        ("start <= nowhere", "unknown .*column"),
+        ("start <= kind", "a rule is for numbers and dates"),
+        ("end <= start", "break it .row"),
+        ("net = total", "at least two columns"),
+    ):
+        with pytest.raises(InputError, match=message):
+            tl.open_data(rules(), opening=Opening(keep=(rule,)))
+    with pytest.raises(InputError, match="has a rule already"):
+        tl.open_data(rules(), opening=Opening(keep=("low < high", "low <= high")))
+    few = rules()
+    few.loc[3, "high"] = few.loc[3, "low"] - 5
+    data = tl.open_data(few, opening=Opening(keep=("low <= high",)))
+    assert any("1 rows break" in note for note in data.notes)
 
 
 def test_reconciled_by_hand() -> None:

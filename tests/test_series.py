@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VAE of windows of the daily table."""
     folder, frame = tmp_path_factory.mktemp("series"), daily()
     frame.loc[100:110, "load"] = np.nan
-    settings = {"training.previews": 1}
+    settings = {"training.previews": 0}
     tl.train(frame, model="vae", out=folder / "run", budget="10k", size="xs", settings=settings, quiet=True)
     return folder / "run"
 
@@ -336,7 +336,7 @@ def test_hard_columns_and_entities(tmp_path: Path) -> None:
     data = tl.open_data(frame, opening=Opening(window=16))
     assert any("'snow' is left out" in note for note in data.notes) and np.abs(data.x).max() <= 12
     shops = pd.concat([daily(300, seed).assign(variable=f"shop {seed}", step=seed) for seed in range(3)])
-    settings = {"training.previews": 1, "data.window": 16, "data.columns.step": "left-out"}
+    settings = {"training.previews": 0, "data.window": 16, "data.columns.step": "left-out"}
     tl.train(shops, model="vae", out=tmp_path / "run", budget="1k", size="xs", settings=settings, quiet=True)
     run = tl.load(tmp_path / "run")
     one = shops[shops["variable"] == "shop 2"]

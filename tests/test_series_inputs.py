@@ -25,7 +25,7 @@ from trilemma.tasks.series import lengthened
 from trilemma.training.engine import Engine
 from trilemma.training.sampling import Sampler
 
-SETTINGS = {"training.previews": 1, "data.window": 16}
+SETTINGS = {"training.previews": 0, "data.window": 16}
 WHEN = pd.date_range("2020-01-01", periods=300)
 
 
@@ -124,7 +124,7 @@ def test_arrays_of_series(tmp_path: Path) -> None:
     data = tl.open_data(tmp_path / "x.npz", kind="series")
     assert data.x.shape == (200, 2, 24) and data.label_names == ["0", "1"]
     assert sum(len(part) for part in data.splits.values()) == 200 and min(map(len, data.splits.values())) > 5
-    settings = {"training.previews": 1}
+    settings = {"training.previews": 0}
     tl.train(
         tmp_path / "x.npz",
         kind="series",

@@ -482,7 +482,7 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     out = tmp_path / "report"
     asked: dict[str, Any] = dict(
         models=["vae", "gan", "diffusion"], budget_each="320", claims=True, drift="order", price=0.5, out=out,
-        quiet=True, settings=QUICK,
+        quiet=True, settings=QUICK | {"network.width": 16, "training.save_every": 100},
     )  # fmt: skip
     tl.compare(str(tmp_path / "few.npz"), **asked)
     results = json.loads((out / "results.json").read_text())

@@ -318,7 +318,8 @@ def test_a_table_from_the_command_line(tmp_path: Path) -> None:
     file, run = tmp_path / "cells.csv", tmp_path / "run"
     frame.to_csv(file, index=False)
     runner = CliRunner()
-    command = ["train", str(file), "--model", "diffusion", "--size", "xs", "--budget", "60k", "--out", str(run)]
+    command = ["train", str(file), "--model", "diffusion", "--size", "xs", "--budget", "30k", "--out", str(run)]
+    command += ["--set", "training.previews=0"]
     assert runner.invoke(app, command, catch_exceptions=False).exit_code == 0
     made = tmp_path / "made.csv"
     done = runner.invoke(app, ["generate", str(run), "-n", "400", "--out", str(made)], catch_exceptions=False)

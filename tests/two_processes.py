@@ -1,4 +1,4 @@
-"""Two processes train every model in every toy Space; run by test_contract.py with a folder to write weights to.
+"""Two processes train the models in toy Spaces; run by test_contract.py with a folder to write weights to.
 
 This file starts itself twice, with the environment that `torchrun` would give.
 """
@@ -30,16 +30,12 @@ def start(folder: str) -> int:
 
 def work(folder: Path) -> None:
     import torch
-    from contract_cases import CASES, accepted
-    from test_contract import exact_loop, weights_of
-
-    from trilemma.models.contract import find
+    from contract_cases import CASES
+    from test_contract import exact_loop, shared_pairs, weights_of
 
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
-    for name, case in accepted():
-        if find(name)[0].couples_batch:
-            continue
+    for name, case in shared_pairs():
         loop = exact_loop(name, CASES[case], batch=7)
         for _ in range(STEPS):
             loop.take_step()

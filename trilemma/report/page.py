@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def render(folder: Path, results: dict[str, Any], pictures: Pictures, *, limit: 
     return text
 
 
+@cache
 def _environment() -> Environment:
+    # Once a process: templates take longer to compile than most pages to fill in, and a page is written for each row.
     environment = Environment(
         loader=PackageLoader("trilemma.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
