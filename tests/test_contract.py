@@ -53,12 +53,12 @@ def having(*kinds: type, holes: bool = False) -> pytest.MarkDecorator:
 EVERY = having()
 
 # To learn eight examples by heart, quickly: what is known to help a model with that, and what is then asked of it.
-EAGER = {"gan": {"gamma_end": 1.0}}  # at a gamma of 0.1 the generator keeps one example of each label
-STEPS = {"diffusion": 150, "gan": 150}  # on grids; others, which are told what to make of each example: 80
+EAGER = {"gan": {"gamma_end": 1.0}, "stylegan": {"gamma_end": 1.0, "mixing": 0.0}}  # at a gamma of 0.1 the generator keeps one example of each label
+STEPS = {"diffusion": 150, "gan": 150, "stylegan": 150}  # on grids; others, which are told what to make of each example: 80
 NEAREST = {"diffusion": 0.7}  # mean distance of samples to the nearest example, in units of the data's deviation
 # Factor on a fresh model's distance: twelve guided steps overshoot, a GAN may learn half the tokens by heart.
-CLOSER = {"diffusion": 1.05, "gan": 0.9}
-FOUND = {"diffusion": 6, "gan": 3}  # examples that some sample comes closest to; others: half of them
+CLOSER = {"diffusion": 1.05, "gan": 0.9, "stylegan": 0.9}
+FOUND = {"diffusion": 6, "gan": 3, "stylegan": 3}  # examples that some sample comes closest to; others: half of them
 
 
 def turn_losses(model: Model, batch: Batch, *, step: int = 0) -> list[float]:
@@ -167,9 +167,9 @@ def check_turns(name: str, case: Case) -> None:
     owner = {id(weight): group for group, weights in loop.groups.items() for weight in weights}
     moves, move, before = [], loop._move, weights_of(loop)
 
-    def watched(turns: list[Turn], logs: dict[str, float]) -> None:
+    def watched(turns: list[Turn], logs: dict[str, float], now: Now) -> None:
         nonlocal before
-        move(turns, logs)
+        move(turns, logs, now)
         group = turns[0].group
         # Since the turn before: what `losses` itself did to weights counts too.
         moved = {n for n, p in loop.model.named_parameters() if not torch.equal(p, before[n])}

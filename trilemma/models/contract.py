@@ -37,6 +37,7 @@ class Turn:
     loss: Tensor
     weight: float
     logs: dict[str, Tensor] = field(default_factory=dict)  # detached sums over the same units
+    shared: dict[str, Tensor] = field(default_factory=dict)  # such sums whose means `Model.adjust` is told
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,13 @@ class Model(nn.Module, ABC):
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         """Yield the turns of one step; of graphs, only what the next turn goes on with lives across a yield."""
 
+    def adjust(self, means: dict[str, float], now: Now) -> None:
+        """After a turn with `shared`: its means over the whole batch, all processes' and micro-batches' parts of it.
+
+        What a model steers by its losses (a probability, a running mean) moves here, into buffers: once a turn, and
+        equally in every process.
+        """
+
     @abstractmethod
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """After training (and before a preview): fit what sampling needs on training examples, into buffers."""
@@ -130,6 +138,30 @@ class Decodes(ABC):
     @abstractmethod
     def draw(self, request: Request) -> Tensor:
         """(B, D) codes from the prior: `sample` decodes them."""
+
+
+class Styles(ABC):
+    """Codes become styles, one for each layer, and styles become examples: what control by styles stands on."""
+
+    @abstractmethod
+    def style(self, codes: Tensor, request: Request) -> Tensor:
+        """(B, D) codes -> (B, layers, style) styles under the request's conditions, equal in all layers."""
+
+    @abstractmethod
+    def mean_style(self, request: Request) -> Tensor:
+        """(B, layers, style) mean styles under the request's conditions."""
+
+    @abstractmethod
+    def synthesise(self, styles: Tensor, noise: Tensor | None) -> Tensor:
+        """(B, layers, style) -> embedded x (B, width, *grid), differentiable; noise of all layers, None: without."""
+
+    @abstractmethod
+    def layer_noise(self, noise: Noise) -> Tensor:
+        """(B, N) the noise of all layers, a function of (seed, index): its own draws, whatever was drawn before."""
+
+    @abstractmethod
+    def affines(self) -> list[Tensor]:
+        """Of each layer the matrix (inputs, style) by which the style acts on it."""
 
 
 class Denoises(ABC):
@@ -170,7 +202,7 @@ class Criticizes(ABC):
         """(B,) how real x looks to the model; larger is more real."""
 
 
-CAPABILITIES = (Samples, Encodes, Decodes, Denoises, Fills, Scores, Surprises, Criticizes)
+CAPABILITIES = (Samples, Encodes, Decodes, Styles, Denoises, Fills, Scores, Surprises, Criticizes)
 
 
 def model_files() -> list[str]:
