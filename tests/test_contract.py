@@ -53,8 +53,10 @@ def having(*kinds: type, holes: bool = False) -> pytest.MarkDecorator:
 EVERY = having()
 
 # To learn eight examples by heart, quickly: what is known to help a model with that, and what is then asked of it.
-EAGER = {"gan": {"gamma_end": 1.0}, "stylegan": {"gamma_end": 1.0, "mixing": 0.0}}  # at a gamma of 0.1 the generator keeps one example of each label
-STEPS = {"diffusion": 150, "gan": 150, "stylegan": 150}  # on grids; others, which are told what to make of each example: 80
+# At a gamma of 0.1 the generator keeps one example of each label.
+EAGER = {"gan": {"gamma_end": 1.0}, "stylegan": {"gamma_end": 1.0, "mixing": 0.0}}
+# On grids; others, which are told what to make of each example: 80.
+STEPS = {"diffusion": 150, "gan": 150, "stylegan": 150}
 NEAREST = {"diffusion": 0.7}  # mean distance of samples to the nearest example, in units of the data's deviation
 # Factor on a fresh model's distance: twelve guided steps overshoot, a GAN may learn half the tokens by heart.
 CLOSER = {"diffusion": 1.05, "gan": 0.9, "stylegan": 0.9}

@@ -160,6 +160,10 @@ class Styles(ABC):
         """(B, N) the noise of all layers, a function of (seed, index): its own draws, whatever was drawn before."""
 
     @abstractmethod
+    def noise_sides(self) -> list[tuple[int, ...]]:
+        """The grid of each layer's noise, in the order in which they lie in `layer_noise`."""
+
+    @abstractmethod
     def affines(self) -> list[Tensor]:
         """Of each layer the matrix (inputs, style) by which the style acts on it."""
 

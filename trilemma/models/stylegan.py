@@ -23,6 +23,7 @@ from trilemma.config import SIZES, Optimizer
 from trilemma.maths.losses import PLAYS, squared_gradient_norm
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
+from trilemma.mixed import Mixed
 from trilemma.models.contract import (
     Criticizes,
     Decodes,
@@ -39,7 +40,7 @@ from trilemma.networks.conv import Critic
 from trilemma.networks.layers import Network, initialise
 from trilemma.networks.mlp import mlp
 from trilemma.networks.stylegan import Mapping, Synthesis
-from trilemma.spaces import Continuous, Space, masked
+from trilemma.spaces import Categorical, Continuous, Space, masked
 
 QUIET = 0.25  # deviation of a label's vector in the mapping at the start; that of z is 1
 LAYERS = 2**31  # number of the draw that layers' noise is, in a request: whatever was drawn before
@@ -80,7 +81,7 @@ class StyleGAN(Model, Samples, Decodes, Styles, Criticizes):
         "plain": {"augment": 0.0, "target": 0.0},
         "smooth": {"path_length": 2.0},
     }
-    accepts = (Continuous,)
+    accepts = (Continuous, Categorical, Mixed)
     finds_clusters = True
 
     path_mean: Tensor
@@ -118,7 +119,10 @@ class StyleGAN(Model, Samples, Decodes, Styles, Criticizes):
         side = max(space.grid)
         patch = 2 if side >= 16 else 1
         levels = min(max(math.ceil(math.log2(side / patch / 7)), 0), 5) + 1
-        settings: dict[str, Any] = {"target": 0.6 if few else 0.0, "clusters": default_clusters(spaces, count, most=100)}
+        settings: dict[str, Any] = {
+            "target": 0.6 if few else 0.0,
+            "clusters": default_clusters(spaces, count, most=100),
+        }
         # Squared gradients grow with the number of pixels; a critic that learns few examples by heart needs holding.
         scarce = min(10_000 / count, 10.0) if few and side > 16 else 1.0
         settings["gamma"] = round(max(math.prod(space.shape) / 1000, 1.0) * math.sqrt(scarce), 2)
@@ -157,8 +161,8 @@ class StyleGAN(Model, Samples, Decodes, Styles, Criticizes):
         here = torch.arange(layers, device=w.device).unsqueeze(0) < crossing
         return torch.where(here.unsqueeze(2), w, late)
 
-    def synthesise(self, styles: Tensor, noise: Tensor | None) -> Tensor:
-        return self.space.relax(wide(self.synthesis(styles.to(self.synthesis.start.dtype), noise)), None)
+    def synthesise(self, styles: Tensor, noise: Tensor | None, relax: Tensor | None = None) -> Tensor:
+        return self.space.relax(wide(self.synthesis(styles.to(self.synthesis.start.dtype), noise)), relax)
 
     def layer_noise(self, noise: Noise) -> Tensor:
         own = Noise(noise.seed, noise.index, noise.device, draw=LAYERS)
@@ -178,6 +182,9 @@ class StyleGAN(Model, Samples, Decodes, Styles, Criticizes):
                 continue
             means.append(self.mapped(z, raw, present).mean(0))
         return torch.stack(means).unsqueeze(1).repeat(1, self.synthesis.layers, 1)
+
+    def noise_sides(self) -> list[tuple[int, ...]]:
+        return self.synthesis.sides
 
     def affines(self) -> list[Tensor]:
         return self.synthesis.affines()
@@ -199,7 +206,8 @@ class StyleGAN(Model, Samples, Decodes, Styles, Criticizes):
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, count, noise = self.config, len(batch), batch.noise
         raw, present = batch.raw, batch.present
-        augmenting = config.target > 0 or config.augment > 0
+        numbers = isinstance(self.space, Continuous)  # of tokens and tables nothing can be turned or recoloured
+        augmenting = numbers and bool(self.space.grid) and (config.target > 0 or config.augment > 0)
 
         def shown(x: Tensor) -> Tensor:
             # The critic sees fakes through the holes of the real example at their side: holes tell it nothing.
@@ -208,10 +216,11 @@ class StyleGAN(Model, Samples, Decodes, Styles, Criticizes):
 
         z, other = noise.normal(2, config.latent).unbind(1)
         draws, layer_noise = noise.uniform(2), noise.normal(sum(self.synthesis.noises))
+        relax = None if numbers else noise.uniform(self.space.width, *self.space.grid)
 
         def made() -> tuple[Tensor, Tensor]:
             w = self.styles(z, other, draws, batch)
-            return w, self.synthesise(w, layer_noise)
+            return w, self.synthesise(w, layer_noise, relax)
 
         # One pass through the generator serves both turns; not with micro-batches, whose graphs would all be alive at
         # once: then the same fakes are made again.
@@ -234,8 +243,8 @@ class StyleGAN(Model, Samples, Decodes, Styles, Criticizes):
                 penalty = penalty + gamma / 2 * squared_gradient_norm(on_fake, fake)
             loss = loss + penalty.sum()
             logs["penalty"] = penalty.sum().detach() / config.penalty_every  # as if every turn paid its share
-        # A relativistic critic's scores have no zero: it knows the data by heart where every real example beats its fake.
-        shared = {"wins": (on_real - on_fake).sign().sum().detach()} if config.target else {}
+        # A relativistic critic's scores have no zero: it knows data by heart where every real example beats its fake.
+        shared = {"wins": (on_real - on_fake).sign().sum().detach()} if augmenting and config.target else {}
         if augmenting:
             logs["augment"] = self.probability * count
         yield Turn("critic", loss, count, logs, shared)
@@ -289,7 +298,10 @@ class StyleGAN(Model, Samples, Decodes, Styles, Criticizes):
         styles, psi = self.style(codes, request), request.options.truncation
         if psi is not None and psi != 1:
             styles = torch.lerp(self.mean_style(request), styles, psi)
-        return self.space.decode(self.synthesise(styles, self.layer_noise(request.noise)))
+        noise = request.noise
+        if request.options.noise_seed is not None:
+            noise = Noise(request.options.noise_seed, noise.index, noise.device)
+        return self.space.decode(self.synthesise(styles, self.layer_noise(noise)))
 
     def criticize(self, batch: Batch) -> Tensor:
         return self.judge(self.holed(self.space.embed(batch.x), batch), batch.raw, batch.present)

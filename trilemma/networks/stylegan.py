@@ -8,6 +8,7 @@ scaling a layer's inputs by the style and dividing its outputs by the length tha
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -52,9 +53,7 @@ class Mapping(nn.Module):
     def __init__(self, latent: int, told: int, style: int, depth: int, *, pace: float):
         super().__init__()
         sizes = [latent + told, *[style] * depth]
-        self.layers = nn.ModuleList(
-            Equal(one, other, gain=math.sqrt(2), pace=pace) for one, other in zip(sizes, sizes[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(Equal(one, other, gain=math.sqrt(2), pace=pace) for one, other in pairwise(sizes))
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         w = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
@@ -96,8 +95,8 @@ class Modulated(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Styles (B, layers, style) -> (B, channels, *grid): a learned start at the coarsest grid, `network.depth` modulated
-    layers at each resolution, and an output of each resolution added to that of the one below ("skip").
+    """Styles (B, layers, style) -> (B, channels, *grid): a learned start at the coarsest grid, `network.depth`
+    modulated layers at each resolution, and an output of each resolution added to that of the one below ("skip").
 
     Its finest working resolution is in patches of `network.patch` a side. Sides that do not divide are cropped.
     """
