@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +28,9 @@ from trilemma.errors import InputError, unknown
 from trilemma.maths.noise import Noise
 from trilemma.mixed import Mixed
 from trilemma.spaces import Continuous, Space
+
+LAYERS = 2**31  # number of the draw that layers' noise is, in a request: whatever was drawn before
+MEAN_OF = 256  # codes that a mean style is the mean of
 
 
 @dataclass
@@ -140,7 +144,7 @@ class Decodes(ABC):
         """(B, D) codes from the prior: `sample` decodes them."""
 
 
-class Styles(ABC):
+class Styles(Decodes):
     """Codes become styles, one for each layer, and styles become examples: what control by styles stands on."""
 
     @abstractmethod
@@ -148,24 +152,43 @@ class Styles(ABC):
         """(B, D) codes -> (B, layers, style) styles under the request's conditions, equal in all layers."""
 
     @abstractmethod
-    def mean_style(self, request: Request) -> Tensor:
-        """(B, layers, style) mean styles under the request's conditions."""
-
-    @abstractmethod
     def synthesise(self, styles: Tensor, noise: Tensor | None) -> Tensor:
         """(B, layers, style) -> embedded x (B, width, *grid), differentiable; noise of all layers, None: without."""
 
     @abstractmethod
-    def layer_noise(self, noise: Noise) -> Tensor:
-        """(B, N) the noise of all layers, a function of (seed, index): its own draws, whatever was drawn before."""
-
-    @abstractmethod
     def noise_sides(self) -> list[tuple[int, ...]]:
-        """The grid of each layer's noise, in the order in which they lie in `layer_noise`."""
+        """The grid of each layer's noise, in the order in which they lie in `layer_noise`; of none, an empty list."""
 
     @abstractmethod
     def affines(self) -> list[Tensor]:
         """Of each layer the matrix (inputs, style) by which the style acts on it."""
+
+    def layer_noise(self, noise: Noise, seed: int | None = None) -> Tensor:
+        """(B, N) the noise of all layers, a function of (seed, index): a draw of its own, whatever was drawn before.
+
+        seed: another one than the rest of the example has.
+        """
+        own = Noise(noise.seed if seed is None else seed, noise.index, noise.device, draw=LAYERS)
+        return own.normal(sum(map(math.prod, self.noise_sides())))
+
+    def mean_style(self, request: Request) -> Tensor:
+        """(B, layers, style) mean styles under each of the request's conditions, over the same `MEAN_OF` codes."""
+        means: dict[tuple[float, ...], Tensor] = {}
+        rows: list[Tensor] = []
+        for place in range(len(request)):
+            raw = {name: value[place : place + 1].expand(MEAN_OF, -1) for name, value in request.raw.items()}
+            present = {name: value[place : place + 1].expand(MEAN_OF) for name, value in request.present.items()}
+            key = (*(float(v) for one in raw.values() for v in one[0]), *(float(one[0]) for one in present.values()))
+            if key not in means:
+                many = Request(Noise(0, np.arange(MEAN_OF), request.noise.device), raw, present)
+                means[key] = self.style(self.draw(many), many).mean(0)
+            rows.append(means[key])
+        return torch.stack(rows)
+
+    def truncated(self, codes: Tensor, request: Request) -> Tensor:
+        """`style`, brought towards the mean as the request's options ask (Karras et al. 2019, section 3.1 and B)."""
+        styles, psi = self.style(codes, request), request.options.truncation
+        return styles if psi in (None, 1) else torch.lerp(self.mean_style(request), styles, psi)
 
 
 class Denoises(ABC):

@@ -26,7 +26,6 @@ from trilemma.maths.precision import wide
 from trilemma.mixed import Mixed
 from trilemma.models.contract import (
     Criticizes,
-    Decodes,
     Model,
     Now,
     Samples,
@@ -43,8 +42,6 @@ from trilemma.networks.stylegan import Mapping, Synthesis
 from trilemma.spaces import Categorical, Continuous, Space, masked
 
 QUIET = 0.25  # deviation of a label's vector in the mapping at the start; that of z is 1
-LAYERS = 2**31  # number of the draw that layers' noise is, in a request: whatever was drawn before
-MEAN_OF = 256  # codes that a mean style is the mean of
 FOLLOW = 0.01  # weight of the newest mean path length in the running one (StyleGAN2, appendix B)
 
 
@@ -74,7 +71,7 @@ class Config:
     rise: float = 0.25  # share of the budget in which the probability can go from 0 to 1
 
 
-class StyleGAN(Model, Samples, Decodes, Styles, Criticizes):
+class StyleGAN(Model, Samples, Styles, Criticizes):
     Config = Config
     presets = {
         "ada": {"augment": 0.0, "target": 0.6},
@@ -164,24 +161,8 @@ class StyleGAN(Model, Samples, Decodes, Styles, Criticizes):
     def synthesise(self, styles: Tensor, noise: Tensor | None, relax: Tensor | None = None) -> Tensor:
         return self.space.relax(wide(self.synthesis(styles.to(self.synthesis.start.dtype), noise)), relax)
 
-    def layer_noise(self, noise: Noise) -> Tensor:
-        own = Noise(noise.seed, noise.index, noise.device, draw=LAYERS)
-        return own.normal(sum(self.synthesis.noises))
-
     def style(self, codes: Tensor, request: Request) -> Tensor:
         return self.mapped(codes, request.raw, request.present).unsqueeze(1).repeat(1, self.synthesis.layers, 1)
-
-    def mean_style(self, request: Request) -> Tensor:
-        z = Noise(0, np.arange(MEAN_OF), request.noise.device).normal(self.config.latent)
-        means = []
-        for place in range(len(request)):
-            raw = {name: value[place : place + 1].expand(MEAN_OF, -1) for name, value in request.raw.items()}
-            present = {name: value[place : place + 1].expand(MEAN_OF) for name, value in request.present.items()}
-            if place and not self.generator_conditioner.names:
-                means.append(means[0])
-                continue
-            means.append(self.mapped(z, raw, present).mean(0))
-        return torch.stack(means).unsqueeze(1).repeat(1, self.synthesis.layers, 1)
 
     def noise_sides(self) -> list[tuple[int, ...]]:
         return self.synthesis.sides
@@ -295,13 +276,8 @@ class StyleGAN(Model, Samples, Decodes, Styles, Criticizes):
         return request.noise.normal(self.config.latent)
 
     def decode(self, codes: Tensor, request: Request) -> Tensor:
-        styles, psi = self.style(codes, request), request.options.truncation
-        if psi is not None and psi != 1:
-            styles = torch.lerp(self.mean_style(request), styles, psi)
-        noise = request.noise
-        if request.options.noise_seed is not None:
-            noise = Noise(request.options.noise_seed, noise.index, noise.device)
-        return self.space.decode(self.synthesise(styles, self.layer_noise(noise)))
+        noise = self.layer_noise(request.noise, request.options.noise_seed)
+        return self.space.decode(self.synthesise(self.truncated(codes, request), noise))
 
     def criticize(self, batch: Batch) -> Tensor:
         return self.judge(self.holed(self.space.embed(batch.x), batch), batch.raw, batch.present)

@@ -19,7 +19,7 @@ from torch.nn import functional
 from trilemma.batches import Request
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
-from trilemma.models.contract import Decodes, Model, Styles
+from trilemma.models.contract import Model, Styles
 from trilemma.networks.conv import pooled
 from trilemma.spaces import Categorical, Clusters, Continuous
 from trilemma.training.progress import Bar
@@ -75,9 +75,9 @@ def layers_of(text: str | Sequence[int] | None, count: int) -> list[int]:
 
 
 def capable(sampler: Sampler) -> Any:
-    """The sampler's model as one with `Styles` and `Decodes`, in evaluation mode."""
+    """The sampler's model as one with `Styles`, in evaluation mode."""
     model = sampler.model.eval()
-    assert isinstance(model, Styles) and isinstance(model, Decodes)
+    assert isinstance(model, Styles)
     return model
 
 
@@ -331,6 +331,8 @@ def _correlations(noise: Tensor, model: Any) -> Tensor:
     """How much neighbouring numbers of each layer's noise agree (n,), 0 for white noise."""
     total = torch.zeros(len(noise), device=noise.device)
     sides_of = model.noise_sides()
+    if not sides_of:
+        return total
     for part, sides in zip(noise.split([math.prod(sides) for sides in sides_of], 1), sides_of, strict=True):
         grid = part.unflatten(1, sides) if sides else part
         for axis in range(1, grid.dim()):
