@@ -111,6 +111,7 @@ def cases() -> list[Case]:
 
 
 CASES = {case.name: case for case in cases()}
+STEERED = [("stylegan:ada", "image"), ("stylegan:smooth", "image")]  # presets with state that losses move
 
 
 def accepted() -> list[tuple[str, str]]:

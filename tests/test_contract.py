@@ -389,8 +389,10 @@ def check_micro_batches(name: str, case: Case) -> None:
     for _ in range(2):
         logs.append((whole.take_step(), parts.take_step()))
     check_same_step(start, weights_of(whole), weights_of(parts))
-    for one, two in logs:
-        assert one == pytest.approx(two, rel=1e-9)
+    for (key, one), two in zip(whole.model.named_buffers(), parts.model.buffers(), strict=True):
+        torch.testing.assert_close(one, two, msg=f"buffer {key}")
+    for before, after in logs:
+        assert before == pytest.approx(after, rel=1e-9)
 
 
 @EVERY
@@ -462,7 +464,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     command = [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    for name, case_name in PAIRS:
+    for name, case_name in PAIRS + toy.STEERED:
         if find(name)[0].couples_batch:
             continue
         loop = exact_loop(name, CASES[case_name], batch=7)
@@ -472,6 +474,8 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         for rank in range(2):
             state = torch.load(tmp_path / f"{name}-{case_name}-{rank}.pt", weights_only=True)
             check_same_step(start, weights_of(loop), state)
+            for key, buffer in loop.model.named_buffers():
+                torch.testing.assert_close(buffer, state[key], msg=f"{name}: buffer {key}")
 
 
 # --- what each capability promises ------------------------------------------------------------------------------------

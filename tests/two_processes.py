@@ -30,20 +30,20 @@ def start(folder: str) -> int:
 
 def work(folder: Path) -> None:
     import torch
-    from contract_cases import CASES, accepted
+    from contract_cases import CASES, STEERED, accepted
     from test_contract import exact_loop, weights_of
 
     from trilemma.models.contract import find
 
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
-    for name, case in accepted():
+    for name, case in accepted() + STEERED:
         if find(name)[0].couples_batch:
             continue
         loop = exact_loop(name, CASES[case], batch=7)
         for _ in range(STEPS):
             loop.take_step()
-        torch.save(weights_of(loop), folder / f"{name}-{case}-{rank}.pt")
+        torch.save(weights_of(loop) | dict(loop.model.named_buffers()), folder / f"{name}-{case}-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
