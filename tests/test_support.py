@@ -56,7 +56,7 @@ def ways(run: Loaded, data: Any) -> dict[str, Callable[[], Any]]:
         "risk": lambda: run.risk(data, weights="a=1", draws=8, most=5).tests().fillna(0.0),
         "traverse": lambda: run.traverse(dimensions=2, steps=3, raw=True),
         "mix": lambda: run.mix([1, 2], raw=True),
-        "project": lambda: run.project(some[:2], steps=2).decoded().numpy(),
+        "project": lambda: run.project(some, steps=2).decoded().numpy(),
         "edit": lambda: run.edit(direction="sefa-1"),
         "directions": lambda: run.directions(["pca-1", "sefa-1"], steps=2, raw=True),
         "score": lambda: run.score(some),

@@ -168,8 +168,10 @@ class Styles(Decodes):
 
         seed: another one than the rest of the example has.
         """
-        own = Noise(noise.seed if seed is None else seed, noise.index, noise.device, draw=LAYERS)
-        return own.normal(sum(map(math.prod, self.noise_sides())))
+        own, count = Noise(noise.seed if seed is None else seed, noise.index, noise.device, draw=LAYERS), 0
+        for sides in self.noise_sides():
+            count += math.prod(sides)
+        return own.normal(count) if count else torch.zeros(len(noise), 0, device=noise.device)
 
     def mean_style(self, request: Request) -> Tensor:
         """(B, layers, style) mean styles under each of the request's conditions, over the same `MEAN_OF` codes."""

@@ -143,7 +143,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
     def mapped(self, z: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """(B, latent) -> (B, style)."""
         cond = self.generator_conditioner(raw, present, len(z)).vector
-        return wide(self.mapping(z.to(self.synthesis.start.dtype), cond))
+        return wide(self.mapping(z.to(self.synthesis.start.weight.dtype), cond))
 
     def styles(self, z: Tensor, other: Tensor, draws: Tensor, batch: Batch) -> Tensor:
         """Styles (B, layers, style) of z, with those of `other` from a random layer on in a share of the examples
@@ -159,7 +159,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         return torch.where(here.unsqueeze(2), w, late)
 
     def synthesise(self, styles: Tensor, noise: Tensor | None, relax: Tensor | None = None) -> Tensor:
-        return self.space.relax(wide(self.synthesis(styles.to(self.synthesis.start.dtype), noise)), relax)
+        return self.space.relax(wide(self.synthesis(styles.to(self.synthesis.start.weight.dtype), noise)), relax)
 
     def style(self, codes: Tensor, request: Request) -> Tensor:
         return self.mapped(codes, request.raw, request.present).unsqueeze(1).repeat(1, self.synthesis.layers, 1)

@@ -95,7 +95,7 @@ class Modulated(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Styles (B, layers, style) -> (B, channels, *grid): a learned start at the coarsest grid, `network.depth`
+    """Styles (B, layers, style) -> (B, channels, *grid): a start at the coarsest grid, `network.depth`
     modulated layers at each resolution, and an output of each resolution added to that of the one below ("skip").
 
     Its finest working resolution is in patches of `network.patch` a side. Sides that do not divide are cropped.
@@ -107,8 +107,11 @@ class Synthesis(nn.Module):
         widths = [network.width * m for m in (network.multipliers if grid else (1,))][::-1]
         multiple = self.patch * 2 ** (len(widths) - 1)
         coarse = [side // multiple for side in padded_grid(grid, multiple)]
-        # Unit variance: the first layer's style acts on it as on any other's input.
-        self.start = nn.Parameter(torch.randn(widths[0], *coarse))
+        # Where all begins: a learned constant, and what the first layer's style adds to it. With a constant alone small
+        # budgets end before the layout of an example follows its code.
+        self.shape = (widths[0], *coarse)
+        self.start = Equal(style, math.prod(self.shape), pace=pace)
+        nn.init.normal_(self.start.bias)
         self.levels, self.outputs = nn.ModuleList(), nn.ModuleList()
         self.sides: list[tuple[int, ...]] = []  # of the noise of each layer
         settings: dict[str, Any] = {"style": style, "pace": pace}
@@ -119,7 +122,9 @@ class Synthesis(nn.Module):
             finest = number == len(widths) - 1
             made = channels * (self.patch**dims if finest else 1)
             gain = 0.7 / math.sqrt(len(widths))
-            self.outputs.append(Modulated(width, made, dims, 1, gain=gain, last=True, **settings))
+            # The finest looks around: patches that do not know of their neighbours show as a grid.
+            size = 3 if finest else 1
+            self.outputs.append(Modulated(width, made, dims, size, gain=gain, last=True, **settings))
             self.sides += [tuple(side * 2**number for side in coarse)] * network.depth
         self.layers, self.depth = len(self.sides), network.depth
         self.noises = [math.prod(sides) for sides in self.sides]
@@ -127,7 +132,7 @@ class Synthesis(nn.Module):
 
     def forward(self, styles: Tensor, noise: Tensor | None = None) -> Tensor:
         """noise (B, sum of `noises`): standard normal numbers for all layers; None: without."""
-        h = self.start.unsqueeze(0).expand(len(styles), *self.start.shape)
+        h = self.start(styles[:, 0]).unflatten(1, self.shape)
         if len(self.grid) == 2:
             h = h.contiguous(memory_format=torch.channels_last)
         parts = [None] * self.layers if noise is None else noise.to(h.dtype).split(self.noises, 1)
@@ -155,4 +160,5 @@ class Synthesis(nn.Module):
 
     def affines(self) -> list[Tensor]:
         """Of each layer the matrix (inputs, style) by which its style comes from a w: what SeFa factorises."""
-        return [layer.affine.scaled().detach() for level in self.levels for layer in level]
+        matrices = [layer.affine.scaled().detach() for level in self.levels for layer in level]
+        return [torch.cat([matrices[0], self.start.scaled().detach()]), *matrices[1:]]
