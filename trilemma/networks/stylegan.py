@@ -112,13 +112,13 @@ class Synthesis(nn.Module):
         self.shape = (widths[0], *coarse)
         self.start = Equal(style, math.prod(self.shape), pace=pace)
         nn.init.normal_(self.start.bias)
-        self.levels, self.outputs = nn.ModuleList(), nn.ModuleList()
+        self.modulated, self.outputs = nn.ModuleList(), nn.ModuleList()
         self.sides: list[tuple[int, ...]] = []  # of the noise of each layer
         settings: dict[str, Any] = {"style": style, "pace": pace}
         for number, (before, width) in enumerate(zip([widths[0], *widths], widths, strict=False)):
             inputs = [before, *[width] * (network.depth - 1)]
             level = [Modulated(one, width, dims, 3, gain=math.sqrt(2), last=False, **settings) for one in inputs]
-            self.levels.append(nn.ModuleList(level))
+            self.modulated.extend(level)
             finest = number == len(widths) - 1
             made = channels * (self.patch**dims if finest else 1)
             gain = 0.7 / math.sqrt(len(widths))
@@ -136,19 +136,17 @@ class Synthesis(nn.Module):
         if len(self.grid) == 2:
             h = h.contiguous(memory_format=torch.channels_last)
         parts = [None] * self.layers if noise is None else noise.to(h.dtype).split(self.noises, 1)
-        place, out = 0, None
-        for number, (level, output) in enumerate(zip(self.levels, self.outputs, strict=True)):
-            if number:
+        made: list[Tensor] = []
+        for place, (layer, part, sides) in enumerate(zip(self.modulated, parts, self.sides, strict=True)):
+            if place and place % self.depth == 0:
                 h = functional.interpolate(h, scale_factor=2.0)
-            for layer in level:
-                part = parts[place]
-                part = None if part is None else part.unflatten(1, (1, *self.sides[place]))
-                h = self.activation(layer(h, styles[:, place], part))
-                place += 1
-            made = output(h, styles[:, place - 1])
-            if number == len(self.levels) - 1:
-                made = from_patches(made, self.patch)
-            out = made if out is None else made + self._enlarged(out, made)
+            h = self.activation(layer(h, styles[:, place], None if part is None else part.unflatten(1, (1, *sides))))
+            if (place + 1) % self.depth == 0:
+                made.append(self.outputs[place // self.depth](h, styles[:, place]))
+        out = made[0]
+        for number, finer in enumerate(made):
+            finer = from_patches(finer, self.patch) if number == len(made) - 1 else finer
+            out = finer if number == 0 else finer + self._enlarged(out, finer)
         return crop_to(out, self.grid)
 
     def _enlarged(self, out: Tensor, like: Tensor) -> Tensor:
@@ -160,5 +158,6 @@ class Synthesis(nn.Module):
 
     def affines(self) -> list[Tensor]:
         """Of each layer the matrix (inputs, style) by which its style comes from a w: what SeFa factorises."""
-        matrices = [layer.affine.scaled().detach() for level in self.levels for layer in level]
+        layers = [layer for layer in self.modulated if isinstance(layer, Modulated)]
+        matrices = [layer.affine.scaled().detach() for layer in layers]
         return [torch.cat([matrices[0], self.start.scaled().detach()]), *matrices[1:]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +11,7 @@ from trilemma.batches import Options
 from trilemma.errors import InputError
 from trilemma.tasks import styles
 
-if TYPE_CHECKING:
-    from trilemma.tasks.load import Loaded
+Loaded = Any  # a run as `load` gives it; imports point downward
 
 
 def mix(
@@ -36,7 +35,7 @@ def mix(
     run.check_options(Options(truncation=truncation))
     count, across, number = styles.layers_count(run.sampler), list(columns or seeds), run.label(label)
     chosen = styles.layers_of(layers, count) if layers else list(range(count // 2, count))
-    x = styles.mixed(run.sampler, seeds, across, chosen, label=number, psi=truncation)
+    x: np.ndarray = styles.mixed(run.sampler, seeds, across, chosen, label=number, psi=truncation)
     x = x if raw else run.modality.export(x)
     return x.reshape(len(seeds) + 1, len(across) + 1, *x.shape[1:])
 
@@ -73,7 +72,7 @@ def edit(
         if len(given.x) != 1:
             raise InputError(f"edit: give one example, not {len(given.x)}; `project` takes several")
         found = run.project(given, steps=steps, tune=tune, seed=seed, quiet=quiet)
-    x = run.sampler.array(run.space.decode(styles.moved(found, way.step, amounts, places)))
+    x: np.ndarray = run.sampler.array(run.space.decode(styles.moved(found, way.step, amounts, places)))
     return x if raw else run.modality.export(x)
 
 
