@@ -54,7 +54,7 @@ EVERY = having()
 
 # To learn eight examples by heart, quickly: what is known to help a model with that, and what is then asked of it.
 # At a gamma of 0.1 the generator keeps one example of each label.
-EAGER = {"gan": {"gamma_end": 1.0}, "stylegan": {"gamma_end": 1.0, "mixing": 0.0}}
+EAGER = {"gan": {"gamma_end": 1.0}, "stylegan": {"gamma_end": 1.0}}
 # On grids; others, which are told what to make of each example: 80.
 STEPS = {"diffusion": 150, "gan": 150, "stylegan": 150}
 NEAREST = {"diffusion": 0.7}  # mean distance of samples to the nearest example, in units of the data's deviation
@@ -421,6 +421,7 @@ def test_presets_keep_the_contract(name: str, tmp_path: Path) -> None:
         ("gan", {"penalty": "none"}),
         ("gan", {"gamma": 0.0}),
         ("gan", {"augment": 1.0}),
+        ("stylegan", {"play": "non-saturating", "penalty": "r1", "mixing": 0.9}),
         ("vae", {"free_bits": 0.1, "beta": 4.0}),
         ("vae", {"texture": 0.0}),
         *(("diffusion", {"prediction": prediction}) for prediction in ("eps", "x0", "v", "velocity")),

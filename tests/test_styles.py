@@ -63,7 +63,8 @@ def test_the_synthesis_keeps_variance_and_its_rates_are_equal() -> None:
 
 
 def test_mixed_styles_act_from_their_layer_on() -> None:
-    model, batch = toy.build("stylegan", CASES["image"]), CASES["image"].batch()
+    model = toy.build("stylegan", CASES["image"], toy.settings("stylegan", CASES["image"], mixing=0.5))
+    batch = CASES["image"].batch()
     assert isinstance(model, StyleGAN)
     z, other = batch.noise.normal(2, model.config.latent).unbind(1)
     always = torch.stack([torch.zeros(8), torch.linspace(0, 0.99, 8)], 1)  # mixed; from every layer but the first
@@ -273,6 +274,17 @@ def test_the_verbs(folder: Path, run: Loaded, tmp_path: Path) -> None:
 
 
 # --- measures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", ["z", "w"])
+def test_steps_on_ways_scale_with_their_length(run: Loaded, space: str) -> None:
+    """Half the step, half the way: the path length is that of the model, not of the step."""
+    lengths = []
+    for step in (0.02, 0.01):
+        here, there = styles.nearby(run.sampler, 60, step=step, space=space)
+        found = control.perceptual_path_length(here.reshape(60, -1), there.reshape(60, -1), step=step)
+        lengths.append(found.value)
+    assert lengths[0] > 0 and lengths[1] == pytest.approx(lengths[0], rel=0.1)
 
 
 def test_measures_of_control() -> None:

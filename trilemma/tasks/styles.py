@@ -19,6 +19,7 @@ from torch.nn import functional
 from trilemma.batches import Request
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
+from trilemma.maths.signals import spherical
 from trilemma.models.contract import Model, Styles
 from trilemma.networks.conv import pooled
 from trilemma.spaces import Categorical, Clusters, Continuous
@@ -352,3 +353,30 @@ def way_in_styles(sampler: Sampler, codes: Tensor, request: Request, *, steps: i
     t = torch.linspace(0, 1, steps, device=codes.device).reshape(-1, 1, 1)
     noise = model.layer_noise(Noise(seed, np.zeros(steps), sampler.engine.device))
     return sampler.array(model.space.decode(model.synthesise(torch.lerp(ends[:1], ends[1:], t), noise).float()))
+
+
+@torch.no_grad()
+def nearby(
+    sampler: Sampler, count: int, *, step: float = 1e-2, space: str = "w", seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embedded x (count, width, *grid) at random places of ways between two codes each, and a little further on: what
+    `metrics.control.perceptual_path_length` compares features of. Both have one noise and one condition.
+
+    Not rounded to the data's levels: a small step would be lost in them.
+
+    step: how much further, as a share of the way; space: ways through codes ('z') or through styles ('w').
+    """
+    model, here, there = capable(sampler), list[np.ndarray](), list[np.ndarray]()
+    for start in range(0, count, 250):
+        index = np.arange(start, min(start + 250, count))
+        request = sampler.request(seed, index)
+        one, two = model.draw(request), model.draw(request)
+        t = request.noise.uniform(1) * (1 - step)
+        noise = model.layer_noise(request.noise)
+        for parts, place in ((here, t), (there, t + step)):
+            if space == "z":
+                w = model.style(spherical(one, two, place), request)
+            else:
+                w = torch.lerp(model.style(one, request), model.style(two, request), place.unsqueeze(2))
+            parts.append(model.synthesise(w, noise).float().cpu().numpy())
+    return np.concatenate(here), np.concatenate(there)
