@@ -61,7 +61,7 @@ class Config:
     style: int = 128  # width of the styles
     mapping: int = 2  # layers from codes to styles
     pace: float = 20.0  # relative rate of the synthesis' weights, in optimizer rates
-    mapping_pace: float = 20.0  # and of the mapping's
+    mapping_pace: float = 5.0  # and of the mapping's
     mixing: float = 0.0  # share of fakes whose layers, from a random one on, have another code's style
     path_length: float = 0.0  # weight of path-length regularisation; 0: none. StyleGAN2's: 2
     path_every: int = 4  # steps

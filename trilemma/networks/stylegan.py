@@ -124,7 +124,13 @@ class Synthesis(nn.Module):
             gain = 0.7 / math.sqrt(len(widths))
             # The finest looks around: patches that do not know of their neighbours show as a grid.
             size = 3 if finest else 1
-            self.outputs.append(Modulated(width, made, dims, size, gain=gain, last=True, **settings))
+            output = Modulated(width, made, dims, size, gain=gain, last=True, **settings)
+            self.outputs.append(output)
+            if finest and self.patch > 1:
+                # All places of a patch begin equal (Aitken et al. 2017): else their pattern is the first thing made.
+                with torch.no_grad():
+                    first = output.convolution.weight
+                    first.copy_(first[:: self.patch**dims].repeat_interleave(self.patch**dims, 0))
             self.sides += [tuple(side * 2**number for side in coarse)] * network.depth
         self.layers, self.depth = len(self.sides), network.depth
         self.noises = [math.prod(sides) for sides in self.sides]
