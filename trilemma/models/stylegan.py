@@ -42,6 +42,9 @@ from trilemma.networks.stylegan import Mapping, Synthesis
 from trilemma.spaces import Categorical, Continuous, Space, masked
 
 QUIET = 0.25  # deviation of a label's vector in the mapping at the start; that of z is 1
+# Of pairs. Karras et al. keep E[sign(critic(real))] at 0.6: four of five reals above zero. Normal scores that lie so far
+# apart win 88 % of pairs for the reals: 0.88 - 0.12.
+USUAL = 0.76
 FOLLOW = 0.01  # weight of the newest mean path length in the running one (StyleGAN2, appendix B)
 
 
@@ -74,7 +77,7 @@ class Config:
 class StyleGAN(Model, Samples, Styles, Criticizes):
     Config = Config
     presets = {
-        "ada": {"augment": 0.0, "target": 0.6},
+        "ada": {"augment": 0.0, "target": USUAL},
         "plain": {"augment": 0.0, "target": 0.0},
         "smooth": {"path_length": 2.0},
     }
@@ -117,7 +120,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         patch = 2 if side >= 16 else 1
         levels = min(max(math.ceil(math.log2(side / patch / 7)), 0), 5) + 1
         settings: dict[str, Any] = {
-            "target": 0.6 if few else 0.0,
+            "target": USUAL if few else 0.0,
             "clusters": default_clusters(spaces, count, most=100),
         }
         # Squared gradients grow with the number of pixels; a critic that learns few examples by heart needs holding.
@@ -227,7 +230,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         # A relativistic critic's scores have no zero: it knows data by heart where every real example beats its fake.
         shared = {"wins": (on_real - on_fake).sign().sum().detach()} if augmenting and config.target else {}
         if augmenting:
-            logs["augment"] = self.probability * count
+            logs |= {"augment": self.probability * count, **shared}
         yield Turn("critic", loss, count, logs, shared)
 
         w, x = (w, x) if kept else made()

@@ -274,8 +274,9 @@ def project(
         loss = _apart(made, given).sum() + PLAIN * _correlations(noise, model).sum()
         loss = loss + HELD * ((styles - mean) / deviation).square().mean((1, 2)).sum()
         _take(optimizer, loss, bar, step)
-        with torch.no_grad():
-            noise.sub_(noise.mean(1, keepdim=True)).div_(noise.std(1, keepdim=True).clamp(min=1e-6))
+        if noise.shape[1] > 1:
+            with torch.no_grad():
+                noise.sub_(noise.mean(1, keepdim=True)).div_(noise.std(1, keepdim=True).clamp(min=1e-6))
     styles, noise = (first + offset * deviation).detach(), noise.detach()
     if tune:
         model = copy.deepcopy(model)
