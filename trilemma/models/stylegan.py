@@ -42,8 +42,8 @@ from trilemma.networks.stylegan import Mapping, Synthesis
 from trilemma.spaces import Categorical, Continuous, Space, masked
 
 QUIET = 0.25  # deviation of a label's vector in the mapping at the start; that of z is 1
-# Of pairs. Karras et al. keep E[sign(critic(real))] at 0.6: four of five reals above zero. Normal scores that lie so far
-# apart win 88 % of pairs for the reals: 0.88 - 0.12.
+# Of pairs. Karras et al. keep E[sign(critic(real))] at 0.6: four of five reals above zero. Where normal scores lie that
+# far apart, reals win 88 % of pairs: 0.88 - 0.12.
 USUAL = 0.76
 FOLLOW = 0.01  # weight of the newest mean path length in the running one (StyleGAN2, appendix B)
 
