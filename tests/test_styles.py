@@ -57,10 +57,6 @@ def test_the_synthesis_keeps_variance_and_its_rates_are_equal() -> None:
     x = synthesis(w, torch.randn(64, sum(synthesis.noises)))
     assert x.shape == (64, 3, 32, 20) and 0.3 < float(x.detach().std()) < 1.5
     assert torch.equal(x, synthesis(w, None)), "the noise's strength is 0 at the start"
-    one_place = synthesis(w, None).detach().unfold(2, 2, 2).unfold(3, 2, 2)[:, :, 2:-2, 2:-2].flatten(4)
-    assert float((one_place - one_place.mean(4, keepdim=True)).std()) < 0.1 * float(one_place.std()), (
-        "a pattern of patches"
-    )
     stored = [layer.convolution.weight.detach().std() for layer in synthesis.modulated]
     stored += [layer.affine.weight.detach().std() for layer in synthesis.modulated]
     assert all(float(deviation) == pytest.approx(0.1, rel=0.1) for deviation in stored)

@@ -126,11 +126,6 @@ class Synthesis(nn.Module):
             size = 3 if finest else 1
             output = Modulated(width, made, dims, size, gain=gain, last=True, **settings)
             self.outputs.append(output)
-            if finest and self.patch > 1:
-                # All places of a patch begin equal (Aitken et al. 2017): else their pattern is the first thing made.
-                with torch.no_grad():
-                    first = output.convolution.weight
-                    first.copy_(first[:: self.patch**dims].repeat_interleave(self.patch**dims, 0))
             self.sides += [tuple(side * 2**number for side in coarse)] * network.depth
         self.layers, self.depth = len(self.sides), network.depth
         self.noises = [math.prod(sides) for sides in self.sides]
