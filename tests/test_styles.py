@@ -148,7 +148,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits = load_digits()
     images = (digits.images[:600] * 15).astype(np.uint8)
     out = tmp_path_factory.mktemp("styles") / "run"
-    settings = {"training.previews": 1, "training.choose_samples": 0, "network.width": 16, "critic.width": 24}
+    settings = {
+        "training.previews": 1,
+        "training.choose_samples": 0,
+        "training.dtype": "float32",
+        "network.width": 16,
+        "critic.width": 24,
+    }
     data = {"x": images, "labels": digits.target[:600]}
     tl.train(data, model="stylegan", out=out, budget="4k", size="xs", settings=settings, quiet=True)
     return out
@@ -200,7 +206,7 @@ def test_directions(run: Loaded, folder: Path) -> None:
     names = run.direction_names()
     assert {"3", "brightness", "pca-1", "sefa-1"} <= set(names)
     still = run.edit(direction="pca-1", amount=0.0, seed=4, raw=True)[0]
-    assert np.array_equal(still, run.generate(1, seed=4, raw=True)[0])
+    assert np.abs(still - run.generate(1, seed=4, raw=True)[0].astype(float)).max() <= 1
     levels = [run.edit(direction="brightness", amount=[-2.0, 0.0, 2.0], number=n).mean((1, 2)) for n in range(8)]
     low, middle, high = np.mean(levels, 0)
     assert low < middle < high

@@ -350,10 +350,12 @@ def _correlations(noise: Tensor, model: Any) -> Tensor:
 def way_in_styles(sampler: Sampler, codes: Tensor, request: Request, *, steps: int, seed: int) -> np.ndarray:
     """Raw x (steps, ...) on the straight way in W between the styles of two codes (2, D) under their conditions."""
     model = capable(sampler)
-    ends = model.style(codes, request)
     t = torch.linspace(0, 1, steps, device=codes.device).reshape(-1, 1, 1)
     noise = model.layer_noise(Noise(seed, np.zeros(steps), sampler.engine.device))
-    return sampler.array(model.space.decode(model.synthesise(torch.lerp(ends[:1], ends[1:], t), noise).float()))
+    with sampler.engine.autocast():  # as samples are made: the ends are the same
+        ends = model.style(codes, request)
+        x = model.synthesise(torch.lerp(ends[:1], ends[1:], t), noise)
+    return sampler.array(model.space.decode(x.float()))
 
 
 @torch.no_grad()
