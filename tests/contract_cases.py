@@ -125,6 +125,7 @@ def cases() -> list[Case]:
 
 
 CASES = {case.name: case for case in cases()}
+STEERED = [("stylegan:ada", "image"), ("stylegan:smooth", "image")]  # presets with state that losses move
 
 
 def fits(model_class: type[Model], case: Case) -> bool:

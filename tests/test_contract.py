@@ -54,12 +54,14 @@ def having(*kinds: type, holes: bool = False) -> pytest.MarkDecorator:
 EVERY = having()
 
 # To learn eight examples by heart, quickly: what is known to help a model with that, and what is then asked of it.
-EAGER = {"gan": {"gamma_end": 1.0}}  # at a gamma of 0.1 the generator keeps one example of each label
-STEPS = {"diffusion": 150, "gan": 150}  # on grids; others, which are told what to make of each example: 80
+# At a gamma of 0.1 the generator keeps one example of each label.
+EAGER = {"gan": {"gamma_end": 1.0}, "stylegan": {"gamma_end": 1.0}}
+# On grids; others, which are told what to make of each example: 80.
+STEPS = {"diffusion": 150, "gan": 150, "stylegan": 150}
 NEAREST = {"diffusion": 0.7}  # mean distance of samples to the nearest example, in units of the data's deviation
 # Factor on a fresh model's distance: twelve guided steps overshoot, a GAN may learn half the tokens by heart.
-CLOSER = {"diffusion": 1.05, "gan": 0.9}
-FOUND = {"diffusion": 6, "gan": 3}  # examples that some sample comes closest to; others: half of them
+CLOSER = {"diffusion": 1.05, "gan": 0.9, "stylegan": 0.9}
+FOUND = {"diffusion": 6, "gan": 3, "stylegan": 3}  # examples that some sample comes closest to; others: half of them
 
 
 def turn_losses(model: Model, batch: Batch, *, step: int = 0) -> list[float]:
@@ -172,9 +174,9 @@ def check_turns(name: str, case: Case) -> None:
     owner = {id(weight): group for group, weights in loop.groups.items() for weight in weights}
     moves, move, before = [], loop._move, weights_of(loop)
 
-    def watched(turns: list[Turn], logs: dict[str, float]) -> None:
+    def watched(turns: list[Turn], logs: dict[str, float], now: Now) -> None:
         nonlocal before
-        move(turns, logs)
+        move(turns, logs, now)
         group = turns[0].group
         # Since the turn before: what `losses` itself did to weights counts too.
         moved = {n for n, p in loop.model.named_parameters() if not torch.equal(p, before[n])}
@@ -392,8 +394,10 @@ def check_micro_batches(name: str, case: Case) -> None:
     for _ in range(2):
         logs.append((whole.take_step(), parts.take_step()))
     check_same_step(start, weights_of(whole), weights_of(parts))
-    for one, two in logs:
-        assert one == pytest.approx(two, rel=1e-9)
+    for (key, one), two in zip(whole.model.named_buffers(), parts.model.buffers(), strict=True):
+        torch.testing.assert_close(one, two, msg=f"buffer {key}")
+    for before, after in logs:
+        assert before == pytest.approx(after, rel=1e-9)
 
 
 @EVERY
@@ -423,6 +427,7 @@ def test_presets_keep_the_contract(name: str, tmp_path: Path) -> None:
         ("gan", {"penalty": "none"}),
         ("gan", {"gamma": 0.0}),
         ("gan", {"augment": 1.0}),
+        ("stylegan", {"play": "non-saturating", "penalty": "r1", "mixing": 0.9}),
         ("vae", {"free_bits": 0.1, "beta": 4.0}),
         ("vae", {"texture": 0.0}),
         *(("diffusion", {"prediction": prediction}) for prediction in ("eps", "x0", "v", "velocity")),
@@ -477,7 +482,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert {name for name, _ in shared_pairs()} == {name for name, _ in PAIRS if not find(name)[0].couples_batch}
-    for name, case_name in shared_pairs():
+    for name, case_name in shared_pairs() + toy.STEERED:
         loop = exact_loop(name, CASES[case_name], batch=7)
         start = weights_of(loop)
         for _ in range(2):
@@ -485,6 +490,8 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         for rank in range(2):
             state = torch.load(tmp_path / f"{name}-{case_name}-{rank}.pt", weights_only=True)
             check_same_step(start, weights_of(loop), state)
+            for key, buffer in loop.model.named_buffers():
+                torch.testing.assert_close(buffer, state[key], msg=f"{name}: buffer {key}")
 
 
 # --- what each capability promises ------------------------------------------------------------------------------------

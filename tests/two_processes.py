@@ -30,16 +30,16 @@ def start(folder: str) -> int:
 
 def work(folder: Path) -> None:
     import torch
-    from contract_cases import CASES
+    from contract_cases import CASES, STEERED
     from test_contract import exact_loop, shared_pairs, weights_of
 
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
-    for name, case in shared_pairs():
+    for name, case in shared_pairs() + STEERED:
         loop = exact_loop(name, CASES[case], batch=7)
         for _ in range(STEPS):
             loop.take_step()
-        torch.save(weights_of(loop), folder / f"{name}-{case}-{rank}.pt")
+        torch.save(weights_of(loop) | dict(loop.model.named_buffers()), folder / f"{name}-{case}-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 

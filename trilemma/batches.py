@@ -56,6 +56,8 @@ class Options:
     interval: tuple[float, float] | None = None  # of sigma (unit-variance data) in which guidance acts
     eta: float | None = None  # noise that ddim adds on its way: 0 none, 1 as much as ddpm
     prior: str | None = None  # normal, mixture
+    truncation: float | None = None  # psi: styles w become mean + psi (w - mean); 1 leaves them, 0 is the mean
+    noise_seed: int | None = None  # of the noise of layers, where it is not that of the rest
 
 
 @dataclass

@@ -39,6 +39,12 @@ def generate(
         str | None, typer.Option(help="LOW,HIGH: noise levels between which guidance acts, data of variance 1.")
     ] = None,
     prior: Annotated[str | None, typer.Option(help="normal or mixture (VAE).")] = None,
+    truncation: Annotated[
+        float | None, typer.Option(metavar="PSI", help="Share of the way from the mean style, as 0.7 (StyleGAN).")
+    ] = None,
+    noise_seed: Annotated[
+        int | None, typer.Option(help="Other noise in the layers, the same styles (StyleGAN).")
+    ] = None,
     where: Annotated[
         str | None, typer.Option(help="Of tables: conditions that all rows meet, as 'sex = Female and age > 60'.")
     ] = None,
@@ -55,7 +61,7 @@ def generate(
 
     done = make(
         run, n, seed=seed, out=out, label=label, guidance=guidance, steps=steps, sampler=sampler, eta=eta,
-        interval=interval, prior=prior, where=where, balance=balance,
+        interval=interval, prior=prior, truncation=truncation, noise_seed=noise_seed, where=where, balance=balance,
         length=length,
     )  # fmt: skip
     show(done)
@@ -196,14 +202,89 @@ def interpolate(
     first: Annotated[str, typer.Argument(help="File, or the number of a sample.")] = "0",
     second: Annotated[str, typer.Argument(help="File, or the number of a sample.")] = "1",
     steps: Annotated[int, typer.Option(help="Examples on the way, ends included.")] = 9,
+    space: Annotated[str, typer.Option(help="z: codes. w: the styles that they become (StyleGAN).")] = "z",
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("interpolated.png"),
+    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png; of images also a film, .gif.")] = Path(
+        "interpolated.png"
+    ),
     debug: Debug = False,
 ) -> None:
     """Walk between two examples through the codes of RUN."""
     from trilemma.tasks.verbs import interpolate as make
 
-    show(make(run, first, second, steps=steps, seed=seed, out=out))
+    show(make(run, first, second, steps=steps, seed=seed, space=space, out=out))
+
+
+def mix(
+    run: RunArgument,
+    seeds: Annotated[str, typer.Option(help="Seeds whose first samples are the rows, as 3,7.")] = "0,1,2,3",
+    columns: Annotated[str | None, typer.Option(help="Seeds of the columns; default: those of the rows.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Layers whose styles are the column's, from coarse to fine; default: finer half.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Name or number of a label for all.")] = None,
+    truncation: Annotated[float | None, typer.Option(metavar="PSI", help="Share of the way from the mean.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("mixed.png"),
+    debug: Debug = False,
+) -> None:
+    """Mix styles: each row's sample with each column's styles in some layers."""
+    from trilemma.tasks.verbs import mix as make
+
+    show(make(run, seeds=seeds, columns=columns, layers=layers, label=label, truncation=truncation, out=out))
+
+
+def project(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
+    steps: Annotated[int, typer.Option(help="Steps of the search for styles.")] = 300,
+    tune: Annotated[int, typer.Option(help="Then as many steps of the generator itself, in a copy.")] = 0,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("projected.png"),
+    debug: Debug = False,
+) -> None:
+    """Find the styles under which RUN makes DATA, and say how near it comes."""
+    from trilemma.tasks.verbs import project as make
+
+    show(make(run, source, steps=steps, tune=tune, seed=seed, out=out))
+
+
+def edit(
+    run: RunArgument,
+    source: Annotated[str | None, typer.Argument(metavar="FILE", help="One example; default: a sample.")] = None,
+    direction: Annotated[
+        str, typer.Option(help="A label, brightness, contrast, pca-K or sefa-K; `directions` names all.")
+    ] = "pca-1",
+    amount: Annotated[str, typer.Option(help="How far, in deviations; several as -2,0,2.")] = "2",
+    layers: Annotated[str | None, typer.Option(help="Layers that move, as 4-8; default: all.")] = None,
+    seed: Seed = 0,
+    number: Annotated[int, typer.Option(help="Which sample of the seed, without FILE.")] = 0,
+    steps: Annotated[int, typer.Option(help="Steps of the search for the FILE's styles.")] = 300,
+    tune: Annotated[int, typer.Option(help="Then as many steps of the generator itself.")] = 0,
+    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("edited.png"),
+    debug: Debug = False,
+) -> None:
+    """Move one example along a direction of styles."""
+    from trilemma.tasks.verbs import edit as make
+
+    show(make(
+        run, source, direction=direction, amount=amount, layers=layers, seed=seed, number=number, steps=steps,
+        tune=tune, out=out,
+    ))  # fmt: skip
+
+
+def directions(
+    run: RunArgument,
+    names: Annotated[str | None, typer.Option(help="Which, as pca-1,sefa-2; default: some of each.")] = None,
+    steps: Annotated[int, typer.Option(help="Examples of each.")] = 7,
+    reach: Annotated[float, typer.Option(help="How far to both sides, in deviations.")] = 3.0,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help=".png or .npy.")] = Path("directions.png"),
+    debug: Debug = False,
+) -> None:
+    """Show directions of styles, a row each, and name all that RUN has."""
+    from trilemma.tasks.verbs import directions as make
+
+    show(make(run, names, steps=steps, reach=reach, seed=seed, out=out))
 
 
 def traverse(
@@ -290,6 +371,10 @@ VERBS = (
     interpolate,
     traverse,
     translate,
+    mix,
+    project,
+    edit,
+    directions,
     embed,
     score,
     info,

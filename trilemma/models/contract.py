@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +29,9 @@ from trilemma.maths.noise import Noise
 from trilemma.mixed import Mixed
 from trilemma.spaces import Continuous, Space
 
+LAYERS = 2**31  # number of the draw that layers' noise is, in a request: whatever was drawn before
+MEAN_OF = 256  # codes that a mean style is the mean of
+
 
 @dataclass
 class Turn:
@@ -37,6 +41,7 @@ class Turn:
     loss: Tensor
     weight: float
     logs: dict[str, Tensor] = field(default_factory=dict)  # detached sums over the same units
+    shared: dict[str, Tensor] = field(default_factory=dict)  # such sums whose means `Model.adjust` is told
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,13 @@ class Model(nn.Module, ABC):
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         """Yield the turns of one step; of graphs, only what the next turn goes on with lives across a yield."""
 
+    def adjust(self, means: dict[str, float], now: Now) -> None:
+        """After a turn with `shared`: its means over the whole batch, all processes' and micro-batches' parts of it.
+
+        What a model steers by its losses (a probability, a running mean) moves here, into buffers: once a turn, and
+        equally in every process.
+        """
+
     @abstractmethod
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """After training (and before a preview): fit what sampling needs on training examples, into buffers."""
@@ -140,6 +152,55 @@ class Decodes(ABC):
     @abstractmethod
     def draw(self, request: Request) -> Tensor:
         """(B, D) codes from the prior: `sample` decodes them."""
+
+
+class Styles(Decodes):
+    """Codes become styles, one for each layer, and styles become examples: what control by styles stands on."""
+
+    @abstractmethod
+    def style(self, codes: Tensor, request: Request) -> Tensor:
+        """(B, D) codes -> (B, layers, style) styles under the request's conditions, equal in all layers."""
+
+    @abstractmethod
+    def synthesise(self, styles: Tensor, noise: Tensor | None) -> Tensor:
+        """(B, layers, style) -> embedded x (B, width, *grid), differentiable; noise of all layers, None: without."""
+
+    @abstractmethod
+    def noise_sides(self) -> list[tuple[int, ...]]:
+        """The grid of each layer's noise, in the order in which they lie in `layer_noise`; of none, an empty list."""
+
+    @abstractmethod
+    def affines(self) -> list[Tensor]:
+        """Of each layer the matrix (inputs, style) by which the style acts on it."""
+
+    def layer_noise(self, noise: Noise, seed: int | None = None) -> Tensor:
+        """(B, N) the noise of all layers, a function of (seed, index): a draw of its own, whatever was drawn before.
+
+        seed: another one than the rest of the example has.
+        """
+        own, count = Noise(noise.seed if seed is None else seed, noise.index, noise.device, draw=LAYERS), 0
+        for sides in self.noise_sides():
+            count += math.prod(sides)
+        return own.normal(count) if count else torch.zeros(len(noise), 0, device=noise.device)
+
+    def mean_style(self, request: Request) -> Tensor:
+        """(B, layers, style) mean styles under each of the request's conditions, over the same `MEAN_OF` codes."""
+        means: dict[tuple[float, ...], Tensor] = {}
+        rows: list[Tensor] = []
+        for place in range(len(request)):
+            raw = {name: value[place : place + 1].expand(MEAN_OF, -1) for name, value in request.raw.items()}
+            present = {name: value[place : place + 1].expand(MEAN_OF) for name, value in request.present.items()}
+            key = (*(float(v) for one in raw.values() for v in one[0]), *(float(one[0]) for one in present.values()))
+            if key not in means:
+                many = Request(Noise(0, np.arange(MEAN_OF), request.noise.device), raw, present)
+                means[key] = self.style(self.draw(many), many).mean(0)
+            rows.append(means[key])
+        return torch.stack(rows)
+
+    def truncated(self, codes: Tensor, request: Request) -> Tensor:
+        """`style`, brought towards the mean as the request's options ask (Karras et al. 2019, section 3.1 and B)."""
+        styles, psi = self.style(codes, request), request.options.truncation
+        return styles if psi in (None, 1) else torch.lerp(self.mean_style(request), styles, psi)
 
 
 class Denoises(ABC):
@@ -196,7 +257,7 @@ class Criticizes(ABC):
         """(B,) how real x looks to the model; larger is more real."""
 
 
-CAPABILITIES = (Samples, Encodes, Decodes, Denoises, Fills, Translates, Scores, Surprises, Criticizes)
+CAPABILITIES = (Samples, Encodes, Decodes, Styles, Denoises, Fills, Translates, Scores, Surprises, Criticizes)
 
 
 def model_files() -> list[str]:

@@ -24,7 +24,7 @@ from trilemma.maths.losses import PLAYS, gradient_penalty, squared_gradient_norm
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.mixed import Mixed
-from trilemma.models.contract import Criticizes, Decodes, Model, Now, Samples, Turn, default_clusters, frozen
+from trilemma.models.contract import Criticizes, Model, Now, Samples, Styles, Turn, default_clusters, frozen
 from trilemma.networks.augment import augment
 from trilemma.networks.conv import Critic, Up
 from trilemma.networks.layers import ACTIVATIONS, Network, initialise
@@ -55,7 +55,7 @@ class Config:
     augment: float = 0.0  # probability of each differentiable augmentation (Zhao et al. 2020)
 
 
-class GAN(Model, Samples, Decodes, Criticizes):
+class GAN(Model, Samples, Styles, Criticizes):
     Config = Config
     presets = {
         "minimax": {"play": "minimax", "penalty": "r1"},
@@ -149,12 +149,31 @@ class GAN(Model, Samples, Decodes, Criticizes):
 
     def generate(self, z: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor], relax: Tensor | None) -> Tensor:
         """(B, latent) -> embedded fake data (B, width, *grid)."""
+        return self.space.relax(wide(self.generator(self.mapped(z, raw, present))), relax)
+
+    def mapped(self, z: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+        """(B, latent) -> the style (B, style) that all of the generator hears."""
         cond = self.generator_conditioner(raw, present, len(z)).vector
         style = z.to(next(self.generator.parameters()).dtype)
         style = style if cond is None else torch.cat([style, cond], 1)
         for layer in self.mapping:
             style = ACTIVATIONS["leaky_relu"](layer(style))
-        return self.space.relax(wide(self.generator(style)), relax)
+        return style
+
+    def style(self, codes: Tensor, request: Request) -> Tensor:
+        return self.mapped(codes, request.raw, request.present).unsqueeze(1)
+
+    def synthesise(self, styles: Tensor, noise: Tensor | None) -> Tensor:
+        return self.space.relax(wide(self.generator(styles[:, 0])), None)
+
+    def noise_sides(self) -> list[tuple[int, ...]]:
+        return []
+
+    def affines(self) -> list[Tensor]:
+        layers = [layer for layer in self.generator.modules() if isinstance(layer, nn.Linear)]
+        size = self.config.style if self.mapping else layers[0].in_features
+        acting = [layer.weight.detach() for layer in layers if layer.in_features == size]
+        return [torch.cat(acting)]
 
     def holed(self, x: Tensor, batch: Batch) -> Tensor:
         """Embedded x with zeros (the mean) where the batch's examples have holes or padding."""
@@ -252,7 +271,7 @@ class GAN(Model, Samples, Decodes, Criticizes):
         return self.prior(request.noise)
 
     def decode(self, codes: Tensor, request: Request) -> Tensor:
-        return self.space.decode(self.generate(codes, request.raw, request.present, None))
+        return self.space.decode(self.synthesise(self.truncated(codes, request), None))
 
     def criticize(self, batch: Batch) -> Tensor:
         return self.judge(self.holed(self.space.embed(batch.x), batch), batch.raw, batch.present)

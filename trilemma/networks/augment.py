@@ -1,6 +1,9 @@
-"""Differentiable augmentation for critics that see few examples (DiffAugment, Zhao et al. 2020), on any grid."""
+"""Differentiable augmentation for critics that see few examples, on any grid: `augment` is DiffAugment (Zhao et al.
+2020), `vary` the wider pipe whose probability can be steered (Karras et al. 2020)."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -44,3 +47,70 @@ def augment(x: Tensor, noise: Noise, probability: float) -> Tensor:
         keep = keep * hidden.reshape(shape)
     hide = keep.bool() & expand(apply[:, 2], x)
     return torch.where(hide, torch.zeros_like(x), x)
+
+
+GREATEST = 0.8  # probability up to which the generator cannot take the pipe's distortions for the data's (Karras 2020)
+
+
+def vary(x: Tensor, noise: Noise, probability: Tensor) -> Tensor:
+    """Flip, turn, shift, stretch and recolour embedded x (B, C, *grid), each with this probability and per example.
+
+    The pipe of adaptive augmentation (Karras et al. 2020, "Training generative adversarial networks with limited
+    data", appendix B) on any grid: mirrored axes (of pictures the last one), quarter turns of squares, shifts by up to
+    an eighth of a side, stretching by 2^N(0, 0.2^2) of all axes and of each; brightness and contrast; of three
+    channels also hue and saturation. Each leaves an example alone with probability 1 - p, so that below `GREATEST` the
+    distortions can be undone and do not leak. `probability` is one number in a tensor: a model may steer it.
+    """
+    axes = x.dim() - 2
+    if axes < 1:
+        return x
+    apply = noise.uniform(8) < probability
+    draws, spread = noise.uniform(3 + 2 * axes), noise.normal(4 + axes)
+    one = torch.ones_like(draws[:, 0])
+    turns = ((draws[:, 0] * 4).long() * apply[:, 1]) if axes == 2 and x.shape[2] == x.shape[3] else None
+    if turns is not None:
+        x = torch.where(expand(turns % 2 == 1, x), x.transpose(2, 3), x)
+    together = torch.where(apply[:, 2], torch.exp2(0.2 * spread[:, 0]), one)
+    for axis in range(axes):
+        flip = (draws[:, 1] < 0.5) & apply[:, 0] if axis == axes - 1 else torch.zeros_like(apply[:, 0])
+        if turns is not None:
+            flip = flip ^ (turns >= 2) if axis == 0 else flip ^ ((turns == 1) | (turns == 2))
+        stretch = together * torch.where(apply[:, 3], torch.exp2(0.2 * spread[:, 4 + axis]), one)
+        shift = (draws[:, 2 + axis] - 0.5) * (x.shape[2 + axis] / 4) * apply[:, 4]
+        whole = torch.where(draws[:, 2 + axes + axis] < 0.5, shift.round(), shift)  # half of them by whole places
+        x = _resampled(x, 2 + axis, scale=torch.where(flip, -stretch, stretch), shift=whole)
+    brightness = 0.4 * spread[:, 1] * apply[:, 5]
+    contrast = torch.where(apply[:, 6], torch.exp2(0.5 * spread[:, 2]), one)
+    if x.shape[1] == 3 and axes == 2:
+        x = _recoloured(x, torch.where(apply[:, 7], torch.exp2(spread[:, 3]), one), draws[:, -1], apply[:, 7])
+    return torch.addcmul(expand(brightness, x).to(x.dtype), x, expand(contrast, x).to(x.dtype))
+
+
+def _resampled(x: Tensor, axis: int, *, scale: Tensor, shift: Tensor) -> Tensor:
+    """x read along one axis at (place - middle) / scale + middle - shift, linearly; beyond its ends it is mirrored."""
+    side = x.shape[axis]
+    places = torch.arange(side, device=x.device, dtype=torch.float32)
+    middle = (side - 1) / 2
+    read = (places - middle) / scale.unsqueeze(1) + middle - shift.unsqueeze(1)
+    if side > 1:
+        read = (read % (2 * side - 2)).clamp(max=2 * side - 2)
+        read = torch.minimum(read, 2 * side - 2 - read)
+    # (B, side, side): one small product, the same on every device; gathering would add gradients in any order.
+    weights = (1 - (read.unsqueeze(2) - places).abs()).clamp(min=0).to(x.dtype) if side > 1 else None
+    if weights is None:
+        return x
+    moved = x.movedim(axis, -1)
+    made = torch.bmm(moved.reshape(len(x), -1, side), weights.transpose(1, 2))
+    return made.reshape(moved.shape).movedim(-1, axis)
+
+
+def _recoloured(x: Tensor, saturation: Tensor, angle: Tensor, apply: Tensor) -> Tensor:
+    """Three channels turned around their common axis by a hue angle (a share of the circle) and drawn from it."""
+    turn = torch.where(apply, angle * (2 * math.pi), torch.zeros_like(angle))
+    grey = torch.full((3, 3), 1 / 3, device=x.device)
+    rest = torch.eye(3, device=x.device) - grey
+    root = 1 / math.sqrt(3)
+    cross = torch.tensor([[0, -root, root], [root, 0, -root], [-root, root, 0]], device=x.device)
+    turned = turn.cos().reshape(-1, 1, 1) * rest + turn.sin().reshape(-1, 1, 1) * cross  # Rodrigues' formula
+    matrix = (grey + saturation.reshape(-1, 1, 1) * turned).to(x.dtype)
+    return torch.bmm(matrix, x.flatten(2)).reshape(x.shape)

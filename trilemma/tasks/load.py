@@ -27,6 +27,7 @@ from trilemma.models.contract import (
     Fills,
     Model,
     Scores,
+    Styles,
     Translates,
 )
 from trilemma.spaces import Clusters
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from trilemma.tasks.detect import Anomalies
     from trilemma.tasks.forecast import Forecast
     from trilemma.tasks.risk import Risk
+    from trilemma.tasks.styles import Projection
 
 PARTS = (4, 16, 64, BATCH)  # of a stream: the first samples soon, then as many as are fast
 
@@ -139,6 +141,8 @@ class Loaded:
         eta: float | None = None,
         interval: tuple[float, float] | None = None,
         prior: str | None = None,
+        truncation: float | None = None,
+        noise_seed: int | None = None,
         start: int = 0,
         where: str | None = None,
         balance: str | None = None,
@@ -148,15 +152,17 @@ class Loaded:
         """n samples; number i depends on (seed, start + i) alone. Without `label`, labels follow the training data.
 
         guidance, interval: strength, and the noise levels s (of data of unit variance) between which it acts. eta:
-        noise that ddim adds, 0 to 1. Of tables, where: conditions that all rows meet, as 'sex = Female and age > 60';
+        noise that ddim adds, 0 to 1. Of models with styles, truncation: styles go this share of their way from the
+        mean one (less: less varied, more usual); noise_seed: other noise in the layers, the same styles. Of tables,
+        where: conditions that all rows meet, as 'sex = Female and age > 60';
         balance: a category whose values come equally often. Of series, length: steps of each, as many as you like, by
         models that fill in. raw: (n, channels, *grid) instead of arrays as people have
         them, a data frame for tables.
         """
-        asked = Options(steps, sampler, guidance, interval, eta, prior)
+        asked = Options(steps, sampler, guidance, interval, eta, prior, truncation, noise_seed)
         if where is not None or balance is not None or length is not None:
             self.require("generate")
-            self._check_options(asked)
+            self.check_options(asked)
             if n < 1:
                 raise InputError(f"-n {n}: ask for at least one sample")
         if length is not None:
@@ -228,11 +234,13 @@ class Loaded:
         eta: float | None = None,
         interval: tuple[float, float] | None = None,
         prior: str | None = None,
+        truncation: float | None = None,
+        noise_seed: int | None = None,
         start: int = 0,
         raw: bool = False,
     ) -> Iterator[np.ndarray]:
         """The samples of `generate` in parts, the first ones at once: 4 of them, then 16, 64 and 250 at a time."""
-        asked = Options(steps, sampler, guidance, interval, eta, prior)
+        asked = Options(steps, sampler, guidance, interval, eta, prior, truncation, noise_seed)
         parts = self._parts(n, PARTS, seed=seed, label=label, asked=asked, start=start)
         return parts if raw else map(self.shown(label).export, parts)
 
@@ -243,7 +251,7 @@ class Loaded:
         self.require("generate")
         if n < 1:
             raise InputError(f"-n {n}: ask for at least one sample")
-        self._check_options(asked)
+        self.check_options(asked)
         options, number = merged(self.options, asked), self.label(label)
 
         def made() -> Iterator[np.ndarray]:
@@ -363,7 +371,7 @@ class Loaded:
 
         self._fills("risk")
         asked = Options(steps=steps)
-        self._check_options(asked)
+        self.check_options(asked)
         return risk(
             self.sampler,
             self.modality,
@@ -453,13 +461,25 @@ class Loaded:
         return result if raw else self.modality.export(result)
 
     def interpolate(
-        self, first: Any = 0, second: Any = 1, *, steps: int = 9, seed: int = 0, raw: bool = False
+        self, first: Any = 0, second: Any = 1, *, steps: int = 9, seed: int = 0, space: str = "z", raw: bool = False
     ) -> np.ndarray:
-        """`steps` examples on the way from one to another: two files (models that encode) or two sample numbers."""
+        """`steps` examples on the way from one to another: two files (models that encode) or two sample numbers.
+
+        space: 'z', through codes, or 'w', straight through the styles that they become (models with styles).
+        """
         self.require("interpolate")
         if steps < 2:
             raise InputError(f"--steps {steps}: a way has at least two ends")
+        if space not in ("z", "w"):
+            raise InputError(f"--space {space}: give z (codes) or w (styles)")
+        if space == "w":
+            self.require("mix")
         codes, request = self._ends(first, second, seed)
+        if space == "w":
+            from trilemma.tasks.styles import way_in_styles
+
+            x = way_in_styles(self.sampler, codes, request, steps=steps, seed=seed)
+            return x if raw else self.modality.export(x)
         t = torch.linspace(0, 1, steps, device=codes.device).unsqueeze(1)
         way = spherical(codes[:1], codes[1:], t)
         # Conditions go the way too, as shares of the two ends' values; each half of it is as present as its end.
@@ -492,6 +512,73 @@ class Loaded:
             x = self._decoded(torch.from_numpy(way).float(), request)
             rows.append(x if raw else self.modality.export(x))
         return np.stack(rows)
+
+    # Of styles: see tasks/control.py.
+
+    def mix(
+        self,
+        seeds: Sequence[int],
+        *,
+        columns: Sequence[int] | None = None,
+        layers: str | None = None,
+        label: str | int | None = None,
+        truncation: float | None = None,
+        raw: bool = False,
+    ) -> np.ndarray:
+        """(1 + seeds, 1 + columns, ...): sample 0 of each seed with each column's styles in `layers`, such as '3-4'."""
+        from trilemma.tasks.control import mix
+
+        return mix(self, seeds, columns=columns, layers=layers, label=label, truncation=truncation, raw=raw)
+
+    def project(self, source: Any, *, steps: int = 300, tune: int = 0, seed: int = 0, quiet: bool = True) -> Projection:
+        """Styles and noise under which the model makes these examples: `.styles`, `.psnr` (dB), `.decoded()`."""
+        from trilemma.tasks.styles import project
+
+        self.require("project")
+        return project(self.sampler, self.read(source).x, steps=steps, tune=tune, seed=seed, quiet=quiet)
+
+    def edit(
+        self,
+        source: Any = None,
+        *,
+        direction: str = "pca-1",
+        amount: float | Sequence[float] = 2.0,
+        number: int = 0,
+        layers: str | None = None,
+        seed: int = 0,
+        steps: int = 300,
+        tune: int = 0,
+        raw: bool = False,
+        quiet: bool = True,
+    ) -> np.ndarray:
+        """One example, or sample `number` of `seed`, moved along one of `direction_names()` by each amount."""
+        from trilemma.tasks.control import edit
+
+        return edit(
+            self, source, direction=direction, amount=amount, number=number, layers=layers, seed=seed, steps=steps,
+            tune=tune, raw=raw, quiet=quiet,
+        )  # fmt: skip
+
+    def direction_names(self) -> list[str]:
+        """Names of the directions of styles that `edit` takes."""
+        from trilemma.tasks.styles import names_of
+
+        self.require("edit")
+        return names_of(self.sampler, self.label_names)
+
+    def directions(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        steps: int = 7,
+        reach: float = 3.0,
+        seed: int = 0,
+        raw: bool = False,
+    ) -> np.ndarray:
+        """(names, steps, ...): sample 0 of the seed moved along each direction, from -reach to reach."""
+        from trilemma.tasks.control import directions
+
+        return directions(self, names, steps=steps, reach=reach, seed=seed, raw=raw)
 
     def film(self, n: int = 8, *, seed: int = 0, frames: int = 10) -> np.ndarray:
         """(frames, n, channels, *grid) raw: the model's estimate at moments of the way from noise to data."""
@@ -542,9 +629,14 @@ class Loaded:
 
         return series_of(self.modality, "generate").of(self.label(label))
 
-    def _check_options(self, asked: Options) -> None:
+    def check_options(self, asked: Options) -> None:
         """A setting that this model does not have is an error, not a wish that is passed over."""
         steps, guidance, eta, interval = asked.steps, asked.guidance, asked.eta, asked.interval
+        for name, told in (("truncation", asked.truncation), ("noise-seed", asked.noise_seed)):
+            if told is not None and not isinstance(self.model, Styles):
+                raise InputError(f"--{name} {told:g}: {self.config['model']} has no styles; leave it out")
+        if asked.truncation is not None and not np.isfinite(asked.truncation):
+            raise InputError(f"--truncation {asked.truncation}: give a number, such as 0.7")
         for name in ("guidance", "steps", "sampler", "eta", "interval"):
             value = getattr(asked, name)
             if value is not None and name not in self.config["config"]:

@@ -12,10 +12,11 @@ import numpy as np
 
 from trilemma.errors import InputError
 from trilemma.modalities.writing import own_folder, writing_to
-from trilemma.tasks.load import load
+from trilemma.tasks.load import Loaded, load
 from trilemma.training.progress import Bar
 from trilemma.training.run import disk_errors
 
+FILM = (256, 256)  # pixels of a film
 ARRAYS = (".npy", ".csv")
 # Endings by which people mean a file: a folder of this name would surprise them.
 OTHERS = (".npy", ".png", ".csv", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".npz", ".json", ".zip", ".txt")
@@ -34,6 +35,8 @@ def generate(
     eta: float | None,
     interval: str | None,
     prior: str | None,
+    truncation: float | None = None,
+    noise_seed: int | None = None,
     where: str | None = None,
     balance: str | None = None,
     length: int | None = None,
@@ -46,12 +49,13 @@ def generate(
     if where is not None or balance is not None or length is not None:
         rows = loaded.generate(
             n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
-            interval=_interval(interval), prior=prior, where=where, balance=balance, length=length, raw=True,
+            interval=_interval(interval), prior=prior, truncation=truncation, noise_seed=noise_seed, where=where,
+            balance=balance, length=length, raw=True,
         )  # fmt: skip
         return loaded.shown(label).save(rows, out)
     parts = loaded.stream(
         n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
-        interval=_interval(interval), prior=prior, raw=True,
+        interval=_interval(interval), prior=prior, truncation=truncation, noise_seed=noise_seed, raw=True,
     )  # fmt: skip
     return loaded.shown(label).stream(_counted(parts, n), n, out)
 
@@ -157,24 +161,101 @@ def denoise(run: Path, source: Any, *, sigma: float | None, out: Path) -> list[P
     return loaded.modality.save(loaded.denoise(given, sigma=sigma, raw=True), out, names=given.names)
 
 
-def interpolate(run: Path, first: str, second: str, *, steps: int, seed: int, out: Path) -> list[Path]:
+def interpolate(
+    run: Path, first: str, second: str, *, steps: int, seed: int, out: Path, space: str = "z", film: int = 12
+) -> list[Path]:
+    """The examples on the way; a .gif shows them one after the other, there and back, `film` a second."""
+    loaded = load(run)
+    if out.suffix != ".gif":
+        check_out(out, loaded.modality.writes)
+    elif loaded.modality.kind != "image":
+        raise InputError(f"--out {out}: films are of images; this run's data are of kind {loaded.modality.kind}")
+    x = loaded.interpolate(first, second, steps=steps, seed=seed, space=space, raw=True)
+    if out.suffix != ".gif":
+        return loaded.modality.save(x, out)
+    frames = [loaded.modality.picture(one[None]).resize(FILM) for one in (*x, *x[-2:0:-1])]
+    with writing_to(out) as temporary:
+        frames[0].save(temporary, format="gif", save_all=True, append_images=frames[1:], duration=1000 // film, loop=0)
+    return [out]
+
+
+def mix(
+    run: Path, *, seeds: str, columns: str | None, layers: str | None, label: str | None, truncation: float | None,
+    out: Path,
+) -> list[Path]:  # fmt: skip
+    """One picture: rows and columns of samples, and between them each row's with its column's styles in some layers."""
     loaded = load(run)
     check_out(out, loaded.modality.writes)
-    return loaded.modality.save(loaded.interpolate(first, second, steps=steps, seed=seed, raw=True), out)
+    across = numbers_of(columns, "--columns") if columns else None
+    rows = loaded.mix(
+        numbers_of(seeds, "--seeds"), columns=across, layers=layers, label=label, truncation=truncation, raw=True
+    )
+    return _sheet(loaded, rows, out)
+
+
+def project(run: Path, source: Any, *, steps: int, tune: int, seed: int, out: Path) -> list[Path]:
+    """What the model makes of the inputs when it tries to make them; how near it comes is said."""
+    loaded = load(run)
+    check_out(out, loaded.modality.writes)
+    given = loaded.read(source)
+    found = loaded.project(given, steps=steps, tune=tune, seed=seed, quiet=False)
+    for name, value in zip(given.names, found.psnr, strict=True):
+        print(f"{name}: {value:.1f} dB", file=sys.stderr)
+    return loaded.modality.save(loaded.sampler.array(found.decoded().float()), out, names=given.names)
+
+
+def edit(
+    run: Path, source: Any, *, direction: str, amount: str, layers: str | None, seed: int, number: int, steps: int,
+    tune: int, out: Path,
+) -> list[Path]:  # fmt: skip
+    """One example moved along a direction; of several amounts, side by side."""
+    loaded = load(run)
+    check_out(out, loaded.modality.writes)
+    try:
+        amounts = [float(part) for part in amount.split(",")]
+    except ValueError:
+        raise InputError(f"--amount {amount}: give a number, or several as -2,0,2") from None
+    x = loaded.edit(
+        source, direction=direction, amount=amounts, layers=layers, seed=seed, number=number, steps=steps, tune=tune,
+        raw=True, quiet=False,
+    )  # fmt: skip
+    return loaded.modality.save(x, out)
+
+
+def directions(run: Path, names: str | None, *, steps: int, reach: float, seed: int, out: Path) -> list[Path]:
+    """A sheet with a row for each direction; all names are said."""
+    loaded = load(run)
+    check_out(out, loaded.modality.writes)
+    known = loaded.direction_names()
+    print("directions of this run: " + " ".join(known), file=sys.stderr)
+    chosen = names.split(",") if names else None
+    return _sheet(loaded, loaded.directions(chosen, steps=steps, reach=reach, seed=seed, raw=True), out)
+
+
+def numbers_of(text: str, option: str) -> list[int]:
+    """'3,7' -> [3, 7]"""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} {text}: give whole numbers, such as 3,7") from None
 
 
 def traverse(run: Path, *, dimensions: int, steps: int, seed: int, out: Path) -> list[Path]:
     """One row of examples for each code dimension."""
     loaded = load(run)
     check_out(out, loaded.modality.writes)
-    rows = loaded.traverse(dimensions=dimensions, steps=steps, seed=seed, raw=True)
+    return _sheet(loaded, loaded.traverse(dimensions=dimensions, steps=steps, seed=seed, raw=True), out)
+
+
+def _sheet(loaded: Loaded, rows: np.ndarray, out: Path) -> list[Path]:
+    """Rows and columns of raw examples (rows, columns, ...) as they stand: an array, one picture, or files."""
     flat = rows.reshape(-1, *rows.shape[2:])
     if out.suffix == ".npy":
         x = loaded.modality.export(flat)
         return save_array(x.reshape(*rows.shape[:2], *x.shape[1:]), out)
     if out.suffix == ".png":
         with writing_to(out) as temporary:
-            loaded.modality.picture(flat, columns=steps).save(temporary, format="png")
+            loaded.modality.picture(flat, columns=rows.shape[1]).save(temporary, format="png")
         return [out]
     return loaded.modality.save(flat, out)
 

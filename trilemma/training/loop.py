@@ -113,7 +113,7 @@ class Loop:
                 break
             taken = [turn for turn in turns if turn is not None]
             assert len(taken) == len(turns) and len({turn.group for turn in taken}) == 1, "micro-batches disagree"
-            self._move(taken, logs)
+            self._move(taken, logs, now)
         self.step += 1
         self.seen += self.config.batch
         if self.step % self.training.average_every == 0:
@@ -129,11 +129,12 @@ class Loop:
             turn.loss = turn.loss.detach()
         return turn
 
-    def _move(self, turns: list[Turn], logs: dict[str, float]) -> None:
+    def _move(self, turns: list[Turn], logs: dict[str, float], now: Now) -> None:
         """Average the gradients over all units of all micro-batches and processes, check, clip and step."""
         name = turns[0].group
         weights = self.groups[name]
         own = [sum(turn.weight for turn in turns), sum(turn.loss for turn in turns), float(self.stop)]
+        own += [sum(turn.shared[key] for turn in turns) for key in turns[0].shared]
         shared = self.engine.add_gradients(weights, own)
         total = shared[0] if shared else own[0]
         self.others_stop = bool(shared and shared[2])
@@ -143,6 +144,7 @@ class Loop:
         # All numbers that Python needs to know, in one go: on a GPU it waits once for a turn.
         names = [key for turn in turns for key in turn.logs]
         told = [length, *(turn.loss for turn in turns), *(value for turn in turns for value in turn.logs.values())]
+        told += (shared or own)[3:]
         norm, *numbers = torch.stack(
             [torch.as_tensor(one, dtype=torch.float64, device=length.device).detach() for one in told]
         ).tolist()
@@ -156,8 +158,11 @@ class Loop:
         # A turn may have left gradients in the other groups' weights: all start clean.
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        for key, value in zip(names, numbers[len(turns) :], strict=True):
+        for key, value in zip(names, numbers[len(turns) :], strict=False):
             logs[key] = logs.get(key, 0.0) + value / total
+        if turns[0].shared:
+            means = numbers[len(turns) + len(names) :]
+            self.model.adjust({k: v / total for k, v in zip(turns[0].shared, means, strict=True)}, now)
 
     def _longest(self, name: str, norm: float) -> float:
         """The length to which a group's gradient is cut: some usual ones, by a running geometric mean of lengths."""

@@ -1,0 +1,385 @@
+"""Control by styles: mixing, directions, projection of given examples into styles, changes along a direction.
+
+Functions over the capability `Styles` (with `Samples`); W is the space of styles, W+ has one style for each layer.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trilemma.batches import Request
+from trilemma.errors import InputError
+from trilemma.maths.noise import Noise
+from trilemma.maths.signals import spherical
+from trilemma.models.contract import Model, Styles
+from trilemma.networks.conv import pooled
+from trilemma.spaces import Categorical, Clusters, Continuous
+from trilemma.training.progress import Bar
+from trilemma.training.sampling import Sampler
+
+COUNT = 2048  # samples whose styles say what directions there are
+STARTS = 256  # samples that projection looks for its start among
+RATE = 0.05  # of projection, in deviations of styles; and of tuning the generator
+TUNING_RATE = 3e-4
+HELD = 1e-3  # weight of how far, in deviations, projected styles are from the mean one: far ones cannot be edited
+PLAIN = 1.0  # weight of correlations in the noise (Karras et al. 2020, appendix D): it must not draw the picture
+
+
+@dataclass
+class Direction:
+    """A way through styles: one step of 1 along it adds `step` (style,) to the styles of the layers."""
+
+    name: str
+    step: Tensor
+
+
+@dataclass
+class Projection:
+    """Given examples as styles (n, layers, style) and noise of layers (n, N), and how well they are met."""
+
+    model: Model  # a tuned copy, where tuning was asked for
+    styles: Tensor
+    noise: Tensor
+    psnr: np.ndarray  # (n,) dB
+
+    @torch.no_grad()
+    def decoded(self, styles: Tensor | None = None) -> Tensor:
+        """Raw x (n, channels, *grid) of these styles, or of others with the same noise."""
+        assert isinstance(self.model, Styles)
+        styles = self.styles if styles is None else styles
+        return self.model.space.decode(self.model.synthesise(styles, self.noise.expand(len(styles), -1)))
+
+
+def layers_of(text: str | Sequence[int] | None, count: int) -> list[int]:
+    """'4-8', '2' or '1,3-5', counted from 1 at the coarsest -> places from 0; None: all of them."""
+    if text is None:
+        return list(range(count))
+    found: list[int] = []
+    try:
+        for part in text.split(",") if isinstance(text, str) else map(str, text):
+            low, _, high = part.partition("-")
+            found += range(int(low) - 1, int(high or low))
+    except ValueError:
+        raise InputError(f"--layers {text}: give numbers of layers, such as 4-8 or 1,2,5") from None
+    if not found or min(found) < 0 or max(found) >= count:
+        raise InputError(f"--layers {text}: this model has layers 1 to {count}, from coarse to fine")
+    return sorted(set(found))
+
+
+def capable(sampler: Sampler) -> Any:
+    """The sampler's model as one with `Styles`, in evaluation mode."""
+    model = sampler.model.eval()
+    assert isinstance(model, Styles)
+    return model
+
+
+def layers_count(sampler: Sampler) -> int:
+    """How many layers have styles of their own."""
+    return len(capable(sampler).affines())
+
+
+@torch.no_grad()
+def sample_of(sampler: Sampler, seed: int, number: int) -> Projection:
+    """A sample as its own projection."""
+    model = capable(sampler)
+    request = sampler.request(seed, np.array([number]))
+    styles = model.style(model.draw(request), request)
+    return Projection(sampler.model, styles, model.layer_noise(request.noise), np.full(1, np.inf))
+
+
+@torch.no_grad()
+def styles_of(sampler: Sampler, seeds: Sequence[int], *, label: int | None = None, psi: float | None = None) -> Tensor:
+    """Styles (n, layers, style) of sample number 0 of each seed; psi: truncated."""
+    model, found = capable(sampler), []
+    for seed in seeds:
+        request = sampler.request(seed, np.array([0]), label=label)
+        styles = model.style(model.draw(request), request)
+        found.append(styles if psi is None else torch.lerp(model.mean_style(request), styles, psi))
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def many_styles(sampler: Sampler, count: int, *, seed: int = 0) -> tuple[Tensor, Request]:
+    """Styles (count, style) of samples as the data have their conditions, and the request that they come from."""
+    model = capable(sampler)
+    request = sampler.request(seed, np.arange(count))
+    return model.style(model.draw(request), request)[:, 0], request
+
+
+@torch.no_grad()
+def mixed(
+    sampler: Sampler, rows: Sequence[int], columns: Sequence[int], layers: Sequence[int], *,
+    label: int | None = None, psi: float | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Raw x ((rows + 1) x (columns + 1), ...): row i's sample with column j's styles in these layers.
+
+    The first row and column are the samples themselves; the corner is the mean style's.
+    """
+    model = capable(sampler)
+    down, across = (styles_of(sampler, seeds, label=label, psi=psi) for seeds in (rows, columns))
+    corner = sampler.request(0, np.array([0]), label=label)
+    made = [model.mean_style(corner), *across.split(1)]
+    for row in down.split(1):
+        made.append(row)
+        for column in across.split(1):
+            both = row.clone()
+            both[:, list(layers)] = column[:, list(layers)]
+            made.append(both)
+    # Everybody has the noise of one: what differs are styles.
+    noise = model.layer_noise(corner.noise)
+    parts = [model.synthesise(torch.cat(made[i : i + 250]), noise.expand(len(made[i : i + 250]), -1))
+             for i in range(0, len(made), 250)]  # fmt: skip
+    return sampler.array(model.space.decode(torch.cat(parts).float()))
+
+
+# --- directions -------------------------------------------------------------------------------------------------------
+
+ATTRIBUTES: dict[str, Callable[[Tensor], Tensor]] = {  # of embedded x: what can be read off any example
+    "brightness": lambda x: x.flatten(1).mean(1),
+    "contrast": lambda x: x.flatten(1).std(1),
+}
+
+
+def names_of(sampler: Sampler, label_names: Sequence[str]) -> list[str]:
+    """Names of all directions of this model: labels or clusters, what can be read off examples, PCA and SeFa."""
+    spaces, names = sampler.model.spaces, []
+    for name, space in spaces.items():
+        if name not in ("x", "other") and isinstance(space, (Categorical, Clusters)):
+            names += [label_names[i] if name == "label" and label_names else f"{name}-{i}" for i in range(space.count)]
+    size = capable(sampler).affines()[0].shape[1]
+    unsupervised = [f"{kind}-{i}" for kind in ("pca", "sefa") for i in range(1, min(size, 16) + 1)]
+    return [*names, *ATTRIBUTES, *unsupervised]
+
+
+def direction(
+    sampler: Sampler, name: str, label_names: Sequence[str] = (), *, layers: Sequence[int] | None = None
+) -> Direction:
+    """The direction of this name.
+
+    A label's is the difference of the mean style under it from that of all labels: a step of 1 goes the whole way. An
+    attribute's is a linear regression of it on styles; `pca-K` the K-th principal component of styles (Harkonen et al.
+    2020); `sefa-K` the K-th direction that changes the layers' inputs most, from their weights alone (Shen & Zhou
+    2021, closed form). Those three are in deviations of styles along them.
+    """
+    known = names_of(sampler, label_names)
+    if name not in known:
+        few = ", ".join(known[:12])
+        raise InputError(f"--direction {name}: not a direction of this run. It has {few}, ... and sefa-1 to sefa-16")
+    w, request = many_styles(sampler, COUNT)
+    kind, _, number = name.rpartition("-")
+    if name in ATTRIBUTES:
+        return Direction(name, regressed(w, ATTRIBUTES[name](_synthesised(sampler, w, request))))
+    if kind in ("pca", "sefa") and number.isdigit():
+        if kind == "pca":
+            _, _, axes = torch.linalg.svd(w - w.mean(0), full_matrices=False)
+        else:
+            affines = capable(sampler).affines()
+            chosen = affines if layers is None else [affines[i] for i in layers]
+            _, _, axes = torch.linalg.svd(torch.cat([functional.normalize(a, dim=1) for a in chosen]))
+        axis = axes[int(number) - 1].to(w.dtype)
+        axis = axis * axis[axis.abs().argmax()].sign()  # a singular vector has no sign of its own
+        return Direction(name, axis * ((w - w.mean(0)) @ axis).std())
+    return Direction(name, _of_label(sampler, name, label_names))
+
+
+def _of_label(sampler: Sampler, name: str, label_names: Sequence[str]) -> Tensor:
+    """The mean style under a label less the mean over all of them, by their shares."""
+    model = capable(sampler)
+    own = "label" if name in label_names else name.rpartition("-")[0]
+    number = label_names.index(name) if name in label_names else int(name.rpartition("-")[2])
+    space = model.spaces[own]
+    shares = sampler.frequencies if own == "label" else space.shares.tolist()
+    request = sampler.request(0, np.arange(space.count))
+    request.raw[own] = torch.arange(space.count, device=sampler.engine.device).unsqueeze(1)
+    with torch.no_grad():
+        means = model.mean_style(request)[:, 0]
+    weights = torch.tensor(shares, dtype=means.dtype, device=means.device)
+    return means[number] - (weights / weights.sum()) @ means
+
+
+def regressed(w: Tensor, values: Tensor) -> Tensor:
+    """The step (style,) by which one deviation more of `values` (n,) comes with styles w (n, style).
+
+    The pattern of a linear regression (Haufe et al. 2014), not its weights: these would leave the styles that occur.
+    """
+    values = (values - values.mean()) / values.std().clamp(min=1e-8)
+    centred = w - w.mean(0)
+    ridge = 1e-2 * centred.var(0).mean() * len(w)
+    weights = torch.linalg.solve(
+        centred.T @ centred + ridge * torch.eye(w.shape[1], device=w.device), centred.T @ values
+    )
+    predicted = centred @ weights
+    return centred.T @ predicted / (predicted @ predicted).clamp(min=1e-12)
+
+
+@torch.no_grad()
+def _synthesised(sampler: Sampler, w: Tensor, request: Request) -> Tensor:
+    """Embedded x of styles (n, style), equal in all layers."""
+    model = capable(sampler)
+    layers, noise, parts = len(model.affines()), model.layer_noise(request.noise), []
+    for start in range(0, len(w), 250):
+        part = w[start : start + 250].unsqueeze(1).expand(-1, layers, -1)
+        parts.append(model.synthesise(part, noise[start : start + 250]).float())
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def moved(found: Projection, step: Tensor, amounts: Sequence[float], layers: Sequence[int]) -> Tensor:
+    """Embedded x (amounts, ...) of one example's styles (1, layers, style), moved by each amount in these layers."""
+    ways = found.styles.repeat(len(amounts), 1, 1)
+    ways[:, list(layers)] += torch.tensor(amounts, device=ways.device, dtype=ways.dtype).reshape(-1, 1, 1) * step
+    assert isinstance(found.model, Styles)
+    return found.model.synthesise(ways, found.noise.expand(len(amounts), -1)).float()
+
+
+# --- projection -------------------------------------------------------------------------------------------------------
+
+
+def project(
+    sampler: Sampler, x: np.ndarray, *, steps: int = 300, tune: int = 0, seed: int = 0, quiet: bool = False
+) -> Projection:
+    """Styles in W+ and noise that give raw x (n, channels, *grid) back (Karras et al. 2020, appendix D).
+
+    The start is the sample that comes closest. Errors are of x and of coarser versions of it; `tune`: then as many
+    steps of the generator itself (pivotal tuning, Roich et al. 2021), in a copy.
+    """
+    if steps < 1 or tune < 0:
+        raise InputError(f"--steps {steps} --tune {tune}: at least one step, and none or more of tuning")
+    model, engine = capable(sampler), sampler.engine
+    space = model.space
+    given = space.embed(torch.from_numpy(np.ascontiguousarray(x)).to(engine.device)).float()
+    w, request = many_styles(sampler, STARTS, seed=seed)
+    mean, deviation = w.mean(0), w.std(0).clamp(min=1e-4)
+    nearest = torch.cdist(given.flatten(1), _synthesised(sampler, w, request).flatten(1)).argmin(1)
+    layers = len(model.affines())
+    first = w[nearest].unsqueeze(1).repeat(1, layers, 1)
+    offset = torch.zeros_like(first, requires_grad=True)
+    noise = model.layer_noise(Noise(seed, np.arange(len(x)), engine.device)).requires_grad_(True)
+    optimizer = torch.optim.Adam([offset, noise], lr=RATE, betas=(0.9, 0.99))
+    bar = None if quiet else Bar("project", steps + tune)
+    for step in range(steps):
+        _schedule(optimizer, RATE, step / steps)
+        styles = first + offset * deviation
+        with engine.autocast():
+            made = model.synthesise(styles, noise).float()
+        loss = _apart(made, given).sum() + PLAIN * _correlations(noise, model).sum()
+        loss = loss + HELD * ((styles - mean) / deviation).square().mean((1, 2)).sum()
+        _take(optimizer, loss, bar, step)
+        if noise.shape[1] > 1:
+            with torch.no_grad():
+                noise.sub_(noise.mean(1, keepdim=True)).div_(noise.std(1, keepdim=True).clamp(min=1e-6))
+    styles, noise = (first + offset * deviation).detach(), noise.detach()
+    if tune:
+        model = copy.deepcopy(model)
+        optimizer = torch.optim.Adam(model.parameters(), lr=TUNING_RATE)  # those that take no part get no gradient
+        for step in range(tune):
+            with engine.autocast():
+                made = model.synthesise(styles, noise).float()
+            _take(optimizer, _apart(made, given).sum(), bar, steps + step)
+    if bar:
+        bar.close()
+    found = Projection(model, styles, noise, np.zeros(len(x)))
+    found.psnr = decibels(x, sampler.array(found.decoded().float()), _extent(space, x))
+    return found
+
+
+def _extent(space: Any, x: np.ndarray) -> float:
+    """The range of raw values that decibels are counted from."""
+    if isinstance(space, Continuous) and space.low is not None and space.high is not None:
+        return float(space.high - space.low)
+    return float(np.nanmax(x) - np.nanmin(x)) or 1.0
+
+
+def decibels(x: np.ndarray, again: np.ndarray, extent: float) -> np.ndarray:
+    """Peak signal-to-noise ratio of each example (n,), dB."""
+    rows = np.square(again.astype(np.float64) - x).reshape(len(x), -1)
+    return 20 * np.log10(extent) - 10 * np.log10(np.maximum(np.nanmean(rows, 1), 1e-12))
+
+
+def _schedule(optimizer: torch.optim.Optimizer, rate: float, t: float) -> None:
+    """A rate that rises in the first twentieth and falls along a cosine in the last quarter."""
+    fall = 0.5 - 0.5 * np.cos(np.pi * min(1.0, (1 - t) / 0.25))
+    for group in optimizer.param_groups:
+        group["lr"] = rate * min(1.0, t / 0.05 + 0.1) * fall
+
+
+def _take(optimizer: torch.optim.Optimizer, loss: Tensor, bar: Bar | None, step: int) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    if bar:
+        bar.update(step + 1, {})
+
+
+def _apart(made: Tensor, given: Tensor) -> Tensor:
+    """Squared errors (n,) of x and of means over blocks of it, so that what is large is met first."""
+    total = (made - given).square().flatten(1).mean(1)
+    while made.dim() > 2 and max(made.shape[2:]) > 4:
+        made, given = pooled(made, 2), pooled(given, 2)
+        total = total + (made - given).square().flatten(1).mean(1)
+    return total
+
+
+def _correlations(noise: Tensor, model: Any) -> Tensor:
+    """How much neighbouring numbers of each layer's noise agree (n,), 0 for white noise."""
+    total = torch.zeros(len(noise), device=noise.device)
+    sides_of = model.noise_sides()
+    if not sides_of:
+        return total
+    for part, sides in zip(noise.split([math.prod(sides) for sides in sides_of], 1), sides_of, strict=True):
+        grid = part.unflatten(1, sides) if sides else part
+        for axis in range(1, grid.dim()):
+            if grid.shape[axis] > 2:
+                total = total + (grid * grid.roll(1, axis)).flatten(1).mean(1).square()
+    return total
+
+
+# --- ways -------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def way_in_styles(sampler: Sampler, codes: Tensor, request: Request, *, steps: int, seed: int) -> np.ndarray:
+    """Raw x (steps, ...) on the straight way in W between the styles of two codes (2, D) under their conditions."""
+    model = capable(sampler)
+    t = torch.linspace(0, 1, steps, device=codes.device).reshape(-1, 1, 1)
+    noise = model.layer_noise(Noise(seed, np.zeros(steps), sampler.engine.device))
+    with sampler.engine.autocast():  # as samples are made: the ends are the same
+        ends = model.style(codes, request)
+        x = model.synthesise(torch.lerp(ends[:1], ends[1:], t), noise)
+    return sampler.array(model.space.decode(x.float()))
+
+
+@torch.no_grad()
+def nearby(
+    sampler: Sampler, count: int, *, step: float = 1e-2, space: str = "w", seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embedded x (count, width, *grid) at random places of ways between two codes each, and a little further on: what
+    `metrics.control.perceptual_path_length` compares features of. Both have one noise and one condition.
+
+    Not rounded to the data's levels: a small step would be lost in them.
+
+    step: how much further, as a share of the way; space: ways through codes ('z') or through styles ('w').
+    """
+    model, here, there = capable(sampler), list[np.ndarray](), list[np.ndarray]()
+    for start in range(0, count, 250):
+        index = np.arange(start, min(start + 250, count))
+        request = sampler.request(seed, index)
+        one, two = model.draw(request), model.draw(request)
+        t = request.noise.uniform(1) * (1 - step)
+        noise = model.layer_noise(request.noise)
+        for parts, place in ((here, t), (there, t + step)):
+            if space == "z":
+                w = model.style(spherical(one, two, place), request)
+            else:
+                w = torch.lerp(model.style(one, request), model.style(two, request), place.unsqueeze(2))
+            parts.append(model.synthesise(w, noise).float().cpu().numpy())
+    return np.concatenate(here), np.concatenate(there)
