@@ -111,9 +111,7 @@ class Bridge(Model, Samples, Translates):
         grid, vector, begin = self.told(batch.raw, batch.present, len(batch))
         x = self.space.embed(batch.x)
         r = x - begin if mask is None else (x - begin) * mask
-        t = torch.sigmoid(
-            config.time_mean + config.time_deviation * torch.special.ndtri(noise.spread().to(x.dtype))
-        )
+        t = torch.sigmoid(config.time_mean + config.time_deviation * torch.special.ndtri(noise.spread().to(x.dtype)))
         z = r * expand(1 - t, x) + expand(t, x) * config.noise * noise.normal(*x.shape[1:])
         found = [self.estimate(z, t, grid, vector, noise) for _ in range(config.draws)]
         wrong = [(one - r) if mask is None else (one - r) * mask for one in found]

@@ -11,9 +11,11 @@ import math
 from itertools import pairwise
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
+from trilemma.maths.losses import Play, squared_gradient_norm
+from trilemma.maths.precision import wide
+from trilemma.maths.shapes import mean_per_example
 from trilemma.networks.conv import Residual
 from trilemma.networks.layers import (
     ACTIVATIONS,
@@ -75,7 +77,7 @@ class ResnetGenerator(nn.Module):
 
     def __init__(self, channels: int, outputs: int, grid: tuple[int, ...], network: Network, *, embedding: int):
         super().__init__()
-        dims, self.patch = len(grid), network.patch
+        dims, self.patch, self.channels = len(grid), network.patch, channels
         widths = [network.width * m for m in network.multipliers]
         self.multiple = network.patch * 2 ** (len(widths) - 1)
         self.adds = channels == outputs
@@ -85,21 +87,22 @@ class ResnetGenerator(nn.Module):
             return Block(width, width, dims, embedding=embedding, activation=kind, dropout=dropout)
 
         self.enter = initialise(convolution(dims, channels * self.patch**dims, widths[0]))
+        # What it makes has features too; a stem of its own where it has other channels.
+        self.enter_outputs = None if self.adds else initialise(convolution(dims, outputs * self.patch**dims, widths[0]))
         self.fine, self.rise = (nn.ModuleList(block(width) for width in widths[:-1]) for _ in range(2))
         self.shrink = nn.ModuleList(initialise(convolution(dims, a, b, 2, stride=2)) for a, b in pairwise(widths))
         self.grow = nn.ModuleList(initialise(convolution(dims, b, a * 2**dims, 1)) for a, b in pairwise(widths))
         self.blocks = nn.ModuleList(block(widths[-1]) for _ in range(network.depth))
         self.leave_norm = GroupNorm(widths[0])
-        self.leave = initialise(
-            convolution(dims, widths[0], outputs * self.patch**dims), 0.0 if channels == outputs else 1.0
-        )
+        self.leave = initialise(convolution(dims, widths[0], outputs * self.patch**dims), 0.0 if self.adds else 1.0)
         self.activation = ACTIVATIONS[network.activation]
         self.widths = [widths[0], *widths, *([widths[-1]] * 2)]  # channels of `features`
         channels_last(self, dims)
 
     def features(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
-        """What its first half makes of x: after the stem, after each level, and halfway and all through the blocks."""
-        h = self.enter(to_patches(pad_to(x, self.multiple), self.patch))
+        """What its first half makes of x, or of its own outputs: after the stem, each level, half of the blocks and all."""
+        enter = self.enter if x.shape[1] == self.channels or self.enter_outputs is None else self.enter_outputs
+        h = enter(to_patches(pad_to(x, self.multiple), self.patch))
         found = [h]
         for level, shrink in enumerate(self.shrink):
             h = self.fine[level](h, embedding)
@@ -121,3 +124,25 @@ class ResnetGenerator(nn.Module):
         h = crop_to(from_patches(h, self.patch), x.shape[2:])
         return x + h if self.adds else h
 
+
+def critic_loss(
+    critic: nn.Module, play: Play, real: Tensor, fake: Tensor, *, penalty: str, gamma: float, factor: int = 1
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """What a critic of patches minimises on real and fake (B, channels, *grid): its sum, its scores of the real ones, logs.
+
+    Penalty 'none', 'r1', or 'r1r2' (Mescheder et al. 2018): of each patch's own score; the mean of their squared gradients
+    is taken by one backward through their sum, as if different patches shared no element. `factor` counts it several times.
+    """
+    real, fake = real.detach(), fake.detach()
+    real.requires_grad_(penalty in ("r1", "r1r2"))
+    fake.requires_grad_(penalty == "r1r2")
+    on_real, on_fake = wide(critic(real)), wide(critic(fake))
+    loss = mean_per_example(play.critic(on_real, on_fake)).sum()
+    logs = {"critic_real": mean_per_example(on_real).sum().detach(), "critic": loss.detach()}
+    logs["critic_fake"] = mean_per_example(on_fake).sum().detach()
+    if penalty != "none":
+        squared = squared_gradient_norm(on_real, real)
+        squared = squared + squared_gradient_norm(on_fake, fake) if penalty == "r1r2" else squared
+        paid = gamma / 2 * (squared / on_real.shape[1]).sum()
+        loss, logs["penalty"] = loss + factor * paid, paid.detach()
+    return loss, on_real.detach(), logs
