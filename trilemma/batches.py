@@ -76,6 +76,21 @@ class Request:
 
 
 @dataclass
+class Rows:
+    """Some rows of an array that may lie on disk."""
+
+    array: np.ndarray
+    rows: np.ndarray | None = None  # None for all
+
+    def __len__(self) -> int:
+        return len(self.array) if self.rows is None else len(self.rows)
+
+    def __getitem__(self, places: np.ndarray | slice) -> np.ndarray:
+        """A copy in memory of the rows at these places."""
+        return np.ascontiguousarray(self.array[places if self.rows is None else self.rows[places]])
+
+
+@dataclass
 class Arrays:
     """Examples in memory or mapped from disk, cut to one split: what batches are gathered from."""
 
@@ -86,6 +101,7 @@ class Arrays:
     valid: np.ndarray | None = None
     rows: np.ndarray | None = None  # the examples of this split; None for all
     other: np.ndarray | None = None  # (M, channels, *grid) of a second, unpaired set
+    other_rows: np.ndarray | None = None  # those of this split; None for all
 
     def __len__(self) -> int:
         return len(self.x) if self.rows is None else len(self.rows)
@@ -111,8 +127,9 @@ class Arrays:
         }
         other = None
         if self.other is not None:
-            order = [endless(len(self.other), seed + 1, int(i), int(i) + 1)[0] for i in index]
-            other = torch.from_numpy(np.ascontiguousarray(self.other[np.array(order)])).to(device)
+            held = Rows(self.other, self.other_rows)
+            order = [endless(len(held), seed + 1, int(i), int(i) + 1)[0] for i in index]
+            other = torch.from_numpy(held[np.array(order)]).to(device)
         return Batch(
             x=x,
             noise=Noise(seed, index, device),

@@ -25,6 +25,22 @@ app = typer.Typer(
 DataArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="Folder, archive, array file, or a named set such as digits.")
 ]
+Data2Argument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[DATA2]",
+        show_default=False,
+        help="Targets, where DATA holds their sources: pairs by equal file names, or two sets.",
+    ),
+]
+Degradation = Annotated[
+    str | None,
+    typer.Option(
+        "--from-degradation",
+        metavar="WHAT",
+        help="Make the sources from DATA: downscale 4, grey, blur 2, noise 20, darken 0.3, jpeg 10; or several.",
+    ),
+]
 Kind = Annotated[str | None, typer.Option(help="Kind of data when it is not recognised: image, points, table, series.")]
 Resolution = Annotated[str | None, typer.Option(help="Longer side in pixels, or HxW.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without unreadable files.")]
@@ -50,17 +66,19 @@ Features = Annotated[
 @app.command()
 def inspect(
     data: DataArgument,
+    data2: Data2Argument = None,
     kind: Kind = None,
     resolution: Resolution = None,
     settings: Set = None,
     keep: Keep = None,
+    from_degradation: Degradation = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the grid picture and the findings.")] = None,
     debug: Debug = False,
 ) -> None:
     """Say what is in DATA: counts, sizes, labels, duplicates, bad files, what would be trained."""
     from trilemma.report.outlook import inspect as look
 
-    found = look(data, kind=kind, resolution=resolution, settings=_settings(settings, keep))
+    found = look(data, data2, kind=kind, resolution=resolution, settings=_settings(settings, keep, from_degradation))
     print(found.text())
     if out is not None:
         for path in found.save(out):
@@ -70,10 +88,17 @@ def inspect(
 @app.command()
 def train(
     data: DataArgument,
+    data2: Data2Argument = None,
+    *,
     out: Annotated[Path, typer.Option("--out", help="Run folder; run the same command again to resume.")],
     model: Annotated[
-        str, typer.Option(help="autoencoder, vae, gan, diffusion, or a preset such as gan:wasserstein.")
-    ] = "diffusion",
+        str | None,
+        typer.Option(
+            help="autoencoder, vae, gan, diffusion, or a preset such as gan:wasserstein; default: diffusion, of pairs "
+            "bridge, of two sets cut.",
+            show_default=False,
+        ),
+    ] = None,
     size: Annotated[str | None, typer.Option(help="xs, s, m, l or xl; chosen for the budget unless given.")] = None,
     budget: Annotated[
         str, typer.Option(help="Time (10m, 1h30m), examples (40k, 2M), or +10m to go on with a finished run.")
@@ -84,6 +109,7 @@ def train(
     skip_bad: SkipBad = False,
     settings: Set = None,
     keep: Keep = None,
+    from_degradation: Degradation = None,
     start: Annotated[Path | None, typer.Option("--from", help="Run whose weights to start from.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print parameters, memory, examples and finish time; train nothing.")
@@ -96,6 +122,7 @@ def train(
 
     done = begin(
         data,
+        data2,
         model=model,
         out=out,
         size=size,
@@ -104,7 +131,7 @@ def train(
         kind=kind,
         resolution=resolution,
         skip_bad=skip_bad,
-        settings=_settings(settings, keep),
+        settings=_settings(settings, keep, from_degradation),
         start=start,
         dry_run=dry_run,
     )
@@ -114,6 +141,7 @@ def train(
 @app.command()
 def compare(
     data: DataArgument,
+    data2: Data2Argument = None,
     models: Annotated[str | None, typer.Option(help="Comma-separated; default: all families.")] = None,
     budget: Annotated[str | None, typer.Option(help="In total over models and seeds: 30m, 2h.")] = None,
     budget_each: Annotated[str | None, typer.Option("--budget-each", help="For each training: 10m, 200k.")] = None,
@@ -156,6 +184,7 @@ def compare(
     skip_bad: SkipBad = False,
     settings: Set = None,
     keep: Keep = None,
+    from_degradation: Degradation = None,
     out: Annotated[Path | None, typer.Option("--out", help="Report folder; default report/NAME.")] = None,
     debug: Debug = False,
 ) -> None:
@@ -164,6 +193,7 @@ def compare(
 
     page = go(
         data,
+        data2,
         models=None if models is None else _names(models),
         budget=budget,
         budget_each=budget_each,
@@ -185,7 +215,7 @@ def compare(
         kind=kind,
         resolution=resolution,
         skip_bad=skip_bad,
-        settings=_settings(settings, keep),
+        settings=_settings(settings, keep, from_degradation),
         out=out,
     )
     print(page)
@@ -281,7 +311,7 @@ def bench(
     print(json.dumps(found, indent=2) if as_json else text(found))
 
 
-def _settings(pairs: list[str] | None, keep: list[str] | None = None) -> dict[str, Any]:
+def _settings(pairs: list[str] | None, keep: list[str] | None = None, degradation: str | None = None) -> dict[str, Any]:
     from trilemma.config import parse_value
 
     settings = {}
@@ -290,7 +320,8 @@ def _settings(pairs: list[str] | None, keep: list[str] | None = None) -> dict[st
         if not equals or not key.strip():
             raise InputError(f"--set {pair!r}: write KEY=VALUE, e.g. --set model.beta=4")
         settings[key.strip()] = parse_value(value.strip())
-    return settings | ({"data.keep": keep} if keep else {})
+    made = {} if degradation is None else {"data.degradation": degradation}
+    return settings | ({"data.keep": keep} if keep else {}) | made
 
 
 def _names(text: str | None) -> list[str]:

@@ -88,7 +88,7 @@ class Conditioner(nn.Module):
         """(B, channels, *grid) of the embedded source, zeros where it is absent; its last channel says which."""
         if self.source is None:
             return None
-        space = cast(Space, self.source)
+        space = self.source
         if "source" not in raw:
             likely = next(self.parameters(), None)
             zeros = torch.zeros(count, self.channels, *space.grid)

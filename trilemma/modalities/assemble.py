@@ -15,8 +15,10 @@ from trilemma.errors import InputError
 from trilemma.mixed import space_from
 from trilemma.modalities import cache, decode, pixels, splits
 from trilemma.modalities.contract import Data, Opening
+from trilemma.modalities.degrade import degraded
 from trilemma.modalities.gather import THREADS, ArrayPictures, Found
 from trilemma.modalities.labels import columns_of
+from trilemma.modalities.pairs import Sides, one_mode
 from trilemma.modalities.progress import progress
 from trilemma.spaces import Continuous, Space, fit_continuous
 
@@ -26,7 +28,9 @@ AT_ONCE = 512  # images in flight while decoding
 
 def contents_of(opening: Opening) -> dict[str, Any]:
     """What of an opening decides the contents; `skip_bad` does not where nothing is bad."""
-    return {name: value for name, value in asdict(opening).items() if name != "skip_bad"}
+    late = ("pairs", "degradation")  # hashes of data without sources are as before these were there
+    held = asdict(opening).items()
+    return {name: value for name, value in held if name != "skip_bad" and not (name in late and value is None)}
 
 
 def unreadable(
@@ -72,12 +76,14 @@ def target_size(sizes: Counter[tuple[int, int]], resolution: tuple[int, int] | i
     return (longer, shorter) if height >= width else (shorter, longer)
 
 
-def _decode(found: Found, size: tuple[int, int], opening: Opening, folder: Path | None) -> tuple[np.ndarray, dict]:
+def _decode(
+    found: Found, size: tuple[int, int], opening: Opening, folder: Path | None, file: str = "decoded.npy"
+) -> tuple[np.ndarray, dict]:
     """All pictures at their size: x (N, C, H, W), written row by row; and what cannot be read."""
     pictures = found.pictures
     channels = pixels.CHANNELS[pictures.mode]
     shape, dtype = (len(pictures), channels, *size), np.uint8 if pictures.bits == 8 else np.uint16
-    x = np.empty(shape, dtype) if folder is None else cache.allocate(folder / "decoded.npy", shape, dtype)
+    x = np.empty(shape, dtype) if folder is None else cache.allocate(folder / file, shape, dtype)
     bad = dict(pictures.bad)
     for index in bad:
         x[index] = np.iinfo(dtype).max  # opaque white: says nothing about the others' mode
@@ -130,27 +136,41 @@ def _levels(x: np.ndarray) -> tuple[int, int, int]:
 
 
 def build(
-    cls: Any, found: Found, opening: Opening, folder: Path | None, key: str | None, name: str, shown: str
+    cls: Any, sides: Sides, opening: Opening, folder: Path | None, key: str | None, name: str, shown: str
 ) -> Data:
     """Decode, hash, split, fit; and store, where there is a `folder` of the cache."""
+    found = sides.target
     pictures, notes = found.pictures, found.notes
     if len(pictures) > 0 and len(pictures.bad) == len(pictures):
         raise unreadable(pictures, pictures.bad, shown)
+    notes += one_mode(sides)
     size = target_size(pictures.sizes, opening.resolution)
     x, bad = _decode(found, size, opening, folder)
     total = len(x)
+    second, second_kept = None, np.arange(0)
+    second_bad: dict[int, str] = {}
+    if sides.source is not None:
+        second, second_bad = _decode(sides.source, size, opening, folder, "second.part.npy")
+        second_kept = np.array([index for index in range(len(second)) if index not in second_bad])
+    if second_bad and not opening.skip_bad:
+        assert sides.source is not None
+        raise unreadable(sides.source.pictures, second_bad, sides.source.shown)
     if bad and not opening.skip_bad:
         raise unreadable(pictures, bad, shown, total=total)
-    kept = np.array([index for index in range(total) if index not in bad])
-    if bad:
-        notes.append(f"{len(bad):,} of {total:,} images could not be read and were left out")
+    lost = bad.keys() | (second_bad.keys() if sides.paired else set())
+    kept = np.array([index for index in range(total) if index not in lost])
+    if lost:
+        notes.append(f"{len(lost):,} of {total:,} {_what(sides)} could not be read and were left out")
     splits.enough(len(kept), shown)
     mode, bits = pictures.mode, pictures.bits
     plain = _plain(x, mode) if bits == 8 else mode
+    if second is not None and bits == 8:
+        plain = max(plain, _plain(second, mode), key=lambda one: pixels.CHANNELS[one])
+        second = _final(second, kept if sides.paired else second_kept, pixels.CHANNELS[plain], folder, "second")
     x = _final(x, kept, pixels.CHANNELS[plain], folder)
     if plain != mode:
         notes.append(f"stored as {mode} but without {'transparency' if mode == 'RGBA' else 'colour'}: read as {plain}")
-    notes += pictures.notes + _size_notes(pictures.sizes, size, opening)
+    notes += [note for note in pictures.notes if note not in notes] + _size_notes(pictures.sizes, size, opening)
     digest = splits.digests(x)
     official = None if found.test is None else found.test[kept]
     if official is not None and (official.all() or not official.any()):
@@ -177,7 +197,31 @@ def build(
     }
     captions = [found.captions[row] for row in kept] if found.captions else None
     how = (cls.kind, x.shape[1:], str(x.dtype), (low, high, levels), contents_of(opening))
-    settings = (*how, condition.hashable(digest))
+    settings: tuple[Any, ...] = (*how, condition.hashable(digest))
+    if sides.degradation is not None:
+        if bits != 8:
+            raise InputError(f"{shown}: --from-degradation is for images of 8 bits; these have {bits}")
+        second = _degraded(x, digest, sides.degradation, folder)
+    other_splits: dict[str, np.ndarray] = {}
+    if second is not None:
+        told = splits.digests(second)
+        order = np.lexsort((np.arange(len(digest)), digest[:, 1], digest[:, 0]))
+        more_settings: list[Any] = [told[order]] if sides.paired else []
+        if not sides.paired:
+            assert sides.source is not None
+            splits.enough(len(second), sides.source.shown)
+            other_splits, more = splits.cut(told, sides.source.shown)
+            notes += [f"of the second set: {note}" for note in more]
+            more_settings = [splits.content_hash(told, other_splits)]
+        settings = (*settings, *more_settings)
+        notes.append(_said(sides, len(x), len(second)))
+        low, high, levels = (0, 65535, 65536) if bits == 16 else (0, 255, 256)
+        rows = np.sort((parts if sides.paired else other_splits)["train"])
+        condition.spaces["source" if sides.paired else "other"] = fit_continuous(
+            second, low=float(low), high=float(high), levels=levels, rows=rows
+        )
+        if sides.paired:
+            condition.values["source"] = second
     data = Data(
         name=name,
         source=shown,
@@ -188,6 +232,8 @@ def build(
         hash=splits.content_hash(digest, parts, *settings),
         conditions=condition.values,
         present=condition.present,
+        other=None if sides.paired else second,
+        other_splits=other_splits,
         label_names=condition.label_names,
         captions=captions,
         notes=notes,
@@ -199,18 +245,41 @@ def build(
     return data
 
 
-def _final(x: np.ndarray, kept: np.ndarray, channels: int, folder: Path | None) -> np.ndarray:
+def _what(sides: Sides) -> str:
+    return "pairs" if sides.paired and sides.source is not None else "images"
+
+
+def _said(sides: Sides, count: int, second: int) -> str:
+    """What the two sides are, in words."""
+    if sides.degradation is not None:
+        return f"{count:,} pairs: sources made by --from-degradation {sides.degradation!r}"
+    return f"{count:,} pairs of source and target" if sides.paired else f"{second:,} sources without pairs"
+
+
+def _degraded(x: np.ndarray, digest: np.ndarray, degradation: str, folder: Path | None) -> np.ndarray:
+    """What makes the sources of x, beside it in the cache."""
+    result = np.empty_like(x) if folder is None else cache.allocate(folder / "second.npy", x.shape, x.dtype)
+    with progress("Degrading", len(x)) as advance:
+        for start in range(0, len(x), 256):
+            part = x[start : start + 256]
+            result[start : start + len(part)] = degraded(part, degradation, digest[start : start + len(part), 0])
+            advance(len(part))
+    return result
+
+
+def _final(x: np.ndarray, kept: np.ndarray, channels: int, folder: Path | None, name: str = "x") -> np.ndarray:
     """Only the readable rows and needed channels; in the cache under its final name."""
     same = len(kept) == len(x) and channels == x.shape[1]
     if folder is None:
         return x if same else np.ascontiguousarray(x[kept, :channels])
+    decoded, final = folder / ("decoded.npy" if name == "x" else f"{name}.part.npy"), folder / f"{name}.npy"
     if same:
-        (folder / "decoded.npy").rename(folder / "x.npy")
+        decoded.rename(final)
         return x
-    result = cache.allocate(folder / "x.npy", (len(kept), channels, *x.shape[2:]), x.dtype)
+    result = cache.allocate(final, (len(kept), channels, *x.shape[2:]), x.dtype)
     for start in range(0, len(kept), 1024):
         result[start : start + 1024] = x[kept[start : start + 1024], :channels]
-    (folder / "decoded.npy").unlink()
+    decoded.unlink()
     return result
 
 
@@ -230,10 +299,13 @@ def _size_notes(sizes: Counter[tuple[int, int]], size: tuple[int, int], opening:
 
 def _store(data: Data, digest: np.ndarray, folder: Path, key: str | None) -> None:
     """Put the decoded set into the cache and map x from there."""
-    if isinstance(data.x, np.memmap):
-        data.x.flush()
+    second = data.conditions.get("source", data.other)
+    for array in (data.x, second):
+        if isinstance(array, np.memmap):
+            array.flush()
     columns = {f"split.{name}": rows for name, rows in data.splits.items()}
-    columns |= {f"condition.{name}": values for name, values in data.conditions.items()}
+    columns |= {f"condition.{name}": values for name, values in data.conditions.items() if name != "source"}
+    columns |= {f"other.{name}": rows for name, rows in data.other_splits.items()}
     columns |= {f"present.{name}": values for name, values in data.present.items()}
     spaces: dict[str, dict[str, Any]] = {}
     for name, space in data.spaces.items():
@@ -253,6 +325,16 @@ def _store(data: Data, digest: np.ndarray, folder: Path, key: str | None) -> Non
     entry = cache.key_of(data.hash, digest.tobytes(), captions, facts, data.notes)
     target = cache.commit(folder, entry, key, columns, meta)
     data.x = np.load(target / "x.npy", mmap_mode="r")
+    if second is not None:
+        _put(data, np.load(target / "second.npy", mmap_mode="r"))
+
+
+def _put(data: Data, second: np.ndarray) -> None:
+    """Sources where they belong."""
+    if "source" in data.spaces:
+        data.conditions["source"] = second
+    else:
+        data.other = second
 
 
 def restore(cls: Any, key: str, name: str, shown: str, opening: Opening) -> Data | None:
@@ -274,7 +356,7 @@ def restore(cls: Any, key: str, name: str, shown: str, opening: Opening) -> Data
         if isinstance(space, Continuous):
             space.load_state_dict({key: torch.tensor(stored_space[key]) for key in ("mean", "deviation")})
         spaces[column] = space
-    return Data(
+    data = Data(
         name=name,
         source=shown,
         modality=cls.from_description(meta["modality"]),
@@ -284,9 +366,17 @@ def restore(cls: Any, key: str, name: str, shown: str, opening: Opening) -> Data
         hash=meta["hash"],
         conditions=named_columns("condition."),
         present=named_columns("present."),
+        other_splits=named_columns("other."),
         label_names=meta["label_names"],
         captions=meta["captions"],
         notes=meta["notes"],
         opening=opening,
         facts=meta["facts"],
     )
+    if spaces.keys() & {"source", "other"}:
+        assert entry is not None
+        try:
+            _put(data, np.load(entry / "second.npy", mmap_mode="r", allow_pickle=False))
+        except (OSError, ValueError):
+            return None  # damaged: decode again
+    return data

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from trilemma.batches import Arrays
+from trilemma.batches import Arrays, Rows
 from trilemma.errors import InputError, unknown
 from trilemma.spaces import Space
 
@@ -36,6 +36,8 @@ class Opening:
     keep: tuple[str, ...] = ()  # rules between a table's columns: 'start <= end'
     window: int | None = None  # of a series: steps that a model sees at once
     step: int | None = None  # of a series with irregular times: seconds of the grid that they are put on
+    pairs: str | None = None  # of images: how sources and targets go together (modalities/pairs.py); None: recognised
+    degradation: str | None = None  # of images: what makes a source of each, as 'downscale 4'
 
 
 OWN = (
@@ -44,6 +46,8 @@ OWN = (
     "data.keep",
     "data.window",
     "data.step",
+    "data.pairs",
+    "data.degradation",
 )  # settings of the data, beside the kinds of columns
 
 
@@ -79,6 +83,9 @@ def opening_of(
         keep,
         window,
         _step(wanted.get("data.step")),
+        # The command line reads "none" as nothing; here it is a way of its own.
+        str(wanted["data.pairs"] or "none") if "data.pairs" in wanted else None,
+        str(wanted["data.degradation"]) if wanted.get("data.degradation") else None,
     )
 
 
@@ -115,6 +122,8 @@ class Data:
     present: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (N,) bool, where some are missing
     observed: np.ndarray | None = None  # x's shape: not missing
     valid: np.ndarray | None = None  # x's shape: not padding
+    other: np.ndarray | None = None  # (M, channels, *grid) raw, a second set without pairs
+    other_splits: dict[str, np.ndarray] = field(default_factory=dict)
     label_names: list[str] = field(default_factory=list)  # of condition 'label', by number
     captions: list[str] | None = None  # kept for later text conditioning
     notes: list[str] = field(default_factory=list)  # what was done to the files, in plain words
@@ -132,6 +141,24 @@ class Data:
             observed=self.observed,
             valid=self.valid,
             rows=self.splits[name],
+            other=self.other,
+            other_rows=None if self.other is None else self.other_splits[name],
+        )
+
+    def sources(self, name: str) -> Rows | None:
+        """Raw sources (n, channels, *grid) of one split: of pairs in their order, else of the second set; or None."""
+        if "source" in self.conditions:
+            return Rows(self.conditions["source"], self.splits[name])
+        return None if self.other is None else Rows(self.other, self.other_splits[name])
+
+    def without_pairs(self) -> Data:
+        """Pairs as two sets without any order between them; each part of them as before."""
+        if "source" not in self.conditions:
+            return self
+        conditions = {key: value for key, value in self.conditions.items() if key != "source"}
+        spaces = {"other" if key == "source" else key: space for key, space in self.spaces.items()}
+        return replace(
+            self, conditions=conditions, spaces=spaces, other=self.conditions["source"], other_splits=self.splits
         )
 
     def rows(self, name: str, limit: int | None = None) -> np.ndarray:
@@ -198,6 +225,10 @@ class Modality(ABC):
     def save(self, x: np.ndarray, out: Path, *, names: list[str] | None = None) -> list[Path]:
         """Write raw examples: `.npy` as `export` gives them, `.png` as one picture, else one file each in a folder."""
 
+    def whole(self, source: Any) -> tuple[list[str], Iterator[np.ndarray]]:
+        """Names of the user's own files or arrays, and raw (channels, *grid) of each in turn, in its own size."""
+        raise InputError(f"translating is for images; this run's data are of kind {self.kind}")
+
     def cells(self, x: np.ndarray) -> Cells | None:
         """A table's rows in the user's units."""
         return None
@@ -213,6 +244,10 @@ class Modality(ABC):
     def stream(self, parts: Iterable[np.ndarray], count: int, out: Path) -> list[Path]:
         """`save` of `count` raw examples that come in parts; a modality that can writes each part as it comes."""
         return self.save(np.concatenate(list(parts)), out)
+
+    def write(self, one: np.ndarray, path: Path) -> None:
+        """One raw example of any size into this very file."""
+        raise InputError(f"{path}: data of kind {self.kind} are written into other files")
 
     @abstractmethod
     def picture(self, x: np.ndarray, *, columns: int | None = None, reference: np.ndarray | None = None) -> Image.Image:

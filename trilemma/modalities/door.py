@@ -82,8 +82,8 @@ def open_data(
 ) -> Data:
     """Open a named set, a path or an object (array, tensor, list of images, ...) as a `Data`.
 
-    `opening` holds the other settings already put together, as runs store them. InputError for everything that the
-    user can mend.
+    data2: the targets, where `source` holds the sources: pairs by equal file names, or two sets. `opening` holds the
+    other settings already put together, as runs store them. InputError for everything that the user can mend.
     """
     if opening is None:
         opening = Opening(kind=kind, resolution=resolution, fit=fit, skip_bad=skip_bad)
@@ -104,6 +104,8 @@ def open_data(
                 return _opened(each, source, opening, data2)
     if isinstance(source, (str, Path)):
         source = _existing(source)
+    if isinstance(data2, (str, Path)) and not (isinstance(data2, str) and data2 in named_sets()):
+        data2 = _existing(data2)
     if opening.kind is not None:
         return _opened(modality(opening.kind), source, opening, data2)
     for each in _modalities():
@@ -135,6 +137,8 @@ def _opened(kind: type[Modality], source: Any, opening: Opening, data2: Any) -> 
         "data.keep": (opening.keep, ("table",)),
         "data.window": (opening.window, ("series",)),
         "data.step": (opening.step, ("series",)),
+        "data.pairs": (opening.pairs, ("image",)),
+        "--from-degradation": (opening.degradation, ("image",)),
     }
     for name, (value, kinds_of) in meant.items():
         if value and kind.kind not in kinds_of:

@@ -31,6 +31,7 @@ class Found:
     columns: dict[str, Any] = field(default_factory=dict)  # 'label' and numbers, one entry per picture
     label_names: list[str] | None = None
     captions: list[str] | None = None
+    sources: list[str | None] | None = None  # of pictures that are to be made from others: the others' names
     test: np.ndarray | None = None  # (N,) bool: an official test set
     levels: int | None = None  # of the values 0..255, where it is known
     notes: list[str] = field(default_factory=list)
@@ -193,7 +194,7 @@ def from_listing(listing: Listing, shown: str) -> Found:
                 f"{shown}: the test folder has labels that training has not ({', '.join(unseen[:5])}); "
                 "make the class folders of both match"
             )
-    found.columns, found.captions = columns, table.captions
+    found.columns, found.captions, found.sources = columns, table.captions, table.sources
     found.notes += table.notes
     return found
 
@@ -361,7 +362,7 @@ def _from_dataset(source: Any) -> Found:
         pictures = FilePictures(places, [f"{i:05d}" for i in range(len(places))], "dataset")
         mask = np.arange(len(places)) >= len(first.pictures)
         captions = first.captions + second.captions if first.captions and second.captions else None
-        return Found("dataset", pictures, columns, first.label_names, captions, mask)
+        return Found("dataset", pictures, columns, first.label_names, captions, test=mask)
     features = source.features
     column = next((name for name, kind in features.items() if type(kind).__name__ == "Image"), None)
     if column is None:

@@ -17,6 +17,7 @@ from trilemma.errors import InputError, unknown
 from trilemma.modalities.files import Listing
 
 LABELS = ("label", "labels", "class", "category", "target")
+SOURCES = ("source_file_name", "input_file_name", "condition_file_name", "source")
 CAPTIONS = ("text", "caption", "captions", "prompt", "description")
 FILES = ("metadata.csv", "metadata.jsonl")
 
@@ -27,6 +28,7 @@ class Table:
 
     columns: dict[str, Any] = field(default_factory=dict)
     captions: list[str] | None = None
+    sources: list[str | None] | None = None  # names of the pictures that these are to be made from
     files: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -58,8 +60,15 @@ def read(listing: Listing, images: list[str]) -> Table:
             )
     if rows:
         names = list(dict.fromkeys(column for row in rows.values() for column in row))
+        source = next((name for name in names if name.lower() in SOURCES), None)
+        if source is not None:
+            table.sources = [_file(rows.get(image, {}).get(source)) for image in images]
+            names.remove(source)
         assign(table, {column: [rows.get(image, {}).get(column) for image in images] for column in names})
-        without = sum(image not in rows for image in images)
+        named = {row.get(source) for row in rows.values()} if source is not None else set()
+        without = sum(
+            image not in rows and PurePosixPath(image).name not in named and image not in named for image in images
+        )
         if without:
             table.notes.append(f"{without:,} images have no row in {', '.join(table.files)}")
     return table
@@ -117,6 +126,10 @@ def assign(table: Any, rows: dict[str, list[Any]]) -> None:
                 table.columns[column] = numbers
     if ignored:
         table.notes.append(f"columns not used: {', '.join(ignored)}")
+
+
+def _file(value: Any) -> str | None:
+    return value.strip().replace("\\", "/").removeprefix("./") or None if isinstance(value, str) else None
 
 
 def _label(value: Any) -> Any:

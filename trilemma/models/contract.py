@@ -58,8 +58,8 @@ class Now:
         return self.seen / max(self.shortest or self.total, 1)
 
 
-# What a model may learn from: one set; pairs, whose sources are the condition 'source' of x; a second, unpaired set, whose
-# Space is 'other' and whose examples are `batch.other`.
+# What a model may learn from: one set; pairs, whose sources are the condition 'source' of x; two sets without pairs,
+# the second one in the Space 'other' and as `batch.other`.
 SETS = {
     "alone": "one set of examples",
     "paired": "pairs: two folders with equal file names, or --from-degradation",

@@ -74,6 +74,7 @@ ASIDE = ("prefer", "need", "studies", "price")  # settings with which the same c
 
 def compare(
     source: Any,
+    data2: Any = None,
     *,
     models: list[str] | None = None,
     budget: str | None = None,
@@ -102,6 +103,7 @@ def compare(
 ) -> Path:
     """Train, measure and compare models on the source; returns the path of the report's index.html.
 
+    data2: the targets, where the source holds what they are made from: then translators are compared.
     budget: in total over models and seeds; budget_each: for each training (also in examples). Default: 30 minutes in
     total, 3 for toy sets. need: what the winner must be able to do ('encode', 'likelihood', ...). include: samples of
     other origin (another tool's), name -> folder, file or array, measured alike. features: further feature networks
@@ -135,7 +137,7 @@ def compare(
     data = (
         source
         if isinstance(source, Data)
-        else open_data(source, opening=opening_of(settings, kind, resolution, skip_bad))
+        else open_data(source, opening=opening_of(settings, kind, resolution, skip_bad), data2=data2)
     )
     included = {name: samples_of(data, name, given) for name, given in (include or {}).items()}
     for name in included:

@@ -14,14 +14,19 @@ from trilemma.training.plan import choose_size
 
 
 def inspect(
-    source: Any, *, kind: str | None = None, resolution: Any = None, settings: dict[str, Any] | None = None
+    source: Any,
+    data2: Any = None,
+    *,
+    kind: str | None = None,
+    resolution: Any = None,
+    settings: dict[str, Any] | None = None,
 ) -> Inspection:
     """Counts, sizes, labels, duplicates and bad files of the source, and the outlook on `compare`'s defaults.
 
     settings: those of the data, {'data.fit': 'pad'}.
     """
     opening = opening_of(settings, kind, resolution, True, alone=True)
-    data = source if isinstance(source, Data) else open_data(source, opening=opening)
+    data = source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2)
     found = of_data(data)
     found.plan += outlook(data)
     return found

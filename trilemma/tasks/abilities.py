@@ -10,6 +10,7 @@ from trilemma.models.contract import (
     Samples,
     Scores,
     Surprises,
+    Translates,
     find,
     model_files,
 )
@@ -27,6 +28,7 @@ TASKS: dict[str, tuple[type, ...]] = {
     "traverse": (Encodes, Decodes),
     "score": (Scores,),
     "detect": (Surprises,),
+    "translate": (Translates,),
     "info": (),
 }
 
@@ -38,7 +40,9 @@ ONLY = {
     "forecast": ("series",),
     "stress": ("series",),
     "risk": ("series",),
+    "translate": ("image",),
 }
+TRANSLATORS = ("translate", "info")  # all that a run which has learned from sources does
 
 
 def works(model_class: type, kind: str, task: str) -> bool:

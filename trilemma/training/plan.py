@@ -119,7 +119,8 @@ def plan(
         if kind == "seconds" and not given_batch:
             step = _smaller_batches(probe, training, step, most, amount - (time.monotonic() - begun))
         step /= processes()  # timed in this one alone; the clock sets it right
-        sampler = Sampler(model, loop.engine, frequencies=frequencies_of(data), dtype=data.x.dtype)
+        sources = data.sources("choose")
+        sampler = Sampler(model, loop.engine, frequencies=frequencies_of(data), dtype=data.x.dtype, sources=sources)
         rate, fit = _rates(sampler, data, training, most)
         left = amount - (time.monotonic() - begun) if kind == "seconds" else training.examples / optimizer.batch * step
         left = max(left, step)  # a busy machine may have spent a short budget on the probe

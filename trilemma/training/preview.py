@@ -50,9 +50,13 @@ class Preview:
         folder = self.run.samples_folder
         with disk_errors(folder):
             folder.mkdir(exist_ok=True)
-            shown = samples[: 64 if samples.ndim > 2 else len(samples)]
+            shown, columns = samples[: 64 if samples.ndim > 2 else len(samples)], None
+            sources = self.data.sources("choose")
+            if sources is not None:
+                shown, columns = rows(self.data, sources[: len(samples)], samples)
             file = folder / f"{loop.seen:09d}.png"
-            self.data.modality.picture(shown, reference=self.real).save(file.with_suffix(".part"), format="PNG")
+            picture = self.data.modality.picture(shown, columns=columns, reference=self.real)
+            picture.save(file.with_suffix(".part"), format="PNG")
             file.with_suffix(".part").replace(file)
         figure, values = None, plain(self.data.spaces["x"], samples)
         if len(self.reference) > 1 and np.isfinite(values.astype(np.float64)).all():
@@ -62,6 +66,15 @@ class Preview:
         # Every model begins with too little variety: that is no trouble yet.
         early = loop.seen < EARLY * loop.training.examples
         return [] if early else loop.health.of_samples(values, self.values)
+
+
+def rows(data: Data, sources: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, int]:
+    """What was made beside its source, and of pairs beside its target: examples for a picture, and its columns."""
+    count = min(len(sources), len(made), 12)
+    sides = [sources[:count], made[:count]]
+    if "source" in data.conditions:
+        sides.append(data.rows("choose", count))
+    return np.concatenate([side[row : row + 1] for row in range(count) for side in sides]), 3 * len(sides)
 
 
 def film(folder: Path) -> Path | None:

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trilemma.batches import Arrays, Batch, Options, Request
+from trilemma.batches import Arrays, Batch, Options, Request, Rows
 from trilemma.conditions import tell
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
-from trilemma.models.contract import Decodes, Encodes, Model, Samples
+from trilemma.models.contract import Decodes, Encodes, Model, Samples, Translates
 from trilemma.spaces import Clusters
 from trilemma.training.engine import Engine
 
@@ -41,8 +41,18 @@ def draw(frequencies: list[float], seed: int, index: np.ndarray) -> np.ndarray:
 class Sampler:
     """A model ready to make samples, reconstructions and codes; weights as they are, evaluation mode."""
 
-    def __init__(self, model: Model, engine: Engine, *, frequencies: list[float] | None, dtype: np.dtype):
+    def __init__(
+        self,
+        model: Model,
+        engine: Engine,
+        *,
+        frequencies: list[float] | None,
+        dtype: np.dtype,
+        sources: Rows | None = None,
+    ):
+        """sources: what a translator's samples are made from: sample i from source i, over and over again."""
         self.model, self.engine, self.frequencies, self.dtype = model, engine, frequencies, dtype
+        self.sources = sources
 
     def labels(self, seed: int, index: np.ndarray) -> np.ndarray | None:
         """(n, 1) labels for which the images `index` of this seed are asked; None where the model knows none."""
@@ -63,6 +73,11 @@ class Sampler:
         for name, space in self.model.spaces.items():
             if isinstance(space, Clusters):
                 drawn[name] = draw(space.shares.tolist(), seed ^ CLUSTER_SEED, index)
+        if isinstance(self.model, Translates) and self.model.can_translate():
+            if self.sources is None:
+                raise InputError("this model makes its samples out of sources: `trilemma translate RUN SOURCES`")
+            request.raw["source"] = torch.from_numpy(self.sources[index % len(self.sources)]).to(device)
+            request.present["source"] = torch.ones(len(index), dtype=torch.bool, device=device)
         for name, values in drawn.items():
             request.raw[name] = torch.from_numpy(values.astype(np.int64)).to(device)
             request.present[name] = torch.ones(len(index), dtype=torch.bool, device=device)

@@ -20,7 +20,7 @@ from trilemma.metrics.protocol import current_versions
 from trilemma.mixed import space_from
 from trilemma.modalities.contract import Data, Opening, opening_of
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, find, known_models
+from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, find, known_models, sets_of
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
 from trilemma.training.engine import Engine, agreed, energy, first, forget_peak, join, peak_memory, prepare, when_killed
@@ -36,8 +36,9 @@ from trilemma.training.sampling import Sampler
 
 def train(
     source: Any,
+    data2: Any = None,
     *,
-    model: str = "diffusion",
+    model: str | None = None,
     out: str | Path,
     size: str | None = None,
     budget: str | int | float = "10m",
@@ -54,6 +55,8 @@ def train(
 ) -> Run | Plan:
     """Train one model on the source until the budget is spent; return its Run (or, with `dry_run`, the Plan).
 
+    data2: the targets, where `source` holds what they are to be made from (pairs by file name, or two sets). model:
+    None takes diffusion, of pairs the bridge, of two sets cut.
     budget: a time ('10m': wall-clock with probe, previews and choices) or training examples ('40k', 40000); '+10m' goes
     on with a finished run from its state before the learning rate fell. settings: dotted, {'model.beta': 4}.
     start: a run whose weights to begin with. networks, optimizer: your own modules by name ('encoder', 'generator',
@@ -63,18 +66,21 @@ def train(
     prepare()
     forget_peak()
     said = Say(quiet or not first())
-    asked = _asked(source, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
+    model = model or _usual(source, data2, opening_of(settings, kind, resolution, skip_bad))
+    asked = _asked(source, data2, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
     opening, own = opening_of(settings, kind, resolution, skip_bad), {"networks": networks, "make": optimizer}
     held: list[Data] = []
 
     def ready() -> Ready:
-        return _ready(Run(out), asked, source, opening, budget, settings or {}, own, said, held, dry_run=dry_run)
+        return _ready(
+            Run(out), asked, (source, data2), opening, budget, settings or {}, own, said, held, dry_run=dry_run
+        )
 
     # Where `torchrun` started several processes, the first one checks and plans, and the others follow.
     made = agreed(ready)
     if made.config is None:
         return made.plan or Run(out)
-    data = held[0] if held else _open(source, opening)
+    data = held[0] if held else _open((source, data2), opening, model)
     carry_out(
         Run(out), data, made.config, networks=networks, make=optimizer, said=said, begun=made.begun, limit=made.limit
     )
@@ -92,7 +98,7 @@ class Ready:
 
 
 def _ready(
-    run: Run, asked: dict[str, Any], source: Any, opening: Opening, budget: str | int | float,
+    run: Run, asked: dict[str, Any], sources: tuple[Any, Any], opening: Opening, budget: str | int | float,
     settings: dict[str, Any], brought: dict[str, Any], said: Say, held: list[Data], *, dry_run: bool,
 ) -> Ready:  # fmt: skip
     """Check the command against what is there, plan a new run and write its config.json; `held` gets the data."""
@@ -116,9 +122,9 @@ def _ready(
                 f"{run.folder} was trained with your own {_named(config['own'])}, this call brings {_named(own)}: "
                 "hand in the same ones from Python to go on"
             )
-        data = _open(source, opening)
+        data = _open(sources, opening, asked["model"])
         if data.hash != config["data"]["hash"]:
-            raise InputError(f"{run.folder} was trained on other data than {source} is now; give a new --out")
+            raise InputError(f"{run.folder} was trained on other data than {sources[0]} is now; give a new --out")
         if more and not run.finished and config["extended"][-1:] != [str(budget)]:
             raise InputError(
                 f"budget {budget!r} goes on with a finished run; {run.folder} is not finished yet: "
@@ -128,7 +134,7 @@ def _ready(
     elif more:
         raise InputError(f"budget {budget!r} goes on with a finished run; {run.folder} has none. Leave out the +")
     else:
-        data = _open(source, opening)
+        data = _open(sources, opening, asked["model"])
         begun = time.monotonic()
         config, planned, data = _plan(data, asked, unit, amount, begun, networks, optimizer, settings, measure=dry_run)
         if start is not None:  # do its weights fit? Better known before anything is written
@@ -159,19 +165,43 @@ class Say:
             print(text, file=sys.stderr, flush=True)
 
 
-def _open(source: Any, opening: Opening) -> Data:
-    return source if isinstance(source, Data) else open_data(source, opening=opening)
+def _open(sources: tuple[Any, Any], opening: Opening, model: str) -> Data:
+    """The data, as this model learns from them: pairs are two sets to one that knows no pairs."""
+    source, data2 = sources
+    data = source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2)
+    known = find(model)[0].sets
+    return data.without_pairs() if "unpaired" in known and "paired" not in known else data
+
+
+def scale_of(data: Data) -> float | None:
+    """By how much images were shrunk before they were learned from; None where they were of several sizes."""
+    sizes = data.facts.get("sizes") or []
+    return data.x.shape[2] / sizes[0][0] if len(sizes) == 1 and data.x.ndim == 4 else None
+
+
+def _usual(source: Any, data2: Any, opening: Opening) -> str:
+    """The model that is taken when nobody names one."""
+    if data2 is None and opening.pairs is None and opening.degradation is None and not isinstance(source, Data):
+        return "diffusion"
+    data = source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2)
+    return {"paired": "bridge", "unpaired": "cut", "alone": "diffusion"}[sets_of(data.spaces)]
 
 
 def _asked(
-    source: Any, model: str, size: Any, budget: Any, seed: int, settings: Any, start: Any, kind: Any, resolution: Any,
-    skip_bad: bool,
+    source: Any, data2: Any, model: str, size: Any, budget: Any, seed: int, settings: Any, start: Any, kind: Any,
+    resolution: Any, skip_bad: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """The user's own words, by which a second call is recognised."""
-    shown = source.source if isinstance(source, Data) else source
-    shown = str(Path(shown).resolve()) if isinstance(shown, (str, Path)) and Path(shown).exists() else shown
+
+    def shown(one: Any) -> str:
+        place = one.source if isinstance(one, Data) else one
+        place = str(Path(place).resolve()) if isinstance(place, (str, Path)) and Path(place).exists() else place
+        return str(place) if isinstance(place, (str, Path)) else "array"
+
+    two = {} if data2 is None else {"data2": shown(data2)}
     return {
-        "source": str(shown) if isinstance(shown, (str, Path)) else "array",
+        "source": shown(source),
+        **two,
         "model": model,
         "size": size,
         "budget": str(budget),
@@ -198,7 +228,7 @@ def _check_same(run: Run, config: dict[str, Any], asked: dict[str, Any], more: b
     """Changed settings on an existing run are an error that names them."""
     old = dict(config["asked"])
     new = {key: value for key, value in asked.items() if not (key == "budget" and (more or config["extended"]))}
-    changed = differences({key: old[key] for key in new}, new)
+    changed = differences({key: old[key] for key in new if key in old}, new)
     if changed:
         longer = "; to train a finished run longer, --budget +10m" if "budget" in " ".join(changed) else ""
         raise InputError(
@@ -255,6 +285,7 @@ def _plan(
             "modality": data.modality.describe(),
             "opening": to_json(data.opening),
             "dtype": str(data.x.dtype),
+            "scale": scale_of(data),
             "counts": {split: len(rows) for split, rows in data.splits.items()},
             "label_names": data.label_names,
             "frequencies": frequencies_of(data),
@@ -350,7 +381,13 @@ def carry_out(
         run.forget_stats_after(loop.seen)
     if state is not None:
         said(f"resumed {run.folder} at {loop.seen:,} of {training.examples:,} examples")
-    sampler = Sampler(model, engine, frequencies=config["data"]["frequencies"], dtype=data.x.dtype)  # type: ignore[arg-type]
+    sampler = Sampler(
+        model,  # type: ignore[arg-type]
+        engine,
+        frequencies=config["data"]["frequencies"],
+        dtype=data.x.dtype,
+        sources=data.sources("choose"),
+    )
     middle = list(loop.averages.exponents)[len(training.averages) // 2] if training.averages else None
     preview = Preview(run, data, sampler, moments=training.previews, count=training.preview_samples, average=middle)
     correct = _clock(run, config, loop, preview, begun, limit) if limit else None

@@ -1,0 +1,191 @@
+"""Sources and targets: pairs by name, by a table, in halves, by a degradation; two sets; what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trilemma.errors import InputError
+from trilemma.modalities.contract import Data, Opening
+from trilemma.modalities.degrade import degraded, parse
+from trilemma.modalities.door import open_data
+
+COUNT, SIDE = 24, 8
+
+
+def pictures(channels: int = 3, seed: int = 0, side: int = SIDE) -> np.ndarray:
+    shape = (COUNT, side, side, channels)[: 4 if channels > 1 else 3]
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def folder(place: Path, x: np.ndarray, names: list[str] | None = None) -> Path:
+    place.mkdir()
+    for number, one in enumerate(x):
+        Image.fromarray(one).save(place / f"{names[number] if names else f'{number:03d}'}.png")
+    return place
+
+
+def opened(*sources: Any, **settings: Any) -> Data:
+    return open_data(sources[0], data2=sources[1] if len(sources) > 1 else None, opening=Opening(**settings))
+
+
+def check_pairs(data: Data, sources: np.ndarray, targets: np.ndarray) -> None:
+    """Every target has its own source, in every split."""
+    want = {target.tobytes(): source for source, target in zip(sources, targets, strict=True)}
+    assert sum(map(len, data.splits.values())) == len(targets)
+    for name in ("train", "choose", "test"):
+        held = data.sources(name)
+        assert held is not None and len(held) == len(data.splits[name])
+        for x, source in zip(data.rows(name), held[:], strict=True):
+            found = want[data.modality.export(x[None])[0].tobytes()]
+            np.testing.assert_array_equal(data.modality.export(source[None])[0], found)
+    batch = data.split("train").gather(np.arange(3))
+    np.testing.assert_array_equal(batch.raw["source"], data.sources("train")[:3])  # type: ignore[index]
+
+
+def test_pairs_by_file_name(tmp_path: Path) -> None:
+    """In any order of the files, of another ending, and once more from the cache."""
+    a, b = pictures(seed=1), pictures(seed=2)
+    names = [f"{chr(97 + (7 * number) % COUNT)}" for number in range(COUNT)]
+    one, two = folder(tmp_path / "a", a, names), tmp_path / "b"
+    two.mkdir()
+    for number in np.random.default_rng(0).permutation(COUNT):
+        Image.fromarray(b[number]).save(two / f"{names[number]}.bmp")
+    for _ in range(2):
+        data = opened(one, two)
+        check_pairs(data, a, b)
+        assert set(data.spaces) == {"x", "source"} and data.name == "a-to-b"
+    assert opened(one, two).hash == data.hash != opened(two, one).hash != opened(two).hash
+
+
+def test_sides_of_other_mode_and_size_are_brought_to_one(tmp_path: Path) -> None:
+    grey, colour = pictures(1, seed=1, side=12), pictures(seed=2)
+    data = opened(folder(tmp_path / "grey", grey), folder(tmp_path / "colour", colour))
+    assert data.spaces["source"].shape == data.spaces["x"].shape == (3, SIDE, SIDE)
+    assert any("brought from L" in note for note in data.notes)
+    source = data.sources("train")[:]  # type: ignore[index]
+    assert (source[:, 0] == source[:, 1]).all()
+
+
+def test_two_sets(tmp_path: Path) -> None:
+    """Without a common name, or when pairs are not wanted: splits of their own, and an order of their own."""
+    a, b = pictures(seed=1)[:20], pictures(seed=2)
+    one, two = folder(tmp_path / "a", a, [f"a{n}" for n in range(20)]), folder(tmp_path / "b", b)
+    for data in (opened(one, two), opened(folder(tmp_path / "c", a), two, pairs="none"), opened(one, two)):
+        assert set(data.spaces) == {"x", "other"}
+        assert sum(map(len, data.other_splits.values())) == 20
+        sources = [data.sources(name)[:] for name in ("train", "choose", "test")]  # type: ignore[index]
+        assert len(np.unique(np.concatenate(sources).reshape(20, -1), axis=0)) == 20
+        train = data.split("train")
+        seen = train.gather(np.arange(2), index=np.arange(1000, 1002)).other
+        assert seen is not None and seen.shape == (2, 3, SIDE, SIDE)
+        every = train.gather(np.zeros(len(sources[0]), dtype=int), index=np.arange(len(sources[0]))).other
+        assert {row.numpy().tobytes() for row in every} == {row.tobytes() for row in sources[0]}  # type: ignore[union-attr]
+
+
+def test_pairs_as_two_sets() -> None:
+    data = opened(pictures(seed=1), pictures(seed=2))
+    assert "source" in data.spaces and any("by their order" in note for note in data.notes)
+    apart = data.without_pairs()
+    assert set(apart.spaces) == {"x", "other"} and "source" not in apart.conditions
+    np.testing.assert_array_equal(apart.sources("test")[:], data.sources("test")[:])  # type: ignore[index]
+
+
+def test_pairs_named_by_a_table(tmp_path: Path) -> None:
+    a, b = pictures(seed=1), pictures(seed=2)
+    place = folder(tmp_path / "set", b, [f"target{n}" for n in range(COUNT)])
+    (place / "sources").mkdir()
+    lines = ["file_name,source_file_name"]
+    for number, one in enumerate(a):
+        Image.fromarray(one).save(place / "sources" / f"{number}.png")
+        lines.append(f"target{number}.png,sources/{number}.png")
+    (place / "metadata.csv").write_text("\n".join(lines))
+    check_pairs(opened(place), a, b)
+    (place / "metadata.csv").write_text("\n".join([*lines[:-1], "target23.png,sources/nothing.png"]))
+    with pytest.raises(InputError, match=r"nothing\.png.*not there"):
+        opened(place)
+
+
+@pytest.mark.parametrize("way", ["left", "right"])
+def test_pairs_in_halves(tmp_path: Path, way: str) -> None:
+    a, b = pictures(seed=1), pictures(seed=2)
+    both = np.concatenate([a, b] if way == "left" else [b, a], axis=2)
+    check_pairs(opened(folder(tmp_path / "both", both), pairs=way), a, b)
+
+
+def test_degradations_are_what_they_say(tmp_path: Path) -> None:
+    x = pictures().transpose(0, 3, 1, 2)
+    seeds = np.arange(COUNT)
+    assert (degraded(x, "darken 0.5", seeds) == np.rint(x * 0.5)).all()
+    grey = degraded(x, "grey", seeds)
+    luma = np.rint(np.tensordot(x.astype(float), [0.299, 0.587, 0.114], axes=(1, 0)))
+    assert (grey[:, 0] == grey[:, 2]).all() and np.abs(grey[:, 0] - luma).max() <= 1
+    flat = np.full((200, 1, 16, 16), 128, np.uint8)
+    noisy = degraded(flat, "noise 20", np.arange(200)).astype(float) - 128
+    assert noisy.std() == pytest.approx(20, rel=0.02) and abs(noisy.mean()) < 0.3
+    np.testing.assert_array_equal(noisy[5:7], degraded(flat[:2], "noise 20", np.arange(5, 7)).astype(float) - 128)
+    small = degraded(x, "downscale 4", seeds)
+    exact = [
+        np.asarray(Image.fromarray(one.transpose(1, 2, 0)).resize((2, 2), Image.Resampling.BICUBIC)
+                   .resize((SIDE, SIDE), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+        for one in x
+    ]  # fmt: skip
+    np.testing.assert_array_equal(small, np.stack(exact))
+    alpha = np.concatenate([x, x[:, :1]], 1)
+    assert (degraded(alpha, "darken 0.5, noise 5", seeds)[:, 3] == x[:, 0]).all()
+    data = opened(folder(tmp_path / "x", pictures()), degradation="blur 1, noise 3")
+    again = opened(tmp_path / "x", degradation="blur 1, noise 3")
+    np.testing.assert_array_equal(data.sources("train")[:], again.sources("train")[:])  # type: ignore[index]
+    assert data.hash == again.hash != opened(tmp_path / "x", degradation="blur 1").hash
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("downscale", "from 2 to 16"),
+        ("downscale 99", "from 2 to 16"),
+        ("dwnscale 4", "downscale"),
+        ("grey 3", "takes no number"),
+        ("noise 2.3.4", "from 1 to 128"),
+        ("", "unknown"),
+    ],
+)
+def test_degradations_that_are_none(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        parse(text)
+
+
+def test_what_is_wrong_with_two_sides(tmp_path: Path) -> None:
+    a = folder(tmp_path / "a", pictures(seed=1))
+    b = folder(tmp_path / "b", pictures(seed=2))
+    (b / "005.png").unlink()
+    with pytest.raises(InputError, match=r"23 pairs.*1 files without a partner.*'005'"):
+        opened(a, b)
+    data = opened(a, b, skip_bad=True)
+    assert len(data.x) == 23 and any("without a partner" in note for note in data.notes)
+    (b / "006.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"006\.png"):
+        opened(b, a, pairs="none")
+    assert len(opened(a, b, skip_bad=True).x) == 22
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        opened(a, tmp_path / "empty")
+    with pytest.raises(InputError, match="no such file"):
+        opened(a, tmp_path / "nowhere")
+    for settings, words in (
+        ({"pairs": "rows"}, "row"),
+        ({"pairs": "left"}, "leave DATA2 out"),
+        ({"degradation": "grey"}, "leave DATA2"),
+    ):
+        with pytest.raises(InputError, match=words):
+            opened(a, b, **settings)
+    with pytest.raises(InputError, match="only one was given"):
+        opened(a, pairs="name")
+    with pytest.raises(InputError, match="24 sources and 23 targets"):
+        opened(pictures(), pictures()[:23], pairs="row")
+    with pytest.raises(InputError, match="of kind points"):
+        opened(np.zeros((50, 2), np.float32), degradation="grey")
