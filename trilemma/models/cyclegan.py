@@ -1,7 +1,7 @@
 """CycleGAN: unpaired translation both ways (Zhu et al. 2017).
 
-One generator makes x out of the other set, one makes the other set out of x; each result is judged by a critic of patches
-and must lead back to where it came from. `published` is the paper's game: least squares, one example a step, a pool of 50.
+One generator makes x out of the other set, one makes the other set out of x; a critic of patches judges each result,
+which must lead back to where it came from. `published` is the paper's game: least squares, one example a step.
 """
 
 from __future__ import annotations
@@ -107,7 +107,6 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
         if not space.grid:
             raise InputError("cyclegan needs data on a grid")
         self.config, self.spaces, self.play = config, nn.ModuleDict(spaces), PLAYS[config.play]
-        self.space, self.other = space, other
         width, norm = config.embedding, config.penalty == "none"
         self.code = initialise(nn.Linear(config.latent, width))
         self.to_x = ResnetGenerator(other.width, space.width, space.grid, config.network, embedding=width)
@@ -133,6 +132,11 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
             "critic.patch": patch,
             "augment": 1.0 if count < 5_000 else 0.0,
         }
+
+    @property
+    def other(self) -> Space:
+        """What x is made of."""
+        return cast(Space, self.spaces["other"])
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         player, opponent = [self.code, self.to_x, self.to_other], [self.critic_x, self.critic_other]
@@ -164,7 +168,7 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
         def shown(value: Tensor) -> Tensor:
             return augment(value, noise, config.augment) if config.augment else value
 
-        # One pass through the generators serves both turns; not with micro-batches, whose graphs would all be alive at once.
+        # One pass through the generators serves both turns; not with micro-batches, whose graphs would all be alive.
         kept, draw = not config.optimizer.micro, noise.draw
         with torch.set_grad_enabled(kept):
             style = self.coded(noise)
