@@ -128,10 +128,10 @@ class ResnetGenerator(nn.Module):
 def critic_loss(
     critic: nn.Module, play: Play, real: Tensor, fake: Tensor, *, penalty: str, gamma: float, factor: int = 1
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """What a critic of patches minimises on real and fake (B, channels, *grid): a sum, scores of the real ones, logs.
+    """What a critic of patches minimises on real and fake (B, channels, *grid): its sum, scores of real ones, logs.
 
-    Penalty 'none', 'r1', or 'r1r2' (Mescheder et al. 2018) of each patch's own score: one backward through their sum gives
-    the mean of their squared gradients, as if patches shared no element. `factor` counts it several times.
+    Penalty 'none', 'r1' or 'r1r2' (Mescheder et al. 2018) of each patch's own score: the mean of their squared gradients
+    by one backward through their sum, as if patches shared no element. `factor` counts it several times.
     """
     real, fake = real.detach(), fake.detach()
     real.requires_grad_(penalty in ("r1", "r1r2"))
