@@ -35,17 +35,18 @@ EARLIEST = 0.02  # t under which errors weigh no more: there is nothing left to 
 @dataclass
 class Config:
     network: Network = field(default_factory=Network)
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(rate=2e-3, stay=0.4, clip=1.0, batch=64))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(rate=2e-3, stay=0.4, clip=1.0, batch=32))
     start: Literal["noise", "source"] = "noise"  # with 'source', noise is added to it (of as many channels as x)
     noise: float = 1.0  # deviation of the noise at t = 1
-    time_mean: float = 0.0  # of the logit of t in training
+    time_mean: float = 1.0  # of the logit of t in training
     time_deviation: float = 1.0
     error: Literal["square", "absolute"] = "square"  # means, or medians: sharper where x is one thing or another
     draws: int = 1  # 2: the network draws x instead of its mean, by the energy score of two draws
     embedding: int = 128
     steps: int = 4
     warp: float = 1.0  # over 1, steps are longer at the start
-    eta: float = 0.0  # share of fresh noise on the way
+    eta: float = 1.0  # share of fresh noise on the way
+    temperature: float = 1.0  # of the noise in sampling: below 1, draws are nearer to what is likeliest
 
 
 class Bridge(Model, Samples, Translates):
@@ -104,7 +105,9 @@ class Bridge(Model, Samples, Translates):
         parts = [(z * expand(spread, z)).to(dtype), grid.to(dtype)]
         if self.config.draws > 1:
             parts.append(noise.normal(*z.shape[1:]).to(dtype))
-        return z - expand(t, z) * wide(self.network(torch.cat(parts, 1), functional.silu(embedding)))
+        # As in EDM (Karras et al. 2022): where all is noise the network gives x itself, and need not undo the noise.
+        out = wide(self.network(torch.cat(parts, 1), functional.silu(embedding)))
+        return z * expand((1 - t) * spread**2, z) + expand(t * self.config.noise * spread, z) * out
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, noise = self.config, batch.noise
@@ -117,7 +120,7 @@ class Bridge(Model, Samples, Translates):
         z = r * expand(1 - t, x) + expand(t, x) * config.noise * noise.normal(*x.shape[1:])
         found = [self.estimate(z, t, grid, vector, noise) for _ in range(config.draws)]
         wrong = [(one - r) if mask is None else (one - r) * mask for one in found]
-        weight = t.clamp(min=EARLIEST) ** -1  # an error of the velocity is one of x over t
+        weight = ((1 - t) ** 2 + (t * config.noise) ** 2).sqrt() / (t.clamp(min=EARLIEST) * config.noise)  # 1 on `out`
         if config.draws == 1 and config.error == "absolute":
             loss = (weight * mean_per_example(wrong[0].abs())).sum()
         elif config.draws == 1:
@@ -152,7 +155,7 @@ class Bridge(Model, Samples, Translates):
             raise InputError(f"steps={steps}: there must be at least one")
         shape = (self.space.width, *self.space.grid)
         grid, vector, begin = self.told(request.raw, request.present, len(request))
-        z = noise.normal(*shape).to(grid) * config.noise
+        z = noise.normal(*shape).to(grid) * config.noise * config.temperature
         times = [(1 - k / steps) ** config.warp for k in range(steps + 1)]
         r = z
         for step, (t, s) in enumerate(pairwise(times)):
@@ -163,7 +166,7 @@ class Bridge(Model, Samples, Translates):
             e = (z - (1 - t) * r) / (t * config.noise)
             fresh = eta * math.sqrt(1 - (s * (1 - t) / (t * (1 - s))) ** 2)
             if fresh and s:
-                e = e * math.sqrt(1 - fresh**2) + fresh * noise.normal(*shape).to(e)
+                e = e * math.sqrt(1 - fresh**2) + fresh * config.temperature * noise.normal(*shape).to(e)
             z = (1 - s) * r + s * config.noise * e
         return self.space.decode(r + begin)
 
