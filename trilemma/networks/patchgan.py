@@ -130,7 +130,7 @@ def critic_loss(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """What a critic of patches minimises on real and fake (B, channels, *grid): its sum, scores of real ones, logs.
 
-    Penalty 'none', 'r1' or 'r1r2' (Mescheder et al. 2018) of each patch's own score: the mean of their squared gradients
+    Penalty none, r1 or r1r2 (Mescheder et al. 2018) of each patch's own score: the mean of their squared gradients,
     by one backward through their sum, as if patches shared no element. `factor` counts it several times.
     """
     real, fake = real.detach(), fake.detach()
