@@ -124,7 +124,8 @@ def test_contrast_is_least_for_what_stays_where_it_is() -> None:
     assert isinstance(model, CUT)
     source = model.other.embed(case.batch().other)  # type: ignore[arg-type]
     style = model.coded(Noise(0, np.arange(len(source))))
-    apart = [model.contrast(one, source, style, Noise(0, np.arange(len(source)))) for one in (source, source.flip(2))]
+    theirs = model.generate(source, style)[1]
+    apart = [model.contrast(one, theirs, style, Noise(0, np.arange(len(source)))) for one in (source, source.flip(2))]
     assert (apart[0] < apart[1]).all()
 
 

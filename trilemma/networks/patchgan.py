@@ -117,7 +117,11 @@ class ResnetGenerator(nn.Module):
         return [*found, h] if half else [*found, h, h]
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.features(x, embedding)[-1]
+        return self.finish(x, self.features(x, embedding), embedding)
+
+    def finish(self, x: Tensor, features: list[Tensor], embedding: Tensor) -> Tensor:
+        """The output, from the features of x."""
+        h = features[-1]
         for level in reversed(range(len(self.grow))):
             h = cast(Block, self.rise[level])(from_patches(self.grow[level](h), 2), embedding)
         h = self.leave(self.activation(self.leave_norm(h)))
