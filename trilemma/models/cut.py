@@ -38,7 +38,7 @@ class Config:
     )
     play: Literal["non-saturating", "hinge", "relativistic", "least-squares"] = "relativistic"
     penalty: Literal["none", "r1", "r1r2"] = "r1r2"
-    gamma: float = 1.0  # weight of the penalty
+    gamma: float = 0.1  # weight of the penalty
     penalty_every: int = 2  # critic turns; the weight grows with it
     contrast: float = 1.0  # weight of the patches' contrast
     identity: float = 1.0  # weight of the same contrast for x itself, which should stay what it is

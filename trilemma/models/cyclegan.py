@@ -37,7 +37,7 @@ class Config:
     )
     play: Literal["non-saturating", "hinge", "relativistic", "least-squares"] = "relativistic"
     penalty: Literal["none", "r1", "r1r2"] = "r1r2"
-    gamma: float = 1.0  # weight of the penalty
+    gamma: float = 0.1  # weight of the penalty
     penalty_every: int = 2  # critic turns; the weight grows with it
     cycle: float = 5.0  # weight of the absolute distance to the start after both ways, in units of the data's deviation
     identity: float = 2.5  # the same for x that is taken for a source, where the channels are as many
