@@ -38,13 +38,13 @@ class Config:
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(rate=2e-3, stay=0.4, clip=1.0, batch=32))
     start: Literal["noise", "source"] = "noise"  # with 'source', noise is added to it (of as many channels as x)
     noise: float = 1.0  # deviation of the noise at t = 1
-    time_mean: float = 2.0  # of the logit of t in training
-    time_deviation: float = 1.0
+    time_mean: float = 1.0  # of the logit of t in training
+    time_deviation: float = 1.5
     error: Literal["square", "absolute"] = "square"  # means, or medians: sharper where x is one thing or another
     draws: int = 1  # 2: the network draws x instead of its mean, by the energy score of two draws
     embedding: int = 128
     steps: int = 4
-    warp: float = 1.0  # over 1, steps are longer at the start
+    warp: float = 1.5  # over 1, steps are longer at the start
     eta: float = (
         0.5  # share of the noise that draws take: 1 all, and as diverse as x; less, nearer to what is likeliest
     )

@@ -24,6 +24,8 @@ FAMILIES = {
     "vae": "The same, but the numbers are kept to a known distribution from which new ones are drawn.",
     "gan": "A forger makes examples, a critic learns to tell them from real ones, and both get better.",
     "diffusion": "Learns to take noise off an example, and makes new ones by doing so step by step from noise alone.",
+}
+TRANSLATORS = {
     "bridge": "Of pairs: learns the way from a source to its partner, and walks it in a few steps.",
     "pix2pix": "Of pairs: makes the partner at once, while a critic looks at every patch of source and partner.",
     "cut": "Of two sets without pairs: makes one look like the other and keeps what is where, patch by patch.",
@@ -102,7 +104,9 @@ def _families() -> list[str]:
     lines = ["| `--model` | how it works | variants |", "|---|---|---|"]
     for stem in sorted(model_files(), key=lambda stem: [*FAMILIES, stem].index(stem)):
         if issubclass(model_class := find(stem)[0], Samples):
-            words = FAMILIES.get(stem) or (sys.modules[model_class.__module__].__doc__ or "").partition("\n")[0]
+            words = (FAMILIES | TRANSLATORS).get(stem) or (sys.modules[model_class.__module__].__doc__ or "").partition(
+                "\n"
+            )[0]
             variants = " ".join(f"`{stem}:{preset}`" for preset in model_class.presets) or "–"
             lines.append(f"| `{stem}` | {words} | {variants} |")
     return lines
