@@ -41,6 +41,7 @@ class Config:
     time_mean: float = 1.0  # of the logit of t in training
     time_deviation: float = 1.5
     error: Literal["square", "absolute"] = "square"  # means, or medians: sharper where x is one thing or another
+    skip: bool = True
     draws: int = 1  # 2: the network draws x instead of its mean, by the energy score of two draws
     embedding: int = 128
     steps: int = 4
@@ -108,7 +109,9 @@ class Bridge(Model, Samples, Translates):
             parts.append(noise.normal(*z.shape[1:]).to(dtype))
         # As in EDM (Karras et al. 2022): where all is noise the network gives x itself, and need not undo the noise.
         out = wide(self.network(torch.cat(parts, 1), functional.silu(embedding)))
-        return z * expand((1 - t) * spread**2, z) + expand(t * self.config.noise * spread, z) * out
+        if self.config.skip:
+            return z * expand((1 - t) * spread**2, z) + expand(t * self.config.noise * spread, z) * out
+        return out
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, noise = self.config, batch.noise
