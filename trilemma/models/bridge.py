@@ -29,7 +29,7 @@ from trilemma.networks.denoisers import denoiser
 from trilemma.networks.layers import Network, initialise, pad_to, sinusoids, to_patches
 from trilemma.spaces import Continuous, Space, masked
 
-EARLIEST = 0.02  # t under which errors weigh no more: there is nothing left to say
+EARLIEST = 0.1  # t under which errors weigh no more: there is nothing left to say
 
 
 @dataclass
@@ -41,11 +41,10 @@ class Config:
     time_mean: float = 1.0  # of the logit of t in training
     time_deviation: float = 1.5
     error: Literal["square", "absolute"] = "square"  # means, or medians: sharper where x is one thing or another
-    skip: bool = True
     draws: int = 1  # 2: the network draws x instead of its mean, by the energy score of two draws
     embedding: int = 128
     steps: int = 4
-    warp: float = 1.5  # over 1, steps are longer at the start
+    warp: float = 1.0  # over 1, steps are longer at the start
     eta: float = (
         0.5  # share of the noise that draws take: 1 all, and as diverse as x; less, nearer to what is likeliest
     )
@@ -107,11 +106,8 @@ class Bridge(Model, Samples, Translates):
         parts = [(z * expand(spread, z)).to(dtype), grid.to(dtype)]
         if self.config.draws > 1:
             parts.append(noise.normal(*z.shape[1:]).to(dtype))
-        # As in EDM (Karras et al. 2022): where all is noise the network gives x itself, and need not undo the noise.
-        out = wide(self.network(torch.cat(parts, 1), functional.silu(embedding)))
-        if self.config.skip:
-            return z * expand((1 - t) * spread**2, z) + expand(t * self.config.noise * spread, z) * out
-        return out
+        # x itself, not the velocity nor the noise: a network that has seen little leaves no speckles in it.
+        return wide(self.network(torch.cat(parts, 1), functional.silu(embedding)))
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, noise = self.config, batch.noise
@@ -124,7 +120,7 @@ class Bridge(Model, Samples, Translates):
         z = r * expand(1 - t, x) + expand(t, x) * config.noise * noise.normal(*x.shape[1:])
         found = [self.estimate(z, t, grid, vector, noise) for _ in range(config.draws)]
         wrong = [(one - r) if mask is None else (one - r) * mask for one in found]
-        weight = ((1 - t) ** 2 + (t * config.noise) ** 2).sqrt() / (t.clamp(min=EARLIEST) * config.noise)  # 1 on `out`
+        weight = ((1 - t) ** 2 + (t * config.noise) ** 2).sqrt() / (t.clamp(min=EARLIEST) * config.noise)  # of F in EDM
         if config.draws == 1 and config.error == "absolute":
             loss = (weight * mean_per_example(wrong[0].abs())).sum()
         elif config.draws == 1:
