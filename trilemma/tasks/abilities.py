@@ -7,6 +7,7 @@ from trilemma.models.contract import (
     Denoises,
     Encodes,
     Fills,
+    Model,
     Samples,
     Scores,
     Styles,
@@ -56,8 +57,9 @@ def works(model_class: type, kind: str, task: str) -> bool:
 
 
 def needs(model_class: type, task: str) -> bool:
-    """Has this model class all capabilities that the task asks for?"""
-    return all(issubclass(model_class, kind) for kind in TASKS[task])
+    """Has this model class all capabilities that the task asks for? Those that need sources do nothing without."""
+    only = issubclass(model_class, Model) and "alone" not in model_class.sets
+    return not (only and task not in TRANSLATORS) and all(issubclass(model_class, kind) for kind in TASKS[task])
 
 
 def models_that(task: str) -> list[str]:

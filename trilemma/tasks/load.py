@@ -407,7 +407,7 @@ class Loaded:
 
         self.require("translate")
         asked, data = Options(steps=steps), self.config["data"]
-        self._check_options(asked)
+        self.check_options(asked)
         if n < 1:
             raise InputError(f"-n {n}: ask for at least one draw")
         plan = Plan(self.space.grid, data.get("scale"), data["opening"].get("degradation"))  # type: ignore[arg-type]
