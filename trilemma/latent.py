@@ -15,6 +15,8 @@ from trilemma.spaces import Space
 class Coder(ABC):
     """An autoencoder whose codes lie on a grid: what `Latent` asks of it."""
 
+    code_shape: tuple[int, ...]  # (width, *coarse)
+
     @abstractmethod
     def codes(self, x: Tensor) -> Tensor:
         """(B, channels, *grid) raw examples -> (B, width, *coarse) codes."""
