@@ -152,6 +152,14 @@ class Data:
             return Rows(self.conditions["source"], self.splits[name])
         return None if self.other is None else Rows(self.other, self.other_splits[name])
 
+    def uncoded(self) -> Data:
+        """As the user sees them, where an autoencoder has coded them."""
+        return (
+            self
+            if self.codes is None
+            else replace(self, codes=None, spaces={**self.spaces, "x": self.spaces["x"].outer})
+        )
+
     def without_pairs(self) -> Data:
         """Pairs as two sets without any order between them; each part of them as before."""
         if "source" not in self.conditions:
