@@ -130,7 +130,8 @@ STEERED = [("stylegan:ada", "image"), ("stylegan:smooth", "image")]  # presets w
 
 def fits(model_class: type[Model], case: Case) -> bool:
     """Does a model of this class learn from such data?"""
-    return isinstance(case.space, model_class.accepts) and sets_of(case.spaces) in model_class.sets
+    placed = bool(case.space.grid) or not model_class.needs_grid
+    return placed and isinstance(case.space, model_class.accepts) and sets_of(case.spaces) in model_class.sets
 
 
 def accepted() -> list[tuple[str, str]]:

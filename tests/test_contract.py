@@ -519,8 +519,8 @@ def test_encodes(name: str, case: Case) -> None:
 def test_decodes(name: str, case: Case) -> None:
     model = trained(name, case.name).model
     assert isinstance(model, Decodes)
-    size = model.config.latent
-    codes, request = Noise(1, np.arange(4)).normal(size), toy.request(case, 4)
+    request = toy.request(case, 4)
+    codes = Noise(1, np.arange(4)).normal(model.draw(toy.request(case, 4)).shape[1])
     with torch.no_grad():
         x = model.decode(codes, request)
         assert x.shape == (4, *case.space.shape) and x.dtype == case.space.dtype

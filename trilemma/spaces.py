@@ -37,6 +37,11 @@ class Space(nn.Module, ABC):
     def grid(self) -> tuple[int, ...]:
         return self.shape[1:]
 
+    @property
+    def outer(self) -> Space:
+        """The Space of the examples that people see: this one, or what is behind codes."""
+        return self
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """JSON that `space_from` turns back into this Space, its statistics apart."""

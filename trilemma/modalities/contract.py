@@ -122,6 +122,7 @@ class Data:
     present: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (N,) bool, where some are missing
     observed: np.ndarray | None = None  # x's shape: not missing
     valid: np.ndarray | None = None  # x's shape: not padding
+    codes: np.ndarray | None = None  # (N, width, *coarse) of training examples, where an autoencoder has coded them
     other: np.ndarray | None = None  # (M, channels, *grid) raw, a second set without pairs
     other_splits: dict[str, np.ndarray] = field(default_factory=dict)
     label_names: list[str] = field(default_factory=list)  # of condition 'label', by number
@@ -133,9 +134,9 @@ class Data:
     facts: dict[str, Any] = field(default_factory=dict)  # JSON for `inspect`: sizes, modes, duplicates, unreadable
 
     def split(self, name: str) -> Arrays:
-        """The rows of one split, as models and metrics read them."""
+        """The rows of one split, as models and metrics read them; of the train split codes, where there are some."""
         return Arrays(
-            x=self.x,
+            x=self.x if self.codes is None or name != "train" else self.codes,
             conditions=self.conditions,
             present=self.present,
             observed=self.observed,
@@ -150,6 +151,14 @@ class Data:
         if "source" in self.conditions:
             return Rows(self.conditions["source"], self.splits[name])
         return None if self.other is None else Rows(self.other, self.other_splits[name])
+
+    def uncoded(self) -> Data:
+        """As the user sees them, where an autoencoder has coded them."""
+        return (
+            self
+            if self.codes is None
+            else replace(self, codes=None, spaces={**self.spaces, "x": self.spaces["x"].outer})
+        )
 
     def without_pairs(self) -> Data:
         """Pairs as two sets without any order between them; each part of them as before."""

@@ -78,6 +78,7 @@ class Model(nn.Module, ABC):
     Config: ClassVar[type]
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # name -> dotted settings, laid over the defaults
     accepts: ClassVar[tuple[type[Space], ...]]
+    needs_grid: ClassVar[bool] = False  # True: images, series ...; nothing without a place for each value
     finds_clusters: ClassVar[bool] = False  # True: its config has `clusters`, a condition for data without labels
     hunger: ClassVar[float] = 1.0  # how much longer than others it trains before a larger network pays
     couples_batch: ClassVar[bool] = False  # True: losses depend on which examples share a batch
@@ -315,6 +316,8 @@ def configure(
     if not isinstance(spaces["x"], model.accepts):
         kinds = ", ".join(kind.__name__ for kind in model.accepts)
         raise InputError(f"model {name!r} needs {kinds} data; this data is {type(spaces['x']).__name__}")
+    if model.needs_grid and not spaces["x"].grid:
+        raise InputError(f"model {name!r} needs data on a grid, such as images or series; these data are single rows")
     fitting_sets(name, spaces)
     config = model.Config()
     for path, value in {**model.adapt(spaces, size, count), **model.presets.get(preset, {}), **(changes or {})}.items():

@@ -22,6 +22,7 @@ from trilemma.batches import Batch, Options, Request
 from trilemma.conditions import Conditioner, drop
 from trilemma.config import SIZES, Optimizer
 from trilemma.errors import InputError, unknown
+from trilemma.latent import Latent
 from trilemma.maths import samplers
 from trilemma.maths.likelihood import log_likelihood
 from trilemma.maths.losses import gaussian_nll
@@ -88,6 +89,7 @@ class Config:
     embedding: int = 128  # width of noise level and conditions
     clusters: int = 0  # of data without labels: which one an example is in is a condition
     drop: float = 0.1  # probability of training without a condition
+    autoencoder: str = ""  # that codes the data first: a model (codec), or the folder of a run; '': none
     given: float = 0.0  # share of examples that train with a random part of them known: what `fill` needs
     sampler: str = "dpm++2m"
     steps: int = 12
@@ -118,6 +120,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Translates, Scores, Surprises):
             "level_mean": 0.0,
             "level_deviation": 1.0,
         },
+        "latent": {"autoencoder": "codec"},
         "ddpm": {"path": "ddpm", "prediction": "eps", "sampler": "ddpm", "steps": 100, "guidance": 1.0},
         "ddpm-learned": {
             "path": "ddpm",
@@ -128,7 +131,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Translates, Scores, Surprises):
             "guidance": 1.0,
         },
     }
-    accepts = (Continuous, Categorical, Mixed)
+    accepts = (Continuous, Categorical, Mixed, Latent)
     sets = ("alone", "paired")  # a source is seen beside y (Saharia et al. 2022, Palette)
     finds_clusters = True
     hunger = 8.0
@@ -453,6 +456,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Translates, Scores, Surprises):
         Tokens have no density: of them, and of tables, it is a bound, ln p(x | y) + ln p(y) - ln q(y | x) at one y of a
         level at which the network still tells tokens apart (Kingma et al. 2021, equation 11, with p(y) by the ODE).
         """
+        if isinstance(self.space, Latent):
+            raise InputError("score: this model knows codes, and codes have no likelihood of the data themselves")
         mask = masked(self.space, batch.observed, batch.valid)
         x = self.space.embed(batch.x)
         if mask is not None:

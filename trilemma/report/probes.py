@@ -111,7 +111,7 @@ def _bits(loaded: Loaded, data: Data) -> Measure | None:
     of one level (Theis et al. 2016, eq. 4). Of a score under a label the label's own share is a part.
     """
     model, space = loaded.model, loaded.space
-    step = getattr(space, "step", None)
+    step = getattr(space, "step", None)  # codes of an autoencoder have none
     if not isinstance(model, Scores) or step is None or not space.grid:
         return None
     likelihood = loaded.config["config"].get("likelihood")

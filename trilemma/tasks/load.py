@@ -80,6 +80,7 @@ class Loaded:
     def can(self) -> list[str]:
         """Names of the tasks that this run can do."""
         tasks = [task for task in TASKS if works(type(self.model), self.modality.kind, task)]
+        tasks = [task for task in tasks if not (task == "score" and self.space is not self.space.outer)]
         return [task for task in tasks if (task in TRANSLATORS if self.translates else task != "translate")]
 
     @property
@@ -111,7 +112,7 @@ class Loaded:
             "model": self.config["model"],
             "size": self.config["size"],
             "data": self.config["data"]["name"],
-            "shape": list(self.space.shape),
+            "shape": list(self.space.outer.shape),
             "labels": self.label_names,
             "finished": self.run.finished,
             "examples": f"{max(seen, default=0):,} of {self.config['training']['examples']:,}",
@@ -127,7 +128,7 @@ class Loaded:
 
     def read(self, source: Any) -> Inputs:
         """Files, arrays or images as inputs of the tasks below, with a name for each: rows keep this order."""
-        return source if isinstance(source, Inputs) else Inputs(*self.modality.read(source, self.space))
+        return source if isinstance(source, Inputs) else Inputs(*self.modality.read(source, self.space.outer))
 
     def generate(
         self,

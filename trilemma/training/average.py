@@ -25,7 +25,7 @@ class Averages:
     """Averages of a model's floating-point parameters, one set for each deviation."""
 
     def __init__(self, model: nn.Module, deviations: tuple[float, ...]):
-        self.names = [name for name, p in model.named_parameters() if p.is_floating_point()]
+        self.names = [name for name, p in model.named_parameters() if p.requires_grad]
         self.exponents = {f"{d:.2f}": exponent(d) for d in deviations}
         source = self._source(model)
         self.values = {key: [p.detach().clone() for p in source] for key in self.exponents}

@@ -61,7 +61,7 @@ def _coarse(data: Data) -> Tensor:
     """Coarse training examples (n, D), read in the order of the disk."""
     space, train = data.spaces["x"], data.splits["train"]
     rows = np.sort(train[:: max(len(train) // FIT, 1)][:FIT])
-    arrays = Arrays(data.x, observed=data.observed, valid=data.valid, rows=rows)
+    arrays = Arrays(data.x if data.codes is None else data.codes, observed=data.observed, valid=data.valid, rows=rows)
     parts = []
     for batch in arrays.batches(max(VALUES // math.prod(data.x.shape[1:]), 1)):
         parts.append(Clusters.coarse(space.embed(batch.x), masked(space, batch.observed, batch.valid)))

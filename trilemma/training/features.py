@@ -68,6 +68,7 @@ def examples_for(data: Data) -> int:
 
 def place(data: Data, purpose: str) -> tuple[Path, str]:
     """Where the network of this data and purpose is cached, and its name."""
+    data = data.uncoded()
     seed, width = PURPOSES[purpose]
     recipe = json.dumps([data.hash, purpose, seed, width, examples_for(data), to_json(_config(data, purpose)), RECIPE])
     key = hashlib.sha256(recipe.encode()).hexdigest()[:24]
@@ -91,6 +92,7 @@ def is_cached(data: Data, purpose: str) -> bool:
 
 def feature_network(data: Data, purpose: str, *, quiet: bool = False) -> FeatureNetwork:
     """The network of this purpose: from the cache, or trained now."""
+    data = data.uncoded()
     if not data.spaces["x"].grid:
         return FeatureNetwork("values", None, data, data.hash[:16])
     folder, name = place(data, purpose)

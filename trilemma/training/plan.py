@@ -64,7 +64,8 @@ def _cores() -> int:
 
 def choose_size(data: Data, kind: str, amount: float, model_class: type[Model] = Model) -> str:
     """The dial's default: the budget's compute for the data's size. Small networks see more examples, and win early."""
-    places = int(np.prod(data.x.shape[2:])) if data.x.ndim > 2 else 1
+    shape = (data.x if data.codes is None else data.codes).shape
+    places = int(np.prod(shape[2:])) if len(shape) > 2 else 1
     if kind == "seconds":
         # Examples of many places take long, few cores too: what counts is how many examples the budget holds.
         seconds = amount * min(1.0, COMMON_PLACES / places) * _cores() / 2

@@ -11,8 +11,10 @@ from torch import nn
 
 from trilemma.config import Training, from_json
 from trilemma.errors import InputError
+from trilemma.latent import Latent
 from trilemma.mixed import space_from
 from trilemma.models.contract import Model, find
+from trilemma.spaces import Space
 from trilemma.training.engine import Engine
 from trilemma.training.run import Run
 
@@ -36,11 +38,22 @@ def build(
     return model
 
 
+def described(description: dict[str, Any]) -> Space:
+    """The Space that `describe()` described, one of codes with the autoencoder that made them."""
+    if description["kind"] != "latent":
+        return space_from(description)
+    made_by = description["made_by"]
+    model_class, _ = find(made_by["model"])
+    config = from_json(model_class.Config, made_by["config"])
+    autoencoder = model_class(config, {"x": space_from(made_by["x"])})  # type: ignore[call-arg]
+    return Latent(autoencoder, space_from(description["base"]), tuple(description["shape"]), made_by=made_by)
+
+
 def restore(run: Run, engine: Engine, *, networks: dict[str, nn.Module] | None = None) -> Model:
     """The run's model on this engine, in evaluation mode."""
     config = run.config()
     model_class, _ = find(config["model"])
-    spaces = {name: space_from(description) for name, description in config["spaces"].items()}
+    spaces = {name: described(description) for name, description in config["spaces"].items()}
     missing = set(config["own"]["networks"]) - set(networks or {})
     if missing:
         raise InputError(

@@ -127,8 +127,10 @@ class Run:
         if above.exists() and not above.is_dir():
             raise InputError(f"--out {self.folder}: {above} is a file; give a folder")
         # A kill in the middle of the first write leaves one unfinished file behind: that is ours.
-        ours = f".{self.config_file.name}.part"
-        if self.folder.is_dir() and not self.exists and any(p.name != ours for p in self.folder.iterdir()):
+        # So is the first of two stages, in a folder of its own.
+        ours = {f".{self.config_file.name}.part"}
+        ours |= {first.parent.name for first in self.folder.glob("autoencoder/config.json")}
+        if self.folder.is_dir() and not self.exists and any(p.name not in ours for p in self.folder.iterdir()):
             raise InputError(
                 f"--out {self.folder} is a folder with other things in it and no run; give a new or empty one"
             )

@@ -32,6 +32,10 @@ from trilemma.training.progress import Bar
 from trilemma.training.restore import build, restore
 from trilemma.training.run import FORMAT, Run, write_json, write_tensors, write_text
 from trilemma.training.sampling import Sampler
+from trilemma.training.stages import FIRST, coded_by, coded_untrained, first_stage
+
+FIRST_SHARE = 0.35  # of the budget, for an autoencoder that codes the data first
+LEAST_SECOND = 0.2  # of it, for what comes after that, however long the first stage took
 
 
 def train(
@@ -67,20 +71,22 @@ def train(
     forget_peak()
     said = Say(quiet or not first())
     model = model or _usual(source, data2, opening_of(settings, kind, resolution, skip_bad))
+    coder = first_stage(model, settings or {})
     asked = _asked(source, data2, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
     opening, own = opening_of(settings, kind, resolution, skip_bad), {"networks": networks, "make": optimizer}
     held: list[Data] = []
+    both, stage = (source, data2), None
+    if coder:
+        stage = _first(Run(out), coder, both, asked, opening, settings or {}, quiet=quiet, dry_run=dry_run)
 
     def ready() -> Ready:
-        return _ready(
-            Run(out), asked, (source, data2), opening, budget, settings or {}, own, said, held, dry_run=dry_run
-        )
+        return _ready(Run(out), asked, both, opening, budget, settings or {}, own, said, held, stage, dry_run=dry_run)
 
     # Where `torchrun` started several processes, the first one checks and plans, and the others follow.
     made = agreed(ready)
     if made.config is None:
         return made.plan or Run(out)
-    data = held[0] if held else _open((source, data2), opening, model)
+    data = held[0] if held else _open(both, opening, model, stage)
     carry_out(
         Run(out), data, made.config, networks=networks, make=optimizer, said=said, begun=made.begun, limit=made.limit
     )
@@ -99,7 +105,8 @@ class Ready:
 
 def _ready(
     run: Run, asked: dict[str, Any], sources: tuple[Any, Any], opening: Opening, budget: str | int | float,
-    settings: dict[str, Any], brought: dict[str, Any], said: Say, held: list[Data], *, dry_run: bool,
+    settings: dict[str, Any], brought: dict[str, Any], said: Say, held: list[Data], stage: Stage | None, *,
+    dry_run: bool,
 ) -> Ready:  # fmt: skip
     """Check the command against what is there, plan a new run and write its config.json; `held` gets the data."""
     unit, amount, more = parse_budget(budget)
@@ -122,7 +129,7 @@ def _ready(
                 f"{run.folder} was trained with your own {_named(config['own'])}, this call brings {_named(own)}: "
                 "hand in the same ones from Python to go on"
             )
-        data = _open(sources, opening, asked["model"])
+        data = _open(sources, opening, asked["model"], stage)
         if data.hash != config["data"]["hash"]:
             raise InputError(f"{run.folder} was trained on other data than {sources[0]} is now; give a new --out")
         if more and not run.finished and config["extended"][-1:] != [str(budget)]:
@@ -134,7 +141,8 @@ def _ready(
     elif more:
         raise InputError(f"budget {budget!r} goes on with a finished run; {run.folder} has none. Leave out the +")
     else:
-        data = _open(sources, opening, asked["model"])
+        data = _open(sources, opening, asked["model"], stage)
+        amount = max(amount - stage.spent, LEAST_SECOND * amount) if stage else amount
         begun = time.monotonic()
         config, planned, data = _plan(data, asked, unit, amount, begun, networks, optimizer, settings, measure=dry_run)
         if start is not None:  # do its weights fit? Better known before anything is written
@@ -165,12 +173,54 @@ class Say:
             print(text, file=sys.stderr, flush=True)
 
 
-def _open(sources: tuple[Any, Any], opening: Opening, model: str) -> Data:
-    """The data, as this model learns from them: pairs are two sets to one that knows no pairs."""
+def _open(sources: tuple[Any, Any], opening: Opening, model: str, stage: Stage | None = None) -> Data:
+    """The data, as this model learns from them: pairs are two sets to one that knows no pairs; codes after a first
+    stage."""
     source, data2 = sources
     data = source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2)
     known = find(model)[0].sets
-    return data.without_pairs() if "unpaired" in known and "paired" not in known else data
+    data = data.without_pairs() if "unpaired" in known and "paired" not in known else data
+    if stage is None:
+        return data
+    return coded_by(data, stage.run) if stage.run is not None else coded_untrained(data, stage.name, stage.size)
+
+
+@dataclass
+class Stage:
+    """The first stage of two: what codes the data."""
+
+    name: str
+    size: str
+    run: Run | None  # None: a plan only, nothing is trained
+    spent: float = 0.0  # of the budget, in its own unit
+
+
+def _first(
+    run: Run, name: str, sources: tuple[Any, Any], asked: dict[str, Any], opening: Opening, settings: dict[str, Any], *,
+    quiet: bool, dry_run: bool,
+) -> Stage:  # fmt: skip
+    """The first stage, given, trained earlier or trained now: a share of the budget, in a folder of the run's own."""
+    unit, amount, more = parse_budget(asked["budget"])
+    size = asked["size"] or "s"
+    if Path(name).exists():
+        return Stage(name, size, Run.at(name))
+    if dry_run:
+        return Stage(name, size, None, FIRST_SHARE * amount)
+    own = Run(run.folder / FIRST)
+    if not run.exists and not (own.exists and own.finished) and not more:
+        run.check()
+        theirs = {f"model.{k.removeprefix(FIRST + '.')}": v for k, v in settings.items() if k.startswith(FIRST + ".")}
+        theirs |= {key: value for key, value in settings.items() if key.startswith("training.")}
+        share: str | int = f"{FIRST_SHARE * amount:.2f}s" if unit == "seconds" else max(int(FIRST_SHARE * amount), 1)
+        data = sources[0] if isinstance(sources[0], Data) else open_data(sources[0], opening=opening, data2=sources[1])
+        train(
+            data, model=name, out=own.folder, size=asked["size"], budget=share, seed=asked["seed"], settings=theirs,
+            quiet=quiet,
+        )  # fmt: skip
+    if not own.exists:
+        raise InputError(f"{run.folder}: its first stage, {own.folder}, is not there any more; train the run again")
+    spent = (own.choices().get("seconds") or {}).get("total", 0.0)
+    return Stage(name, size, own, spent if unit == "seconds" else own.config()["training"]["examples"])
 
 
 def scale_of(data: Data) -> float | None:
@@ -250,9 +300,11 @@ def _plan(
     training, changes = Training(), {}
     for key, value in settings.items():
         head, _, rest = key.partition(".")
-        if head == "training" and rest:
+        if key == FIRST:
+            changes[FIRST] = value
+        elif head == "training" and rest:
             assign(training, rest, value, setting=key)
-        elif head != "data":
+        elif head not in ("data", FIRST):
             changes[key.removeprefix("model.")] = value
     start = _start(asked, networks)
     start = start if isinstance(start, model_class) else None  # another model has no clusters to take over

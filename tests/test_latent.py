@@ -1,0 +1,175 @@
+"""Two stages: codes of unit variance, one run that holds both, exact resume in either, and what cannot be coded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+import trilemma as tl
+from trilemma.batches import Arrays
+from trilemma.errors import InputError
+from trilemma.latent import Latent
+from trilemma.modalities.contract import Data
+from trilemma.modalities.door import open_data
+from trilemma.models.codec import Codec, Config
+from trilemma.networks.layers import Network
+from trilemma.spaces import Continuous, fit_continuous
+from trilemma.training.loop import Loop
+from trilemma.training.run import Run
+from trilemma.training.stages import coded, first_stage
+
+PLAIN = {"training.previews": 1, "training.choose_samples": 0, "training.dtype": "float32", "training.threads": 1}
+
+
+def pictures() -> tuple[np.ndarray, np.ndarray]:
+    digits = load_digits()
+    x = np.kron(digits.images[:400] * 15, np.ones((2, 2))).astype(np.uint8)
+    return x, digits.target[:400]
+
+
+def trained(out: Path, **changes: Any) -> Run:
+    settings = {"model": "diffusion:latent", "budget": "1500", "size": "xs", "quiet": True, "settings": dict(PLAIN)}
+    run = tl.train(changes.pop("source", pictures()), out=out, **{**settings, **changes})
+    assert isinstance(run, Run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return trained(tmp_path_factory.mktemp("latent") / "run")
+
+
+def fresh(x: np.ndarray) -> tuple[Data, Codec]:
+    """Data of these pictures, and a codec that has learned nothing; its weights are not zero anywhere."""
+    data = open_data(x)
+    torch.manual_seed(0)
+    codec = Codec(Config(network=Network(width=16, depth=1, multipliers=(1, 2), patch=2)), {"x": data.spaces["x"]})
+    return data, codec.eval()
+
+
+def test_codes_have_unit_variance_and_are_those_of_the_examples() -> None:
+    data, codec = fresh(pictures()[0])
+    made = coded(data, codec, "codec", {})
+    space = made.spaces["x"]
+    assert isinstance(space, Latent) and isinstance(space.outer, Continuous)
+    assert space.shape == codec.code_shape == (4, 4, 4) and space.outer.shape == (1, 16, 16)
+    train = made.split("train")
+    batch = train.gather(np.arange(len(train)))
+    embedded = space.embed(batch.x)
+    torch.testing.assert_close(embedded.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(embedded.std((0, 2, 3), correction=0), torch.ones(4), atol=1e-4, rtol=0)
+    # Codes made beforehand are those of the pictures themselves.
+    raw = Arrays(data.x, rows=data.splits["train"]).gather(np.arange(5))
+    torch.testing.assert_close(space.embed(raw.x), embedded[:5], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(space.decode(embedded[:5]), codec.restored(codec.codes(raw.x)))
+    # Measures look at pictures, not at codes; and nothing of the autoencoder learns any more.
+    assert made.split("test").x is data.x and made.rows("choose").shape[1:] == (1, 16, 16)
+    assert not any(p.requires_grad for p in space.parameters())
+    space.train()
+    assert not space.autoencoder.training
+
+
+def test_levels_are_few_and_all_within_reach() -> None:
+    """Rounded codes are on the grid of their levels, 0 among those of an odd number; each level can be reached."""
+    space = fit_continuous(np.random.default_rng(0).normal(size=(8, 1, 8, 8)).astype(np.float32))
+    settings = Config(codes="fsq", levels=(8, 5, 2), network=Network(width=16, depth=1, multipliers=(1,), patch=2))
+    codec = Codec(settings, {"x": space})
+    for channel, count in enumerate(settings.levels):
+        sweep = torch.linspace(-6, 6, 4001).reshape(-1, 1, 1, 1).repeat(1, 3, 1, 1)
+        codec.encoder.forward = lambda x, sweep=sweep: sweep  # type: ignore[method-assign,misc]
+        reached = codec.rounded(torch.zeros(1))[:, channel].unique()
+        assert len(reached.round(decimals=4).unique()) == count
+        assert reached.min() >= -1.001 and reached.max() <= 1.001
+        assert bool((reached.abs() < 1e-4).any()) == (count % 2 == 1)
+        gaps = reached.round(decimals=4).unique().diff()
+        torch.testing.assert_close(gaps, torch.full_like(gaps, 2 / (count - 1)), atol=1e-3, rtol=0)
+
+
+def test_one_run_holds_both_stages(run: Run, tmp_path: Path) -> None:
+    """It samples, streams, takes labels and says what it is; also where the first stage's folder is gone."""
+    loaded = tl.load(run.folder)
+    samples = loaded.generate(6, seed=3)
+    assert samples.shape == (6, 16, 16) and samples.dtype == np.uint8
+    assert len(np.unique(samples.reshape(6, -1), axis=0)) == 6
+    fours = loaded.generate(6, seed=3, label=4)
+    np.testing.assert_array_equal(fours[2:4], loaded.generate(2, seed=3, label=4, start=2))
+    assert loaded.info()["shape"] == [1, 16, 16] and "score" not in loaded.can()
+    first = Run.at(run.folder / "autoencoder")
+    assert first.finished and first.config()["model"] == "codec"
+    spent = first.config()["training"]["examples"]
+    assert 500 <= spent <= 700 and 800 <= run.config()["training"]["examples"] <= 1100
+    moved = tmp_path / "moved"
+    run.folder.rename(moved)
+    try:
+        (moved / "autoencoder").rename(tmp_path / "away")
+        np.testing.assert_array_equal(tl.load(moved).generate(6, seed=3), samples)
+        (tmp_path / "away").rename(moved / "autoencoder")
+    finally:
+        moved.rename(run.folder)
+    again = trained(run.folder)  # the same command: nothing to do
+    assert again.finished
+
+
+@pytest.mark.parametrize("stage", ["codec", "diffusion"])
+def test_resume_is_exact_in_either_stage(run: Run, stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, stop = Loop.take_step, [True]
+
+    def stopping(self: Loop) -> dict[str, float]:
+        here = type(self.model).__name__.lower() == stage
+        self.stop = here and stop[0] and self.step == 5
+        return step(self)
+
+    monkeypatch.setattr(Loop, "take_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run")
+    stop[0] = False
+    if stage == "codec":
+        with pytest.raises(InputError, match="not a run"):
+            tl.load(tmp_path / "run")
+    again = trained(tmp_path / "run")
+    for name in ("weights.safetensors", "autoencoder/weights.safetensors"):
+        assert (again.folder / name).read_bytes() == (run.folder / name).read_bytes(), name
+
+
+def test_an_autoencoder_that_is_given(run: Run, tmp_path: Path) -> None:
+    """A run of one's own codes the data: nothing is trained before, and all the budget is for the model."""
+    first = run.folder / "autoencoder"
+    made = trained(tmp_path / "run", model="diffusion", settings={**PLAIN, "model.autoencoder": str(first)})
+    assert not (tmp_path / "run" / "autoencoder").exists()
+    assert made.config()["training"]["examples"] >= 1500
+    assert tl.load(made.folder).generate(2).shape == (2, 16, 16)
+    small = open_data(pictures()[0][:, ::2, ::2])
+    with pytest.raises(InputError, match="1 x 16 x 16, these are 1 x 8 x 8"):
+        trained(tmp_path / "b", source=small, model="diffusion", settings={"autoencoder": str(first)})
+
+
+def test_settings_reach_the_first_stage(tmp_path: Path) -> None:
+    made = trained(tmp_path / "run", budget="600", settings={**PLAIN, "autoencoder.channels": 2})
+    assert Run.at(made.folder / "autoencoder").config()["config"]["channels"] == 2
+    assert made.config()["spaces"]["x"]["shape"][0] == 2
+    plan = tl.train(pictures(), model="diffusion:latent", out=tmp_path / "c", budget="10m", dry_run=True, quiet=True)
+    assert not (tmp_path / "c").exists() and plan.examples > 0  # type: ignore[union-attr]
+
+
+def test_what_cannot_be_coded(tmp_path: Path) -> None:
+    assert first_stage("diffusion", {}) == "" and first_stage("diffusion:latent", {}) == "codec"
+    for settings, words in (
+        ({"autoencoder": "codek"}, "codec"),
+        ({"autoencoder": "vae"}, "codec"),
+    ):
+        with pytest.raises(InputError, match=words):
+            tl.train(pictures(), model="diffusion", out=tmp_path / "a", budget="1k", settings=settings, quiet=True)
+    with pytest.raises(InputError, match="needs data on a grid"):
+        tl.train("moons", model="diffusion:latent", out=tmp_path / "a", budget="1k", quiet=True)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="not a run"):
+        tl.train(
+            pictures(), model="diffusion", out=tmp_path / "a", budget="1k", quiet=True,
+            settings={"autoencoder": str(tmp_path / "empty")},
+        )  # fmt: skip
+    assert not (tmp_path / "a").exists()

@@ -1,0 +1,192 @@
+"""Autoencoders whose codes lie on a grid: the first stage of latent diffusion (Rombach et al. 2022).
+
+`kl` (the default) has Gaussian codes, held near N(0, I) by a small weight on their KL divergence; `fsq` rounds a few
+bounded channels to fixed levels (Mentzer et al. 2024): a codebook that nothing has to learn, and no part of which dies.
+The loss is -log-likelihood of pixels under one learned deviation (Rybkin et al. 2021) and of their local energies
+(`networks/texture.py`), which see blur as pixels do not. As a sampler of its own it draws each place of the codes by
+itself: what a second model is for shows by comparison.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from trilemma.batches import Batch, Options, Request
+from trilemma.config import SIZES, Optimizer
+from trilemma.errors import InputError
+from trilemma.latent import Coder
+from trilemma.maths.losses import gaussian_nll, kl_to_standard_normal
+from trilemma.maths.noise import Noise
+from trilemma.maths.precision import wide
+from trilemma.maths.shapes import mean_per_example
+from trilemma.models.contract import Decodes, Encodes, Model, Now, Samples, Turn
+from trilemma.networks.grid_codec import GridDecoder, GridEncoder, code_grid
+from trilemma.networks.layers import Network
+from trilemma.networks.texture import Texture
+from trilemma.spaces import Continuous, Space, masked
+
+
+@dataclass
+class Config:
+    network: Network = field(default_factory=Network)
+    optimizer: Optimizer = field(
+        default_factory=lambda: Optimizer(kind="adamw", rate=2e-3, betas=(0.9, 0.99), stay=0.4, weight_decay=1e-4)
+    )
+    codes: Literal["kl", "fsq"] = "kl"
+    channels: int = 4  # of the codes
+    levels: tuple[int, ...] = (8, 5, 5, 5)  # fsq: of each channel
+    beta: float = 0.02  # kl: weight of the divergence
+    texture: float = 6.0  # weight of the likelihood of local energies; 0: pixels only
+
+
+class Codec(Model, Samples, Encodes, Decodes, Coder):
+    mean: Tensor
+    deviation: Tensor
+    Config = Config
+    presets = {"kl": {}, "fsq": {"codes": "fsq"}}
+    accepts = (Continuous,)
+    needs_grid = True
+
+    def __init__(
+        self,
+        config: Config,
+        spaces: dict[str, Space],
+        start: Model | None = None,
+        *,
+        networks: dict[str, nn.Module] | None = None,
+    ):
+        super().__init__()
+        space = spaces["x"]
+        self.config, self.spaces = config, nn.ModuleDict(spaces)
+        dims, given = len(space.grid), networks or {}
+        self.width = config.channels if config.codes == "kl" else len(config.levels)
+        self.code_shape = (self.width, *code_grid(space.grid, config.network))
+        outputs = 2 * self.width if config.codes == "kl" else self.width
+        self.encoder = given.get("encoder") or GridEncoder(space.width, outputs, dims, config.network)
+        self.decoder = given.get("decoder") or GridDecoder(self.width, space.width, space.grid, config.network)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.texture = Texture(space.width, space.grid) if config.texture else None
+        if self.texture is not None:
+            self.texture_scales = nn.Parameter(torch.zeros(self.texture.scales))
+        self.register_buffer("mean", torch.zeros(self.code_shape))
+        self.register_buffer("deviation", torch.ones(self.code_shape))
+
+    @classmethod
+    def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
+        side, number = max(spaces["x"].grid), SIZES.index(size)
+        levels = 1 if side < 16 else 2 if side < 96 else 3  # the codes: 2, 4 or 8 times fewer places a side
+        return {
+            "network.width": (32, 48, 64, 96, 128)[number],
+            "network.multipliers": (1, 2, 4)[:levels],
+            "network.depth": 1 if size in ("xs", "s") else 2,
+            "network.patch": 2,
+            "optimizer.batch": 128 if count >= 5000 else 64,
+        }
+
+    def compilable(self) -> tuple[nn.Module, ...]:
+        return self.encoder, self.decoder
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"model": [p for p in self.parameters() if p.requires_grad]}
+
+    # --- codes ---
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (B, width, *coarse) of the Gaussian codes of embedded x."""
+        mean, log_variance = wide(self.encoder(x)).chunk(2, 1)
+        return mean, log_variance.clamp(-12, 8)
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """The nearest levels, in -1 ... 1, of embedded x's codes; gradients pass (Mentzer et al. 2024, eq. 1)."""
+        out = wide(self.encoder(x))
+        half = (torch.tensor(self.config.levels, device=out.device, dtype=out.dtype) - 1) / 2
+        half = half.reshape(1, -1, *[1] * (out.dim() - 2))
+        shift = (half * 2 % 2) / 2  # an even number of levels has none in the middle
+        bounded = torch.tanh(out) * (half + shift * 0.999) - shift
+        return (bounded + (bounded.round() - bounded).detach() + shift) / half
+
+    def coded(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """Codes (B, width, *coarse) of embedded x; with noise, a draw of the posterior where there is one."""
+        if self.config.codes == "fsq":
+            return self.rounded(x)
+        mean, log_variance = self.posterior(x)
+        return mean if noise is None else mean + (log_variance / 2).exp() * noise.normal(*self.code_shape)
+
+    def codes(self, x: Tensor) -> Tensor:
+        return self.coded(self.space.embed(x))
+
+    def restored(self, codes: Tensor) -> Tensor:
+        return self.space.decode(wide(self.decoder(codes.to(self.log_scale.dtype))))
+
+    # --- training ---
+
+    def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
+        config = self.config
+        mask = masked(self.space, batch.observed, batch.valid)
+        x = self.space.embed(batch.x)
+        if mask is not None:
+            x = x * self.space.widen(mask)
+        logs: dict[str, Tensor] = {}
+        if config.codes == "kl":
+            mean, log_variance = self.posterior(x)
+            codes = mean + (log_variance / 2).exp() * batch.noise.normal(*self.code_shape)
+            kl = kl_to_standard_normal(mean, log_variance).sum()
+            loss, logs["kl"] = config.beta * kl, kl.detach()
+        else:
+            codes, loss = self.rounded(x), torch.zeros((), device=x.device)
+        params = wide(self.decoder(codes.to(self.log_scale.dtype)))
+        nll = self.space.nll(params, batch.x, mask=mask, log_scale=self.log_scale).sum()
+        loss, logs["nll"] = loss + nll, nll.detach()
+        if self.texture is not None:
+            made = params if mask is None else params * self.space.widen(mask)
+            energies = self.texture_nll(x, made).sum()
+            loss, logs["texture"] = loss + config.texture * energies, energies.detach()
+        yield Turn("model", loss, len(batch), logs)
+
+    def texture_nll(self, x: Tensor, made: Tensor) -> Tensor:
+        """-log-likelihood (B,) of the local energies of embedded x around those of what was made of its codes."""
+        assert self.texture is not None
+        with torch.no_grad():
+            targets = self.texture(x)
+        pairs = zip(self.texture(made), targets, self.texture_scales, strict=True)
+        terms = [mean_per_example(gaussian_nll(wide(found), wide(target), scale)) for found, target, scale in pairs]
+        return torch.stack(terms).mean(0) * math.prod(self.space.shape)
+
+    # --- sampling ---
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
+        """Mean and deviation of the codes at every place, over training examples."""
+        found = [self.coded(self.space.embed(batch.x)).double() for batch in batches]
+        codes = torch.cat(found)
+        self.mean.copy_(codes.mean(0))
+        self.deviation.copy_(codes.std(0, correction=0).clamp(min=1e-6))
+
+    def choices(self) -> list[list[Options]]:
+        return []
+
+    def calls(self, options: Options) -> int:
+        return 1
+
+    def draw(self, request: Request) -> Tensor:
+        if request.options.prior not in (None, "normal"):
+            raise InputError(f"prior {request.options.prior!r}: a codec draws its codes from 'normal' only")
+        return (request.noise.normal(*self.code_shape) * self.deviation + self.mean).flatten(1)
+
+    def sample(self, request: Request) -> Tensor:
+        return self.decode(self.draw(request), request)
+
+    def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
+        mask = masked(self.space, batch.observed, batch.valid)
+        x = self.space.embed(batch.x)
+        x = x if mask is None else x * self.space.widen(mask)
+        return self.coded(x, batch.noise if random else None).flatten(1)
+
+    def decode(self, codes: Tensor, request: Request) -> Tensor:
+        return self.restored(codes.unflatten(1, self.code_shape))
