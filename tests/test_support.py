@@ -17,11 +17,11 @@ from trilemma.errors import InputError
 from trilemma.modalities.door import kinds
 from trilemma.models.contract import find
 from trilemma.report.support import families, page
-from trilemma.tasks.abilities import TASKS, works
+from trilemma.tasks.abilities import TASKS, learns, works
 from trilemma.tasks.load import Loaded
 
 ROOT = Path(__file__).resolve().parents[1]
-PAIRS = [(stem, kind) for kind in kinds() for stem in families()]
+PAIRS = [(stem, kind) for kind in kinds() for stem in families() if learns(find(stem)[0], kind)]
 
 
 @cache

@@ -9,7 +9,7 @@ import sys
 
 from trilemma.modalities.door import kinds
 from trilemma.models.contract import Samples, find, model_files
-from trilemma.tasks.abilities import TASKS, TRANSLATORS, works
+from trilemma.tasks.abilities import TASKS, TRANSLATORS, learns, works
 
 
 def families(sets: str = "alone") -> list[str]:
@@ -36,7 +36,7 @@ def page() -> str:
             f"| | {' | '.join(f'`{task}`' for task in tasks)} |",
             "|---" * (len(tasks) + 1) + "|",
         ]
-        for stem in families():
+        for stem in (stem for stem in families() if learns(find(stem)[0], kind)):
             cells = ["works" if works(find(stem)[0], kind, task) else "" for task in tasks]
             lines.append(f"| `{stem}` | {' | '.join(cells)} |")
     lines += ["", "## Sources and targets (images)", "", "| | pairs | two sets |", "|---|---|---|"]

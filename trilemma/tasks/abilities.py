@@ -48,12 +48,18 @@ ONLY = {
     "risk": ("series",),
     "translate": ("image",),
 }
+ON_GRIDS = ("image", "series")  # kinds of data whose values have places
 TRANSLATORS = ("translate", "info")  # all that a run which has learned from sources does
 
 
 def works(model_class: type, kind: str, task: str) -> bool:
     """Can a model of this class do the task with data of this kind?"""
-    return needs(model_class, task) and kind in ONLY.get(task, (kind,))
+    return needs(model_class, task) and learns(model_class, kind) and kind in ONLY.get(task, (kind,))
+
+
+def learns(model_class: type, kind: str) -> bool:
+    """Can a model of this class learn from data of this kind?"""
+    return kind in ON_GRIDS or not (issubclass(model_class, Model) and model_class.needs_grid)
 
 
 def needs(model_class: type, task: str) -> bool:
