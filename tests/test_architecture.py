@@ -30,6 +30,7 @@ LAYERS = (
     "modalities",
     "conditions",
     "batches",
+    "latent",
     "mixed",
     "spaces",
     "maths",
