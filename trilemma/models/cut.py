@@ -43,8 +43,8 @@ class Config:
     contrast: float = 1.0  # weight of the patches' contrast
     identity: float = 1.0  # weight of the same contrast for x itself, which should stay what it is
     temperature: float = 0.07
-    patches: int = 256  # places a layer; all, where there are fewer
-    projection: int = 256  # width of the features that are contrasted
+    patches: int = 64  # places a layer; all, where there are fewer (the paper's 256 cost more than the generator here)
+    projection: int = 64  # width of the features that are contrasted
     latent: int = 8  # width of z, by which draws differ
     embedding: int = 64
     augment: float = 0.0  # probability of each differentiable augmentation of what the critic sees
@@ -55,6 +55,8 @@ class CUT(Model, Samples, Translates, Criticizes):
     presets = {
         "fast": {"contrast": 10.0, "identity": 0.0},
         "published": {
+            "patches": 256,
+            "projection": 256,
             "play": "least-squares",
             "penalty": "none",
             "optimizer.rate": 2e-4,
