@@ -36,15 +36,15 @@ class Config:
     optimizer: Optimizer = field(
         default_factory=lambda: Optimizer(rate=1e-3, betas=(0.5, 0.99), stay=0.4, batch=16, warm_up=2_000)
     )
-    play: Literal["non-saturating", "hinge", "relativistic", "least-squares"] = "relativistic"
-    penalty: Literal["none", "r1", "r1r2"] = "r1r2"
+    play: Literal["non-saturating", "hinge", "relativistic", "least-squares"] = "non-saturating"
+    penalty: Literal["none", "r1", "r1r2"] = "r1"
     gamma: float = 0.1  # weight of the penalty
     penalty_every: int = 2  # critic turns; the weight grows with it
     contrast: float = 1.0  # weight of the patches' contrast
     identity: float = 1.0  # weight of the same contrast for x itself, which should stay what it is
     temperature: float = 0.07
-    patches: int = 256  # places a layer; all, where there are fewer
-    projection: int = 256  # width of the features that are contrasted
+    patches: int = 64  # places a layer; all, where there are fewer (the paper's 256 cost more than the generator here)
+    projection: int = 64  # width of the features that are contrasted
     latent: int = 8  # width of z, by which draws differ
     embedding: int = 64
     augment: float = 0.0  # probability of each differentiable augmentation of what the critic sees
@@ -55,9 +55,10 @@ class CUT(Model, Samples, Translates, Criticizes):
     presets = {
         "fast": {"contrast": 10.0, "identity": 0.0},
         "published": {
+            "patches": 256,
+            "projection": 256,
             "play": "least-squares",
             "penalty": "none",
-            "augment": 0.0,
             "optimizer.rate": 2e-4,
             "optimizer.betas": (0.5, 0.999),
             "optimizer.batch": 1,
@@ -96,7 +97,6 @@ class CUT(Model, Samples, Translates, Criticizes):
             "critic.width": (32, 48, 64, 96, 128)[number],
             "critic.multipliers": (1, 2, 4)[:levels],
             "critic.patch": patch,
-            "augment": 1.0 if count < 5_000 else 0.0,
         }
 
     @property
