@@ -291,8 +291,10 @@ def test_mirroring_is_a_fair_coin_of_its_own() -> None:
     """Half of the examples, chosen by (seed, place) alone, and not by a number that the model draws too."""
     x = np.tile(np.arange(4, dtype=np.float32), (500, 1, 1))
     loop = fragile_loop(lambda step: False)
-    loop.data, loop.config.batch, loop.training.flip = Arrays(x), 500, True
+    loop.data, loop.config.batch, loop.training.flip = Arrays(x, {"source": 10 * x, "label": x[:, :, 0]}), 500, True
     batch = loop.batch()
+    assert torch.equal(batch.raw["source"], 10 * batch.x)  # partners stay partners
+    assert torch.equal(batch.raw["label"], torch.from_numpy(x[:, :, 0]))
     flipped = batch.x[:, 0, 0] == 3
     assert torch.equal(batch.x[flipped], torch.from_numpy(x[:1]).flip(-1).expand(int(flipped.sum()), -1, -1))
     assert 200 < int(flipped.sum()) < 300

@@ -81,14 +81,21 @@ class Loop:
         places = endless(len(self.data), self.seed, self.seen + start, self.seen + stop)
         batch = self.data.gather(places, seed=self.seed, index=index, device=str(self.engine.device))
         if self.training.flip:
-            if batch.x.dim() < 3:
-                raise InputError("setting training.flip: only data on a grid (images, series) can be mirrored")
-            coins = _coins(self.seed, index, batch.x)
-            for name in ("x", "observed", "valid"):
-                given = getattr(batch, name)
-                if given is not None:
-                    setattr(batch, name, torch.where(coins, torch.flip(given, (-1,)), given))
+            self._mirror(batch, index)
         return tell(self.model.spaces, batch)
+
+    def _mirror(self, batch: Batch, index: Any) -> None:
+        """Turn examples over along the last axis of their grid: by one coin each, its source with it."""
+        if batch.x.dim() < 3:
+            raise InputError("setting training.flip: only data on a grid (images, series) can be mirrored")
+        coins = _coins(self.seed, index, batch.x)
+
+        def turned(x: Tensor | None) -> Tensor | None:
+            return None if x is None else torch.where(coins, torch.flip(x, (-1,)), x)
+
+        batch.x, batch.observed, batch.valid = turned(batch.x), turned(batch.observed), turned(batch.valid)  # type: ignore[assignment]
+        batch.other = turned(batch.other)  # of another example: any coin will do
+        batch.raw |= {name: turned(x) for name, x in batch.raw.items() if x.dim() == batch.x.dim()}  # type: ignore[misc]
 
     def take_step(self) -> dict[str, float]:
         """One batch: every turn of the model, each followed by a step of its group. Returns logs per unit."""

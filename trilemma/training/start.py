@@ -314,6 +314,8 @@ def _plan(
         changes.setdefault("clusters", theirs["count"])
     config = configure(name, data.spaces, size=size, count=count, changes=changes)
     data = clustered(data, model_class, config, start)
+    if training.flip and data.codes is not None:
+        raise InputError("setting training.flip: a mirrored picture has other codes; leave it out with an autoencoder")
     if unit == "examples":
         training.examples = int(amount)
     planned = plan(
