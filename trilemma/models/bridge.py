@@ -1,0 +1,183 @@
+"""Bridge: a path from the source to x, learned by regression and walked in a few steps; the default for pairs.
+
+Between x at t = 0 and the source with noise at t = 1 lies y_t = (1 - t) x + t (source + noise e) (flow matching between
+paired ends, Albergo et al. 2023, "Stochastic interpolants with data-dependent couplings"; with its own noise on the way,
+eta = 1, the bridge of Liu et al. 2023, I2SB). The network sees y_t, t and the source, and says where x is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trilemma.batches import Batch, Options, Request
+from trilemma.conditions import Conditioner
+from trilemma.config import SIZES, Optimizer
+from trilemma.errors import InputError
+from trilemma.maths.noise import Noise
+from trilemma.maths.precision import wide
+from trilemma.maths.shapes import expand, sum_per_example
+from trilemma.models.contract import Model, Now, Samples, Translates, Turn
+from trilemma.networks.denoisers import denoiser
+from trilemma.networks.layers import Network, initialise, pad_to, sinusoids, to_patches
+from trilemma.spaces import Continuous, Space, masked
+
+EARLIEST = 0.02  # t under which errors weigh no more: there is nothing left to say
+
+
+@dataclass
+class Config:
+    network: Network = field(default_factory=Network)
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(rate=2e-3, stay=0.4, clip=1.0, batch=64))
+    start: Literal["noise", "source"] = "noise"  # with 'source', noise is added to it (of as many channels as x)
+    noise: float = 1.0  # deviation of the noise at t = 1
+    time_mean: float = 0.0  # of the logit of t in training
+    time_deviation: float = 1.0
+    draws: int = 1  # 2: the network draws x instead of its mean, by the energy score of two draws
+    embedding: int = 128
+    steps: int = 4
+    warp: float = 1.0  # over 1, steps are longer at the start
+    eta: float = 0.0  # share of fresh noise on the way
+
+
+class Bridge(Model, Samples, Translates):
+    Config = Config
+    presets = {}
+    accepts = (Continuous,)
+    sets = ("paired",)
+    hunger = 4.0
+
+    def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):
+        super().__init__()
+        space, source = spaces["x"], spaces["source"]
+        if config.start == "source" and source.width != space.width:
+            raise InputError(f"setting start=source: it has {source.width} channels, x {space.width}; take start=noise")
+        self.config, self.spaces, self.space = config, nn.ModuleDict(spaces), space
+        width = config.embedding
+        self.conditioner = Conditioner(spaces, width)
+        self.level = nn.Sequential(initialise(nn.Linear(64, width)), nn.SiLU(), initialise(nn.Linear(width, width)))
+        inputs = space.width * (1 if config.draws == 1 else 2) + self.conditioner.channels
+        self.network = denoiser(space, inputs, space.width, config.network, width)
+
+    def compilable(self) -> tuple[nn.Module, ...]:
+        return (self.network,)
+
+    @classmethod
+    def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
+        space, number = spaces["x"], SIZES.index(size)
+        if not space.grid:
+            return {"network.kind": "mlp", "network.width": (64, 128, 256, 384, 512)[number], "network.depth": 4}
+        side = max(space.grid)
+        patch = 2 if side >= 16 else 1
+        levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
+        return {
+            "network.width": (32, 64, 96, 128, 192)[number],
+            "network.multipliers": (1, 2, 2, 3)[:levels],
+            "network.depth": 1 if size == "xs" else 2,
+            "network.patch": patch,
+            "network.dropout": 0.0 if count >= 5000 else 0.1,
+        }
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"model": list(self.parameters())}
+
+    def told(self, raw: dict[str, Tensor], present: dict[str, Tensor], count: int) -> tuple[Tensor, Tensor | None, Any]:
+        """(source's grid, vector of the other conditions, where the path starts but for its noise)."""
+        cond = self.conditioner(raw, present, count)
+        assert cond.grid is not None
+        return cond.grid, cond.vector, cond.grid[:, : self.space.width] if self.config.start == "source" else 0.0
+
+    def estimate(self, z: Tensor, t: Tensor, grid: Tensor, vector: Tensor | None, noise: Noise) -> Tensor:
+        """x less the source, where the path starts there, from z = y_t less it (B, width, *grid) at t (B,)."""
+        dtype = self.level[0].weight.dtype
+        embedding = self.level(sinusoids(2 * t, 64).to(dtype))
+        embedding = embedding if vector is None else embedding + vector
+        spread = ((1 - t) ** 2 + (t * self.config.noise) ** 2).rsqrt()
+        parts = [(z * expand(spread, z)).to(dtype), grid.to(dtype)]
+        if self.config.draws > 1:
+            parts.append(noise.normal(*z.shape[1:]).to(dtype))
+        return z - expand(t, z) * wide(self.network(torch.cat(parts, 1), functional.silu(embedding)))
+
+    def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
+        config, noise = self.config, batch.noise
+        mask = masked(self.space, batch.observed, batch.valid)
+        mask = None if mask is None else self.space.widen(mask)
+        grid, vector, begin = self.told(batch.raw, batch.present, len(batch))
+        x = self.space.embed(batch.x)
+        r = x - begin if mask is None else (x - begin) * mask
+        t = torch.sigmoid(config.time_mean + config.time_deviation * torch.special.ndtri(noise.spread().to(x.dtype)))
+        z = r * expand(1 - t, x) + expand(t, x) * config.noise * noise.normal(*x.shape[1:])
+        found = [self.estimate(z, t, grid, vector, noise) for _ in range(config.draws)]
+        wrong = [(one - r) if mask is None else (one - r) * mask for one in found]
+        weight = t.clamp(min=EARLIEST) ** -1  # an error of the velocity is one of x over t
+        if config.draws == 1:
+            loss = (weight**2 * sum_per_example(wrong[0] ** 2) / wrong[0][0].numel()).sum()
+        else:
+            loss = (weight * energy_score(*wrong)).sum()
+        yield Turn("model", loss, len(batch), {"error": loss.detach()})
+
+    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
+        """Nothing to fit: the path starts at the source and at noise."""
+
+    def choices(self) -> list[list[Options]]:
+        return [[Options(steps=steps) for steps in dict.fromkeys([self.config.steps, 1, 2, 3, 4])]]
+
+    def calls(self, options: Options) -> int:
+        return options.steps or self.config.steps
+
+    def can_translate(self) -> bool:
+        return True
+
+    def translate(self, request: Request, *, back: bool = False) -> Tensor:
+        if back:
+            raise InputError("this model has learned one direction; train another one with DATA and DATA2 exchanged")
+        return self.sample(request)
+
+    def sample(self, request: Request) -> Tensor:
+        if "source" not in request.raw:
+            raise InputError("this model makes x out of a source: use translate and give it one")
+        config, options, noise = self.config, request.options, request.noise
+        steps, eta = options.steps or config.steps, config.eta if options.eta is None else options.eta
+        if options.steps is not None and options.steps < 1:
+            raise InputError(f"steps={steps}: there must be at least one")
+        shape = (self.space.width, *self.space.grid)
+        grid, vector, begin = self.told(request.raw, request.present, len(request))
+        z = noise.normal(*shape).to(grid) * config.noise
+        times = [(1 - k / steps) ** config.warp for k in range(steps + 1)]
+        r = z
+        for step, (t, s) in enumerate(zip(times, times[1:], strict=False)):
+            r = self.estimate(z, torch.full((len(z),), t, device=z.device, dtype=z.dtype), grid, vector, noise)
+            if request.watch is not None:
+                request.watch(step, r + begin)
+            # e of z_t = (1 - t) r + t noise e, part of it drawn anew: all that the posterior of z_s has, at eta = 1.
+            e = (z - (1 - t) * r) / (t * config.noise)
+            fresh = eta * math.sqrt(1 - (s * (1 - t) / (t * (1 - s))) ** 2)
+            if fresh and s:
+                e = e * math.sqrt(1 - fresh**2) + fresh * noise.normal(*shape).to(e)
+            z = (1 - s) * r + s * config.noise * e
+        return self.space.decode(r + begin)
+
+
+def energy_score(one: Tensor, two: Tensor) -> Tensor:
+    """Energy score of two draws by their errors (B, C, *grid), per example (B,): least in expectation where draws follow
+    the conditional law (Gneiting & Raftery 2007, eq. 22; as a loss of diffusion, De Bortoli et al. 2025).
+
+    Taken over patches of several sizes: of all elements at once it hardly sees fine structure.
+    """
+    total = torch.zeros(len(one), device=one.device, dtype=one.dtype)
+    sizes = [size for size in (1, 4, 16) if size <= 2 * max(one.shape[2:], default=1)] if one.dim() > 2 else [1]
+    for size in sizes:
+        a, b = (to_patches(pad_to(x, size), size) if size > 1 else x for x in (one, two))
+        root = math.sqrt(a.shape[1])
+
+        def length(x: Tensor) -> Tensor:
+            return (x.square().sum(1) + 1e-6).sqrt().flatten(1).mean(1)
+
+        total = total + (length(a) + length(b) - length(a - b)) / (2 * root)
+    return total / len(sizes)

@@ -1,0 +1,194 @@
+"""CUT: unpaired translation in one direction; the default for two sets (Park et al. 2020).
+
+A critic of patches says whether results look like x; contrast between patches keeps what is where: a patch of the result
+must be told from others of its own source by the features of the generator's first half (their eq. 3 and 4). `fast` is
+their FastCUT: a stronger contrast and no identity term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trilemma.batches import Batch, Options, Request
+from trilemma.config import SIZES, Optimizer
+from trilemma.errors import InputError
+from trilemma.maths.losses import PLAYS
+from trilemma.maths.noise import Noise
+from trilemma.maths.precision import wide
+from trilemma.maths.shapes import mean_per_example
+from trilemma.models.contract import Criticizes, Model, Now, Samples, Translates, Turn, frozen
+from trilemma.networks.augment import augment
+from trilemma.networks.layers import Network, initialise
+from trilemma.networks.patchgan import PatchCritic, ResnetGenerator, critic_loss
+from trilemma.spaces import Continuous, Space, masked
+
+
+@dataclass
+class Config:
+    network: Network = field(default_factory=lambda: Network(width=48, depth=4))
+    critic: Network = field(default_factory=lambda: Network(width=48, depth=1, activation="leaky_relu"))
+    optimizer: Optimizer = field(
+        default_factory=lambda: Optimizer(rate=1e-3, betas=(0.5, 0.99), stay=0.4, batch=16, warm_up=2_000)
+    )
+    play: Literal["non-saturating", "hinge", "relativistic", "least-squares"] = "relativistic"
+    penalty: Literal["none", "r1", "r1r2"] = "r1r2"
+    gamma: float = 1.0  # weight of the penalty
+    penalty_every: int = 2  # critic turns; the weight grows with it
+    contrast: float = 1.0  # weight of the patches' contrast
+    identity: float = 1.0  # weight of the same contrast for x itself, which should stay what it is
+    temperature: float = 0.07
+    patches: int = 256  # places a layer; all, where there are fewer
+    projection: int = 256  # width of the features that are contrasted
+    latent: int = 8  # width of z, by which draws differ
+    embedding: int = 64
+    augment: float = 0.0  # probability of each differentiable augmentation of what the critic sees
+
+
+class CUT(Model, Samples, Translates, Criticizes):
+    Config = Config
+    presets = {
+        "fast": {"contrast": 10.0, "identity": 0.0},
+        "published": {
+            "play": "least-squares",
+            "penalty": "none",
+            "augment": 0.0,
+            "optimizer.rate": 2e-4,
+            "optimizer.betas": (0.5, 0.999),
+            "optimizer.batch": 1,
+            "optimizer.stay": 0.5,
+            "optimizer.warm_up": 0,
+        },
+    }
+    accepts = (Continuous,)
+    sets = ("unpaired",)
+
+    def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):
+        super().__init__()
+        space, source = spaces["x"], spaces["other"]
+        if not space.grid:
+            raise InputError("cut needs data on a grid")
+        self.config, self.spaces, self.space, self.play = config, nn.ModuleDict(spaces), space, PLAYS[config.play]
+        self.source = source
+        width, hidden = config.embedding, config.projection
+        self.code = nn.Sequential(initialise(nn.Linear(config.latent, width)))
+        self.generator = ResnetGenerator(source.width, space.width, space.grid, config.network, embedding=width)
+        self.heads = nn.ModuleList(
+            nn.Sequential(initialise(nn.Linear(size, hidden), 2**0.5), nn.ReLU(), initialise(nn.Linear(hidden, hidden)))
+            for size in self.generator.widths
+        )
+        self.critic = PatchCritic(space.width, space.grid, config.critic, normalise=config.penalty == "none")
+
+    @classmethod
+    def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
+        number, side = SIZES.index(size), max(spaces["x"].grid, default=1)
+        patch = 2 if side >= 16 else 1
+        levels = 2 if side // patch <= 32 else 3
+        return {
+            "network.width": (24, 48, 64, 96, 128)[number],
+            "network.multipliers": (1, 2, 4)[:levels],
+            "network.depth": (2, 4, 6, 6, 9)[number],
+            "network.patch": patch,
+            "critic.width": (32, 48, 64, 96, 128)[number],
+            "critic.multipliers": (1, 2, 4)[:levels],
+            "critic.patch": patch,
+            "augment": 1.0 if count < 5_000 else 0.0,
+        }
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        player = [self.code, self.generator, self.heads]
+        return {"critic": list(self.critic.parameters()), "generator": [p for m in player for p in m.parameters()]}
+
+    def coded(self, noise: Noise) -> Tensor:
+        """(B, embedding) of a code z."""
+        return self.code(noise.normal(self.config.latent).to(cast(Tensor, self.code[0].weight).dtype))
+
+    def generate(self, source: Tensor, embedding: Tensor) -> Tensor:
+        """Embedded x (B, width, *grid) out of an embedded source."""
+        return self.space.relax(wide(self.generator(source.to(embedding.dtype), functional.silu(embedding))))
+
+    def contrast(self, made: Tensor, source: Tensor, embedding: Tensor, noise: Noise) -> Tensor:
+        """Cross-entropy (B,) of finding each patch of `made` among those of its own source, over layers (eq. 3 and 4)."""
+        config, style = self.config, functional.silu(embedding)
+        ours, theirs = (self.generator.features(x.to(embedding.dtype), style) for x in (made, source))
+        order = noise.uniform(ours[0][0, 0].numel()).argsort(1)  # of the places of the finest layer
+        losses = []
+        for head, one, two in zip(self.heads, ours, theirs, strict=True):
+            one, two = one.flatten(2).transpose(1, 2), two.flatten(2).transpose(1, 2)  # (B, places, channels)
+            count = one.shape[1]
+            if count > config.patches:
+                few = order[order < count].reshape(len(order), count)[:, : config.patches, None]
+                one, two = (x.gather(1, few.expand(-1, -1, x.shape[2])) for x in (one, two))
+            query, key = (functional.normalize(wide(head(x)), dim=2) for x in (one, two))
+            logits = query @ key.detach().transpose(1, 2) / config.temperature
+            losses.append(-logits.log_softmax(2).diagonal(dim1=1, dim2=2).mean(1))
+        return torch.stack(losses).mean(0)
+
+    def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
+        config, noise = self.config, batch.noise
+        assert batch.other is not None
+        mask = masked(self.space, batch.observed, batch.valid)
+        mask = torch.ones_like(batch.x[:1], dtype=torch.float32) if mask is None else self.space.widen(mask)
+        real, source = self.space.embed(batch.x) * mask, self.source.embed(batch.other)
+
+        def shown(x: Tensor) -> Tensor:
+            return augment(x * mask, noise, config.augment) if config.augment else x * mask
+
+        # One pass through the generator serves both turns; not with micro-batches, whose graphs would all be alive at once.
+        kept, draw = not config.optimizer.micro, noise.draw
+        with torch.set_grad_enabled(kept):
+            embedding = self.coded(noise)
+            made = self.generate(source, embedding)
+        penalty = config.penalty if now.step % config.penalty_every == 0 else "none"
+        settings: dict[str, Any] = {"penalty": penalty, "gamma": config.gamma, "factor": config.penalty_every}
+        loss, on_real, logs = critic_loss(self.critic, self.play, shown(real), shown(made), **settings)
+        yield Turn("critic", loss, len(batch), logs)
+
+        if not kept:
+            after, noise.draw = noise.draw, draw
+            embedding = self.coded(noise)
+            made = self.generate(source, embedding)
+            noise.draw = after
+        with frozen(self.critic):
+            on_fake = wide(self.critic(shown(made)))
+        loss = mean_per_example(self.play.generator(on_real, on_fake)).sum()
+        near = self.contrast(made, source, embedding, noise).sum()
+        logs = {"generator": loss.detach(), "contrast": near.detach()}
+        loss = loss + config.contrast * near
+        if config.identity and self.source.width == self.space.width:  # x itself should stay what it is
+            near = self.contrast(self.generate(real, embedding), real, embedding, noise).sum()
+            logs["identity"], loss = near.detach(), loss + config.identity * near
+        yield Turn("generator", loss, len(batch), logs)
+
+    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
+        """Nothing to fit."""
+
+    def choices(self) -> list[list[Options]]:
+        return []
+
+    def calls(self, options: Options) -> int:
+        return 1
+
+    def can_translate(self) -> bool:
+        return True
+
+    def translate(self, request: Request, *, back: bool = False) -> Tensor:
+        if back:
+            raise InputError("this model has learned one direction; train another one with DATA and DATA2 exchanged")
+        return self.sample(request)
+
+    def sample(self, request: Request) -> Tensor:
+        if "source" not in request.raw:
+            raise InputError("this model makes x out of a source: use translate and give it one")
+        source = self.source.embed(request.raw["source"])
+        return self.space.decode(self.generate(source, self.coded(request.noise)))
+
+    def criticize(self, batch: Batch) -> Tensor:
+        mask = masked(self.space, batch.observed, batch.valid)
+        x = self.space.embed(batch.x)
+        return mean_per_example(wide(self.critic(x if mask is None else x * self.space.widen(mask))))

@@ -1,0 +1,228 @@
+"""CycleGAN: unpaired translation both ways (Zhu et al. 2017).
+
+One generator makes x out of the other set, one makes the other set out of x; each result is judged by a critic of patches
+and must lead back to where it came from. `published` is the paper's game: least squares, one example a step, a pool of 50.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trilemma.batches import Batch, Options, Request
+from trilemma.config import SIZES, Optimizer
+from trilemma.errors import InputError
+from trilemma.maths.losses import PLAYS
+from trilemma.maths.noise import Noise
+from trilemma.maths.precision import wide
+from trilemma.maths.shapes import expand, mean_per_example
+from trilemma.models.contract import Criticizes, Model, Now, Samples, Translates, Turn, frozen
+from trilemma.networks.augment import augment
+from trilemma.networks.layers import Network, initialise
+from trilemma.networks.patchgan import PatchCritic, ResnetGenerator, critic_loss
+from trilemma.spaces import Continuous, Space, masked
+
+
+@dataclass
+class Config:
+    network: Network = field(default_factory=lambda: Network(width=48, depth=4))
+    critic: Network = field(default_factory=lambda: Network(width=48, depth=1, activation="leaky_relu"))
+    optimizer: Optimizer = field(
+        default_factory=lambda: Optimizer(rate=1e-3, betas=(0.5, 0.99), stay=0.4, batch=16, warm_up=2_000)
+    )
+    play: Literal["non-saturating", "hinge", "relativistic", "least-squares"] = "relativistic"
+    penalty: Literal["none", "r1", "r1r2"] = "r1r2"
+    gamma: float = 1.0  # weight of the penalty
+    penalty_every: int = 2  # critic turns; the weight grows with it
+    cycle: float = 5.0  # weight of the absolute distance to the start after both ways, in units of the data's deviation
+    identity: float = 2.5  # the same for x that is taken for a source, where the channels are as many
+    pool: int = 50  # past results that the critics see instead of half of the new ones; 0: none
+    latent: int = 8  # width of z, by which draws differ
+    embedding: int = 64
+    augment: float = 0.0  # probability of each differentiable augmentation of what the critics see
+
+
+class Pool(nn.Module):
+    """Past results of one generator (Shrivastava et al. 2017), a few for each place in a batch.
+
+    An example reads and writes its own place's, so that parts of a batch and processes do as the whole does. (What a
+    process other than the first has kept is not in a saved state: its pool fills anew after a resume.)
+    """
+
+    kept: Tensor
+    count: Tensor
+
+    def __init__(self, size: int, batch: int, shape: tuple[int, ...]):
+        super().__init__()
+        self.each = max(size // batch, 1) if size else 0
+        self.register_buffer("kept", torch.zeros(batch, self.each, *shape))
+        self.register_buffer("count", torch.zeros(batch, dtype=torch.long))
+
+    def exchange(self, made: Tensor, place: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """(what the critic sees: (B, ...), the slot of each new result or -1): half are old ones, once all is full."""
+        if not self.each:
+            return made, torch.full_like(place, -1)
+        uniform = noise.uniform(2)
+        slot, full = (uniform[:, 0] * self.each).long(), self.count[place] >= self.each
+        old = full & (uniform[:, 1] < 0.5)
+        shown = torch.where(expand(old, made), self.kept[place, slot].to(made.dtype), made)
+        return shown, torch.where(old, slot, torch.where(full, -1, self.count[place]))
+
+    def keep(self, made: Tensor, place: Tensor, slot: Tensor) -> None:
+        """Write results where `exchange` said."""
+        chosen = slot >= 0
+        self.kept[place[chosen], slot[chosen]] = made[chosen].to(self.kept.dtype)
+        self.count[place[chosen]] = torch.maximum(self.count[place[chosen]], slot[chosen] + 1)
+
+
+class CycleGAN(Model, Samples, Translates, Criticizes):
+    Config = Config
+    presets = {
+        # Its distances weigh 10 and 5 on data in [-1, 1], whose deviation is about 0.5.
+        "published": {
+            "play": "least-squares",
+            "penalty": "none",
+            "augment": 0.0,
+            "optimizer.rate": 2e-4,
+            "optimizer.betas": (0.5, 0.999),
+            "optimizer.batch": 1,
+            "optimizer.stay": 0.5,
+            "optimizer.warm_up": 0,
+        },
+    }
+    accepts = (Continuous,)
+    sets = ("unpaired",)
+
+    def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):
+        super().__init__()
+        space, other = spaces["x"], spaces["other"]
+        if not space.grid:
+            raise InputError("cyclegan needs data on a grid")
+        self.config, self.spaces, self.play = config, nn.ModuleDict(spaces), PLAYS[config.play]
+        self.space, self.other = space, other
+        width, norm = config.embedding, config.penalty == "none"
+        self.code = initialise(nn.Linear(config.latent, width))
+        self.to_x = ResnetGenerator(other.width, space.width, space.grid, config.network, embedding=width)
+        self.to_other = ResnetGenerator(space.width, other.width, space.grid, config.network, embedding=width)
+        self.critic_x = PatchCritic(space.width, space.grid, config.critic, normalise=norm)
+        self.critic_other = PatchCritic(other.width, other.grid, config.critic, normalise=norm)
+        size = (config.pool, config.optimizer.batch)
+        self.pool_x = Pool(*size, (space.width, *space.grid))
+        self.pool_other = Pool(*size, (other.width, *other.grid))
+
+    @classmethod
+    def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
+        number, side = SIZES.index(size), max(spaces["x"].grid, default=1)
+        patch = 2 if side >= 16 else 1
+        levels = 2 if side // patch <= 32 else 3
+        return {
+            "network.width": (24, 48, 64, 96, 128)[number],
+            "network.multipliers": (1, 2, 4)[:levels],
+            "network.depth": (2, 4, 6, 6, 9)[number],
+            "network.patch": patch,
+            "critic.width": (32, 48, 64, 96, 128)[number],
+            "critic.multipliers": (1, 2, 4)[:levels],
+            "critic.patch": patch,
+            "augment": 1.0 if count < 5_000 else 0.0,
+        }
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        player, opponent = [self.code, self.to_x, self.to_other], [self.critic_x, self.critic_other]
+        return {
+            "critic": [p for module in opponent for p in module.parameters()],
+            "generator": [p for module in player for p in module.parameters()],
+        }
+
+    def coded(self, noise: Noise) -> Tensor:
+        """(B, embedding) of a code z."""
+        weight = cast(Tensor, self.code.weight)
+        return functional.silu(self.code(noise.normal(self.config.latent).to(weight.dtype)))
+
+    def make_x(self, source: Tensor, style: Tensor) -> Tensor:
+        """Embedded x out of the embedded other."""
+        return self.space.relax(wide(self.to_x(source.to(style.dtype), style)))
+
+    def make_other(self, x: Tensor, style: Tensor) -> Tensor:
+        """Embedded other out of embedded x."""
+        return self.other.relax(wide(self.to_other(x.to(style.dtype), style)))
+
+    def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
+        config, noise, count = self.config, batch.noise, len(batch)
+        assert batch.other is not None
+        mask = masked(self.space, batch.observed, batch.valid)
+        mask = torch.ones_like(batch.x[:1], dtype=torch.float32) if mask is None else self.space.widen(mask)
+        x, other = self.space.embed(batch.x) * mask, self.other.embed(batch.other)
+
+        def shown(value: Tensor) -> Tensor:
+            return augment(value, noise, config.augment) if config.augment else value
+
+        # One pass through the generators serves both turns; not with micro-batches, whose graphs would all be alive at once.
+        kept, draw = not config.optimizer.micro, noise.draw
+        with torch.set_grad_enabled(kept):
+            style = self.coded(noise)
+            made_x, made_other = self.make_x(other, style), self.make_other(x, style)
+        place = batch.index % config.optimizer.batch
+        old_x, slot_x = self.pool_x.exchange(made_x.detach(), place, noise)
+        old_other, slot_other = self.pool_other.exchange(made_other.detach(), place, noise)
+        penalty = config.penalty if now.step % config.penalty_every == 0 else "none"
+        settings: dict[str, Any] = {"penalty": penalty, "gamma": config.gamma, "factor": config.penalty_every}
+        loss, on_x, logs = critic_loss(self.critic_x, self.play, shown(x), shown(old_x * mask), **settings)
+        second, on_other, more = critic_loss(self.critic_other, self.play, shown(other), shown(old_other), **settings)
+        logs = {name: (value + more[name]) / 2 for name, value in logs.items()}
+        yield Turn("critic", loss + second, count, logs)
+
+        if not kept:
+            after, noise.draw = noise.draw, draw
+            style = self.coded(noise)
+            made_x, made_other = self.make_x(other, style), self.make_other(x, style)
+            noise.draw = after
+        with frozen(self.critic_x, self.critic_other):
+            game = self.play.generator(on_x, wide(self.critic_x(shown(made_x * mask)))).mean(1)
+            game = game + self.play.generator(on_other, wide(self.critic_other(shown(made_other)))).mean(1)
+        cycle = mean_per_example((self.make_x(made_other, style) - x).abs() * mask)
+        cycle = cycle + mean_per_example((self.make_other(made_x, style) - other).abs())
+        loss = (game + config.cycle * cycle).sum()
+        logs = {"generator": game.sum().detach(), "cycle": cycle.sum().detach()}
+        if config.identity and self.space.width == self.other.width:
+            same = mean_per_example((self.make_x(x, style) - x).abs() * mask)
+            same = same + mean_per_example((self.make_other(other, style) - other).abs())
+            loss, logs["identity"] = loss + config.identity * same.sum(), same.sum().detach()
+        made_x, made_other = made_x.detach(), made_other.detach()
+        yield Turn("generator", loss, count, logs)
+        # All parts of the batch have read by now.
+        self.pool_x.keep(made_x, place, slot_x)
+        self.pool_other.keep(made_other, place, slot_other)
+
+    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
+        """Nothing to fit."""
+
+    def choices(self) -> list[list[Options]]:
+        return []
+
+    def calls(self, options: Options) -> int:
+        return 1
+
+    def can_translate(self) -> bool:
+        return True
+
+    def translate(self, request: Request, *, back: bool = False) -> Tensor:
+        if not back:
+            return self.sample(request)
+        style = self.coded(request.noise)
+        return self.other.decode(self.make_other(self.space.embed(request.raw["source"]), style))
+
+    def sample(self, request: Request) -> Tensor:
+        if "source" not in request.raw:
+            raise InputError("this model makes x out of a source: use translate and give it one")
+        style = self.coded(request.noise)
+        return self.space.decode(self.make_x(self.other.embed(request.raw["source"]), style))
+
+    def criticize(self, batch: Batch) -> Tensor:
+        mask = masked(self.space, batch.observed, batch.valid)
+        x = self.space.embed(batch.x)
+        return mean_per_example(wide(self.critic_x(x if mask is None else x * self.space.widen(mask))))

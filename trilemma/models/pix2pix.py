@@ -1,0 +1,176 @@
+"""pix2pix: a U-Net from source to x against a critic of patches that sees both (Isola et al. 2017).
+
+Draws differ by a code z that enters every block: the paper's dropout at sampling would not be a function of (seed, index).
+`published` is the paper's game: non-saturating, absolute distance, one example a step, no penalty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trilemma.batches import Batch, Options, Request
+from trilemma.conditions import Cond, Conditioner
+from trilemma.config import SIZES, Optimizer
+from trilemma.errors import InputError
+from trilemma.maths.losses import PLAYS
+from trilemma.maths.noise import Noise
+from trilemma.maths.precision import wide
+from trilemma.maths.shapes import mean_per_example
+from trilemma.models.contract import Criticizes, Model, Now, Samples, Translates, Turn, frozen
+from trilemma.networks.augment import augment
+from trilemma.networks.layers import Network, initialise
+from trilemma.networks.patchgan import PatchCritic, critic_loss
+from trilemma.networks.unet import UNet
+from trilemma.spaces import Continuous, Space, masked
+
+
+@dataclass
+class Config:
+    network: Network = field(default_factory=lambda: Network(width=64, depth=1))
+    critic: Network = field(default_factory=lambda: Network(width=48, depth=1, activation="leaky_relu"))
+    optimizer: Optimizer = field(
+        default_factory=lambda: Optimizer(rate=1e-3, betas=(0.5, 0.99), stay=0.4, batch=32, warm_up=2_000)
+    )
+    play: Literal["non-saturating", "hinge", "relativistic", "least-squares"] = "relativistic"
+    penalty: Literal["none", "r1", "r1r2"] = "r1r2"
+    gamma: float = 1.0  # weight of the penalty
+    penalty_every: int = 2  # critic turns; the weight grows with it
+    distance: float = 10.0  # weight of the absolute distance, in units of the data's deviation
+    latent: int = 16  # width of z
+    embedding: int = 128
+    augment: float = 0.0  # probability of each differentiable augmentation of what the critic sees (Zhao et al. 2020)
+
+
+class Pix2Pix(Model, Samples, Translates, Criticizes):
+    Config = Config
+    presets = {
+        # Its distance weighs 100 on data in [-1, 1], whose deviation is about 0.5.
+        "published": {
+            "play": "non-saturating",
+            "penalty": "none",
+            "distance": 50.0,
+            "augment": 0.0,
+            "optimizer.rate": 2e-4,
+            "optimizer.betas": (0.5, 0.999),
+            "optimizer.batch": 1,
+            "optimizer.stay": 0.5,
+            "optimizer.warm_up": 0,
+        },
+    }
+    accepts = (Continuous,)
+    sets = ("paired",)
+
+    def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):
+        super().__init__()
+        space = spaces["x"]
+        if not space.grid:
+            raise InputError("pix2pix needs data on a grid; of vectors take bridge or diffusion")
+        self.config, self.spaces, self.space, self.play = config, nn.ModuleDict(spaces), space, PLAYS[config.play]
+        width = config.embedding
+        self.conditioner = Conditioner(spaces, width)
+        self.code = nn.Sequential(
+            initialise(nn.Linear(config.latent, width)), nn.SiLU(), initialise(nn.Linear(width, width))
+        )
+        self.generator = UNet(self.conditioner.channels, space.width, space.grid, config.network, embedding=width)
+        seen = self.conditioner.channels + space.width
+        self.critic = PatchCritic(seen, space.grid, config.critic, normalise=config.penalty == "none")
+
+    @classmethod
+    def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
+        number, side = SIZES.index(size), max(spaces["x"].grid, default=1)
+        patch = 2 if side >= 16 else 1
+        levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
+        return {
+            "network.width": (32, 64, 96, 128, 192)[number],
+            "network.multipliers": (1, 2, 2, 3)[:levels],
+            "network.depth": 1 if number < 2 else 2,
+            "network.patch": patch,
+            "critic.width": (32, 48, 64, 96, 128)[number],
+            "critic.multipliers": (1, 2, 4, 4)[:levels],
+            "critic.patch": patch,
+            "augment": 1.0 if count < 5_000 else 0.0,
+        }
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        player = [self.conditioner, self.code, self.generator]
+        return {"critic": list(self.critic.parameters()), "generator": [p for m in player for p in m.parameters()]}
+
+    def generate(self, cond: Cond, noise: Noise) -> Tensor:
+        """Embedded x (B, width, *grid) out of the source in the conditions."""
+        dtype = cast(Tensor, self.code[0].weight).dtype
+        embedding = self.code(noise.normal(self.config.latent).to(dtype))
+        embedding = embedding if cond.vector is None else embedding + cond.vector
+        assert cond.grid is not None
+        return self.space.relax(wide(self.generator(cond.grid.to(dtype), functional.silu(embedding))))
+
+    def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
+        config, noise = self.config, batch.noise
+        mask = masked(self.space, batch.observed, batch.valid)
+        mask = torch.ones_like(batch.x[:1], dtype=torch.float32) if mask is None else self.space.widen(mask)
+        real = self.space.embed(batch.x) * mask
+        cond = self.conditioner(batch.raw, batch.present, len(batch))
+        assert cond.grid is not None
+        source = cond.grid
+
+        def shown(x: Tensor) -> Tensor:
+            """(B, channels, *grid) of source and x, augmented alike."""
+            both = torch.cat([source, x * mask], 1)
+            return augment(both, noise, config.augment) if config.augment else both
+
+        # One pass through the generator serves both turns; not with micro-batches, whose graphs would all be alive at once.
+        kept, draw = not config.optimizer.micro, noise.draw
+        with torch.set_grad_enabled(kept):
+            made = self.generate(cond, noise)
+        penalty = config.penalty if now.step % config.penalty_every == 0 else "none"
+        settings: dict[str, Any] = {"penalty": penalty, "gamma": config.gamma, "factor": config.penalty_every}
+        loss, on_real, logs = critic_loss(self.critic, self.play, shown(real), shown(made), **settings)
+        yield Turn("critic", loss, len(batch), logs)
+
+        if not kept:
+            cond = self.conditioner(batch.raw, batch.present, len(batch))
+            after, noise.draw = noise.draw, draw
+            made = self.generate(cond, noise)
+            noise.draw = after
+        with frozen(self.critic):
+            on_fake = wide(self.critic(shown(made)))
+        game = mean_per_example(self.play.generator(on_real, on_fake)).sum()
+        apart = mean_per_example((made - real).abs() * mask).sum()
+        logs = {"generator": game.detach(), "distance": apart.detach()}
+        yield Turn("generator", game + config.distance * apart, len(batch), logs)
+
+    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
+        """Nothing to fit."""
+
+    def choices(self) -> list[list[Options]]:
+        return []
+
+    def calls(self, options: Options) -> int:
+        return 1
+
+    def can_translate(self) -> bool:
+        return True
+
+    def translate(self, request: Request, *, back: bool = False) -> Tensor:
+        if back:
+            raise InputError("this model has learned one direction; train another one with DATA and DATA2 exchanged")
+        return self.sample(request)
+
+    def sample(self, request: Request) -> Tensor:
+        if "source" not in request.raw:
+            raise InputError("this model makes x out of a source: use translate and give it one")
+        cond = self.conditioner(request.raw, request.present, len(request))
+        return self.space.decode(self.generate(cond, request.noise))
+
+    def criticize(self, batch: Batch) -> Tensor:
+        source = self.conditioner.grid(batch.raw, batch.present, len(batch))
+        assert source is not None
+        mask = masked(self.space, batch.observed, batch.valid)
+        x = self.space.embed(batch.x)
+        x = x if mask is None else x * self.space.widen(mask)
+        return mean_per_example(wide(self.critic(torch.cat([source, x], 1))))
