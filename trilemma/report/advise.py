@@ -27,11 +27,15 @@ from pathlib import Path
 from typing import Any
 
 from trilemma.errors import InputError, unknown
+from trilemma.report.advice_of_translation import astray, cautions
 from trilemma.report.budgets import last_half
 from trilemma.report.rankings import agreement, better, judge_name, judge_of, judges, ranks
 from trilemma.report.summary import ENOUGH_SEEDS, Summary, differs, number, shorten, spanned, summaries
 
-HEADLINES = {"frechet": "Fréchet distance", "kernel": "kernel distance", "frechet@random": "Fréchet distance (random)"}
+HEADLINES = {
+    "translation": "perceptual and Fréchet distance",
+    "frechet": "Fréchet distance", "kernel": "kernel distance", "frechet@random": "Fréchet distance (random)",
+}
 FASTER = 1.2  # speeds within this factor count as the same
 FEW_TEST_EXAMPLES = 200
 
@@ -52,6 +56,7 @@ TASKS = {
     "likelihood": ("Scores",),
     "detect": ("Surprises",),
     "criticize": ("Criticizes",),
+    "translate": ("Translates",),
 }
 # What every model here does: asking for it rules nothing out.
 PROMISES = {
@@ -131,7 +136,7 @@ def _left_out(one: Summary, needs: list[str]) -> str | None:
         return "it collapsed: its samples show far less variety than the data"
     if one.lost:
         return "its samples are nothing like the data"
-    return next((reason for need in needs if (reason := _unmet(one, need))), None)
+    return astray(one) or next((reason for need in needs if (reason := _unmet(one, need))), None)
 
 
 def _headline(models: list[Summary]) -> str | None:
@@ -242,10 +247,13 @@ def _why(
             f"{among}, at {_said(winner, metric)} {label}{floor}."
         )
     best = min(ranked, key=lambda one: one.figures[metric].badness)
+    nearest = "its samples are nearest to the real data"
+    if metric == "translation":
+        nearest = "its outputs are nearest to their hidden partners, and to the targets as a set"
     tied = [one for one in others if not differs(one, best, metric) or one is best]
     if not tied:
         return (
-            f"Use {winner.name}: its samples are nearest to the real data, {label} {_said(winner, metric)} against "
+            f"Use {winner.name}: {nearest}, {label} {_said(winner, metric)} against "
             f"{_said(others[0], metric)} for {others[0].name}{floor}; it makes {_pace(winner)}."
         )
     names = listed([f"{one.name} ({_inside(one, metric)})" for one in tied[:3]])
@@ -321,6 +329,7 @@ def _caveats(
         names = listed([f"{b.name} ({_inside(b, metric)})" for b in unbeaten])
         which = "none of the models left" if left else "no model"
         said.append(f"{which} is clearly better than the baseline {names}: train longer before you rely on any of them")
+    said += cautions(results, ranked, [one for one in summaries(results) if one.kind == "baseline"])
     top = min(ranked, key=lambda one: one.figures[metric].badness)
     for judge in [name for name in judges(ranked) if judge_of(name) != judge_of(metric) and name in top.figures]:
         best = min((one for one in ranked if judge in one.figures), key=lambda one: one.figures[judge].badness)
@@ -430,6 +439,8 @@ def advise(
     if run:
         place = str(Path(folder) / run) if folder is not None else str(run)
         answer["next_command"] = f"trilemma generate {shlex.quote(place)} -n 64 --seed 0"
+        if "structure" in ranked[0].figures:
+            answer["next_command"] = f"trilemma translate {shlex.quote(place)} PICTURES --out translated"
     return {**answer, "sentences": [first, _otherwise(ranked, metric, prefer, baselines), warning]}
 
 

@@ -21,6 +21,7 @@ from trilemma.report.rankings import ranking_table
 from trilemma.report.series_figures import series_figures
 from trilemma.report.studies import studies
 from trilemma.report.summary import Summary, finite, number, summaries
+from trilemma.report.translation_figures import translation_facts, translation_pictures
 
 LIMIT = 4_900_000  # bytes of the page
 LOSSES = ("seen", "step", "seconds")  # what a row of losses holds besides losses
@@ -160,6 +161,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         "versions": flat(results.get("versions")),
         "commands": _commands(folder, results, answer),
         "headlines": HEADLINES,
+        "translation": translation_facts(results),
         "series": series_figures(results, everything, shapes),
         "study": studies(results, everything, metric=headline, shapes=shapes),
     }
@@ -175,7 +177,10 @@ def _facts(results: dict[str, Any]) -> list[str]:
     counts = data.get("counts") or {}
     facts = []
     if counts:
-        facts.append(" / ".join(f"{counts[s]:,} {s}" for s in ("train", "choose", "test") if s in counts) + " examples")
+        what = {"paired": "pairs", "unpaired": "targets"}.get(str(data.get("sides")), "examples")
+        facts.append(" / ".join(f"{counts[s]:,} {s}" for s in ("train", "choose", "test") if s in counts) + f" {what}")
+        if data.get("sides") == "unpaired":
+            facts.append(" / ".join(f"{n:,}" for n in data["sources"].values()) + " sources, without pairs")
     if data.get("shape"):
         kind = "columns" if data.get("kind") == "table" else data.get("kind", "")
         facts.append(f"{' × '.join(map(str, data['shape']))} {kind}".rstrip())
@@ -433,5 +438,7 @@ def _shown(figures: dict[str, Any], results: dict[str, Any], gallery: Gallery) -
         films.append({**base, "picture": gallery.film(row.get("film"))})
         frames.append({**base, "picture": gallery.strip(row.get("strip"))})
     lists = {"strips": strips, "grids": grids, "nearest": nearest, "films": films, "frames": frames}
+    if results.get("sources"):
+        lists |= {"grids": [], **translation_pictures(gallery, results, shown)}
     kept = {name: [entry for entry in entries if entry["picture"]] for name, entries in lists.items()}
     return {**kept, "pictures_left_out": not gallery.thrift.samples}

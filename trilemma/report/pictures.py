@@ -114,6 +114,12 @@ class Gallery:
         rows = [[self._one(x[i : i + 1], cell) for i in range(min(count, len(one), len(two)))] for x in (one, two)]
         return self.embed(tile(rows), crisp=max(one.shape[2:]) <= 16)
 
+    def stack(self, parts: Sequence[np.ndarray], count: int, cell: int = 64) -> Embedded:
+        """The first examples of each part, one part below the other."""
+        cell = min(cell, self.thrift.side // 4)
+        rows = [[self._one(x[i : i + 1], cell) for i in range(min(count, len(x)))] for x in parts]
+        return self.embed(tile(rows), crisp=max(parts[0].shape[2:]) <= 16)
+
     def sheet(self, examples: Sequence[np.ndarray], columns: int) -> tuple[str, tuple[int, int], bool]:
         """Examples (1, C, H, W) on one sheet: (data URI, size of a cell, whether its pixels stay sharp enlarged)."""
         cells = [self._one(x, self.thrift.side // 2) for x in examples]
@@ -142,7 +148,11 @@ class Gallery:
         return Embedded(_uri(file.getvalue(), "webp"), *frames[0].size, crisp=False, still=last.uri)
 
     def _one(self, x: np.ndarray, cell: int) -> Image.Image:
-        return _within(self.pictures(np.asarray(x)), cell)
+        image = self.pictures(np.asarray(x))
+        times = cell // max(image.size)
+        if times > 1:
+            image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+        return _within(image, cell)
 
     def embed(self, image: Image.Image, *, crisp: bool = False, most: int = LARGE) -> Embedded:
         """WebP: without loss where that is small (few or enlarged pixels, no more bytes than `most`), or lossy."""

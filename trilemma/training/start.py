@@ -168,7 +168,13 @@ class Say:
 def _open(sources: tuple[Any, Any], opening: Opening, model: str) -> Data:
     """The data, as this model learns from them: pairs are two sets to one that knows no pairs."""
     source, data2 = sources
-    data = source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2)
+    return seen_by(
+        model, source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2)
+    )
+
+
+def seen_by(model: str, data: Data) -> Data:
+    """The data as a model of this name learns from them."""
     known = find(model)[0].sets
     return data.without_pairs() if "unpaired" in known and "paired" not in known else data
 
