@@ -152,16 +152,21 @@ def cycle_error(sources: np.ndarray, returned: np.ndarray) -> Measure:
     return over_examples(errors / max(spread, 1e-12), "cycle", "lower", least=0.0)
 
 
-def both(perceptual: Measure, distance: Measure) -> Measure:
-    """The geometric mean of the perceptual distance to the partners and the distance to the targets as a set.
+def both(perceptual: Measure, distance: Measure, spread: float) -> Measure:
+    """The perceptual distance to the partners and the distance to the targets as a set, half of each; 0 is perfect.
 
-    Blur wins the first, another picture of the right kind the second; who halves one may double the other. Interval:
-    relative half-widths as of independent figures.
+    The Frechet distance counts by its root, as a share of the targets' `spread` (the trace of their features'
+    covariance, which is what one point at their mean is away): each part is about 1 for who does not look at the
+    source, the one for another target, the other for always the mean. Blur alone or a likely picture of something else
+    gets one of them right. Interval: half-widths as of independent figures.
     """
-    value = float(np.sqrt(max(perceptual.value, 0.0) * max(distance.value, 0.0)))
-    known = [one for one in (perceptual, distance) if one.low and one.high and one.value > 0]
-    if len(known) < 2:
+
+    def share(value: float) -> float:
+        return float(np.sqrt(max(value, 0.0) / spread)) if spread > 0 else 0.0
+
+    value = (perceptual.value + share(distance.value)) / 2
+    if perceptual.low is None or perceptual.high is None or distance.low is None or distance.high is None:
         return Measure(value, None, None, "translation", "lower")
-    sides = [[np.log(one.value / one.low), np.log(one.high / one.value)] for one in known]  # type: ignore[operator]
-    low, high = (float(np.sqrt(sides[0][i] ** 2 + sides[1][i] ** 2)) / 2 for i in (0, 1))
-    return Measure(value, value * float(np.exp(-low)), value * float(np.exp(high)), "translation", "lower")
+    below = np.hypot(perceptual.value - perceptual.low, share(distance.value) - share(distance.low)) / 2
+    above = np.hypot(perceptual.high - perceptual.value, share(distance.high) - share(distance.value)) / 2
+    return Measure(value, max(value - float(below), 0.0), value + float(above), "translation", "lower")

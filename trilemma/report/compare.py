@@ -377,7 +377,7 @@ class Comparison:
             ruler = ruler or self._ruler()
             if self._done(name, seed):
                 return ruler
-            self._describe(row, given_sources(Loaded(run), self.data), ruler, label)
+            self._describe(row, given_sources(Loaded(run), ruler.data), ruler, label)
         self._keep(row)
         return ruler
 
@@ -447,7 +447,7 @@ class Comparison:
         with self._recorded(row, label) as run:
             job = self._variation(variant, seed)
             self.place.finish(job, quiet=self.quiet)
-            self._describe(row, given_sources(Loaded(run), self.data), ruler, label, job.data)
+            self._describe(row, given_sources(Loaded(run), ruler.data), ruler, label, job.data)
             if variant.half:  # what it has seen is no first part of the training split: nothing is said of copies
                 row["verdicts"] = {}
                 row["metrics"] = {k: v for k, v in row["metrics"].items() if k not in ("memorisation", "near_copies")}
@@ -474,7 +474,7 @@ class Comparison:
             with self._beside(row, f"quality at {share:g} of the budget"):
                 seen = seen_by(loaded.config["model"], data or self.data)
                 short = branch(seen, loaded.run, share, quiet=self.quiet)
-                at, made = short.config()["training"]["examples"], given_sources(Loaded(short.folder), self.data)
+                at, made = short.config()["training"]["examples"], given_sources(Loaded(short.folder), ruler.data)
                 x = made.sampler.samples(self.count, seed=SEED, options=made.options)
                 spent = short.choices()["seconds"]["total"]
                 row["budgets"].append({"share": share, "examples": at, "seconds": spent, "metrics": quick(ruler, x)})
@@ -505,7 +505,9 @@ class Comparison:
     ) -> None:  # fmt: skip
         if not self.quiet:
             print(f"measuring {row['name']}", file=sys.stderr)
-        found = ruler.floor(samples) if row["kind"] == "floor" else ruler.measure(samples, asked, known)
+        in_order = row["kind"] != "included"  # nobody knows which source another tool's samples are made from
+        measured = ruler.floor(samples) if row["kind"] == "floor" else None
+        found = measured or ruler.measure(samples, asked, known, in_order=in_order)
         metrics, row["verdicts"], order, nearest = found
         row["metrics"], row["column"] = metrics, ruler.protocol.key()
         row["series"] = ruler.series.drawn(samples) if ruler.series else None

@@ -49,7 +49,6 @@ from trilemma.training.run import Run
 REFERENCE = 10_000  # most test examples
 TRAIN = 10_000  # most training examples in the search for copies
 OF_COPIES = ("memorisation", "near_copies", "exact_copies", "closer_to_train", "membership", "attribute_gain")
-OF_PARTNERS = ("perceptual", "psnr", "ssim", "structure", "translation")  # what belongs to a source
 WHOLE = 200_000  # of a table's
 CLOSE = 2000  # made rows whose closest record is looked for
 FEWEST = 10  # test examples for measures that count neighbours or fit a classifier
@@ -170,7 +169,7 @@ class Ruler:
         """`measure` of real data; and how often the class of unseen real data is read right."""
         metrics, *rest = self.measure(samples)
         # Real data are what copies are measured against.
-        metrics = {key: entry for key, entry in metrics.items() if key not in (*OF_COPIES, *OF_PARTNERS)}
+        metrics = {key: entry for key, entry in metrics.items() if key not in OF_COPIES}
         if self.translation is not None:
             metrics |= {name: measure.record() for name, measure in self.translation.floor().items()}
         if self.reader is not None:
@@ -180,12 +179,18 @@ class Ruler:
         return (metrics, *rest)  # type: ignore[return-value]
 
     def measure(
-        self, samples: np.ndarray, asked: np.ndarray | None = None, known: int | None = None
+        self,
+        samples: np.ndarray,
+        asked: np.ndarray | None = None,
+        known: int | None = None,
+        *,
+        in_order: bool = False,
     ) -> tuple[dict[str, Any], dict[str, str], np.ndarray, np.ndarray]:
         """(metrics, verdicts, order of samples by nearness to the training set, their nearest training rows).
 
         asked: the labels (n,) of which samples were asked for, where the model was told them. known: how many of the
-        training examples, the first ones, the model has seen; None for all.
+        training examples, the first ones, the model has seen; None for all. in_order: sample i is made from test source
+        i; without that a translator's samples have distances as a set only.
         """
         features = self.network(samples)
         found: dict[str, Measure] = {
@@ -219,10 +224,10 @@ class Ruler:
         if self.series is not None:
             more, verdicts = self.series.measure(samples)
             found |= more
-        if self.translation is not None:
+        if self.translation is not None and in_order:
             found |= self.translation.measure(samples)
             if "perceptual" in found:
-                found["translation"] = both(found["perceptual"], found["frechet"])
+                found["translation"] = both(found["perceptual"], found["frechet"], float(self.features.var(0).sum()))
         if isinstance(self.data.modality, Table) and few >= FEWEST:
             found |= self.of_table(samples, features, known)
         if self.data.centres is not None:

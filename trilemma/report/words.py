@@ -5,8 +5,8 @@ from __future__ import annotations
 # What a reader who points at a title is told.
 WORDS = {
     "translation": (
-        "Perceptual and Fréchet distance in one, the root of their product: near to the hidden partner, and to the "
-        "targets as a set. Whoever halves one may double the other."
+        "Half the perceptual distance to the hidden partner, and half the root of the Fréchet distance to the targets as "
+        "a set, as a share of their own spread. 0: perfect; 1: as who does not look at the source."
     ),
     "perceptual": (
         "How far outputs are from their hidden partners, in features of the network that measures, place by place. 0: "
