@@ -28,8 +28,9 @@ from trilemma.metrics.translation import (
 )
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import find, model_files
+from trilemma.models.contract import find
 from trilemma.report import advise as advising
+from trilemma.report import measure
 from trilemma.report.asked import MODELS, models_for
 from trilemma.report.baselines import baselines_for
 from trilemma.report.outlook import outlook
@@ -41,8 +42,7 @@ SETTINGS = {
     "training.choose_samples": 0,
     "training.dtype": "float32",
 }
-PAIRED = [name for name in ("pix2pix", "bridge") if name in model_files()][:1] + ["diffusion"]
-UNPAIRED = [name for name in ("cut", "cyclegan") if name in model_files()]
+PAIRED, UNPAIRED = "diffusion", "cyclegan"
 
 
 # --- measures ---------------------------------------------------------------------------------------------------------
@@ -153,9 +153,12 @@ def folders(place: Path, names: tuple[str, str] = ("drawn", "painted"), *, same:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short_features() -> Iterator[None]:
+def short() -> Iterator[None]:
+    """Networks for features of a few steps, and no trees: what is tested here is not how well they see."""
+    chance = Measure(0.5, 0.4, 0.6, "classifier", "half")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features, "examples_for", lambda data: 512)
+        patch.setattr(measure, "two_sample_test", lambda reference, samples: chance)
         yield
 
 
@@ -186,7 +189,7 @@ def report(sides: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
     """Paired and unpaired models on the same pairs, which the unpaired ones see as two sets."""
     out = tmp_path_factory.mktemp("report") / "discs"
     drawn = discs()[1][:70]
-    return out, compared(out, *sides, models=[*PAIRED, *UNPAIRED], include={"elsewhere": drawn})
+    return out, compared(out, *sides, models=[PAIRED, UNPAIRED], include={"elsewhere": drawn})
 
 
 # --- a comparison -----------------------------------------------------------------------------------------------------
@@ -194,7 +197,7 @@ def report(sides: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 def test_models_are_taken_by_what_they_learn_from(pairs: Data) -> None:
     paired, unpaired = models_for(pairs), models_for(pairs.without_pairs())
-    assert {"diffusion", *PAIRED} <= set(paired) and set(UNPAIRED) <= set(unpaired)
+    assert paired[:2] == ["bridge", "pix2pix"] and "diffusion" in paired and unpaired[:2] == ["cut", "cyclegan"]
     assert all("paired" in find(name)[0].sets for name in paired)
     assert all("unpaired" in find(name)[0].sets for name in unpaired)
     assert models_for(open_data("digits", opening=Opening())) == list(MODELS)
@@ -210,7 +213,7 @@ def test_every_row_is_measured_on_the_same_unseen_sources(report: tuple[Path, di
         np.testing.assert_array_equal(want[np.ascontiguousarray(target).tobytes()], source)
     tests = results["data"]["counts"]["test"]
     assert results["protocol"]["sample_count"] == tests == results["data"]["sources"]["test"]
-    for name in [*PAIRED, *UNPAIRED, "did nothing", "mean target", "nearest target"]:
+    for name in [PAIRED, UNPAIRED, "did nothing", "mean target", "nearest target"]:
         found = of(results, name)
         assert {"frechet", "perceptual", "structure", "psnr", "ssim", "translation"} <= found.keys(), name
         assert found["translation"] == pytest.approx(
@@ -230,9 +233,8 @@ def test_figures_that_need_the_model(report: tuple[Path, dict[str, Any]]) -> Non
     """The same output each time has no variety; the way back is asked of those that know it."""
     _, results = report
     assert of(results, "diffusion")["draws"] > 0.01
-    for name in UNPAIRED:
-        assert of(results, name)["draws"] == 0
-        assert ("cycle" in of(results, name)) == (name == "cyclegan")
+    assert of(results, "cyclegan")["draws"] == 0 < of(results, "cyclegan")["cycle"]
+    assert "cycle" not in of(results, "diffusion")
     assert all("draws" not in of(results, name) for name in ("did nothing", "mean target"))
 
 
@@ -250,7 +252,7 @@ def test_the_page_shows_sources_outputs_and_targets(report: tuple[Path, dict[str
     page = (report[0] / "index.html").read_text(encoding="utf-8")
     part = page[page.index('id="translations"') :]
     part = part[: part.index("</section>")]
-    names = ["Source", *PAIRED, *UNPAIRED, "mean target", "nearest target", "hidden partner", "Several draws"]
+    names = ["Source", PAIRED, UNPAIRED, "mean target", "nearest target", "hidden partner", "Several draws"]
     assert all(name in part for name in names) and 'id="samples"' not in page
     assert part.index("Source") < part.index("mean target") < part.index("hidden partner")
     assert "pairs" in page[: page.index('id="answer"')]
@@ -280,11 +282,10 @@ def test_the_nearest_target_is_that_of_the_nearest_source(pairs: Data) -> None:
     assert error.mean() < 0.5 * moved.mean()
 
 
-@pytest.mark.skipif(not UNPAIRED, reason="no unpaired model yet")
 def test_two_sets(tmp_path: Path) -> None:
     """Without partners: distances to the targets as a set, what is kept of the sources, and nothing else."""
-    results = compared(tmp_path / "out", *folders(tmp_path, same=False), models=UNPAIRED[:1])
-    found = of(results, UNPAIRED[0])
+    results = compared(tmp_path / "out", *folders(tmp_path, same=False), models=["cut"])
+    found = of(results, "cut")
     assert {"frechet", "structure", "draws"} <= found.keys()
     assert not {"perceptual", "psnr", "ssim", "translation"} & found.keys()
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
@@ -292,10 +293,10 @@ def test_two_sets(tmp_path: Path) -> None:
 
 
 def test_models_that_do_not_fit_are_refused(sides: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="vae.*learns from one set"):
+    with pytest.raises(InputError, match=r"vae.*learns from one set"):
         tl.compare(*sides, models=["vae"], out=tmp_path / "out")
-    with pytest.raises(InputError, match=f"{PAIRED[0]}.*learns from pairs"):
-        tl.compare("digits", models=[PAIRED[0]], out=tmp_path / "out")
+    with pytest.raises(InputError, match=r"bridge.*learns from pairs"):
+        tl.compare("digits", models=["bridge"], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""What is measured of outputs that are made from sources: beside their hidden partners, beside the sources themselves."""
+"""What is measured of outputs that are made from sources: beside their hidden partners, beside the sources."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ class TranslationRuler:
         found: dict[str, Measure] = {}
         maps = [self.network.maps(each) for each in draws]
         pairs = [(one, two) for i, one in enumerate(maps) for two in maps[i + 1 :]]
-        found["draws"] = relative(np.mean([map_distances(*pair) for pair in pairs], 0), self.unrelated, "draws", "neither")
+        apart = np.mean([map_distances(*pair) for pair in pairs], 0)
+        found["draws"] = relative(apart, self.unrelated, "draws", "neither")
         back = self._back(loaded, samples[:count])
         if back is not None:
             found["cycle"] = cycle_error(self.sources[:count], back)
