@@ -25,7 +25,7 @@ def names() -> list[str]:
 
 def losses(name: str) -> dict[str, list[float]]:
     """What each step logs: logged quantity -> its value at every step that logs it."""
-    case = toy.CASES["image"]
+    case = toy.usual(name)
     config = configure(name, case.spaces, size="xs", count=10_000)
     for part in ("network", "critic"):
         network = getattr(config, part, None)

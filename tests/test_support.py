@@ -56,6 +56,7 @@ def ways(run: Loaded, data: Any) -> dict[str, Callable[[], Any]]:
         "risk": lambda: run.risk(data, weights="a=1", draws=8, most=5).tests().fillna(0.0),
         "traverse": lambda: run.traverse(dimensions=2, steps=3, raw=True),
         "score": lambda: run.score(some),
+        "translate": lambda: run.translate(some),
         "detect": lambda: run.detect(some, normal=data, false_alarms=0.05),
         "info": lambda: np.zeros(len(run.info())),
     }
@@ -71,7 +72,7 @@ def test_every_cell(stem: str, kind: str, tmp_path: Path) -> None:
     tasks = ways(run, data)
     assert set(tasks) == set(TASKS)
     for task, way in tasks.items():
-        if works(find(stem)[0], kind, task):
+        if works(find(stem)[0], kind, task) and task != "translate":  # these have learned from one set
             made = way()
             assert task in run.can() and len(made) > 0, task
             numbers = made if isinstance(made, np.ndarray) else made.select_dtypes("number").to_numpy()
@@ -80,6 +81,27 @@ def test_every_cell(stem: str, kind: str, tmp_path: Path) -> None:
             with pytest.raises(InputError, match=f"{task}|{kind}"):
                 way()
             assert task not in run.can()
+
+
+@pytest.mark.parametrize(
+    ("stem", "sets"), [(stem, sets) for sets in ("paired", "unpaired") for stem in families(sets)], ids=str
+)
+def test_every_translator(stem: str, sets: str, tmp_path: Path) -> None:
+    x = example("image")
+    if sets == "unpaired":
+        x, y = x[:150], 255 - x[150:]
+        settings = {"data.pairs": "none"}
+    else:
+        y, settings = 255 - x, {}
+    settings |= {"training.previews": 1}
+    tl.train(x, y, model=stem, out=tmp_path / "run", budget="500", size="xs", settings=settings, quiet=True)
+    run = tl.load(tmp_path / "run")
+    assert run.can() == ["translate", "info"]
+    made = run.translate(x[:3])
+    assert made.shape == (3, 8, 8) and made.dtype == np.uint8
+    assert len(np.unique(made.reshape(3, -1), axis=0)) == 3, "all sources give one picture"
+    with pytest.raises(InputError, match="has learned to translate"):
+        run.generate(2)
 
 
 def test_the_page_is_what_the_code_says() -> None:

@@ -220,6 +220,24 @@ def traverse(
     show(make(run, dimensions=dimensions, steps=steps, seed=seed, out=out))
 
 
+def translate(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="IN", help="A picture or a folder of pictures, of any size.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder, or of one picture a .png file.")] = Path("translated"),
+    n: Annotated[int, typer.Option("-n", help="Draws of each (models that draw: bridge, diffusion).")] = 1,
+    to: Annotated[
+        str | None, typer.Option(help="b, or a for the way back (cyclegan); or the name of that folder.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampler steps (bridge, diffusion).")] = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Turn pictures of one kind into the other: what RUN has learned from two folders."""
+    from trilemma.tasks.verbs import translate as make
+
+    show(make(run, source, n=n, to=to, steps=steps, seed=seed, out=out))
+
+
 def embed(
     run: RunArgument,
     source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
@@ -271,6 +289,7 @@ VERBS = (
     denoise,
     interpolate,
     traverse,
+    translate,
     embed,
     score,
     info,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -225,6 +225,10 @@ class Modality(ABC):
     def save(self, x: np.ndarray, out: Path, *, names: list[str] | None = None) -> list[Path]:
         """Write raw examples: `.npy` as `export` gives them, `.png` as one picture, else one file each in a folder."""
 
+    def whole(self, source: Any) -> tuple[list[str], Iterator[np.ndarray]]:
+        """Names of the user's own files or arrays, and raw (channels, *grid) of each in turn, in its own size."""
+        raise InputError(f"translating is for images; this run's data are of kind {self.kind}")
+
     def cells(self, x: np.ndarray) -> Cells | None:
         """A table's rows in the user's units."""
         return None
@@ -240,6 +244,10 @@ class Modality(ABC):
     def stream(self, parts: Iterable[np.ndarray], count: int, out: Path) -> list[Path]:
         """`save` of `count` raw examples that come in parts; a modality that can writes each part as it comes."""
         return self.save(np.concatenate(list(parts)), out)
+
+    def write(self, one: np.ndarray, path: Path) -> None:
+        """One raw example of any size into this very file."""
+        raise InputError(f"{path}: data of kind {self.kind} are written into other files")
 
     @abstractmethod
     def picture(self, x: np.ndarray, *, columns: int | None = None, reference: np.ndarray | None = None) -> Image.Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from trilemma.modalities.gather import ArrayPictures, FilePictures, Found
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Space
 
+HINT = "mend or remove them"
 PACKED_TABLES = (".csv.zip", ".tsv.zip", ".jsonl.zip")  # archives of one table are tables
 
 
@@ -104,59 +105,73 @@ class Images(Modality):
         shown = arrays.shown(source)
         size = (space.shape[1], space.shape[2])
         with contextlib.ExitStack() as stack:
-            pictures: ArrayPictures | FilePictures
-            if isinstance(source, Image.Image):
-                source = [source]
-            if isinstance(source, (str, Path)):
-                source = Path(source).expanduser()
-                if not source.exists() and not files.archive_around(source):
-                    raise InputError(f"{source}: no such file or folder; check the path")
-                if source.is_dir() or files.is_archive(source) or files.archive_around(source):
-                    where = files.archive_around(source) or (source,)
-                    found = gather.from_listing(stack.enter_context(files.opened(*where)), shown)
-                    pictures = found.pictures
-                elif source.suffix.lower() in (".npy", ".npz") or arrays.is_idx(source):
-                    pictures = self._few(arrays.load(source), shown)
-                else:
-                    arrays.check_file(source)
-                    pictures = FilePictures([source], [source.name], shown)
-            elif isinstance(source, np.ndarray) or arrays.is_tensor(source):
-                pictures = self._few(source, shown)
-            else:
-                pictures = gather.from_object(source).pictures
+            pictures = self._pictures(source, stack)
             if notes is not None:
                 notes += pictures.notes if isinstance(pictures, ArrayPictures) else []
                 others = [(count, tuple(each)) for each, count in pictures.sizes.items() if tuple(each) != size]
                 if others:
                     count, shape = sum(count for count, _ in others), "x".join(map(str, max(others)[1]))
                     notes.append(f"{count} of other sizes (such as {shape}) brought to {size[0]}x{size[1]}")
-            hint = "mend or remove them"
-            if pictures.bad:
-                raise assemble.unreadable(pictures, pictures.bad, shown, hint=hint)
             rows = []
             for index in range(len(pictures)):
-                try:
-                    if isinstance(pictures, FilePictures):
-                        pictures.mode, pictures.bits = self.mode, self.bits
-                        one = pictures.read(index, size)  # as the data were decoded
-                    else:
-                        one = pictures.read(index)
-                        if self.bits == 16 and pictures.x.dtype == np.uint16:
-                            one = one.astype(np.uint16)  # however dark
-                        one = self._convert(one)
-                except decode.Bad as error:
-                    raise assemble.unreadable(pictures, {index: str(error)}, shown, hint=hint) from error
+                one = self._whole(pictures, index, shown, size)
                 rows.append(pixels.resize(one, size, self.fit).transpose(2, 0, 1))
-        paths = [Path(pictures.name(index)).with_suffix("") for index in range(len(pictures))]
-        names = [path.name for path in paths]
-        if len(set(names)) < len(names):  # cats/1.png and dogs/1.png
-            names = ["-".join(path.parts) for path in paths]
-        if len(set(names)) < len(names):  # 1.png and 1.jpg
-            names = [f"{name}-{index}" for index, name in enumerate(names)]
         x = np.stack(rows)
         if x.shape[1:] != space.shape:
             raise InputError(f"{shown}: {x.shape[1]} channels where the data have {space.shape[0]}; convert the images")
-        return x, names
+        return x, _names(pictures)
+
+    def whole(self, source: Any) -> tuple[list[str], Iterator[np.ndarray]]:
+        stack = contextlib.ExitStack()
+        pictures = self._pictures(source, stack)
+
+        def read() -> Iterator[np.ndarray]:
+            with stack:
+                for index in range(len(pictures)):
+                    yield self._whole(pictures, index, arrays.shown(source), None).transpose(2, 0, 1)
+
+        return _names(pictures), read()
+
+    def _pictures(self, source: Any, stack: contextlib.ExitStack) -> ArrayPictures | FilePictures:
+        """The user's own files, or arrays; InputError where one of them is no picture by its header."""
+        shown = arrays.shown(source)
+        pictures: ArrayPictures | FilePictures
+        if isinstance(source, Image.Image):
+            source = [source]
+        if isinstance(source, (str, Path)):
+            source = Path(source).expanduser()
+            if not source.exists() and not files.archive_around(source):
+                raise InputError(f"{source}: no such file or folder; check the path")
+            if source.is_dir() or files.is_archive(source) or files.archive_around(source):
+                where = files.archive_around(source) or (source,)
+                pictures = gather.from_listing(stack.enter_context(files.opened(*where)), shown).pictures
+            elif source.suffix.lower() in (".npy", ".npz") or arrays.is_idx(source):
+                pictures = self._few(arrays.load(source), shown)
+            else:
+                arrays.check_file(source)
+                pictures = FilePictures([source], [source.name], shown)
+        elif isinstance(source, np.ndarray) or arrays.is_tensor(source):
+            pictures = self._few(source, shown)
+        else:
+            pictures = gather.from_object(source).pictures
+        if pictures.bad:
+            raise assemble.unreadable(pictures, pictures.bad, shown, hint=HINT)
+        return pictures
+
+    def _whole(
+        self, pictures: ArrayPictures | FilePictures, index: int, shown: str, smallest: tuple[int, int] | None
+    ) -> np.ndarray:
+        """(H, W, C) of one picture in the run's own mode and depth."""
+        try:
+            if isinstance(pictures, FilePictures):
+                pictures.mode, pictures.bits = self.mode, self.bits
+                return pictures.read(index, smallest)  # as the data were decoded
+            one = pictures.read(index)
+            if self.bits == 16 and pictures.x.dtype == np.uint16:
+                one = one.astype(np.uint16)  # however dark
+            return self._convert(one)
+        except decode.Bad as error:
+            raise assemble.unreadable(pictures, {index: str(error)}, shown, hint=HINT) from error
 
     def _few(self, source: Any, shown: str) -> ArrayPictures:
         """Arrays of the run's own kind, also a single image."""
@@ -219,6 +234,9 @@ class Images(Modality):
                 self._write(part, [next(paths) for _ in range(len(part))])
         return written
 
+    def write(self, one: np.ndarray, path: Path) -> None:
+        self._write(one[None], [path])
+
     def _write(self, x: np.ndarray, paths: list[Path]) -> None:
         for path, one in zip(paths, self.export(x), strict=True):
             if one.dtype == np.uint16 and one.ndim == 3:
@@ -249,6 +267,17 @@ def _stamps(path: Path) -> tuple[Any, ...]:
             raise arrays.reading_error(error, path) from error
         stamps.append((str(one.resolve()), state.st_size, state.st_mtime_ns) if one is not None and state else None)
     return (*stamps, around[1] if around else "")
+
+
+def _names(pictures: ArrayPictures | FilePictures) -> list[str]:
+    """A name for each picture, without its ending, and no two alike."""
+    paths = [Path(pictures.name(index)).with_suffix("") for index in range(len(pictures))]
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):  # cats/1.png and dogs/1.png
+        names = ["-".join(path.parts) for path in paths]
+    if len(set(names)) < len(names):  # 1.png and 1.jpg
+        names = [f"{name}-{index}" for index, name in enumerate(names)]
+    return names
 
 
 def _place(source: Any) -> Any:

@@ -1,8 +1,8 @@
 """Bridge: a path from the source to x, learned by regression and walked in a few steps; the default for pairs.
 
-Between x at t = 0 and the source with noise at t = 1 lies y_t = (1 - t) x + t (source + noise e) (flow matching between
-paired ends, Albergo et al. 2023, "Stochastic interpolants with data-dependent couplings"; with its own noise on the way,
-eta = 1, the bridge of Liu et al. 2023, I2SB). The network sees y_t, t and the source, and says where x is.
+Between x at t = 0 and the source with noise at t = 1 lies y_t = (1 - t) x + t (source + noise e): flow matching between
+paired ends (Albergo et al. 2023, "Stochastic interpolants with data-dependent couplings"); with fresh noise on the way
+(eta = 1) it is walked by posteriors, as in Liu et al. 2023 (I2SB). The network sees y_t, t and the source.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -22,7 +23,7 @@ from trilemma.config import SIZES, Optimizer
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
-from trilemma.maths.shapes import expand, sum_per_example
+from trilemma.maths.shapes import expand, mean_per_example, sum_per_example
 from trilemma.models.contract import Model, Now, Samples, Translates, Turn
 from trilemma.networks.denoisers import denoiser
 from trilemma.networks.layers import Network, initialise, pad_to, sinusoids, to_patches
@@ -39,6 +40,7 @@ class Config:
     noise: float = 1.0  # deviation of the noise at t = 1
     time_mean: float = 0.0  # of the logit of t in training
     time_deviation: float = 1.0
+    error: Literal["square", "absolute"] = "square"  # means, or medians: sharper where x is one thing or another
     draws: int = 1  # 2: the network draws x instead of its mean, by the energy score of two draws
     embedding: int = 128
     steps: int = 4
@@ -58,7 +60,7 @@ class Bridge(Model, Samples, Translates):
         space, source = spaces["x"], spaces["source"]
         if config.start == "source" and source.width != space.width:
             raise InputError(f"setting start=source: it has {source.width} channels, x {space.width}; take start=noise")
-        self.config, self.spaces, self.space = config, nn.ModuleDict(spaces), space
+        self.config, self.spaces = config, nn.ModuleDict(spaces)
         width = config.embedding
         self.conditioner = Conditioner(spaces, width)
         self.level = nn.Sequential(initialise(nn.Linear(64, width)), nn.SiLU(), initialise(nn.Linear(width, width)))
@@ -95,7 +97,7 @@ class Bridge(Model, Samples, Translates):
 
     def estimate(self, z: Tensor, t: Tensor, grid: Tensor, vector: Tensor | None, noise: Noise) -> Tensor:
         """x less the source, where the path starts there, from z = y_t less it (B, width, *grid) at t (B,)."""
-        dtype = self.level[0].weight.dtype
+        dtype = next(self.level.parameters()).dtype
         embedding = self.level(sinusoids(2 * t, 64).to(dtype))
         embedding = embedding if vector is None else embedding + vector
         spread = ((1 - t) ** 2 + (t * self.config.noise) ** 2).rsqrt()
@@ -116,7 +118,9 @@ class Bridge(Model, Samples, Translates):
         found = [self.estimate(z, t, grid, vector, noise) for _ in range(config.draws)]
         wrong = [(one - r) if mask is None else (one - r) * mask for one in found]
         weight = t.clamp(min=EARLIEST) ** -1  # an error of the velocity is one of x over t
-        if config.draws == 1:
+        if config.draws == 1 and config.error == "absolute":
+            loss = (weight * mean_per_example(wrong[0].abs())).sum()
+        elif config.draws == 1:
             loss = (weight**2 * sum_per_example(wrong[0] ** 2) / wrong[0][0].numel()).sum()
         else:
             loss = (weight * energy_score(*wrong)).sum()
@@ -151,7 +155,7 @@ class Bridge(Model, Samples, Translates):
         z = noise.normal(*shape).to(grid) * config.noise
         times = [(1 - k / steps) ** config.warp for k in range(steps + 1)]
         r = z
-        for step, (t, s) in enumerate(zip(times, times[1:], strict=False)):
+        for step, (t, s) in enumerate(pairwise(times)):
             r = self.estimate(z, torch.full((len(z),), t, device=z.device, dtype=z.dtype), grid, vector, noise)
             if request.watch is not None:
                 request.watch(step, r + begin)
@@ -165,8 +169,8 @@ class Bridge(Model, Samples, Translates):
 
 
 def energy_score(one: Tensor, two: Tensor) -> Tensor:
-    """Energy score of two draws by their errors (B, C, *grid), per example (B,): least in expectation where draws follow
-    the conditional law (Gneiting & Raftery 2007, eq. 22; as a loss of diffusion, De Bortoli et al. 2025).
+    """Energy score of two draws by their errors (B, C, *grid), per example (B,): least where draws follow the
+    conditional law (Gneiting & Raftery 2007, eq. 22; as a loss of diffusion, De Bortoli et al. 2025).
 
     Taken over patches of several sizes: of all elements at once it hardly sees fine structure.
     """

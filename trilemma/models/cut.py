@@ -1,8 +1,8 @@
 """CUT: unpaired translation in one direction; the default for two sets (Park et al. 2020).
 
-A critic of patches says whether results look like x; contrast between patches keeps what is where: a patch of the result
-must be told from others of its own source by the features of the generator's first half (their eq. 3 and 4). `fast` is
-their FastCUT: a stronger contrast and no identity term.
+A critic of patches says whether results look like x. Contrast keeps what is where: by the features of the generator's
+first half, each patch of a result must be found among those of its own source (their eq. 3 and 4). `fast` is their
+FastCUT, with a stronger contrast and no identity term; `published` the paper's game at one example a step.
 """
 
 from __future__ import annotations
@@ -73,8 +73,7 @@ class CUT(Model, Samples, Translates, Criticizes):
         space, source = spaces["x"], spaces["other"]
         if not space.grid:
             raise InputError("cut needs data on a grid")
-        self.config, self.spaces, self.space, self.play = config, nn.ModuleDict(spaces), space, PLAYS[config.play]
-        self.source = source
+        self.config, self.spaces, self.play = config, nn.ModuleDict(spaces), PLAYS[config.play]
         width, hidden = config.embedding, config.projection
         self.code = nn.Sequential(initialise(nn.Linear(config.latent, width)))
         self.generator = ResnetGenerator(source.width, space.width, space.grid, config.network, embedding=width)
@@ -100,6 +99,11 @@ class CUT(Model, Samples, Translates, Criticizes):
             "augment": 1.0 if count < 5_000 else 0.0,
         }
 
+    @property
+    def other(self) -> Space:
+        """What x is made of."""
+        return cast(Space, self.spaces["other"])
+
     def groups(self) -> dict[str, list[nn.Parameter]]:
         player = [self.code, self.generator, self.heads]
         return {"critic": list(self.critic.parameters()), "generator": [p for m in player for p in m.parameters()]}
@@ -113,7 +117,7 @@ class CUT(Model, Samples, Translates, Criticizes):
         return self.space.relax(wide(self.generator(source.to(embedding.dtype), functional.silu(embedding))))
 
     def contrast(self, made: Tensor, source: Tensor, embedding: Tensor, noise: Noise) -> Tensor:
-        """Cross-entropy (B,) of finding each patch of `made` among those of its own source, over layers (eq. 3 and 4)."""
+        """Cross-entropy (B,) of finding the source's patch of each patch of `made`, mean over layers (eq. 3 and 4)."""
         config, style = self.config, functional.silu(embedding)
         ours, theirs = (self.generator.features(x.to(embedding.dtype), style) for x in (made, source))
         order = noise.uniform(ours[0][0, 0].numel()).argsort(1)  # of the places of the finest layer
@@ -134,12 +138,12 @@ class CUT(Model, Samples, Translates, Criticizes):
         assert batch.other is not None
         mask = masked(self.space, batch.observed, batch.valid)
         mask = torch.ones_like(batch.x[:1], dtype=torch.float32) if mask is None else self.space.widen(mask)
-        real, source = self.space.embed(batch.x) * mask, self.source.embed(batch.other)
+        real, source = self.space.embed(batch.x) * mask, self.other.embed(batch.other)
 
         def shown(x: Tensor) -> Tensor:
             return augment(x * mask, noise, config.augment) if config.augment else x * mask
 
-        # One pass through the generator serves both turns; not with micro-batches, whose graphs would all be alive at once.
+        # One pass through the generator serves both turns; not with micro-batches, whose graphs would all be alive.
         kept, draw = not config.optimizer.micro, noise.draw
         with torch.set_grad_enabled(kept):
             embedding = self.coded(noise)
@@ -160,7 +164,7 @@ class CUT(Model, Samples, Translates, Criticizes):
         near = self.contrast(made, source, embedding, noise).sum()
         logs = {"generator": loss.detach(), "contrast": near.detach()}
         loss = loss + config.contrast * near
-        if config.identity and self.source.width == self.space.width:  # x itself should stay what it is
+        if config.identity and self.other.width == self.space.width:  # x itself should stay what it is
             near = self.contrast(self.generate(real, embedding), real, embedding, noise).sum()
             logs["identity"], loss = near.detach(), loss + config.identity * near
         yield Turn("generator", loss, len(batch), logs)
@@ -185,7 +189,7 @@ class CUT(Model, Samples, Translates, Criticizes):
     def sample(self, request: Request) -> Tensor:
         if "source" not in request.raw:
             raise InputError("this model makes x out of a source: use translate and give it one")
-        source = self.source.embed(request.raw["source"])
+        source = self.other.embed(request.raw["source"])
         return self.space.decode(self.generate(source, self.coded(request.noise)))
 
     def criticize(self, batch: Batch) -> Tensor:

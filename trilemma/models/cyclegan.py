@@ -1,7 +1,7 @@
 """CycleGAN: unpaired translation both ways (Zhu et al. 2017).
 
-One generator makes x out of the other set, one makes the other set out of x; each result is judged by a critic of patches
-and must lead back to where it came from. `published` is the paper's game: least squares, one example a step, a pool of 50.
+One generator makes x out of the other set, one makes the other set out of x; a critic of patches judges each result,
+which must lead back to where it came from. `published` is the paper's game: least squares, one example a step.
 """
 
 from __future__ import annotations
@@ -55,29 +55,32 @@ class Pool(nn.Module):
     """
 
     kept: Tensor
-    count: Tensor
+    filled: Tensor
 
     def __init__(self, size: int, batch: int, shape: tuple[int, ...]):
         super().__init__()
-        self.each = max(size // batch, 1) if size else 0
-        self.register_buffer("kept", torch.zeros(batch, self.each, *shape))
-        self.register_buffer("count", torch.zeros(batch, dtype=torch.long))
+        self.size, self.each = size, max(size // batch, 1)
+        self.register_buffer("kept", torch.zeros(size, *shape))
+        self.register_buffer("filled", torch.zeros(size, dtype=torch.bool))
 
     def exchange(self, made: Tensor, place: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """(what the critic sees: (B, ...), the slot of each new result or -1): half are old ones, once all is full."""
-        if not self.each:
+        """(what the critic sees: (B, ...), where each new result goes or -1): half are old ones, once all is full."""
+        if not self.size:
             return made, torch.full_like(place, -1)
-        uniform = noise.uniform(2)
-        slot, full = (uniform[:, 0] * self.each).long(), self.count[place] >= self.each
-        old = full & (uniform[:, 1] < 0.5)
-        shown = torch.where(expand(old, made), self.kept[place, slot].to(made.dtype), made)
-        return shown, torch.where(old, slot, torch.where(full, -1, self.count[place]))
+        uniform, first = noise.uniform(2), place * self.each
+        own = first.unsqueeze(1) + torch.arange(self.each, device=place.device)
+        count = self.filled[own.clamp(max=self.size - 1)].sum(1)
+        slot, full = first + (uniform[:, 0] * self.each).long(), count >= self.each
+        has = first + self.each <= self.size  # of a batch larger than the pool only some places have any
+        old = has & full & (uniform[:, 1] < 0.5)
+        shown = torch.where(expand(old, made), self.kept[slot.clamp(max=self.size - 1)].to(made.dtype), made)
+        return shown, torch.where(old, slot, torch.where(full | ~has, -1, first + count))
 
-    def keep(self, made: Tensor, place: Tensor, slot: Tensor) -> None:
+    def keep(self, made: Tensor, slot: Tensor) -> None:
         """Write results where `exchange` said."""
         chosen = slot >= 0
-        self.kept[place[chosen], slot[chosen]] = made[chosen].to(self.kept.dtype)
-        self.count[place[chosen]] = torch.maximum(self.count[place[chosen]], slot[chosen] + 1)
+        self.kept[slot[chosen]] = made[chosen].to(self.kept.dtype)
+        self.filled[slot[chosen]] = True
 
 
 class CycleGAN(Model, Samples, Translates, Criticizes):
@@ -104,7 +107,6 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
         if not space.grid:
             raise InputError("cyclegan needs data on a grid")
         self.config, self.spaces, self.play = config, nn.ModuleDict(spaces), PLAYS[config.play]
-        self.space, self.other = space, other
         width, norm = config.embedding, config.penalty == "none"
         self.code = initialise(nn.Linear(config.latent, width))
         self.to_x = ResnetGenerator(other.width, space.width, space.grid, config.network, embedding=width)
@@ -130,6 +132,11 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
             "critic.patch": patch,
             "augment": 1.0 if count < 5_000 else 0.0,
         }
+
+    @property
+    def other(self) -> Space:
+        """What x is made of."""
+        return cast(Space, self.spaces["other"])
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         player, opponent = [self.code, self.to_x, self.to_other], [self.critic_x, self.critic_other]
@@ -161,7 +168,7 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
         def shown(value: Tensor) -> Tensor:
             return augment(value, noise, config.augment) if config.augment else value
 
-        # One pass through the generators serves both turns; not with micro-batches, whose graphs would all be alive at once.
+        # One pass through the generators serves both turns; not with micro-batches, whose graphs would all be alive.
         kept, draw = not config.optimizer.micro, noise.draw
         with torch.set_grad_enabled(kept):
             style = self.coded(noise)
@@ -195,8 +202,8 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
         made_x, made_other = made_x.detach(), made_other.detach()
         yield Turn("generator", loss, count, logs)
         # All parts of the batch have read by now.
-        self.pool_x.keep(made_x, place, slot_x)
-        self.pool_other.keep(made_other, place, slot_other)
+        self.pool_x.keep(made_x, slot_x)
+        self.pool_other.keep(made_other, slot_other)
 
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """Nothing to fit."""

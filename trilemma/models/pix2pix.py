@@ -1,7 +1,7 @@
 """pix2pix: a U-Net from source to x against a critic of patches that sees both (Isola et al. 2017).
 
-Draws differ by a code z that enters every block: the paper's dropout at sampling would not be a function of (seed, index).
-`published` is the paper's game: non-saturating, absolute distance, one example a step, no penalty.
+Draws differ by a code z that enters every block: the paper's dropout would not be a function of (seed, index) in
+sampling. `published` is the paper's game: non-saturating, a strong absolute distance, one example a step, no penalty.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
         space = spaces["x"]
         if not space.grid:
             raise InputError("pix2pix needs data on a grid; of vectors take bridge or diffusion")
-        self.config, self.spaces, self.space, self.play = config, nn.ModuleDict(spaces), space, PLAYS[config.play]
+        self.config, self.spaces, self.play = config, nn.ModuleDict(spaces), PLAYS[config.play]
         width = config.embedding
         self.conditioner = Conditioner(spaces, width)
         self.code = nn.Sequential(
@@ -123,7 +123,7 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
             both = torch.cat([source, x * mask], 1)
             return augment(both, noise, config.augment) if config.augment else both
 
-        # One pass through the generator serves both turns; not with micro-batches, whose graphs would all be alive at once.
+        # One pass through the generator serves both turns; not with micro-batches, whose graphs would all be alive.
         kept, draw = not config.optimizer.micro, noise.draw
         with torch.set_grad_enabled(kept):
             made = self.generate(cond, noise)

@@ -1,7 +1,7 @@
 """Networks of image-to-image games, on grids of 1 to 3 dimensions: a critic of patches, a generator of residual blocks.
 
-Sources: Isola et al. 2017 (PatchGAN), Johnson et al. 2016 and Zhu et al. 2017 (down, residual blocks, up; no skips). As in
-the U-Net, a patch stem moves the work to few places with many channels, and group normalisation stands for the papers'
+Sources: Isola et al. 2017 (PatchGAN), Johnson et al. 2016 and Zhu et al. 2017 (down, residual blocks, up; no skips). As
+in the U-Net, a patch stem moves the work to few places with many channels; group normalisation stands for the papers'
 instance normalisation, which is not defined on a single place.
 """
 
@@ -37,7 +37,7 @@ from trilemma.networks.unet import Block
 class PatchCritic(nn.Module):
     """(B, channels, *grid) -> (B, places) scores, each of one of the overlapping patches (Isola et al. 2017, 3.2.2).
 
-    Each of network.multipliers but the first one halves the grid; `normalise` as published, not under a gradient penalty.
+    Each of network.multipliers but the first halves the grid; `normalise` as published, not under a gradient penalty.
     """
 
     def __init__(self, channels: int, grid: tuple[int, ...], network: Network, *, normalise: bool = False):
@@ -71,7 +71,7 @@ class PatchCritic(nn.Module):
 class ResnetGenerator(nn.Module):
     """(B, channels, *grid) and an embedding (B, E) -> (B, outputs, *grid): down, residual blocks, up, without skips.
 
-    Where outputs and channels are as many, it adds to its input: at the start it does nothing to it. network.depth counts
+    Where outputs and channels are as many, it adds to its input: at the start it changes nothing. network.depth counts
     the blocks on the coarsest grid.
     """
 
@@ -100,7 +100,7 @@ class ResnetGenerator(nn.Module):
         channels_last(self, dims)
 
     def features(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
-        """What its first half makes of x, or of its own outputs: after the stem, each level, half of the blocks and all."""
+        """What its first half makes of x, or of an output: after the stem, each level, half of the blocks and all."""
         enter = self.enter if x.shape[1] == self.channels or self.enter_outputs is None else self.enter_outputs
         h = enter(to_patches(pad_to(x, self.multiple), self.patch))
         found = [h]
@@ -128,10 +128,10 @@ class ResnetGenerator(nn.Module):
 def critic_loss(
     critic: nn.Module, play: Play, real: Tensor, fake: Tensor, *, penalty: str, gamma: float, factor: int = 1
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """What a critic of patches minimises on real and fake (B, channels, *grid): its sum, its scores of the real ones, logs.
+    """What a critic of patches minimises on real and fake (B, channels, *grid): its sum, scores of real ones, logs.
 
-    Penalty 'none', 'r1', or 'r1r2' (Mescheder et al. 2018): of each patch's own score; the mean of their squared gradients
-    is taken by one backward through their sum, as if different patches shared no element. `factor` counts it several times.
+    Penalty 'none', 'r1' or 'r1r2' (Mescheder et al. 2018) of each patch's own score: the mean of their squared gradients
+    by one backward through their sum, as if patches shared no element. `factor` counts it several times.
     """
     real, fake = real.detach(), fake.detach()
     real.requires_grad_(penalty in ("r1", "r1r2"))

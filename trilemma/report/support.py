@@ -9,17 +9,18 @@ import sys
 
 from trilemma.modalities.door import kinds
 from trilemma.models.contract import Samples, find, model_files
-from trilemma.tasks.abilities import TASKS, works
+from trilemma.tasks.abilities import TASKS, TRANSLATORS, works
 
 
-def families() -> list[str]:
-    """The models that make samples, by file."""
-    return [stem for stem in model_files() if issubclass(find(stem)[0], Samples)]
+def families(sets: str = "alone") -> list[str]:
+    """The models that make samples and learn from such data (`SETS` of models/contract.py), by file."""
+    able = [stem for stem in model_files() if issubclass(find(stem)[0], Samples)]
+    return [stem for stem in able if sets in find(stem)[0].sets]
 
 
 def page() -> str:
     """The page as text."""
-    tasks = [task for task in TASKS if task != "info"]
+    tasks = [task for task in TASKS if task not in TRANSLATORS]
     lines = [
         "# What works with what",
         "",
@@ -38,6 +39,10 @@ def page() -> str:
         for stem in families():
             cells = ["works" if works(find(stem)[0], kind, task) else "" for task in tasks]
             lines.append(f"| `{stem}` | {' | '.join(cells)} |")
+    lines += ["", "## Sources and targets (images)", "", "| | pairs | two sets |", "|---|---|---|"]
+    for stem in dict.fromkeys([*families("paired"), *families("unpaired")]):
+        cells = ["`translate`" if stem in families(sets) else "" for sets in ("paired", "unpaired")]
+        lines.append(f"| `{stem}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

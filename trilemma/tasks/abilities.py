@@ -7,9 +7,11 @@ from trilemma.models.contract import (
     Denoises,
     Encodes,
     Fills,
+    Model,
     Samples,
     Scores,
     Surprises,
+    Translates,
     find,
     model_files,
 )
@@ -27,6 +29,7 @@ TASKS: dict[str, tuple[type, ...]] = {
     "traverse": (Encodes, Decodes),
     "score": (Scores,),
     "detect": (Surprises,),
+    "translate": (Translates,),
     "info": (),
 }
 
@@ -38,7 +41,9 @@ ONLY = {
     "forecast": ("series",),
     "stress": ("series",),
     "risk": ("series",),
+    "translate": ("image",),
 }
+TRANSLATORS = ("translate", "info")  # all that a run which has learned from sources does
 
 
 def works(model_class: type, kind: str, task: str) -> bool:
@@ -47,8 +52,9 @@ def works(model_class: type, kind: str, task: str) -> bool:
 
 
 def needs(model_class: type, task: str) -> bool:
-    """Has this model class all capabilities that the task asks for?"""
-    return all(issubclass(model_class, kind) for kind in TASKS[task])
+    """Has this model class all capabilities that the task asks for? Those that need sources do nothing without."""
+    only = issubclass(model_class, Model) and "alone" not in model_class.sets
+    return not (only and task not in TRANSLATORS) and all(issubclass(model_class, kind) for kind in TASKS[task])
 
 
 def models_that(task: str) -> list[str]:

@@ -27,9 +27,10 @@ from trilemma.models.contract import (
     Fills,
     Model,
     Scores,
+    Translates,
 )
 from trilemma.spaces import Clusters
-from trilemma.tasks.abilities import ONLY, TASKS, models_that, needs, works
+from trilemma.tasks.abilities import ONLY, TASKS, TRANSLATORS, models_that, needs, works
 from trilemma.training.choose import fewest_steps
 from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.restore import restore
@@ -76,7 +77,13 @@ class Loaded:
 
     def can(self) -> list[str]:
         """Names of the tasks that this run can do."""
-        return [task for task in TASKS if works(type(self.model), self.modality.kind, task)]
+        tasks = [task for task in TASKS if works(type(self.model), self.modality.kind, task)]
+        return [task for task in tasks if (task in TRANSLATORS if self.translates else task != "translate")]
+
+    @property
+    def translates(self) -> bool:
+        """Has this run learned from sources?"""
+        return isinstance(self.model, Translates) and self.model.can_translate()
 
     def _fills(self, task: str, needed: str | None = None) -> None:
         self.require(needed or task)
@@ -90,6 +97,10 @@ class Loaded:
             raise InputError(f"{self.config['model']} cannot {task}; models that can: {able}")
         if not works(type(self.model), self.modality.kind, task):
             raise InputError(f"{task}: is for data of kind {' or '.join(ONLY[task])}, not {self.modality.kind}")
+        if self.translates and task not in TRANSLATORS:
+            raise InputError(f"{task}: this run has learned to translate; it can {' and '.join(TRANSLATORS)}")
+        if task == "translate" and not self.translates:
+            raise InputError("translate: this run was trained on one set; train one on two: trilemma train DATA DATA2")
 
     def info(self) -> dict[str, Any]:
         """What this run is: data, model, budget, choices, what it can do."""
@@ -365,6 +376,38 @@ class Loaded:
             seed=seed,
             options=merged(self.options, asked),
         )
+
+    def translate(
+        self, source: Any, *, n: int = 1, to: str | None = None, seed: int = 0, steps: int | None = None,
+        raw: bool = False,
+    ) -> Any:  # fmt: skip
+        """Pictures of any size, translated: (N, H, W[, C]), with n > 1 (N, n, H, W[, C]); a list where sizes differ.
+
+        n: draws of each, of models that draw. to: 'b', or 'a' for the way back, of models that learn both. raw:
+        channels first.
+        """
+        made = list(self.translations(source, n=n, to=to, seed=seed, steps=steps)[1])
+        made = made if raw else [self.modality.export(x) for x in made]
+        made = [x if n > 1 else x[0] for x in made]
+        return np.stack(made) if len({x.shape for x in made}) == 1 else made
+
+    def translations(
+        self, source: Any, *, n: int = 1, to: str | None = None, seed: int = 0, steps: int | None = None
+    ) -> tuple[list[str], Iterator[np.ndarray]]:
+        """`translate`, picture by picture: the names of all, and raw (n, channels, H, W) of each in turn."""
+        from trilemma.tasks.translate import Plan, direction, translated
+
+        self.require("translate")
+        asked, data = Options(steps=steps), self.config["data"]
+        self._check_options(asked)
+        if n < 1:
+            raise InputError(f"-n {n}: ask for at least one draw")
+        plan = Plan(self.space.grid, data.get("scale"), data["opening"].get("degradation"))  # type: ignore[arg-type]
+        names = [Path(self.config["asked"].get(key) or "").name or key for key in ("source", "data2")]
+        return translated(
+            self.sampler, self.modality, source, plan, back=direction(to, (names[0], names[1])), draws=n, seed=seed,
+            options=merged(self.options, asked),
+        )  # fmt: skip
 
     def detect(self, source: Any, *, false_alarms: float = 0.01, normal: Any = None, seed: int = 0) -> Any:
         """The rows of a table or a series as a data frame, with `anomaly`, `p_value`, `alarm`, `because`: see

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trilemma.errors import InputError
-from trilemma.modalities.writing import writing_to
+from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.tasks.load import load
 from trilemma.training.progress import Bar
 from trilemma.training.run import disk_errors
@@ -177,6 +177,32 @@ def traverse(run: Path, *, dimensions: int, steps: int, seed: int, out: Path) ->
             loaded.modality.picture(flat, columns=steps).save(temporary, format="png")
         return [out]
     return loaded.modality.save(flat, out)
+
+
+def translate(run: Path, source: Any, *, n: int, to: str | None, steps: int | None, seed: int, out: Path) -> list[Path]:
+    """A file for each picture, of several draws one each; of one picture also into a file that is named."""
+    loaded = load(run)
+    check_out(out, (".png",))
+    names, made = loaded.translations(source, n=n, to=to, seed=seed, steps=steps)
+    if out.suffix == ".png" and len(names) * n > 1:
+        raise InputError(f"--out {out}: {len(names) * n:,} pictures are made; name a folder")
+    called = [name if n == 1 else f"{name}-{draw + 1}" for name in names for draw in range(n)]
+    paths = [out] if out.suffix == ".png" else [out / f"{name}.png" for name in called]
+    bar = Bar("translate", len(names))
+
+    def written() -> None:
+        for number, x in enumerate(made):
+            for path, one in zip(paths[number * n : (number + 1) * n], x, strict=True):
+                loaded.modality.write(one, path)
+            bar.update(number + 1, {})
+        bar.close()
+
+    if out.suffix == ".png":
+        written()
+    else:
+        with own_folder(out, paths):
+            written()
+    return paths
 
 
 def embed(run: Path, source: Any, *, out: Path) -> list[Path]:

@@ -179,6 +179,12 @@ def seen_by(model: str, data: Data) -> Data:
     return data.without_pairs() if "unpaired" in known and "paired" not in known else data
 
 
+def scale_of(data: Data) -> float | None:
+    """By how much images were shrunk before they were learned from; None where they were of several sizes."""
+    sizes = data.facts.get("sizes") or []
+    return data.x.shape[2] / sizes[0][0] if len(sizes) == 1 and data.x.ndim == 4 else None
+
+
 def _usual(source: Any, data2: Any, opening: Opening) -> str:
     """The model that is taken when nobody names one."""
     if data2 is None and opening.pairs is None and opening.degradation is None and not isinstance(source, Data):
@@ -285,6 +291,7 @@ def _plan(
             "modality": data.modality.describe(),
             "opening": to_json(data.opening),
             "dtype": str(data.x.dtype),
+            "scale": scale_of(data),
             "counts": {split: len(rows) for split, rows in data.splits.items()},
             "label_names": data.label_names,
             "frequencies": frequencies_of(data),

@@ -1,0 +1,142 @@
+"""What the translators are made of: the bridge's steps against a closed form, pools, patches, and their errors."""
+
+from __future__ import annotations
+
+import contract_cases as toy
+import numpy as np
+import pytest
+import torch
+from contract_cases import CASES
+from torch import Tensor
+
+from trilemma.batches import Options, Request
+from trilemma.errors import InputError
+from trilemma.maths.losses import PLAYS
+from trilemma.maths.noise import Noise
+from trilemma.models.bridge import Bridge, energy_score
+from trilemma.models.cut import CUT
+from trilemma.models.cyclegan import Pool
+from trilemma.networks.layers import Network
+from trilemma.networks.patchgan import PatchCritic, ResnetGenerator, critic_loss
+
+ONE_WAY = [("bridge", "pairs"), ("pix2pix", "pairs"), ("cut", "unpaired")]
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_the_bridge_reaches_the_law_of_the_data(eta: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of standard normal x the best estimate is linear; its path, walked in small steps, ends at unit deviation."""
+
+    def best(self: Bridge, z: Tensor, t: Tensor, *rest: object) -> Tensor:
+        t = t.reshape(-1, *[1] * (z.dim() - 1))
+        return z * (1 - t) / ((1 - t) ** 2 + (t * self.config.noise) ** 2)
+
+    monkeypatch.setattr(Bridge, "estimate", best)
+    case = CASES["pairs"]
+    model = toy.build("bridge", case, toy.settings("bridge", case, noise=0.7, start="noise"))
+    with torch.no_grad():
+        made = model.sample(toy.request(case, 40, options=Options(steps=150, eta=eta)))  # type: ignore[operator]
+    assert float(case.space.embed(made).std()) == pytest.approx(1.0, abs=0.04)
+
+
+def test_the_energy_score_is_least_for_true_draws() -> None:
+    """Draws as wide as the truth beat draws that are narrower, wider, or all the mean."""
+    noise = Noise(0, np.arange(400))
+    x, a, b = (noise.normal(2, 8, 8) for _ in range(3))
+
+    def score(width: float) -> float:
+        return float(energy_score(width * a - x, width * b - x).mean())
+
+    assert score(1.0) < min(score(0.0), score(0.5), score(1.6))
+
+
+def test_a_pool_gives_back_old_results_by_place() -> None:
+    """Once it is full half of what critics see is old; parts of a batch read and write what the whole does."""
+    whole, parts = Pool(8, 4, (1, 2)), Pool(8, 4, (1, 2))
+    place, old = torch.arange(4), 0
+    for step in range(60):
+        made = torch.full((4, 1, 2), float(step)) + place[:, None, None] / 10
+        shown, slot = whole.exchange(made, place, Noise(0, step * 4 + np.arange(4)))
+        halves = [parts.exchange(made[i], place[i], Noise(0, step * 4 + place[i].numpy())) for i in place.split(2)]
+        assert torch.equal(shown, torch.cat([one for one, _ in halves]))
+        if step < 2:
+            assert torch.equal(shown, made), "an old result from a pool that is not full"
+        old += int((shown != made).any(2).sum())
+        torch.testing.assert_close(shown[:, 0, 0] % 1, place / 10, atol=1e-4, rtol=0)  # each place's own
+        whole.keep(made, slot)
+        for i, (_, own) in zip(place.split(2), halves, strict=True):
+            parts.keep(made[i], own)
+    assert torch.equal(whole.kept, parts.kept) and bool(whole.filled.all())
+    assert 0.35 < old / (4 * 58) < 0.65
+    assert set(whole.state_dict()) == {"kept", "filled"}
+
+
+def test_a_pool_smaller_than_the_batch_and_none_at_all() -> None:
+    place, noise = torch.arange(4), Noise(0, np.arange(4))
+    made = torch.ones(4, 1, 2)
+    small, none = Pool(2, 4, (1, 2)), Pool(0, 4, (1, 2))
+    assert small.exchange(made, place, noise)[1].tolist() == [0, 1, -1, -1]
+    assert none.exchange(made, place, noise)[1].tolist() == [-1] * 4
+
+
+def test_a_critic_of_patches_sees_patches() -> None:
+    """A change in one corner moves the scores near it, and none far away."""
+    torch.manual_seed(0)
+    critic = PatchCritic(3, (32, 32), Network(width=8, multipliers=(1, 2), depth=1, patch=2))
+    x = torch.randn(2, 3, 32, 32)
+    other = x.clone()
+    other[:, :, :3, :3] += 1
+    moved = (critic(x) - critic(other)).abs().reshape(2, 8, 8)
+    assert (moved[:, 0, 0] > 1e-4).all() and (moved[:, 5:, :] == 0).all() and (moved[:, :, 5:] == 0).all()
+
+
+def test_a_penalty_is_part_of_the_critic_s_loss() -> None:
+    """The logs say what one turn pays; `factor` counts it for those turns that pay nothing."""
+    torch.manual_seed(0)
+    critic = PatchCritic(1, (8, 8), Network(width=4, multipliers=(1, 2), depth=1))
+    real, fake = torch.randn(2, 3, 1, 8, 8)
+    losses = [
+        critic_loss(critic, PLAYS["relativistic"], real, fake, penalty=penalty, gamma=2.0, factor=factor)
+        for penalty, factor in (("none", 1), ("r1", 1), ("r1r2", 1), ("r1r2", 3))
+    ]
+    plain, one, both, thrice = (float(loss.detach()) for loss, _, _ in losses)
+    paid = float(losses[2][2]["penalty"])
+    assert plain < one < both
+    assert both - plain == pytest.approx(paid, rel=1e-5) and thrice - plain == pytest.approx(3 * paid, rel=1e-5)
+
+
+def test_a_fresh_translator_changes_nothing() -> None:
+    """Where x has as many channels as its source, the generator starts at "do nothing"; where not, it makes x's."""
+    network = Network(width=8, multipliers=(1, 2), depth=2, patch=2)
+    x, style = torch.randn(2, 3, 16, 15), torch.randn(2, 4)
+    same = ResnetGenerator(3, 3, (16, 15), network, embedding=4)
+    assert torch.equal(same(x, style), x)
+    other = ResnetGenerator(3, 1, (16, 15), network, embedding=4)
+    made = other(x, style)
+    assert made.shape == (2, 1, 16, 15)
+    shapes = [[one.shape for one in other.features(value, style)] for value in (x, made)]
+    assert shapes[0] == shapes[1] and [shape[1] for shape in shapes[0]] == other.widths
+
+
+def test_contrast_is_least_for_what_stays_where_it_is() -> None:
+    case = CASES["unpaired"]
+    model = toy.build("cut", case, toy.settings("cut", case, patches=20))
+    assert isinstance(model, CUT)
+    source = model.other.embed(case.batch().other)  # type: ignore[arg-type]
+    style = model.coded(Noise(0, np.arange(len(source))))
+    apart = [model.contrast(one, source, style, Noise(0, np.arange(len(source)))) for one in (source, source.flip(2))]
+    assert (apart[0] < apart[1]).all()
+
+
+@pytest.mark.parametrize(("name", "case"), ONE_WAY, ids=[name for name, _ in ONE_WAY])
+def test_what_cannot_be_asked(name: str, case: str) -> None:
+    model = toy.build(name, CASES[case])
+    with pytest.raises(InputError, match="translate"):
+        model.sample(Request(Noise(0, np.arange(2))))  # type: ignore[operator]
+    with pytest.raises(InputError, match="one direction"):
+        model.translate(toy.request(CASES[case]), back=True)  # type: ignore[operator]
+
+
+def test_a_bridge_cannot_start_at_a_source_of_other_channels() -> None:
+    case = CASES["pairs"]
+    with pytest.raises(InputError, match="start=source"):
+        toy.build("bridge", case, toy.settings("bridge", case, start="source"))

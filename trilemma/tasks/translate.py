@@ -1,0 +1,147 @@
+"""Translation of the user's own pictures, of any size: tiles that overlap, blended so that no seam is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from trilemma.batches import Options, Request
+from trilemma.errors import InputError
+from trilemma.maths.noise import Noise
+from trilemma.modalities.contract import Modality
+from trilemma.modalities.degrade import factor
+from trilemma.modalities.pixels import resize
+from trilemma.models.contract import Translates
+from trilemma.training.sampling import Sampler
+
+OVERLAP = 0.25  # of a tile's side, at least
+BATCH = 64  # tiles at once
+TILE_SEED = 0x74696C65  # tiles of one picture have noise of their own
+
+
+@dataclass
+class Plan:
+    """How the pictures that a run was trained on came about, and so what to do with others."""
+
+    grid: tuple[int, int]  # (height, width) of what the model sees
+    scale: float | None  # by which its pictures were shrunk; None: they were of several sizes
+    degradation: str | None
+
+
+def translated(
+    sampler: Sampler,
+    modality: Modality,
+    source: Any,
+    plan: Plan,
+    *,
+    back: bool = False,
+    draws: int = 1,
+    seed: int = 0,
+    options: Options | None = None,
+) -> tuple[list[str], Iterator[np.ndarray]]:
+    """Names of the pictures of the source, and raw (draws, C, H, W) of each in turn, translated.
+
+    A picture is brought to the scale of those that were learned from, then translated in tiles where it is larger than
+    these. Draw d of picture i depends on (seed, i, d) alone.
+    """
+    names, pictures = modality.whole(source)
+
+    def made() -> Iterator[np.ndarray]:
+        for number, whole in enumerate(map(lambda one: at_scale(one, plan), pictures)):
+            corners = tiles(whole.shape[1:], plan.grid)  # type: ignore[arg-type]
+            places = range(number * draws, (number + 1) * draws)
+            drawn = [
+                _tiles(sampler, whole, corners, plan.grid, seed=seed, index=one, back=back, options=options)
+                for one in places
+            ]
+            yield np.stack(drawn)
+
+    return names, made()
+
+
+def at_scale(whole: np.ndarray, plan: Plan) -> np.ndarray:
+    """(C, H, W) at the scale that the model knows, at least as large as what it sees."""
+    height, width = whole.shape[1:]
+    larger = factor(plan.degradation) if plan.degradation else 1.0
+    # What was learned from smaller copies is itself a smaller copy of a larger picture.
+    scale = larger if larger > 1 else plan.scale or 0.0
+    scale = max(scale, plan.grid[0] / height, plan.grid[1] / width)
+    size = max(plan.grid[0], round(height * scale)), max(plan.grid[1], round(width * scale))
+    return resize(whole.transpose(1, 2, 0), size, "crop").transpose(2, 0, 1)
+
+
+def tiles(size: tuple[int, int], grid: tuple[int, int]) -> list[tuple[int, int]]:
+    """Corners (top, left) of tiles that cover a picture, evenly spread, neighbours overlapping by OVERLAP or more."""
+    ways = []
+    for side, tile in zip(size, grid, strict=True):
+        step = max(int(tile * (1 - OVERLAP)), 1)
+        count = 1 + -(-(side - tile) // step)
+        ways.append(np.linspace(0, side - tile, count).round().astype(int).tolist())
+    return [(top, left) for top in ways[0] for left in ways[1]]
+
+
+def blended(parts: np.ndarray, corners: list[tuple[int, int]], size: tuple[int, int]) -> np.ndarray:
+    """Tiles (n, C, h, w) laid over each other into (C, H, W), each weighing less towards its border."""
+    window = np.ones((1, 1))
+    for side in parts.shape[2:]:
+        ramp = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)).astype(np.float64)
+        window = window[..., None] * np.minimum(ramp / (OVERLAP * side + 1), 1.0)
+    total, weight = np.zeros((parts.shape[1], *size)), np.zeros(size)
+    for part, (top, left) in zip(parts, corners, strict=True):
+        here = np.s_[top : top + part.shape[1], left : left + part.shape[2]]
+        total[:, *here] += window[0] * part
+        weight[here] += window[0, 0]
+    return total / weight
+
+
+def _tiles(
+    sampler: Sampler,
+    whole: np.ndarray,
+    corners: list[tuple[int, int]],
+    grid: tuple[int, int],
+    *,
+    seed: int,
+    index: int,
+    back: bool,
+    options: Options | None,
+) -> np.ndarray:
+    """One draw of one picture (C, H, W), tile by tile."""
+    model, device = sampler.model, sampler.engine.device
+    assert isinstance(model, Translates)
+    model.eval()
+    cut = np.stack([whole[:, top : top + grid[0], left : left + grid[1]] for top, left in corners])
+    done = []
+    for start in range(0, len(cut), BATCH):
+        part = np.ascontiguousarray(cut[start : start + BATCH])
+        places = np.arange(start, start + len(part))
+        if len(corners) == 1:
+            noise = Noise(seed, np.array([index]), device)
+        else:
+            noise = Noise(seed ^ (TILE_SEED + index), places, device)
+        present = {"source": torch.ones(len(part), dtype=torch.bool, device=device)}
+        request = Request(noise, {"source": torch.from_numpy(part).to(device)}, present, options or Options())
+        with torch.no_grad(), sampler.engine.autocast():
+            made = model.translate(request, back=back)
+        done.append(sampler.array(made))
+    parts = np.concatenate(done)
+    if len(parts) == 1:
+        return parts[0]
+    mixed = blended(parts, corners, whole.shape[1:])  # type: ignore[arg-type]
+    return np.rint(mixed).astype(parts.dtype) if np.issubdtype(parts.dtype, np.integer) else mixed
+
+
+def direction(asked: str | None, sides: tuple[str, str]) -> bool:
+    """Whether `--to` means the way back: 'a' or 'b', or the name of one of the two sides.
+
+    Raises:
+        InputError: a name that is neither.
+    """
+    if asked is None or asked.lower() in ("b", sides[1].lower()):
+        return False
+    if asked.lower() in ("a", sides[0].lower()):
+        return True
+    raise InputError(f"--to {asked}: give b ({sides[1]}) or, of models that learn both ways, a ({sides[0]})")
