@@ -34,7 +34,9 @@ from trilemma.report.summary import ENOUGH_SEEDS, Summary, differs, number, shor
 
 HEADLINES = {
     "translation": "perceptual and Fréchet distance",
-    "frechet": "Fréchet distance", "kernel": "kernel distance", "frechet@random": "Fréchet distance (random)",
+    "frechet": "Fréchet distance",
+    "kernel": "kernel distance",
+    "frechet@random": "Fréchet distance (random)",
 }
 FASTER = 1.2  # speeds within this factor count as the same
 FEW_TEST_EXAMPLES = 200

@@ -168,9 +168,7 @@ class Say:
 def _open(sources: tuple[Any, Any], opening: Opening, model: str) -> Data:
     """The data, as this model learns from them: pairs are two sets to one that knows no pairs."""
     source, data2 = sources
-    return seen_by(
-        model, source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2)
-    )
+    return seen_by(model, source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2))
 
 
 def seen_by(model: str, data: Data) -> Data:
