@@ -230,10 +230,10 @@ def spread(results: dict[str, Any]) -> float:
 
 
 def test_figures_that_need_the_model(report: tuple[Path, dict[str, Any]]) -> None:
-    """The same output each time has no variety; the way back is asked of those that know it."""
+    """Nearly the same output each time has no variety; the way back is asked of those that know it."""
     _, results = report
-    assert of(results, "diffusion")["draws"] > 0.01
-    assert of(results, "cyclegan")["draws"] == 0 < of(results, "cyclegan")["cycle"]
+    assert of(results, "cyclegan")["draws"] < 0.01 < of(results, "diffusion")["draws"]
+    assert of(results, "cyclegan")["cycle"] > 0
     assert "cycle" not in of(results, "diffusion")
     assert all("draws" not in of(results, name) for name in ("did nothing", "mean target"))
 

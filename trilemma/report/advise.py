@@ -3,9 +3,12 @@
 The rules, in this order:
 
 1. A model is left out when no training of it succeeded, when its samples are copies of training data, when it
-   collapsed (spread of samples below half of the data's), when its samples are nothing like the data (recall and
-   coverage both below 0.1), or when it does not meet a need. The answer names it with the reason.
-2. Quality is the Frechet distance (the kernel distance where there is none). Two models differ in quality only where
+   collapsed (spread of samples below half of the data's; of a translator, which may blur, below a tenth), when its
+   samples are nothing like the data (recall and coverage both below 0.1), or when it does not meet a need. A translator
+   is left out when its outputs are no nearer to their hidden partners than other targets are, or, without pairs, when
+   they keep nothing of their sources' layout. The answer names it with the reason.
+2. Quality is the Frechet distance (the kernel distance where there is none); of pairs half of it and half the
+   perceptual distance to the hidden partner (`metrics/translation.py: both`). Two models differ in quality only where
    the 95 % t interval of their paired differences over three or more common seeds excludes zero; with fewer seeds,
    only where their intervals do not overlap. Otherwise there is no difference that you could rely on.
 3. Without a preference: the best quality; of the models that do not differ from the best, the fastest (more than 1.2
@@ -33,7 +36,7 @@ from trilemma.report.rankings import agreement, better, judge_name, judge_of, ju
 from trilemma.report.summary import ENOUGH_SEEDS, Summary, differs, number, shorten, spanned, summaries
 
 HEADLINES = {
-    "translation": "perceptual and Fréchet distance",
+    "translation": "translation score",
     "frechet": "Fréchet distance",
     "kernel": "kernel distance",
     "frechet@random": "Fréchet distance (random)",

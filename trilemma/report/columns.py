@@ -40,7 +40,7 @@ class Column:
 
 
 COLUMNS = (
-    Column("Translation", "translation", "Both"),
+    Column("Translation", "translation", "Score"),
     Column("Translation", "perceptual", "Perceptual"),
     Column("Translation", "structure", "Structure"),
     Column("Translation", "psnr", "PSNR"),

@@ -96,8 +96,8 @@ class TranslationRuler:
         """
         count, model = min(DRAWN, len(self.sources), len(samples)), loaded.model
         assert isinstance(model, Translates)
-        draws = [samples[:count]]
-        for number in range(1, DRAWS):
+        draws: list[np.ndarray] = []
+        for number in range(DRAWS):  # all in batches of one size: rounding differs between sizes
             draws.append(loaded.sampler.samples(count, seed=SEED + number, options=loaded.options))
             if number == 1 and np.array_equal(*draws):
                 break  # a function of the source alone

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,9 @@ def render(folder: Path, results: dict[str, Any], pictures: Pictures, *, limit: 
     return text
 
 
+@cache
 def _environment() -> Environment:
+    """Once: its templates are compiled when they are first asked for, and the page is written after each row."""
     environment = Environment(
         loader=PackageLoader("trilemma.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )

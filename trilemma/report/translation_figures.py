@@ -10,7 +10,7 @@ from trilemma.report.summary import Summary, number
 
 SOURCES = 8
 LARGE = 130  # pixels of a picture
-FIRST = 4  # of the sources whose further draws are shown
+ALIKE = 0.02  # draws that differ by less show nothing
 
 Shown = list[tuple[Summary, dict[str, Any]]]  # rows, and the first finished training of each
 
@@ -57,11 +57,12 @@ def translation_pictures(gallery: Gallery, results: dict[str, Any], shown: Shown
         figure = one.figures.get("draws")
         if row.get("draws") and figure is not None:
             drawn = gallery.load(row["draws"])
-            picture = None if drawn is None else gallery.stack([*drawn], SOURCES)
+            sources = gallery.load(results.get("sources"))
+            picture = None
+            if drawn is not None and sources is not None and figure.value > ALIKE:
+                picture = gallery.stack([sources[: drawn.shape[1]], *drawn], SOURCES)
             style = plots.family_class(one.family)
             draws.append({"name": one.name, "style": style, "note": number(figure.value), "picture": picture})
-    if draws:
-        draws.insert(0, {**ends[0], "picture": gallery.row(results.get("sources"), SOURCES, LARGE // 2)})
     return {
         "strips": rows(64, baselines=False),
         "translations": rows(LARGE, baselines=True),
