@@ -8,7 +8,8 @@ The rules, in this order:
    is left out when its outputs are no nearer to their hidden partners than other targets are, or, without pairs, when
    they keep nothing of their sources' layout. The answer names it with the reason.
 2. Quality is the Frechet distance (the kernel distance where there is none); of pairs half of it and half the
-   perceptual distance to the hidden partner (`metrics/translation.py: both`). Two models differ in quality only where
+   perceptual distance to the hidden partner (`metrics/translation.py: both`), and the latter alone tells models apart
+   as well. Two models differ in quality only where
    the 95 % t interval of their paired differences over three or more common seeds excludes zero; with fewer seeds,
    only where their intervals do not overlap. Otherwise there is no difference that you could rely on.
 3. Without a preference: the best quality; of the models that do not differ from the best, the fastest (more than 1.2
@@ -171,7 +172,7 @@ def rank(usable: list[Summary], metric: str, prefer: str | None, baselines: list
         rest = sorted((one for one in usable if one not in tied), key=lambda one: (one not in pool, -one.rate))
         return [*tied, *rest]
     best = by_quality[0]
-    tied = [one for one in by_quality if one is best or not differs(one, best, metric)]
+    tied = [one for one in by_quality if one is best or _close(one, best, metric)]
     if prefer == "quality":
         tied.sort(key=lambda one: -(one.diverse() or 0.0))
     else:
@@ -179,6 +180,12 @@ def rank(usable: list[Summary], metric: str, prefer: str | None, baselines: list
         winner = winner if winner.rate > FASTER * best.rate else best
         tied = [winner, *(one for one in tied if one is not winner)]
     return [*tied, *(one for one in by_quality if one not in tied)]
+
+
+def _close(one: Summary, best: Summary, metric: str) -> bool:
+    """Is there no difference in quality to the best one? Of translators neither in the distance to the partners alone,
+    whose intervals are far narrower than those of a distance of sets."""
+    return not (differs(one, best, metric) or (metric == "translation" and differs(one, best, "perceptual")))
 
 
 def _worse_than_any(one: Summary, baselines: list[Summary], metric: str) -> bool:
@@ -255,7 +262,7 @@ def _why(
     nearest = "its samples are nearest to the real data"
     if metric == "translation":
         nearest = "its outputs are nearest to their hidden partners, and to the targets as a set"
-    tied = [one for one in others if not differs(one, best, metric) or one is best]
+    tied = [one for one in others if _close(one, best, metric) or one is best]
     if not tied:
         return (
             f"Use {winner.name}: {nearest}, {label} {_said(winner, metric)} against "

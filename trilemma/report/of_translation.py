@@ -99,7 +99,7 @@ class TranslationRuler:
         draws: list[np.ndarray] = []
         for number in range(DRAWS):  # all in batches of one size: rounding differs between sizes
             draws.append(loaded.sampler.samples(count, seed=SEED + number, options=loaded.options))
-            if number == 1 and np.array_equal(*draws):
+            if number == 1 and np.array_equal(draws[0], draws[1]):
                 break  # a function of the source alone
         found: dict[str, Measure] = {}
         maps = [self.network.maps(each) for each in draws]

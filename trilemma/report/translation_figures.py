@@ -32,7 +32,7 @@ def translation_pictures(gallery: Gallery, results: dict[str, Any], shown: Shown
     files = [results.get("sources"), *(row.get("samples") for _, row in own)]
     lengths = [len(x) for file in files if (x := gallery.load(file)) is not None]
     count = min([SOURCES, *lengths])  # as many as every row has
-    ends = [
+    ends: list[dict[str, Any]] = [
         {"name": "Source", "style": "family-floor", "note": "", "file": results.get("sources")},
         {"name": "Target" if paired else "Some targets", "style": "family-floor", "file": results.get("real"),
          "note": "hidden partner" if paired else "of other sources"},
@@ -40,7 +40,7 @@ def translation_pictures(gallery: Gallery, results: dict[str, Any], shown: Shown
 
     def rows(cell: int, *, baselines: bool) -> list[dict[str, Any]]:
         kept = [(one, row) for one, row in own if baselines or one.kind == "model"]
-        middle = [
+        middle: list[dict[str, Any]] = [
             {
                 "name": one.name,
                 "style": plots.family_class(one.family),
