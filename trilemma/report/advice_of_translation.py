@@ -34,7 +34,7 @@ def cautions(results: dict[str, Any], ranked: list[Summary], baselines: list[Sum
     idle = next((one for one in baselines if one.name.startswith("did nothing")), None)
     if idle is not None and "psnr" in best.figures and "psnr" in idle.figures:
         mine, its = best.figures["psnr"], idle.figures["psnr"]
-        if mine.value < its.value:
+        if mine.value < its.value and idle not in near:
             said.append(
                 f"by PSNR doing nothing is better ({number(its.value)} against {number(mine.value)} dB): what "
                 f"{best.name} adds is likely, not certain"

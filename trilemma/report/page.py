@@ -189,6 +189,8 @@ def _facts(results: dict[str, Any]) -> list[str]:
         facts.append(f"{' × '.join(map(str, data['shape']))} {kind}".rstrip())
     if data.get("labels"):
         facts.append(f"{len(data['labels'])} classes")
+    if (data.get("opening") or {}).get("degradation"):
+        facts.append(f"sources: {data['opening']['degradation']}")
     each = settings.get("budget_each")
     if each or settings.get("budget"):
         facts.append(f"budget {each} a training" if each else f"budget {settings['budget']}")
