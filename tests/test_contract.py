@@ -57,10 +57,14 @@ EVERY = having()
 EAGER = {
     "gan": {"gamma_end": 1.0},  # at a gamma of 0.1 the generator keeps one example of each label
     # Two sets of a few examples have many maps between them: what keeps what is where holds the game up.
-    "cut": {"contrast": 0.1, "projection": 32},
-    "cyclegan": {"cycle": 1.0, "pool": 0, "gamma": 0.1},
+    "cut": {"contrast": 0.03, "gamma": 0.1},
+    "cyclegan": {"cycle": 1.0, "gamma": 0.1},
 }
-STEPS = {"diffusion": 150, "gan": 150, "cyclegan": 120}  # on grids; others, which are told what to make of each example: 80
+STEPS = {
+    "diffusion": 150,
+    "gan": 150,
+    "cyclegan": 120,
+}  # on grids; others, which are told what to make of each example: 80
 NEAREST = {"diffusion": 0.7}  # mean distance of samples to the nearest example, in units of the data's deviation
 # Factor on a fresh model's distance: twelve guided steps overshoot, a GAN may learn half the tokens by heart.
 CLOSER = {"diffusion": 1.05, "gan": 0.9}

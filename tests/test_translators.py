@@ -22,9 +22,10 @@ from trilemma.networks.patchgan import PatchCritic, ResnetGenerator, critic_loss
 ONE_WAY = [("bridge", "pairs"), ("pix2pix", "pairs"), ("cut", "unpaired")]
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_the_bridge_reaches_the_law_of_the_data(eta: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of standard normal x the best estimate is linear; its path, walked in small steps, ends at unit deviation."""
+@pytest.mark.parametrize(("eta", "deviation"), [(1.0, 1.0), (0.5, 0.5)])
+def test_the_bridge_reaches_the_law_of_the_data(eta: float, deviation: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of standard normal x the best estimate is linear; small steps lead to unit deviation, those of half the noise to
+    half of it."""
 
     def best(self: Bridge, z: Tensor, t: Tensor, *rest: object) -> Tensor:
         t = t.reshape(-1, *[1] * (z.dim() - 1))
@@ -35,7 +36,7 @@ def test_the_bridge_reaches_the_law_of_the_data(eta: float, monkeypatch: pytest.
     model = toy.build("bridge", case, toy.settings("bridge", case, noise=0.7, start="noise"))
     with torch.no_grad():
         made = model.sample(toy.request(case, 40, options=Options(steps=150, eta=eta)))  # type: ignore[operator]
-    assert float(case.space.embed(made).std()) == pytest.approx(1.0, abs=0.04)
+    assert float(case.space.embed(made).std()) == pytest.approx(deviation, abs=0.04)
 
 
 def test_the_energy_score_is_least_for_true_draws() -> None:
@@ -123,7 +124,8 @@ def test_contrast_is_least_for_what_stays_where_it_is() -> None:
     assert isinstance(model, CUT)
     source = model.other.embed(case.batch().other)  # type: ignore[arg-type]
     style = model.coded(Noise(0, np.arange(len(source))))
-    apart = [model.contrast(one, source, style, Noise(0, np.arange(len(source)))) for one in (source, source.flip(2))]
+    theirs = model.generate(source, style)[1]
+    apart = [model.contrast(one, theirs, style, Noise(0, np.arange(len(source)))) for one in (source, source.flip(2))]
     assert (apart[0] < apart[1]).all()
 
 

@@ -1,8 +1,8 @@
 """Bridge: a path from the source to x, learned by regression and walked in a few steps; the default for pairs.
 
 Between x at t = 0 and the source with noise at t = 1 lies y_t = (1 - t) x + t (source + noise e): flow matching between
-paired ends (Albergo et al. 2023, "Stochastic interpolants with data-dependent couplings"); with fresh noise on the way
-(eta = 1) it is walked by posteriors, as in Liu et al. 2023 (I2SB). The network sees y_t, t and the source.
+paired ends (Albergo et al. 2023, "Stochastic interpolants with data-dependent couplings"), walked by posteriors as in
+Liu et al. 2023 (I2SB). The network sees y_t, t and the source, and says where x is.
 """
 
 from __future__ import annotations
@@ -29,23 +29,25 @@ from trilemma.networks.denoisers import denoiser
 from trilemma.networks.layers import Network, initialise, pad_to, sinusoids, to_patches
 from trilemma.spaces import Continuous, Space, masked
 
-EARLIEST = 0.02  # t under which errors weigh no more: there is nothing left to say
+EARLIEST = 0.1  # t under which errors weigh no more: there is nothing left to say
 
 
 @dataclass
 class Config:
     network: Network = field(default_factory=Network)
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(rate=2e-3, stay=0.4, clip=1.0, batch=64))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(rate=2e-3, stay=0.4, clip=1.0, batch=32))
     start: Literal["noise", "source"] = "noise"  # with 'source', noise is added to it (of as many channels as x)
     noise: float = 1.0  # deviation of the noise at t = 1
-    time_mean: float = 0.0  # of the logit of t in training
-    time_deviation: float = 1.0
+    time_mean: float = 1.0  # of the logit of t in training
+    time_deviation: float = 1.5
     error: Literal["square", "absolute"] = "square"  # means, or medians: sharper where x is one thing or another
     draws: int = 1  # 2: the network draws x instead of its mean, by the energy score of two draws
     embedding: int = 128
     steps: int = 4
     warp: float = 1.0  # over 1, steps are longer at the start
-    eta: float = 0.0  # share of fresh noise on the way
+    eta: float = (
+        0.5  # share of the noise that draws take: 1 all, and as diverse as x; less, nearer to what is likeliest
+    )
 
 
 class Bridge(Model, Samples, Translates):
@@ -81,7 +83,7 @@ class Bridge(Model, Samples, Translates):
         return {
             "network.width": (32, 64, 96, 128, 192)[number],
             "network.multipliers": (1, 2, 2, 3)[:levels],
-            "network.depth": 1 if size == "xs" else 2,
+            "network.depth": 1 if number < 2 else 2,
             "network.patch": patch,
             "network.dropout": 0.0 if count >= 5000 else 0.1,
         }
@@ -104,7 +106,8 @@ class Bridge(Model, Samples, Translates):
         parts = [(z * expand(spread, z)).to(dtype), grid.to(dtype)]
         if self.config.draws > 1:
             parts.append(noise.normal(*z.shape[1:]).to(dtype))
-        return z - expand(t, z) * wide(self.network(torch.cat(parts, 1), functional.silu(embedding)))
+        # x itself, not the velocity nor the noise: a network that has seen little leaves no speckles in it.
+        return wide(self.network(torch.cat(parts, 1), functional.silu(embedding)))
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, noise = self.config, batch.noise
@@ -117,7 +120,7 @@ class Bridge(Model, Samples, Translates):
         z = r * expand(1 - t, x) + expand(t, x) * config.noise * noise.normal(*x.shape[1:])
         found = [self.estimate(z, t, grid, vector, noise) for _ in range(config.draws)]
         wrong = [(one - r) if mask is None else (one - r) * mask for one in found]
-        weight = t.clamp(min=EARLIEST) ** -1  # an error of the velocity is one of x over t
+        weight = ((1 - t) ** 2 + (t * config.noise) ** 2).sqrt() / (t.clamp(min=EARLIEST) * config.noise)  # of F in EDM
         if config.draws == 1 and config.error == "absolute":
             loss = (weight * mean_per_example(wrong[0].abs())).sum()
         elif config.draws == 1:
@@ -130,7 +133,9 @@ class Bridge(Model, Samples, Translates):
         """Nothing to fit: the path starts at the source and at noise."""
 
     def choices(self) -> list[list[Options]]:
-        return [[Options(steps=steps) for steps in dict.fromkeys([self.config.steps, 1, 2, 3, 4])]]
+        config = self.config
+        steps = [Options(steps=count) for count in dict.fromkeys([config.steps, 3, 2, 1])]
+        return [steps, [Options(eta=share) for share in dict.fromkeys([config.eta, 0.3, 0.7])]]
 
     def calls(self, options: Options) -> int:
         return options.steps or self.config.steps
@@ -152,18 +157,18 @@ class Bridge(Model, Samples, Translates):
             raise InputError(f"steps={steps}: there must be at least one")
         shape = (self.space.width, *self.space.grid)
         grid, vector, begin = self.told(request.raw, request.present, len(request))
-        z = noise.normal(*shape).to(grid) * config.noise
+        z = noise.normal(*shape).to(grid) * config.noise * eta
         times = [(1 - k / steps) ** config.warp for k in range(steps + 1)]
         r = z
         for step, (t, s) in enumerate(pairwise(times)):
             r = self.estimate(z, torch.full((len(z),), t, device=z.device, dtype=z.dtype), grid, vector, noise)
             if request.watch is not None:
                 request.watch(step, r + begin)
-            # e of z_t = (1 - t) r + t noise e, part of it drawn anew: all that the posterior of z_s has, at eta = 1.
+            # e of z_t = (1 - t) r + t noise e, and as much of it drawn anew as the posterior of z_s given r has.
             e = (z - (1 - t) * r) / (t * config.noise)
-            fresh = eta * math.sqrt(1 - (s * (1 - t) / (t * (1 - s))) ** 2)
-            if fresh and s:
-                e = e * math.sqrt(1 - fresh**2) + fresh * noise.normal(*shape).to(e)
+            if s:
+                fresh = math.sqrt(1 - (s * (1 - t) / (t * (1 - s))) ** 2)
+                e = e * math.sqrt(1 - fresh**2) + fresh * eta * noise.normal(*shape).to(e)
             z = (1 - s) * r + s * config.noise * e
         return self.space.decode(r + begin)
 

@@ -36,9 +36,9 @@ class Config:
     optimizer: Optimizer = field(
         default_factory=lambda: Optimizer(rate=1e-3, betas=(0.5, 0.99), stay=0.4, batch=16, warm_up=2_000)
     )
-    play: Literal["non-saturating", "hinge", "relativistic", "least-squares"] = "relativistic"
-    penalty: Literal["none", "r1", "r1r2"] = "r1r2"
-    gamma: float = 1.0  # weight of the penalty
+    play: Literal["non-saturating", "hinge", "relativistic", "least-squares"] = "non-saturating"
+    penalty: Literal["none", "r1", "r1r2"] = "r1"
+    gamma: float = 0.1  # weight of the penalty
     penalty_every: int = 2  # critic turns; the weight grows with it
     contrast: float = 1.0  # weight of the patches' contrast
     identity: float = 1.0  # weight of the same contrast for x itself, which should stay what it is
@@ -57,7 +57,6 @@ class CUT(Model, Samples, Translates, Criticizes):
         "published": {
             "play": "least-squares",
             "penalty": "none",
-            "augment": 0.0,
             "optimizer.rate": 2e-4,
             "optimizer.betas": (0.5, 0.999),
             "optimizer.batch": 1,
@@ -96,7 +95,6 @@ class CUT(Model, Samples, Translates, Criticizes):
             "critic.width": (32, 48, 64, 96, 128)[number],
             "critic.multipliers": (1, 2, 4)[:levels],
             "critic.patch": patch,
-            "augment": 1.0 if count < 5_000 else 0.0,
         }
 
     @property
@@ -112,14 +110,17 @@ class CUT(Model, Samples, Translates, Criticizes):
         """(B, embedding) of a code z."""
         return self.code(noise.normal(self.config.latent).to(cast(Tensor, self.code[0].weight).dtype))
 
-    def generate(self, source: Tensor, embedding: Tensor) -> Tensor:
-        """Embedded x (B, width, *grid) out of an embedded source."""
-        return self.space.relax(wide(self.generator(source.to(embedding.dtype), functional.silu(embedding))))
+    def generate(self, source: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Embedded x (B, width, *grid) out of an embedded source, and the source's features without gradients."""
+        style, source = functional.silu(embedding), source.to(embedding.dtype)
+        features = self.generator.features(source, style)
+        made = self.space.relax(wide(self.generator.finish(source, features, style)))
+        return made, [one.detach() for one in features]
 
-    def contrast(self, made: Tensor, source: Tensor, embedding: Tensor, noise: Noise) -> Tensor:
+    def contrast(self, made: Tensor, theirs: list[Tensor], embedding: Tensor, noise: Noise) -> Tensor:
         """Cross-entropy (B,) of finding the source's patch of each patch of `made`, mean over layers (eq. 3 and 4)."""
-        config, style = self.config, functional.silu(embedding)
-        ours, theirs = (self.generator.features(x.to(embedding.dtype), style) for x in (made, source))
+        config = self.config
+        ours = self.generator.features(made.to(embedding.dtype), functional.silu(embedding))
         order = noise.uniform(ours[0][0, 0].numel()).argsort(1)  # of the places of the finest layer
         losses = []
         for head, one, two in zip(self.heads, ours, theirs, strict=True):
@@ -128,8 +129,10 @@ class CUT(Model, Samples, Translates, Criticizes):
             if count > config.patches:
                 few = order[order < count].reshape(len(order), count)[:, : config.patches, None]
                 one, two = (x.gather(1, few.expand(-1, -1, x.shape[2])) for x in (one, two))
-            query, key = (functional.normalize(wide(head(x)), dim=2) for x in (one, two))
-            logits = query @ key.detach().transpose(1, 2) / config.temperature
+            query = functional.normalize(wide(head(one)), dim=2)
+            with torch.no_grad():
+                key = functional.normalize(wide(head(two)), dim=2)
+            logits = query @ key.transpose(1, 2) / config.temperature
             losses.append(-logits.log_softmax(2).diagonal(dim1=1, dim2=2).mean(1))
         return torch.stack(losses).mean(0)
 
@@ -147,7 +150,7 @@ class CUT(Model, Samples, Translates, Criticizes):
         kept, draw = not config.optimizer.micro, noise.draw
         with torch.set_grad_enabled(kept):
             embedding = self.coded(noise)
-            made = self.generate(source, embedding)
+            made, theirs = self.generate(source, embedding)
         penalty = config.penalty if now.step % config.penalty_every == 0 else "none"
         settings: dict[str, Any] = {"penalty": penalty, "gamma": config.gamma, "factor": config.penalty_every}
         loss, on_real, logs = critic_loss(self.critic, self.play, shown(real), shown(made), **settings)
@@ -156,16 +159,16 @@ class CUT(Model, Samples, Translates, Criticizes):
         if not kept:
             after, noise.draw = noise.draw, draw
             embedding = self.coded(noise)
-            made = self.generate(source, embedding)
+            made, theirs = self.generate(source, embedding)
             noise.draw = after
         with frozen(self.critic):
             on_fake = wide(self.critic(shown(made)))
         loss = mean_per_example(self.play.generator(on_real, on_fake)).sum()
-        near = self.contrast(made, source, embedding, noise).sum()
+        near = self.contrast(made, theirs, embedding, noise).sum()
         logs = {"generator": loss.detach(), "contrast": near.detach()}
         loss = loss + config.contrast * near
         if config.identity and self.other.width == self.space.width:  # x itself should stay what it is
-            near = self.contrast(self.generate(real, embedding), real, embedding, noise).sum()
+            near = self.contrast(*self.generate(real, embedding), embedding, noise).sum()
             logs["identity"], loss = near.detach(), loss + config.identity * near
         yield Turn("generator", loss, len(batch), logs)
 
@@ -190,7 +193,7 @@ class CUT(Model, Samples, Translates, Criticizes):
         if "source" not in request.raw:
             raise InputError("this model makes x out of a source: use translate and give it one")
         source = self.other.embed(request.raw["source"])
-        return self.space.decode(self.generate(source, self.coded(request.noise)))
+        return self.space.decode(self.generate(source, self.coded(request.noise))[0])
 
     def criticize(self, batch: Batch) -> Tensor:
         mask = masked(self.space, batch.observed, batch.valid)

@@ -35,9 +35,9 @@ class Config:
     optimizer: Optimizer = field(
         default_factory=lambda: Optimizer(rate=1e-3, betas=(0.5, 0.99), stay=0.4, batch=16, warm_up=2_000)
     )
-    play: Literal["non-saturating", "hinge", "relativistic", "least-squares"] = "relativistic"
-    penalty: Literal["none", "r1", "r1r2"] = "r1r2"
-    gamma: float = 1.0  # weight of the penalty
+    play: Literal["non-saturating", "hinge", "relativistic", "least-squares"] = "non-saturating"
+    penalty: Literal["none", "r1", "r1r2"] = "r1"
+    gamma: float = 0.1  # weight of the penalty
     penalty_every: int = 2  # critic turns; the weight grows with it
     cycle: float = 5.0  # weight of the absolute distance to the start after both ways, in units of the data's deviation
     identity: float = 2.5  # the same for x that is taken for a source, where the channels are as many
@@ -90,7 +90,6 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
         "published": {
             "play": "least-squares",
             "penalty": "none",
-            "augment": 0.0,
             "optimizer.rate": 2e-4,
             "optimizer.betas": (0.5, 0.999),
             "optimizer.batch": 1,
@@ -130,7 +129,6 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
             "critic.width": (32, 48, 64, 96, 128)[number],
             "critic.multipliers": (1, 2, 4)[:levels],
             "critic.patch": patch,
-            "augment": 1.0 if count < 5_000 else 0.0,
         }
 
     @property

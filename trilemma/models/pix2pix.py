@@ -39,7 +39,7 @@ class Config:
     )
     play: Literal["non-saturating", "hinge", "relativistic", "least-squares"] = "relativistic"
     penalty: Literal["none", "r1", "r1r2"] = "r1r2"
-    gamma: float = 1.0  # weight of the penalty
+    gamma: float = 0.1  # weight of the penalty
     penalty_every: int = 2  # critic turns; the weight grows with it
     distance: float = 10.0  # weight of the absolute distance, in units of the data's deviation
     latent: int = 16  # width of z

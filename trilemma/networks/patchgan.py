@@ -117,7 +117,11 @@ class ResnetGenerator(nn.Module):
         return [*found, h] if half else [*found, h, h]
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.features(x, embedding)[-1]
+        return self.finish(x, self.features(x, embedding), embedding)
+
+    def finish(self, x: Tensor, features: list[Tensor], embedding: Tensor) -> Tensor:
+        """The output, from the features of x."""
+        h = features[-1]
         for level in reversed(range(len(self.grow))):
             h = cast(Block, self.rise[level])(from_patches(self.grow[level](h), 2), embedding)
         h = self.leave(self.activation(self.leave_norm(h)))
@@ -130,7 +134,7 @@ def critic_loss(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """What a critic of patches minimises on real and fake (B, channels, *grid): its sum, scores of real ones, logs.
 
-    Penalty 'none', 'r1' or 'r1r2' (Mescheder et al. 2018) of each patch's own score: the mean of their squared gradients
+    Penalty none, r1 or r1r2 (Mescheder et al. 2018) of each patch's own score: the mean of their squared gradients,
     by one backward through their sum, as if patches shared no element. `factor` counts it several times.
     """
     real, fake = real.detach(), fake.detach()

@@ -25,6 +25,12 @@ FAMILIES = {
     "gan": "A forger makes examples, a critic learns to tell them from real ones, and both get better.",
     "diffusion": "Learns to take noise off an example, and makes new ones by doing so step by step from noise alone.",
 }
+TRANSLATORS = {
+    "bridge": "Of pairs: learns the way from a source to its partner, and walks it in a few steps.",
+    "pix2pix": "Of pairs: makes the partner at once, while a critic looks at every patch of source and partner.",
+    "cut": "Of two sets without pairs: makes one look like the other and keeps what is where, patch by patch.",
+    "cyclegan": "Of two sets without pairs: learns both ways at once; there and back must lead to the start.",
+}
 # By the first name of each group of tasks that ask for the same.
 WORK = {
     "generate": "make new examples",
@@ -99,7 +105,9 @@ def _families() -> list[str]:
     lines = ["| `--model` | how it works | variants |", "|---|---|---|"]
     for stem in sorted(model_files(), key=lambda stem: [*FAMILIES, stem].index(stem)):
         if issubclass(model_class := find(stem)[0], Samples):
-            words = FAMILIES.get(stem) or (sys.modules[model_class.__module__].__doc__ or "").partition("\n")[0]
+            words = (FAMILIES | TRANSLATORS).get(stem) or (sys.modules[model_class.__module__].__doc__ or "").partition(
+                "\n"
+            )[0]
             variants = " ".join(f"`{stem}:{preset}`" for preset in model_class.presets) or "–"
             lines.append(f"| `{stem}` | {words} | {variants} |")
     return lines
@@ -123,7 +131,7 @@ def _tasks() -> list[str]:
         able = []
         for stem in model_files():
             known = {one.__name__ for one in CAPABILITIES if issubclass(find(stem)[0], one)}
-            if {"Samples", *capabilities} <= known:
+            if {"Samples", *capabilities} <= known and "alone" in find(stem)[0].sets:
                 able.append(f"`{stem}`")
         words = " or ".join(f"`{name}`" for name in names)
         lines.append(f"| {words} | {WORK[names[0]]} | {' '.join(able)} |")
