@@ -134,6 +134,11 @@ class Features(Model, Encodes):
         """(B, features): the rectified outputs of the body."""
         return self.out(wide(self.body(self.embedded(batch))))
 
+    def maps(self, batch: Batch) -> list[Tensor]:
+        """(B, width, *grid) of each level, finest first: what is where, and not only what; of examples with a grid."""
+        assert isinstance(self.body, Down)
+        return [wide(level) for level in self.body.levels(self.embedded(batch))]
+
 
 def torn(x: Tensor, axes: Tensor) -> Tensor:
     """x (B, C, *grid) moved round by half of its grid along the axes whose bits are set in `axes` (B,)."""

@@ -71,10 +71,18 @@ class Down(nn.Module):
         channels_last(self, dims)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        h = self.enter(to_patches(pad_to(x, self.multiple), self.patch))
+        return self.leave(self.levels(x, condition)[-1].flatten(1))
+
+    def levels(self, x: Tensor, condition: Tensor | None = None) -> list[Tensor]:
+        """(B, width, *grid) activated, before each halving of the grid and at its end."""
+        found, h = [], self.enter(to_patches(pad_to(x, self.multiple), self.patch))
         for layer in self.layers:
-            h = layer(h, condition) if isinstance(layer, Residual) else layer(h)
-        return self.leave(self.activation(h).flatten(1))
+            if isinstance(layer, Residual):
+                h = layer(h, condition)
+            else:
+                found.append(h)
+                h = layer(h)
+        return [self.activation(each) for each in [*found, h]]
 
 
 class Up(nn.Module):

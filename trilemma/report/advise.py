@@ -3,9 +3,13 @@
 The rules, in this order:
 
 1. A model is left out when no training of it succeeded, when its samples are copies of training data, when it
-   collapsed (spread of samples below half of the data's), when its samples are nothing like the data (recall and
-   coverage both below 0.1), or when it does not meet a need. The answer names it with the reason.
-2. Quality is the Frechet distance (the kernel distance where there is none). Two models differ in quality only where
+   collapsed (spread of samples below half of the data's; of a translator, which may blur, below a tenth), when its
+   samples are nothing like the data (recall and coverage both below 0.1), or when it does not meet a need. A translator
+   is left out when its outputs are no nearer to their hidden partners than other targets are, or, without pairs, when
+   they keep nothing of their sources' layout. The answer names it with the reason.
+2. Quality is the Frechet distance (the kernel distance where there is none); of pairs half of it and half the
+   perceptual distance to the hidden partner (`metrics/translation.py: both`), and the latter alone tells models apart
+   as well. Two models differ in quality only where
    the 95 % t interval of their paired differences over three or more common seeds excludes zero; with fewer seeds,
    only where their intervals do not overlap. Otherwise there is no difference that you could rely on.
 3. Without a preference: the best quality; of the models that do not differ from the best, the fastest (more than 1.2
@@ -27,11 +31,17 @@ from pathlib import Path
 from typing import Any
 
 from trilemma.errors import InputError, unknown
+from trilemma.report.advice_of_translation import astray, cautions
 from trilemma.report.budgets import last_half
 from trilemma.report.rankings import agreement, better, judge_name, judge_of, judges, ranks
 from trilemma.report.summary import ENOUGH_SEEDS, Summary, differs, number, shorten, spanned, summaries
 
-HEADLINES = {"frechet": "Fréchet distance", "kernel": "kernel distance", "frechet@random": "Fréchet distance (random)"}
+HEADLINES = {
+    "translation": "translation score",
+    "frechet": "Fréchet distance",
+    "kernel": "kernel distance",
+    "frechet@random": "Fréchet distance (random)",
+}
 FASTER = 1.2  # speeds within this factor count as the same
 FEW_TEST_EXAMPLES = 200
 
@@ -56,6 +66,7 @@ TASKS = {
     "likelihood": ("Scores",),
     "detect": ("Surprises",),
     "criticize": ("Criticizes",),
+    "translate": ("Translates",),
 }
 # What every model here does: asking for it rules nothing out.
 PROMISES = {
@@ -135,7 +146,7 @@ def _left_out(one: Summary, needs: list[str]) -> str | None:
         return "it collapsed: its samples show far less variety than the data"
     if one.lost:
         return "its samples are nothing like the data"
-    return next((reason for need in needs if (reason := _unmet(one, need))), None)
+    return astray(one) or next((reason for need in needs if (reason := _unmet(one, need))), None)
 
 
 def _headline(models: list[Summary]) -> str | None:
@@ -165,7 +176,7 @@ def rank(usable: list[Summary], metric: str, prefer: str | None, baselines: list
         rest = sorted((one for one in usable if one not in tied), key=lambda one: (one not in pool, -one.rate))
         return [*tied, *rest]
     best = by_quality[0]
-    tied = [one for one in by_quality if one is best or not differs(one, best, metric)]
+    tied = [one for one in by_quality if one is best or _close(one, best, metric)]
     if prefer == "quality":
         tied.sort(key=lambda one: -(one.diverse() or 0.0))
     else:
@@ -173,6 +184,12 @@ def rank(usable: list[Summary], metric: str, prefer: str | None, baselines: list
         winner = winner if winner.rate > FASTER * best.rate else best
         tied = [winner, *(one for one in tied if one is not winner)]
     return [*tied, *(one for one in by_quality if one not in tied)]
+
+
+def _close(one: Summary, best: Summary, metric: str) -> bool:
+    """Is there no difference in quality to the best one? Of translators neither in the distance to the partners alone,
+    whose intervals are far narrower than those of a distance of sets."""
+    return not (differs(one, best, metric) or (metric == "translation" and differs(one, best, "perceptual")))
 
 
 def _worse_than_any(one: Summary, baselines: list[Summary], metric: str) -> bool:
@@ -246,10 +263,13 @@ def _why(
             f"{among}, at {_said(winner, metric)} {label}{floor}."
         )
     best = min(ranked, key=lambda one: one.figures[metric].badness)
-    tied = [one for one in others if not differs(one, best, metric) or one is best]
+    nearest = "its samples are nearest to the real data"
+    if metric == "translation":
+        nearest = "its outputs are nearest to their hidden partners, and to the targets as a set"
+    tied = [one for one in others if _close(one, best, metric) or one is best]
     if not tied:
         return (
-            f"Use {winner.name}: its samples are nearest to the real data, {label} {_said(winner, metric)} against "
+            f"Use {winner.name}: {nearest}, {label} {_said(winner, metric)} against "
             f"{_said(others[0], metric)} for {others[0].name}{floor}; it makes {_pace(winner)}."
         )
     names = listed([f"{one.name} ({_inside(one, metric)})" for one in tied[:3]])
@@ -325,6 +345,7 @@ def _caveats(
         names = listed([f"{b.name} ({_inside(b, metric)})" for b in unbeaten])
         which = "none of the models left" if left else "no model"
         said.append(f"{which} is clearly better than the baseline {names}: train longer before you rely on any of them")
+    said += cautions(results, ranked, [one for one in summaries(results) if one.kind == "baseline"])
     top = min(ranked, key=lambda one: one.figures[metric].badness)
     for judge in [name for name in judges(ranked) if judge_of(name) != judge_of(metric) and name in top.figures]:
         best = min((one for one in ranked if judge in one.figures), key=lambda one: one.figures[judge].badness)
@@ -434,6 +455,8 @@ def advise(
     if run:
         place = str(Path(folder) / run) if folder is not None else str(run)
         answer["next_command"] = f"trilemma generate {shlex.quote(place)} -n 64 --seed 0"
+        if "structure" in ranked[0].figures:
+            answer["next_command"] = f"trilemma translate {shlex.quote(place)} PICTURES --out translated"
     return {**answer, "sentences": [first, _otherwise(ranked, metric, prefer, baselines), warning]}
 
 

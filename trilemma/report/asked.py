@@ -9,16 +9,27 @@ import numpy as np
 from trilemma.config import Training, assign, parse_budget
 from trilemma.errors import InputError, unknown
 from trilemma.modalities.contract import Data
-from trilemma.models.contract import configure, find
+from trilemma.models.contract import Samples, configure, find, fitting_sets, model_files, sets_of
 from trilemma.report.columns import amount
 from trilemma.report.measure import count_for, drawn, read_samples, rules_of
 from trilemma.report.summary import number
 from trilemma.training.optimizers import KINDS
+from trilemma.training.start import seen_by
 
 MODELS = ("autoencoder", "vae", "gan", "gan:wasserstein", "diffusion", "diffusion:ddpm")
+FIRST = ("bridge", "pix2pix", "cut", "cyclegan")  # of translators, in this order before all others
 PREFERENCES = ("quality", "diversity", "speed")
 FALL = 0.6  # of a budget in which the learning rate falls, about: what a branch is trained for
 TOY_EXAMPLES = 10_000  # sets of at most so many examples with few numbers each get the short default budget
+
+
+def models_for(data: Data) -> list[str]:
+    """What is compared when nobody names models: MODELS, or every family that learns from such pairs or sets."""
+    sets = sets_of(data.spaces)
+    if sets == "alone":
+        return list(MODELS)
+    able = [stem for stem in model_files() if sets in find(stem)[0].sets and issubclass(find(stem)[0], Samples)]
+    return sorted(able, key=lambda stem: FIRST.index(stem) if stem in FIRST else len(FIRST))
 
 
 def samples_of(data: Data, name: str, given: Any) -> tuple[np.ndarray, dict[str, Any]]:
@@ -45,10 +56,12 @@ def check_settings(names: list[str], data: Data, settings: dict[str, Any]) -> No
             assign(Training(), key.removeprefix("training."), value, setting=key)
     changes = {k.removeprefix("model."): v for k, v in settings.items() if k.split(".")[0] not in ("training", "data")}
     for name in names:
+        seen = seen_by(name, data)
+        fitting_sets(name, seen.spaces)
         if not isinstance(data.spaces["x"], find(name)[0].accepts):
             continue  # that is no mistake in a setting: its row says so
         try:
-            kind = configure(name, data.spaces, changes=changes).optimizer.kind
+            kind = configure(name, seen.spaces, changes=changes).optimizer.kind
             if kind not in KINDS:
                 raise unknown("setting optimizer.kind", kind, KINDS)
         except InputError as problem:

@@ -14,6 +14,7 @@ from trilemma.mixed import Mixed, plain
 from trilemma.modalities.contract import Data
 from trilemma.modalities.series import Series
 from trilemma.report.baselines_of_series import autoregression, stationary_bootstrap
+from trilemma.report.baselines_of_translation import of_translation
 
 MOST = 10_000  # training rows that a covariance is fitted on
 SEARCHED = 50_000  # training rows among which neighbours are searched and trees grow
@@ -126,6 +127,8 @@ def grown(data: Data, count: int, *, seed: int, leaf: int = 5) -> np.ndarray:
 
 def baselines_for(data: Data) -> dict[str, Callable[..., np.ndarray]]:
     """Name -> samples(data, count, seed=...), of those that make sense for these data."""
+    if data.sources("test") is not None:
+        return of_translation(data)
     further = TABLES if isinstance(data.spaces["x"], Mixed) else SERIES if isinstance(data.modality, Series) else {}
     return BASELINES | further
 

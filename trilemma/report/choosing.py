@@ -43,6 +43,7 @@ WORK = {
     "detect": "find the rows of a table that do not fit, and why",
     "score": "say how likely an example is: another way to find the odd one",
     "criticize": "say how real an example looks",
+    "translate": "make an example out of another one: a photograph of a drawing, sharp of blurred",
 }
 WHEN = {
     None: "you want good samples and do not wait longer for them than you must",

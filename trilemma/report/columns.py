@@ -40,6 +40,13 @@ class Column:
 
 
 COLUMNS = (
+    Column("Translation", "translation", "Score"),
+    Column("Translation", "perceptual", "Perceptual"),
+    Column("Translation", "structure", "Structure"),
+    Column("Translation", "psnr", "PSNR"),
+    Column("Translation", "ssim", "SSIM"),
+    Column("Translation", "draws", "Draws"),
+    Column("Translation", "cycle", "There and back"),
     Column("Quality", "frechet", "Fréchet"),
     Column("Quality", "frechet@random", "Fréchet, second judge"),
     Column("Quality", "frechet_extrapolated", "Fréchet, n → ∞", first=False),

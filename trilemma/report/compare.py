@@ -26,9 +26,9 @@ from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import Samples, find, known_models
+from trilemma.models.contract import Samples, find, known_models, sets_of
 from trilemma.report.advise import advise, check_needs
-from trilemma.report.asked import MODELS, PREFERENCES, budget_for_each, check_settings, forecast, samples_of
+from trilemma.report.asked import PREFERENCES, budget_for_each, check_settings, forecast, models_for, samples_of
 from trilemma.report.baselines import FLOOR, baselines_for, real
 from trilemma.report.claims import decide
 from trilemma.report.columns import KINDS as KINDS_OF_ROWS
@@ -44,6 +44,7 @@ from trilemma.report.measure import (
     of_run,
     write_samples,
 )
+from trilemma.report.of_translation import given_sources
 from trilemma.report.page import write_page
 from trilemma.report.pictures import THRIFTS
 from trilemma.report.places import Here, Job, place_for
@@ -67,6 +68,7 @@ from trilemma.training.engine import prepare
 from trilemma.training.probe import machine
 from trilemma.training.published import Given, open_given, read_wanted
 from trilemma.training.run import Run, disk_errors, write_json, write_text
+from trilemma.training.start import seen_by
 
 SHOWN = THRIFTS[0].samples  # samples of each row kept for the page, besides those of its quiz
 ASIDE = ("prefer", "need", "studies", "price")  # settings with which the same comparison may go on
@@ -122,8 +124,7 @@ def compare(
     """
     prepare()
     begun = time.monotonic()
-    names = list(dict.fromkeys(models or MODELS))
-    for name in names:
+    for name in models or ():
         if not issubclass(find(name)[0], Samples):
             raise unknown("model", name, known_models())
     if prefer is not None and prefer not in PREFERENCES:
@@ -139,6 +140,7 @@ def compare(
         if isinstance(source, Data)
         else open_data(source, opening=opening_of(settings, kind, resolution, skip_bad), data2=data2)
     )
+    names = list(dict.fromkeys(models or models_for(data)))
     included = {name: samples_of(data, name, given) for name, given in (include or {}).items()}
     for name in included:
         if name in (*names, *baselines_for(data), FLOOR):
@@ -214,6 +216,8 @@ class Comparison:
                 "counts": {split: len(rows) for split, rows in data.splits.items()},
                 "shape": list(data.x.shape[1:]),
                 "labels": data.label_names,
+                "sides": sets_of(data.spaces),
+                "sources": {split: len(data.sources(split) or ()) for split in data.splits},
                 "notes": data.notes,
                 "hash": data.hash,
             },
@@ -222,6 +226,7 @@ class Comparison:
             "judges_left_out": given.left_out,
             "rows": [],
             "real": None,
+            "sources": None,
             "drift": {},
             "preferences": prefer,
             "answer": {},
@@ -266,6 +271,10 @@ class Comparison:
             (self.folder / "samples").mkdir(parents=True, exist_ok=True)
         with disk_errors(self.folder):
             self.results["real"] = write_samples(self.folder, "real", self.real)
+            sources = self.data.sources("test")
+            if sources is not None:
+                kept = sources[np.arange(min(len(sources), len(self.real)))]
+                self.results["sources"] = write_samples(self.folder, "sources", kept)
         self.write()
 
     def write(self) -> None:
@@ -368,7 +377,7 @@ class Comparison:
             ruler = ruler or self._ruler()
             if self._done(name, seed):
                 return ruler
-            self._describe(row, Loaded(run), ruler, label)
+            self._describe(row, given_sources(Loaded(run), ruler.data), ruler, label)
         self._keep(row)
         return ruler
 
@@ -438,7 +447,7 @@ class Comparison:
         with self._recorded(row, label) as run:
             job = self._variation(variant, seed)
             self.place.finish(job, quiet=self.quiet)
-            self._describe(row, Loaded(run), ruler, label, job.data)
+            self._describe(row, given_sources(Loaded(run), ruler.data), ruler, label, job.data)
             if variant.half:  # what it has seen is no first part of the training split: nothing is said of copies
                 row["verdicts"] = {}
                 row["metrics"] = {k: v for k, v in row["metrics"].items() if k not in ("memorisation", "near_copies")}
@@ -450,6 +459,11 @@ class Comparison:
         known = None if data is None else len(data.splits["train"])
         self._measured(row, ruler, samples, name, asked_of(loaded, self.count), known)
         row["metrics"] |= extra
+        if ruler.translation is not None:
+            with self._beside(row, "how varied its outputs are"):
+                more, draws = ruler.translation.of_model(loaded, samples)
+                row["metrics"] |= more
+                row["draws"] = None if draws is None else write_samples(self.folder, f"{name}-draws", draws)
         with self._beside(row, "what its codes and likelihood are worth"):
             row["metrics"] |= probes(loaded, self.data, ruler, samples)
         if self.studies.claims and row["kind"] == "model":
@@ -458,8 +472,9 @@ class Comparison:
         row["budgets"] = []
         for share in shares_of(loaded.run):
             with self._beside(row, f"quality at {share:g} of the budget"):
-                short = branch(data or self.data, loaded.run, share, quiet=self.quiet)
-                at, made = short.config()["training"]["examples"], Loaded(short.folder)
+                seen = seen_by(loaded.config["model"], data or self.data)
+                short = branch(seen, loaded.run, share, quiet=self.quiet)
+                at, made = short.config()["training"]["examples"], given_sources(Loaded(short.folder), ruler.data)
                 x = made.sampler.samples(self.count, seed=SEED, options=made.options)
                 spent = short.choices()["seconds"]["total"]
                 row["budgets"].append({"share": share, "examples": at, "seconds": spent, "metrics": quick(ruler, x)})
@@ -490,7 +505,9 @@ class Comparison:
     ) -> None:  # fmt: skip
         if not self.quiet:
             print(f"measuring {row['name']}", file=sys.stderr)
-        found = ruler.floor(samples) if row["kind"] == "floor" else ruler.measure(samples, asked, known)
+        in_order = row["kind"] != "included"  # nobody knows which source another tool's samples are made from
+        measured = ruler.floor(samples) if row["kind"] == "floor" else None
+        found = measured or ruler.measure(samples, asked, known, in_order=in_order)
         metrics, row["verdicts"], order, nearest = found
         row["metrics"], row["column"] = metrics, ruler.protocol.key()
         row["series"] = ruler.series.drawn(samples) if ruler.series else None

@@ -29,6 +29,7 @@ from trilemma.metrics.pixels import (
 from trilemma.metrics.privacy import attribute_gain, closer_to_train, exact_copies, membership
 from trilemma.metrics.protocol import Measure, Protocol, interval
 from trilemma.metrics.tables import column_shapes, pair_trends, rules_broken
+from trilemma.metrics.translation import both
 from trilemma.metrics.usefulness import usefulness
 from trilemma.metrics.variety import alpha_precision_beta_recall, vendi_score
 from trilemma.mixed import Mixed, plain
@@ -38,6 +39,7 @@ from trilemma.modalities.table import Table
 from trilemma.models.contract import CAPABILITIES, Decodes, Encodes, Samples, Scores, find
 from trilemma.report.judges import judges_for
 from trilemma.report.of_series import SeriesRuler
+from trilemma.report.of_translation import TranslationRuler
 from trilemma.spaces import Categorical
 from trilemma.tasks.load import Loaded
 from trilemma.training.engine import forget_peak, peak_memory
@@ -58,6 +60,9 @@ def count_for(data: Data) -> int:
     """How many samples of each model the protocol takes for these data."""
     places, enough = int(np.prod(data.x.shape[1:])), len(data.splits["test"]) >= 1000
     count = 500 if places <= 256 and not enough else 2000 if places <= 4096 and enough else 1000
+    sources = data.sources("test")
+    if sources is not None:  # the output for a source twice is no second sample
+        count = min(count, len(sources))
     count = 5000 if enough and isinstance(data.spaces["x"], Mixed) else count  # rows are cheap
     # Never more than the floor has real examples to show: repeated ones would spoil its recall.
     return max(min(count, len(data.splits["train"])), FEWEST)
@@ -103,6 +108,9 @@ class Ruler:
         self.judges = judges_for(data, self.test, self.train, given or [])
         self.unseen: dict[int | None, list[Unseen]] = {}  # for each view of `copies`, by how much the model has seen
         self.series = SeriesRuler(data) if isinstance(data.modality, Series) else None
+        self.translation = None
+        if data.sources("test") is not None:
+            self.translation = TranslationRuler(data, self.network, count)
         # What copies are looked for among, and unseen data to hold them against: of a series some of the same time.
         self.searched, self.held = np.arange(len(self.train)), (self.test, self.features)
         if self.series is not None:
@@ -162,6 +170,8 @@ class Ruler:
         metrics, *rest = self.measure(samples)
         # Real data are what copies are measured against.
         metrics = {key: entry for key, entry in metrics.items() if key not in OF_COPIES}
+        if self.translation is not None:
+            metrics |= {name: measure.record() for name, measure in self.translation.floor().items()}
         if self.reader is not None:
             labels, known = self._labels("test", REFERENCE)
             if known.any():
@@ -169,12 +179,18 @@ class Ruler:
         return (metrics, *rest)  # type: ignore[return-value]
 
     def measure(
-        self, samples: np.ndarray, asked: np.ndarray | None = None, known: int | None = None
+        self,
+        samples: np.ndarray,
+        asked: np.ndarray | None = None,
+        known: int | None = None,
+        *,
+        in_order: bool = False,
     ) -> tuple[dict[str, Any], dict[str, str], np.ndarray, np.ndarray]:
         """(metrics, verdicts, order of samples by nearness to the training set, their nearest training rows).
 
         asked: the labels (n,) of which samples were asked for, where the model was told them. known: how many of the
-        training examples, the first ones, the model has seen; None for all.
+        training examples, the first ones, the model has seen; None for all. in_order: sample i is made from test source
+        i; without that a translator's samples have distances as a set only.
         """
         features = self.network(samples)
         found: dict[str, Measure] = {
@@ -208,6 +224,10 @@ class Ruler:
         if self.series is not None:
             more, verdicts = self.series.measure(samples)
             found |= more
+        if self.translation is not None and in_order:
+            found |= self.translation.measure(samples)
+            if "perceptual" in found:
+                found["translation"] = both(found["perceptual"], found["frechet"], float(self.features.var(0).sum()))
         if isinstance(self.data.modality, Table) and few >= FEWEST:
             found |= self.of_table(samples, features, known)
         if self.data.centres is not None:
@@ -363,7 +383,7 @@ def new_row(name: str, seed: int | None, kind: str, status: str) -> dict[str, An
         "can": can, "column": None, "metrics": {}, "verdicts": {}, "speed": {},
         "stability": {"events": {}, "rollbacks": 0},
         "events": [], "curve": [], "losses": [], "choices": {}, "config": {}, "training": {}, "samples": None,
-        "film": None, "strip": None, "noised": None, "nearest": None, "series": None,
+        "film": None, "strip": None, "noised": None, "nearest": None, "series": None, "draws": None,
     }  # fmt: skip
 
 

@@ -9,8 +9,9 @@ from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.modalities.inspection import Inspection, of_data
 from trilemma.models.contract import find
-from trilemma.report.asked import MODELS, budget_for_each
+from trilemma.report.asked import budget_for_each, models_for
 from trilemma.training.plan import choose_size
+from trilemma.training.start import seen_by
 
 
 def inspect(
@@ -34,13 +35,14 @@ def inspect(
 
 def outlook(data: Data) -> list[str]:
     """What `trilemma compare` with its defaults would do with this data, in words."""
-    each = budget_for_each(data, None, None, len(MODELS))
+    models = models_for(data)
+    each = budget_for_each(data, None, None, len(models))
     unit, amount, _ = parse_budget(each)
-    sizes = list(dict.fromkeys(choose_size(data, unit, amount, find(name)[0]) for name in MODELS))
-    total = amount * len(MODELS) / 60
+    sizes = list(dict.fromkeys(choose_size(seen_by(name, data), unit, amount, find(name)[0]) for name in models))
+    total = amount * len(models) / 60
     shape = " x ".join(map(str, data.x.shape[1:]))
     return [
-        f"trilemma compare would train {', '.join(MODELS)}",
+        f"trilemma compare would train {', '.join(models)}",
         f"at size {' or '.join(sizes)} on {len(data.splits['train']):,} examples of {shape}, "
         f"{each} each, {total:.0f} min in total;",
         "--budget changes that, and trilemma train --dry-run tells it exactly for one model",

@@ -22,6 +22,7 @@ from trilemma.report.rankings import ranking_table
 from trilemma.report.series_figures import series_figures
 from trilemma.report.studies import studies
 from trilemma.report.summary import Summary, finite, number, summaries
+from trilemma.report.translation_figures import translation_facts, translation_pictures
 
 LIMIT = 4_900_000  # bytes of the page
 LOSSES = ("seen", "step", "seconds")  # what a row of losses holds besides losses
@@ -63,7 +64,7 @@ def render(folder: Path, results: dict[str, Any], pictures: Pictures, *, limit: 
 
 @cache
 def _environment() -> Environment:
-    # Once a process: templates take longer to compile than most pages to fill in, and a page is written for each row.
+    """Once: its templates are compiled when they are first asked for, and the page is written after each row."""
     environment = Environment(
         loader=PackageLoader("trilemma.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -163,6 +164,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         "versions": flat(results.get("versions")),
         "commands": _commands(folder, results, answer),
         "headlines": HEADLINES,
+        "translation": translation_facts(results),
         "series": series_figures(results, everything, shapes),
         "study": studies(results, everything, metric=headline, shapes=shapes),
     }
@@ -178,12 +180,17 @@ def _facts(results: dict[str, Any]) -> list[str]:
     counts = data.get("counts") or {}
     facts = []
     if counts:
-        facts.append(" / ".join(f"{counts[s]:,} {s}" for s in ("train", "choose", "test") if s in counts) + " examples")
+        what = {"paired": "pairs", "unpaired": "targets"}.get(str(data.get("sides")), "examples")
+        facts.append(" / ".join(f"{counts[s]:,} {s}" for s in ("train", "choose", "test") if s in counts) + f" {what}")
+        if data.get("sides") == "unpaired":
+            facts.append(" / ".join(f"{n:,}" for n in data["sources"].values()) + " sources, without pairs")
     if data.get("shape"):
         kind = "columns" if data.get("kind") == "table" else data.get("kind", "")
         facts.append(f"{' × '.join(map(str, data['shape']))} {kind}".rstrip())
     if data.get("labels"):
         facts.append(f"{len(data['labels'])} classes")
+    if (data.get("opening") or {}).get("degradation"):
+        facts.append(f"sources: {data['opening']['degradation']}")
     each = settings.get("budget_each")
     if each or settings.get("budget"):
         facts.append(f"budget {each} a training" if each else f"budget {settings['budget']}")
@@ -436,5 +443,7 @@ def _shown(figures: dict[str, Any], results: dict[str, Any], gallery: Gallery) -
         films.append({**base, "picture": gallery.film(row.get("film"))})
         frames.append({**base, "picture": gallery.strip(row.get("strip"))})
     lists = {"strips": strips, "grids": grids, "nearest": nearest, "films": films, "frames": frames}
+    if results.get("sources"):
+        lists |= {"grids": [], **translation_pictures(gallery, results, shown)}
     kept = {name: [entry for entry in entries if entry["picture"]] for name, entries in lists.items()}
     return {**kept, "pictures_left_out": not gallery.thrift.samples}

@@ -90,7 +90,7 @@ class Gallery:
         if x.ndim != 4:
             return self.embed(_within(self.pictures(np.asarray(x)), 160))
         cell = min(cell, self.thrift.side // 4)
-        cells = [self._one(x[i : i + 1], cell) for i in range(min(count, len(x)))]
+        cells = [self._one(x[i : i + 1], cell, enlarged=True) for i in range(min(count, len(x)))]
         return self.embed(tile([cells]), crisp=max(x.shape[2:]) <= 16)
 
     def strip(self, name: str | None, frames: int = 10, samples: int = 4) -> Embedded | None:
@@ -113,6 +113,12 @@ class Gallery:
         cell = min(64, self.thrift.side // 4)
         rows = [[self._one(x[i : i + 1], cell) for i in range(min(count, len(one), len(two)))] for x in (one, two)]
         return self.embed(tile(rows), crisp=max(one.shape[2:]) <= 16)
+
+    def stack(self, parts: Sequence[np.ndarray], count: int, cell: int = 64) -> Embedded:
+        """The first examples of each part, one part below the other."""
+        cell = min(cell, self.thrift.side // 4)
+        rows = [[self._one(x[i : i + 1], cell, enlarged=True) for i in range(min(count, len(x)))] for x in parts]
+        return self.embed(tile(rows), crisp=max(parts[0].shape[2:]) <= 16)
 
     def sheet(self, examples: Sequence[np.ndarray], columns: int) -> tuple[str, tuple[int, int], bool]:
         """Examples (1, C, H, W) on one sheet: (data URI, size of a cell, whether its pixels stay sharp enlarged)."""
@@ -141,8 +147,13 @@ class Gallery:
             return last
         return Embedded(_uri(file.getvalue(), "webp"), *frames[0].size, crisp=False, still=last.uri)
 
-    def _one(self, x: np.ndarray, cell: int) -> Image.Image:
-        return _within(self.pictures(np.asarray(x)), cell)
+    def _one(self, x: np.ndarray, cell: int, *, enlarged: bool = False) -> Image.Image:
+        """One example, no side longer than `cell`; enlarged: by a whole number, as far as that goes."""
+        image = self.pictures(np.asarray(x))
+        times = cell // max(image.size)
+        if enlarged and times > 1:
+            image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+        return _within(image, cell)
 
     def embed(self, image: Image.Image, *, crisp: bool = False, most: int = LARGE) -> Embedded:
         """WebP: without loss where that is small (few or enlarged pixels, no more bytes than `most`), or lossy."""

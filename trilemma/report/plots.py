@@ -14,7 +14,8 @@ from markupsafe import Markup, escape
 
 from trilemma.report.summary import finite, number
 
-FAMILIES = ("autoencoder", "vae", "gan", "diffusion", "baseline", "floor", "real")
+TRANSLATORS = ("bridge", "pix2pix", "cyclegan", "cut")
+FAMILIES = ("autoencoder", "vae", "gan", "diffusion", *TRANSLATORS, "baseline", "floor", "real")
 LETTER = 6.6  # mean width of a letter at the font size of the style sheet
 BOLD = 1.18  # of a bold one, in proportion
 

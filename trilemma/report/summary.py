@@ -8,6 +8,7 @@ from typing import Any
 
 ENOUGH_SEEDS = 3
 COLLAPSED = 0.5  # of the data's spread: samples with less have collapsed
+BLANK = 0.1  # the same of a translator, whose outputs may be blurred and still be the right ones
 LOST = 0.1  # recall and coverage: samples with less in both are nothing like the data
 
 
@@ -81,7 +82,8 @@ class Summary:
     @property
     def collapsed(self) -> bool:
         """Its samples show far less than the data's spread."""
-        return "diversity" in self.figures and self.figures["diversity"].value < COLLAPSED
+        least = BLANK if "structure" in self.figures else COLLAPSED
+        return "diversity" in self.figures and self.figures["diversity"].value < least
 
     @property
     def lost(self) -> bool:

@@ -4,6 +4,28 @@ from __future__ import annotations
 
 # What a reader who points at a title is told.
 WORDS = {
+    "translation": (
+        "Half the perceptual distance to the hidden partner, and half the root of the Fréchet distance to the targets "
+        "as a set, as a share of their own spread. 0: perfect; 1: as who does not look at the source."
+    ),
+    "perceptual": (
+        "How far outputs are from their hidden partners, in features of the network that measures, place by place. 0: "
+        "equal; 1: as far as any other target."
+    ),
+    "structure": (
+        "How much of the source's layout the output has: which places are alike, whatever they look like. 1: all; 0: "
+        "no more than that of another source. The last row, where there is one: the hidden partners themselves."
+    ),
+    "psnr": "Peak signal-to-noise ratio to the hidden partner, pixel by pixel, in decibels. It rewards blur.",
+    "ssim": "Structural similarity of small windows to those of the hidden partner. 1: equal. It rewards blur, too.",
+    "draws": (
+        "How far two outputs for one source are from each other. 0: always the same; 1: as far as two targets of "
+        "different sources."
+    ),
+    "cycle": (
+        "What is lost on the way there and back: squared error of sources after both, relative to the sources' mean "
+        "picture. 0: nothing."
+    ),
     "frechet": (
         "Distance between the clouds of features of samples and of unseen real data: means and covariances "
         "compared. 0: no difference. It grows with fewer samples, so compare it only within this table."

@@ -58,6 +58,17 @@ class FeatureNetwork:
             parts.append(self.model.encode(batch).numpy())
         return np.concatenate(parts).astype(np.float64) / self.scale
 
+    @torch.no_grad()
+    def maps(self, x: np.ndarray) -> list[np.ndarray]:
+        """(n, width, *grid) float32 of each level of the network, finest first: x as few as fit in memory together."""
+        assert self.model is not None
+        parts = [
+            [each.numpy() for each in self.model.maps(Arrays(x[start : start + BATCH]).gather(places))]
+            for start in range(0, len(x), BATCH)
+            for places in [np.arange(len(x[start : start + BATCH]))]
+        ]
+        return [np.concatenate(level) for level in zip(*parts, strict=True)]
+
 
 def examples_for(data: Data) -> int:
     """Budget of one feature network: about fifteen passes, within bounds that keep it to half a minute."""

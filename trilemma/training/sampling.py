@@ -53,10 +53,15 @@ class Sampler:
         """sources: what a translator's samples are made from: sample i from source i, over and over again."""
         self.model, self.engine, self.frequencies, self.dtype = model, engine, frequencies, dtype
         self.sources = sources
+        self.told: np.ndarray | None = None  # (n, 1) labels that the sources' targets have, -1 where none is known
 
     def labels(self, seed: int, index: np.ndarray) -> np.ndarray | None:
         """(n, 1) labels for which the images `index` of this seed are asked; None where the model knows none."""
-        return draw(self.frequencies, seed ^ LABEL_SEED, index) if self.frequencies else None
+        if not self.frequencies:
+            return None
+        drawn = draw(self.frequencies, seed ^ LABEL_SEED, index)
+        own = drawn if self.told is None else self.told[index % len(self.told)]
+        return np.where(own < 0, drawn, own)
 
     def request(
         self, seed: int, index: np.ndarray, *, label: int | np.ndarray | None = None, options: Options | None = None
