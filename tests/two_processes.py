@@ -39,6 +39,7 @@ def work(folder: Path) -> None:
         loop = exact_loop(name, CASES[case], batch=7)
         for _ in range(STEPS):
             loop.take_step()
+        loop.gather()
         torch.save(weights_of(loop) | dict(loop.model.named_buffers()), folder / f"{name}-{case}-{rank}.pt")
     torch.distributed.destroy_process_group()
 

@@ -117,6 +117,13 @@ class Model(nn.Module, ABC):
         equally in every process.
         """
 
+    def of_places(self, start: int, stop: int) -> dict[str, slice]:
+        """Buffers with rows for each place in a batch, such as pools: which rows are those of places [start, stop).
+
+        A process writes those of its own places; a state that is saved has them all.
+        """
+        return {}
+
     @abstractmethod
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """After training (and before a preview): fit what sampling needs on training examples, into buffers."""

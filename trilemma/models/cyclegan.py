@@ -47,11 +47,13 @@ class Config:
     augment: float = 0.0  # probability of each differentiable augmentation of what the critics see
 
 
+HELD = ("kept", "filled")  # buffers of a pool
+
+
 class Pool(nn.Module):
     """Past results of one generator (Shrivastava et al. 2017), a few for each place in a batch.
 
-    An example reads and writes its own place's, so that parts of a batch and processes do as the whole does. (What a
-    process other than the first has kept is not in a saved state: its pool fills anew after a resume.)
+    An example reads and writes its own place's, so that parts of a batch and processes do as the whole does.
     """
 
     kept: Tensor
@@ -135,6 +137,12 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
     def other(self) -> Space:
         """What x is made of."""
         return cast(Space, self.spaces["other"])
+
+    def of_places(self, start: int, stop: int) -> dict[str, slice]:
+        each = self.pool_x.each
+        return {
+            f"{pool}.{held}": slice(start * each, stop * each) for pool in ("pool_x", "pool_other") for held in HELD
+        }
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         player, opponent = [self.code, self.to_x, self.to_other], [self.critic_x, self.critic_other]

@@ -254,6 +254,16 @@ class Engine:
             place += weight.numel()
         return flat[place:].tolist()
 
+    def gather_rows(self, buffers: dict[str, Tensor], rows: dict[str, slice]) -> None:
+        """Give each buffer the rows that the processes have written: every process's own, and no others."""
+        if self.world == 1:
+            return
+        for name, own in rows.items():
+            part = torch.zeros_like(buffers[name], dtype=torch.float32 if buffers[name].dtype == torch.bool else None)
+            part[own] = buffers[name][own].to(part.dtype)
+            dist.all_reduce(part)
+            buffers[name].copy_(part.to(buffers[name].dtype))
+
     def barrier(self) -> None:
         if self.world > 1:
             dist.barrier()

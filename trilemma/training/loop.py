@@ -224,8 +224,14 @@ class Loop:
         self.seconds, self.usual = facts.get("seconds", 0.0), dict(facts.get("usual", {}))
         self.health.load(facts["health"])
 
+    def gather(self) -> None:
+        """What each process holds for its own places in a batch, in all of them: before a state is saved."""
+        rows = self.model.of_places(*self.engine.share(self.config.batch))
+        self.engine.gather_rows(dict(self.model.named_buffers()), rows)
+
     def save(self, run: Run) -> None:
         """A safe state; the last two are kept, so that a torn write costs little."""
+        self.gather()
         weights = [p.detach() for p in self.model.parameters()]
         # Infinite weights show in the loss one step later: such a state is no safe one.
         if self.engine.main and all(bool(norm.isfinite()) for norm in torch._foreach_norm(weights)):
@@ -263,11 +269,16 @@ class Loop:
             decay_at = self.config.stay * total
             # The count may have been set right past this moment: then the state is kept a little late.
             due = self.seen >= decay_at and (not kept or self.seen < decay_at + self.config.batch)
-            if run and self.engine.main and due:
-                run.save_state("before-decay", self.tensors(), self.facts())
+            if run and due:  # in all processes alike: what they hold is gathered first
+                self.gather()
+                if self.engine.main:
+                    run.save_state("before-decay", self.tensors(), self.facts())
                 kept = True
-            while run and self.engine.main and branches and self.seen >= self.config.stay * branches[0] * total:
-                run.save_state(branch_state(branches.pop(0)), self.tensors(), self.facts())
+            while run and branches and self.seen >= self.config.stay * branches[0] * total:
+                self.gather()
+                share = branches.pop(0)
+                if self.engine.main:
+                    run.save_state(branch_state(share), self.tensors(), self.facts())
             try:
                 logs = self.take_step()
             except NonFinite as problem:

@@ -177,16 +177,16 @@ def _open(sources: tuple[Any, Any], opening: Opening, model: str, stage: Stage |
     """The data, as this model learns from them: pairs are two sets to one that knows no pairs; codes after a first
     stage."""
     source, data2 = sources
-    return seen_by(model, source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2))
+    data = seen_by(model, source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2))
+    if stage is None:
+        return data
+    return coded_by(data, stage.run) if stage.run is not None else coded_untrained(data, stage.name, stage.size)
 
 
 def seen_by(model: str, data: Data) -> Data:
     """The data as a model of this name learns from them."""
     known = find(model)[0].sets
-    data = data.without_pairs() if "unpaired" in known and "paired" not in known else data
-    if stage is None:
-        return data
-    return coded_by(data, stage.run) if stage.run is not None else coded_untrained(data, stage.name, stage.size)
+    return data.without_pairs() if "unpaired" in known and "paired" not in known else data
 
 
 @dataclass
