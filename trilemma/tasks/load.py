@@ -95,13 +95,13 @@ class Loaded:
 
     def require(self, task: str) -> None:
         """InputError where this run's model or kind of data cannot do the task."""
+        if self.translates and task not in TRANSLATORS:
+            raise InputError(f"{task}: this run has learned to translate; it can {' and '.join(TRANSLATORS)}")
         if not needs(type(self.model), task):
             able = ", ".join(models_that(task))
             raise InputError(f"{self.config['model']} cannot {task}; models that can: {able}")
         if not works(type(self.model), self.modality.kind, task):
             raise InputError(f"{task}: is for data of kind {' or '.join(ONLY[task])}, not {self.modality.kind}")
-        if self.translates and task not in TRANSLATORS:
-            raise InputError(f"{task}: this run has learned to translate; it can {' and '.join(TRANSLATORS)}")
         if task == "translate" and not self.translates:
             raise InputError("translate: this run was trained on one set; train one on two: trilemma train DATA DATA2")
 
