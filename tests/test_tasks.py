@@ -554,11 +554,11 @@ def test_info_is_json(run: Callable[[str], Path], model: str) -> None:
 @pytest.mark.parametrize(
     ("model", "task", "able"),
     [
-        ("diffusion", "reconstruct", ["autoencoder", "vae"]),
-        ("diffusion", "interpolate", ["autoencoder", "gan", "vae"]),
-        ("diffusion", "traverse", ["autoencoder", "vae"]),
-        ("diffusion", "embed", ["autoencoder", "vae"]),
-        ("gan", "embed", ["autoencoder", "vae"]),
+        ("diffusion", "reconstruct", ["autoencoder", "codec", "vae"]),
+        ("diffusion", "interpolate", ["autoencoder", "codec", "gan", "stylegan", "vae"]),
+        ("diffusion", "traverse", ["autoencoder", "codec", "vae"]),
+        ("diffusion", "embed", ["autoencoder", "codec", "vae"]),
+        ("gan", "embed", ["autoencoder", "codec", "vae"]),
         ("gan", "score", ["diffusion", "vae"]),
         ("vae", "denoise", ["autoencoder", "diffusion"]),
         ("autoencoder:denoising", "score", ["diffusion", "vae"]),
