@@ -13,6 +13,7 @@ from trilemma.errors import InputError
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.degrade import degraded, parse
 from trilemma.modalities.door import open_data
+from trilemma.modalities.splits import joined
 
 COUNT, SIDE = 24, 8
 
@@ -110,6 +111,32 @@ def test_pairs_named_by_a_table(tmp_path: Path) -> None:
         opened(place)
 
 
+def test_a_column_named_source_need_not_name_pictures(tmp_path: Path) -> None:
+    place = folder(tmp_path / "set", pictures())
+    lines = ["file_name,source", *(f"{number:03d}.png,flickr" for number in range(COUNT))]
+    (place / "metadata.csv").write_text("\n".join(lines))
+    assert set(opened(place).spaces) == {"x"}
+
+
+def test_pairs_of_sixteen_bits(tmp_path: Path) -> None:
+    a, b = (np.random.default_rng(seed).integers(0, 65536, (COUNT, SIDE, SIDE), dtype=np.uint16) for seed in (1, 2))
+    data = opened(folder(tmp_path / "a", a), folder(tmp_path / "b", b))
+    check_pairs(data, a, b)
+    assert data.x.dtype == data.conditions["source"].dtype == np.uint16
+
+
+def test_pairs_with_something_in_common_stay_together() -> None:
+    """Equal sources, equal targets, and what hangs together by both; but not all that share an empty source."""
+    digest = np.random.default_rng(0).integers(0, 2**63, (400, 2)).astype(np.uint64)
+    sources = np.random.default_rng(1).integers(0, 2**63, (400, 2)).astype(np.uint64)
+    np.testing.assert_array_equal(joined(digest, sources), digest)
+    sources[1], sources[2], digest[3] = sources[0], sources[0], digest[2]  # 0, 1, 2 by source; 2 and 3 by target
+    sources[100:200] = sources[100]
+    found = joined(digest, sources)
+    assert len(np.unique(found[:4], axis=0)) == 1 and found[0].tolist() in digest[:4].tolist()
+    np.testing.assert_array_equal(found[4:], digest[4:])
+
+
 @pytest.mark.parametrize("way", ["left", "right"])
 def test_pairs_in_halves(tmp_path: Path, way: str) -> None:
     a, b = pictures(seed=1), pictures(seed=2)
@@ -167,6 +194,8 @@ def test_what_is_wrong_with_two_sides(tmp_path: Path) -> None:
         opened(a, b)
     data = opened(a, b, skip_bad=True)
     assert len(data.x) == 23 and any("without a partner" in note for note in data.notes)
+    with pytest.raises(InputError, match="without a partner"):  # what was left out once is an error again
+        opened(a, b)
     (b / "006.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"006\.png"):
         opened(b, a, pairs="none")
@@ -183,6 +212,9 @@ def test_what_is_wrong_with_two_sides(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=words):
             opened(a, b, **settings)
+    Image.fromarray(pictures()[0]).save(a / "003.bmp")
+    with pytest.raises(InputError, match=r"003\.bmp and 003\.png|003\.png and 003\.bmp"):
+        opened(a, b, pairs="name")
     with pytest.raises(InputError, match="only one was given"):
         opened(a, pairs="name")
     with pytest.raises(InputError, match="24 sources and 23 targets"):

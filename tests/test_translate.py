@@ -24,7 +24,7 @@ def test_tiles_cover_a_picture_and_blend_back_into_it(size: tuple[int, int], gri
     corners = tiles(size, grid)
     parts = np.stack([x[:, top : top + grid[0], left : left + grid[1]] for top, left in corners])
     assert parts.shape[2:] == grid
-    np.testing.assert_allclose(blended(parts, corners, size), x, atol=1e-12)
+    np.testing.assert_allclose(blended(parts, corners, size), x, atol=1e-5)
     for axis in range(2):
         places = sorted({corner[axis] for corner in corners})
         assert max(np.diff(places), default=0) <= grid[axis] * (1 - OVERLAP) + 1
@@ -85,6 +85,8 @@ def test_translates_files_and_arrays(run: Loaded, tmp_path: Path) -> None:
     several = run.translate(x[:2], n=3, seed=5)
     assert several.shape == (2, 3, 8, 8) and (several[:, 0] != several[:, 1]).any()
     np.testing.assert_array_equal(several, run.translate(x[:2], n=3, seed=5))
+    again = run.translate(x[:2], seed=5)
+    assert np.abs(several[:, 0].astype(float) - again).max() <= 1  # however many draws are asked for
     out = tmp_path / "out"
     folder = str(run.run.folder)
     done = CliRunner().invoke(app, ["translate", folder, str(dark), "-n", "2", "--steps", "2", "--out", str(out)])

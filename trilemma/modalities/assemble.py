@@ -164,8 +164,8 @@ def build(
     splits.enough(len(kept), shown)
     mode, bits = pictures.mode, pictures.bits
     plain = _plain(x, mode) if bits == 8 else mode
-    if second is not None and bits == 8:
-        plain = max(plain, _plain(second, mode), key=lambda one: pixels.CHANNELS[one])
+    if second is not None:
+        plain = max(plain, _plain(second, mode), key=lambda one: pixels.CHANNELS[one]) if bits == 8 else mode
         second = _final(second, kept if sides.paired else second_kept, pixels.CHANNELS[plain], folder, "second")
     x = _final(x, kept, pixels.CHANNELS[plain], folder)
     if plain != mode:
@@ -175,7 +175,9 @@ def build(
     official = None if found.test is None else found.test[kept]
     if official is not None and (official.all() or not official.any()):
         official = None
-    parts, more = splits.cut(digest, shown, official=official)
+    told = None if second is None else splits.digests(second)
+    alike = splits.joined(digest, told) if told is not None and sides.paired else digest
+    parts, more = splits.cut(alike, shown, official=official)
     notes += more
     low, high, levels = (0, 65535, 65536) if bits == 16 else _levels(x)
     if levels == 2:
@@ -187,7 +189,7 @@ def build(
     condition = columns_of(columns, len(x), parts["train"], shown, label_names=found.label_names)
     notes += condition.notes
     modality = cls(plain, bits, opening.fit)
-    facts = {
+    facts: dict[str, Any] = {
         "examples": len(x),
         "sizes": [[height, width, count] for (height, width), count in pictures.sizes.most_common(8)],
         "different_sizes": len(pictures.sizes),
@@ -195,6 +197,11 @@ def build(
         "duplicates": splits.duplicates(digest),
         "unreadable": [[pictures.name(index), bad[index]] for index in sorted(bad)],
     }
+    if sides.source is not None:
+        theirs = sides.source.pictures
+        facts["unreadable"] += [[theirs.name(index), second_bad[index]] for index in sorted(second_bad)]
+        facts["source_sizes"] = [[height, width, count] for (height, width), count in theirs.sizes.most_common(8)]
+        facts["alone"] = sides.alone
     captions = [found.captions[row] for row in kept] if found.captions else None
     how = (cls.kind, x.shape[1:], str(x.dtype), (low, high, levels), contents_of(opening))
     settings: tuple[Any, ...] = (*how, condition.hashable(digest))
@@ -204,7 +211,7 @@ def build(
         second = _degraded(x, digest, sides.degradation, folder)
     other_splits: dict[str, np.ndarray] = {}
     if second is not None:
-        told = splits.digests(second)
+        told = splits.digests(second) if told is None else told
         order = np.lexsort((np.arange(len(digest)), digest[:, 1], digest[:, 0]))
         more_settings: list[Any] = [told[order]] if sides.paired else []
         if not sides.paired:
@@ -241,7 +248,7 @@ def build(
         facts=facts,
     )
     if folder is not None:
-        _store(data, digest, folder, key)
+        _store(data, digest if told is None else np.concatenate([digest, told]), folder, key)
     return data
 
 
@@ -344,7 +351,7 @@ def restore(cls: Any, key: str, name: str, shown: str, opening: Opening) -> Data
     if stored is None:
         return None
     x, columns, meta = stored
-    if meta["facts"]["unreadable"] and not opening.skip_bad:
+    if (meta["facts"]["unreadable"] or meta["facts"].get("alone")) and not opening.skip_bad:
         return None  # decoded without its bad files once: now they are an error again
 
     def named_columns(prefix: str) -> dict[str, np.ndarray]:

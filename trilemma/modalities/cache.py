@@ -92,7 +92,7 @@ def commit(folder: Path, entry: str, key: str | None, columns: dict[str, np.ndar
     try:
         np.savez(folder / "columns.npz", **columns)  # type: ignore[arg-type]
         (folder / "meta.json").write_text(json.dumps(meta, ensure_ascii=False))
-        if read(target) is None:
+        if read(target) is None or not _has(target, folder):
             shutil.rmtree(target, ignore_errors=True)
             try:
                 os.rename(folder, target)
@@ -108,6 +108,16 @@ def commit(folder: Path, entry: str, key: str | None, columns: dict[str, np.ndar
     except OSError as error:
         raise disk_error(error, root(), FIX) from error
     return target
+
+
+def _has(target: Path, folder: Path) -> bool:
+    """Are all arrays of `folder` whole in `target`, too?"""
+    try:
+        for file in folder.glob("*.npy"):
+            np.load(target / file.name, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def read(entry: Path) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any]] | None:

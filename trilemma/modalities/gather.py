@@ -79,6 +79,11 @@ class FilePictures:
         with ThreadPoolExecutor(THREADS) as pool, progress("Looking at images", len(places)) as advance:
             for _ in pool.map(look, range(len(places))):
                 advance(1)
+        self.describe(headers)
+
+    def describe(self, headers: list[decode.Header | None]) -> None:
+        """What these headers say of all pictures together."""
+        self.headers = headers
         known = [header for header in headers if header is not None]
         self.sizes = Counter(header.size for header in known)
         self.modes = Counter(header.mode + (" 16-bit" if header.bits == 16 else "") for header in known)

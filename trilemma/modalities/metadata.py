@@ -60,7 +60,7 @@ def read(listing: Listing, images: list[str]) -> Table:
             )
     if rows:
         names = list(dict.fromkeys(column for row in rows.values() for column in row))
-        source = next((name for name in names if name.lower() in SOURCES), None)
+        source = next((name for name in names if _names_sources(name, rows, known)), None)
         if source is not None:
             table.sources = [_file(rows.get(image, {}).get(source)) for image in images]
             names.remove(source)
@@ -126,6 +126,15 @@ def assign(table: Any, rows: dict[str, list[Any]]) -> None:
                 table.columns[column] = numbers
     if ignored:
         table.notes.append(f"columns not used: {', '.join(ignored)}")
+
+
+def _names_sources(column: str, rows: dict[str, dict[str, Any]], known: set[str]) -> bool:
+    """Does this column name the pictures that others are made from? One called 'source' only where all are there."""
+    if column.lower() != "source":
+        return column.lower() in SOURCES
+    named = [(PurePosixPath(target).parent, _file(row.get(column))) for target, row in rows.items()]
+    there = [name in known or (folder / name).as_posix() in known for folder, name in named if name]
+    return bool(there) and all(there)
 
 
 def _file(value: Any) -> str | None:

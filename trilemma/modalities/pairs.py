@@ -29,6 +29,7 @@ class Sides:
     source: Found | None  # None: made from the targets by a degradation
     paired: bool
     degradation: str | None = None
+    alone: int = 0  # files without a partner that were left out
 
 
 class Half:
@@ -135,13 +136,19 @@ def matched(source: Found, target: Found, way: str, *, skip_bad: bool) -> Sides:
     ]
     if count:
         made[1].notes.append(f"{count:,} files without a partner were left out")
-    return Sides(made[1], made[0], True)
+    return Sides(made[1], made[0], True, alone=count)
 
 
 def _keys(found: Found) -> dict[str, int]:
     """File names without their ending -> places: whole paths, so that a/1.png and b/1.png stay two."""
-    names = [PurePosixPath(found.pictures.name(index)) for index in range(len(found.pictures))]
-    return {name.with_suffix("").as_posix(): index for index, name in enumerate(names)}
+    keys: dict[str, int] = {}
+    for index in range(len(found.pictures)):
+        name = PurePosixPath(found.pictures.name(index))
+        if (key := name.with_suffix("").as_posix()) in keys:
+            other = found.pictures.name(keys[key])
+            raise InputError(f"{found.shown}: {other} and {name} have one name but for the ending; rename one of them")
+        keys[key] = index
+    return keys
 
 
 def having(found: Found, rows: np.ndarray) -> Found:
@@ -156,6 +163,7 @@ def having(found: Found, rows: np.ndarray) -> Found:
         pictures.places = [pictures.places[row] for row in rows]
         pictures.names = [pictures.names[row] for row in rows]
         pictures.bad = {back[old]: why for old, why in pictures.bad.items() if old in back}
+        pictures.describe([pictures.headers[row] for row in rows])
     return replace(
         found,
         pictures=pictures,

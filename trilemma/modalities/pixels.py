@@ -101,8 +101,11 @@ def _floats(low: float, scale: float) -> Callable[[np.ndarray], np.ndarray]:
     return lambda part: np.clip(np.rint((part.astype(np.float32) - low) * scale), 0, 255).astype(np.uint8)
 
 
-def resize(pixels: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
-    """(H, W, C) -> (height, width, C), antialiased: centre crop to the aspect, or pad with the border's own colour."""
+def resize(pixels: np.ndarray, size: tuple[int, int], fit: str, *, smooth: bool = False) -> np.ndarray:
+    """(H, W, C) -> (height, width, C), antialiased: centre crop to the aspect, or pad with the border's own colour.
+
+    smooth: bicubic, as degraded pictures are brought back to size; else Lanczos.
+    """
     height, width = size
     if pixels.shape[:2] == (height, width):
         return pixels
@@ -111,7 +114,7 @@ def resize(pixels: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
     if fit == "crop":
         tall, wide = height / scale, width / scale
         top, left = (pixels.shape[0] - tall) / 2, (pixels.shape[1] - wide) / 2
-        return _scaled(pixels, (height, width), (left, top, left + wide, top + tall))
+        return _scaled(pixels, (height, width), (left, top, left + wide, top + tall), smooth=smooth)
     inner = max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale))
     inner = min(inner[0], height), min(inner[1], width)
     small = _scaled(pixels, inner, (0, 0, pixels.shape[1], pixels.shape[0]))
@@ -123,17 +126,19 @@ def resize(pixels: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
     return result
 
 
-def _scaled(pixels: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float]) -> np.ndarray:
-    target = (size[1], size[0])
+def _scaled(
+    pixels: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float], *, smooth: bool = False
+) -> np.ndarray:
+    target, kernel = (size[1], size[0]), Image.Resampling.BICUBIC if smooth else Image.Resampling.LANCZOS
     if pixels.dtype == np.uint16:
         # Pillow's antialiasing works on 8-bit or float images; floats keep all 16 bits.
         planes = [Image.fromarray(pixels[..., c].astype(np.float32)) for c in range(pixels.shape[2])]
-        small = [np.asarray(p.resize(target, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)) for p in planes]
+        small = [np.asarray(p.resize(target, kernel, box=box, reducing_gap=3.0)) for p in planes]
         return np.clip(np.rint(np.stack(small, -1)), 0, 65535).astype(np.uint16)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     if image.mode == "RGBA":  # colours weighted by alpha, or hidden colours would bleed into the edges
         image = image.convert("RGBa")
-    image = image.resize(target, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+    image = image.resize(target, kernel, box=box, reducing_gap=3.0)
     if image.mode == "RGBa":
         image = image.convert("RGBA")
     done = np.asarray(image)

@@ -12,6 +12,7 @@ import numpy as np
 from trilemma.errors import InputError
 
 LARGEST = 5_000  # examples in the choose split, and in a test split that we cut ourselves
+MOST_ALIKE = 10  # pairs of one source that must not be torn apart
 FEWEST = 16
 LEAST = 10  # examples in choose and in test, where a fifth of the data are as many
 
@@ -37,6 +38,30 @@ def enough(count: int, source: str) -> None:
     """InputError when there are too few examples to learn from."""
     if count < FEWEST:
         raise InputError(f"{source}: only {count} examples; at least {FEWEST} are needed, better hundreds: add more")
+
+
+def joined(digest: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    """Digests (N, 2) of targets, equal where pairs have a source or a target in common: they go into one split.
+
+    A source that many pairs have says little of its targets (a mask that is land all over): those stay apart.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    edges = []
+    for one, most in ((digest, len(digest)), (sources, MOST_ALIKE)):
+        order = np.lexsort((one[:, 1], one[:, 0]))
+        same = (one[order][1:] == one[order][:-1]).all(1)
+        group = np.concatenate([[0], np.cumsum(~same)])
+        small = np.bincount(group)[group][1:] <= most
+        edges.append(np.stack([order[:-1], order[1:]])[:, same & small])
+    rows, columns = np.concatenate(edges, 1)
+    graph = coo_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(len(digest), len(digest)))
+    _, part = connected_components(graph, directed=False)
+    order = np.lexsort((digest[:, 1], digest[:, 0]))
+    first = np.empty(part.max() + 1, dtype=np.int64)
+    first[part[order][::-1]] = order[::-1]  # of each part the row of the smallest digest
+    return digest[first[part]]
 
 
 def cut(

@@ -400,6 +400,12 @@ class Loaded:
         made = [x if n > 1 else x[0] for x in made]
         return np.stack(made) if len({x.shape for x in made}) == 1 else made
 
+    def sides(self) -> tuple[str, str]:
+        """The names of the two sides, sources first."""
+        asked = self.config["asked"]
+        one, two = (Path(asked.get(key) or "").name or key for key in ("source", "data2"))
+        return one, two
+
     def translations(
         self, source: Any, *, n: int = 1, to: str | None = None, seed: int = 0, steps: int | None = None
     ) -> tuple[list[str], Iterator[np.ndarray]]:
@@ -411,10 +417,11 @@ class Loaded:
         self.check_options(asked)
         if n < 1:
             raise InputError(f"-n {n}: ask for at least one draw")
-        plan = Plan(self.space.grid, data.get("scale"), data["opening"].get("degradation"))  # type: ignore[arg-type]
-        names = [Path(self.config["asked"].get(key) or "").name or key for key in ("source", "data2")]
+        back = direction(to, self.sides())
+        scale = data.get("scale_back" if back else "scale")
+        plan = Plan(self.space.grid, scale, data["opening"].get("degradation"))  # type: ignore[arg-type]
         return translated(
-            self.sampler, self.modality, source, plan, back=direction(to, (names[0], names[1])), draws=n, seed=seed,
+            self.sampler, self.modality, source, plan, back=back, draws=n, seed=seed,
             options=merged(self.options, asked),
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from trilemma.training.sampling import Sampler
 
 OVERLAP = 0.25  # of a tile's side, at least
 BATCH = 64  # tiles at once
-TILE_SEED = 0x74696C65  # tiles of one picture have noise of their own
+LARGEST = 16_384  # pixels a side
 
 
 @dataclass
@@ -51,12 +52,12 @@ def translated(
     names, pictures = modality.whole(source)
 
     def made() -> Iterator[np.ndarray]:
-        for number, whole in enumerate(map(lambda one: at_scale(one, plan), pictures)):
-            corners = tiles(whole.shape[1:], plan.grid)  # type: ignore[arg-type]
-            places = range(number * draws, (number + 1) * draws)
+        for number, whole in enumerate(pictures):
+            scaled = at_scale(whole, plan)
+            corners = tiles(scaled.shape[1:], plan.grid)  # type: ignore[arg-type]
             drawn = [
-                _tiles(sampler, whole, corners, plan.grid, seed=seed, index=one, back=back, options=options)
-                for one in places
+                _tiles(sampler, scaled, corners, plan.grid, keys=(seed, number, draw), back=back, options=options)
+                for draw in range(draws)
             ]
             yield np.stack(drawn)
 
@@ -64,14 +65,20 @@ def translated(
 
 
 def at_scale(whole: np.ndarray, plan: Plan) -> np.ndarray:
-    """(C, H, W) at the scale that the model knows, at least as large as what it sees."""
+    """(C, H, W) at the scale that the model knows, at least as large as what it sees.
+
+    Raises:
+        InputError: a picture that would become too large.
+    """
     height, width = whole.shape[1:]
     larger = factor(plan.degradation) if plan.degradation else 1.0
     # What was learned from smaller copies is itself a smaller copy of a larger picture.
     scale = larger if larger > 1 else plan.scale or 0.0
     scale = max(scale, plan.grid[0] / height, plan.grid[1] / width)
     size = max(plan.grid[0], round(height * scale)), max(plan.grid[1], round(width * scale))
-    return resize(whole.transpose(1, 2, 0), size, "crop").transpose(2, 0, 1)
+    if max(size) > LARGEST:
+        raise InputError(f"translate: {height} x {width} would become {size[0]} x {size[1]}; cut the picture in parts")
+    return resize(whole.transpose(1, 2, 0), size, "crop", smooth=larger > 1).transpose(2, 0, 1)
 
 
 def tiles(size: tuple[int, int], grid: tuple[int, int]) -> list[tuple[int, int]]:
@@ -90,7 +97,8 @@ def blended(parts: np.ndarray, corners: list[tuple[int, int]], size: tuple[int, 
     for side in parts.shape[2:]:
         ramp = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)).astype(np.float64)
         window = window[..., None] * np.minimum(ramp / (OVERLAP * side + 1), 1.0)
-    total, weight = np.zeros((parts.shape[1], *size)), np.zeros(size)
+    total, weight = np.zeros((parts.shape[1], *size), np.float32), np.zeros(size, np.float32)
+    window = window.astype(np.float32)
     for part, (top, left) in zip(parts, corners, strict=True):
         here = np.s_[top : top + part.shape[1], left : left + part.shape[2]]
         total[:, *here] += window[0] * part
@@ -104,12 +112,11 @@ def _tiles(
     corners: list[tuple[int, int]],
     grid: tuple[int, int],
     *,
-    seed: int,
-    index: int,
+    keys: tuple[int, int, int],
     back: bool,
     options: Options | None,
 ) -> np.ndarray:
-    """One draw of one picture (C, H, W), tile by tile."""
+    """One draw of one picture (C, H, W), tile by tile; keys: (seed, number of the picture, number of the draw)."""
     model, device = sampler.model, sampler.engine.device
     assert isinstance(model, Translates)
     model.eval()
@@ -118,10 +125,11 @@ def _tiles(
     for start in range(0, len(cut), BATCH):
         part = np.ascontiguousarray(cut[start : start + BATCH])
         places = np.arange(start, start + len(part))
-        if len(corners) == 1:
-            noise = Noise(seed, np.array([index]), device)
-        else:
-            noise = Noise(seed ^ (TILE_SEED + index), places, device)
+        seed, number, draw = keys
+        noise = Noise(seed, np.array([number + (draw << 32)]), device)
+        if len(corners) > 1:
+            own = hashlib.blake2b(repr((keys, "tiles")).encode(), digest_size=7).digest()
+            noise = Noise(int.from_bytes(own, "little"), places, device)
         present = {"source": torch.ones(len(part), dtype=torch.bool, device=device)}
         request = Request(noise, {"source": torch.from_numpy(part).to(device)}, present, options or Options())
         with torch.no_grad(), sampler.engine.autocast():

@@ -262,9 +262,15 @@ def _sheet(loaded: Loaded, rows: np.ndarray, out: Path) -> list[Path]:
 
 def translate(run: Path, source: Any, *, n: int, to: str | None, steps: int | None, seed: int, out: Path) -> list[Path]:
     """A file for each picture, of several draws one each; of one picture also into a file that is named."""
+    from trilemma.tasks.translate import direction
+
     loaded = load(run)
     check_out(out, (".png",))
     names, made = loaded.translations(source, n=n, to=to, seed=seed, steps=steps)
+    scale = loaded.config["data"].get("scale_back" if direction(to, loaded.sides()) else "scale")
+    enlarges = "downscale" in (loaded.config["data"]["opening"].get("degradation") or "")
+    if scale is not None and scale < 1 and not enlarges:
+        print(f"pictures are made at {scale:.3g} of their size: that of those which were learned from", file=sys.stderr)
     if out.suffix == ".png" and len(names) * n > 1:
         raise InputError(f"--out {out}: {len(names) * n:,} pictures are made; name a folder")
     called = [name if n == 1 else f"{name}-{draw + 1}" for name in names for draw in range(n)]

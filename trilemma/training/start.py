@@ -227,10 +227,14 @@ def _first(
     return Stage(name, size, own, spent if unit == "seconds" else own.config()["training"]["examples"])
 
 
-def scale_of(data: Data) -> float | None:
-    """By how much images were shrunk before they were learned from; None where they were of several sizes."""
-    sizes = data.facts.get("sizes") or []
-    return data.x.shape[2] / sizes[0][0] if len(sizes) == 1 and data.x.ndim == 4 else None
+def scale_of(data: Data, side: str = "source") -> float | None:
+    """By how much sources (or targets) were shrunk before they were learned from; None where they were of several
+    sizes."""
+    sizes = data.facts.get("source_sizes" if side == "source" else "sizes") or data.facts.get("sizes") or []
+    if len(sizes) != 1 or data.x.ndim != 4:
+        return None
+    ratios = [made / given for made, given in zip(data.x.shape[2:], sizes[0][:2], strict=True)]
+    return max(ratios) if data.opening.fit == "crop" else min(ratios)
 
 
 def _usual(source: Any, data2: Any, opening: Opening) -> str:
@@ -344,6 +348,7 @@ def _plan(
             "opening": to_json(data.opening),
             "dtype": str(data.x.dtype),
             "scale": scale_of(data),
+            "scale_back": scale_of(data, "target"),
             "counts": {split: len(rows) for split, rows in data.splits.items()},
             "label_names": data.label_names,
             "frequencies": frequencies_of(data),
