@@ -64,9 +64,7 @@ class Codec(Model, Samples, Encodes, Decodes, Coder):
         super().__init__()
         space = spaces["x"]
         if config.codes == "fsq" and (not config.levels or min(config.levels) < 2):
-            raise InputError(
-                f"setting model.levels={config.levels}: each channel of codes needs two levels or more"
-            )
+            raise InputError(f"setting model.levels={config.levels}: each channel of codes needs two levels or more")
         self.config, self.spaces = config, nn.ModuleDict(spaces)
         dims, given = len(space.grid), networks or {}
         self.width = config.channels if config.codes == "kl" else len(config.levels)
