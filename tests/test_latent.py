@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +23,13 @@ from trilemma.modalities.contract import Data
 from trilemma.modalities.door import open_data
 from trilemma.models.codec import Codec, Config
 from trilemma.networks.layers import Network
+from trilemma.report.asked import check_settings
 from trilemma.spaces import Continuous, fit_continuous
+from trilemma.training import start as starting
+from trilemma.training.branch import branch
 from trilemma.training.loop import Loop
 from trilemma.training.run import Run
-from trilemma.training.stages import coded, first_stage
+from trilemma.training.stages import Stage, autoencoder_of, coded, coded_by, first_stage, hash_of, is_run
 
 PLAIN = {"training.previews": 1, "training.choose_samples": 0, "training.dtype": "float32", "training.threads": 1}
 
@@ -88,6 +96,17 @@ def test_levels_are_few_and_all_within_reach() -> None:
         assert bool((reached.abs() < 1e-4).any()) == (count % 2 == 1)
         gaps = reached.round(decimals=4).unique().diff()
         torch.testing.assert_close(gaps, torch.full_like(gaps, 2 / (count - 1)), atol=1e-3, rtol=0)
+        # What a second model makes of them is brought to the nearest level before it is decoded.
+        levels = torch.linspace(-1, 1, count).reshape(-1, 1, 1, 1).repeat(1, 3, 1, 1)
+        for shift in (0.0, 0.4, -0.4):
+            torch.testing.assert_close(codec.nearest(levels + shift * gaps[0])[:, channel], levels[:, channel])
+        assert codec.nearest(torch.full((1, 3, 1, 1), 3.0)).max() == 1
+    shown: list[torch.Tensor] = []
+    codec.decoder.register_forward_pre_hook(lambda module, given: shown.append(given[0]))
+    codec.restored(torch.randn(2, *codec.code_shape))
+    torch.testing.assert_close(shown[0], codec.nearest(shown[0]))
+    with pytest.raises(InputError, match="two levels"):
+        Codec(Config(codes="fsq", levels=(8, 1)), {"x": space})
 
 
 def test_one_run_holds_both_stages(run: Run, tmp_path: Path) -> None:
@@ -98,7 +117,9 @@ def test_one_run_holds_both_stages(run: Run, tmp_path: Path) -> None:
     assert len(np.unique(samples.reshape(6, -1), axis=0)) == 6
     fours = loaded.generate(6, seed=3, label=4)
     np.testing.assert_array_equal(fours[2:4], loaded.generate(2, seed=3, label=4, start=2))
-    assert loaded.info()["shape"] == [1, 16, 16] and "score" not in loaded.can()
+    assert loaded.info()["shape"] == [1, 16, 16] and not {"score", "denoise"} & set(loaded.can())
+    with pytest.raises(InputError, match="takes noise off codes"):
+        loaded.require("denoise")
     first = Run.at(run.folder / "autoencoder")
     assert first.finished and first.config()["model"] == "codec"
     spent = first.config()["training"]["examples"]
@@ -108,11 +129,11 @@ def test_one_run_holds_both_stages(run: Run, tmp_path: Path) -> None:
     try:
         (moved / "autoencoder").rename(tmp_path / "away")
         np.testing.assert_array_equal(tl.load(moved).generate(6, seed=3), samples)
+        again = trained(moved, settings=dict(PLAIN))  # nothing to do, and nothing amiss
+        assert again.finished
         (tmp_path / "away").rename(moved / "autoencoder")
     finally:
         moved.rename(run.folder)
-    again = trained(run.folder)  # the same command: nothing to do
-    assert again.finished
 
 
 @pytest.mark.parametrize("stage", ["codec", "diffusion"])
@@ -124,6 +145,8 @@ def test_resume_is_exact_in_either_stage(run: Run, stage: str, tmp_path: Path, m
         self.stop = here and stop[0] and self.step == 5
         return step(self)
 
+    if stage == "diffusion":
+        shutil.copytree(run.folder / "autoencoder", tmp_path / "run" / "autoencoder")
     monkeypatch.setattr(Loop, "take_step", stopping)
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "run")
@@ -131,17 +154,21 @@ def test_resume_is_exact_in_either_stage(run: Run, stage: str, tmp_path: Path, m
     if stage == "codec":
         with pytest.raises(InputError, match="not a run"):
             tl.load(tmp_path / "run")
+    else:  # from here on the run itself has all that it needs
+        shutil.rmtree(tmp_path / "run" / "autoencoder")
     again = trained(tmp_path / "run")
-    for name in ("weights.safetensors", "autoencoder/weights.safetensors"):
+    for name in ("weights.safetensors", "autoencoder/weights.safetensors")[: 2 if stage == "codec" else 1]:
         assert (again.folder / name).read_bytes() == (run.folder / name).read_bytes(), name
 
 
 def test_an_autoencoder_that_is_given(run: Run, tmp_path: Path) -> None:
     """A run of one's own codes the data: nothing is trained before, and all the budget is for the model."""
     first = run.folder / "autoencoder"
-    made = trained(tmp_path / "run", model="diffusion", settings={**PLAIN, "model.autoencoder": str(first)})
+    made = trained(
+        tmp_path / "run", budget="600", model="diffusion", settings={**PLAIN, "model.autoencoder": str(first)}
+    )
     assert not (tmp_path / "run" / "autoencoder").exists()
-    assert made.config()["training"]["examples"] >= 1500
+    assert made.config()["training"]["examples"] >= 600
     assert tl.load(made.folder).generate(2).shape == (2, 16, 16)
     small = open_data(pictures()[0][:, ::2, ::2])
     with pytest.raises(InputError, match="1 x 16 x 16, these are 1 x 8 x 8"):
@@ -149,11 +176,23 @@ def test_an_autoencoder_that_is_given(run: Run, tmp_path: Path) -> None:
 
 
 def test_settings_reach_the_first_stage(tmp_path: Path) -> None:
-    made = trained(tmp_path / "run", budget="600", settings={**PLAIN, "autoencoder.channels": 2})
+    settings = {**PLAIN, "autoencoder.channels": 2, "training.branches": (0.5,)}
+    made = trained(tmp_path / "run", budget="1000", settings=settings)
     assert Run.at(made.folder / "autoencoder").config()["config"]["channels"] == 2
     assert made.config()["spaces"]["x"]["shape"][0] == 2
+    # A branch learns from codes as its run did.
+    short = branch(open_data(pictures()), made, 0.5, quiet=True)
+    assert tl.load(short.folder).generate(2).shape == (2, 16, 16)
     plan = tl.train(pictures(), model="diffusion:latent", out=tmp_path / "c", budget="10m", dry_run=True, quiet=True)
     assert not (tmp_path / "c").exists() and plan.examples > 0  # type: ignore[union-attr]
+    data = open_data(pictures())
+    check_settings(["diffusion:latent"], data, {"autoencoder.channels": 2, "model.steps": 10})
+    with pytest.raises(InputError, match="chanels"):
+        check_settings(["diffusion:latent"], data, {"autoencoder.chanels": 2})
+    with pytest.raises(InputError, match="gan trains no autoencoder"):
+        check_settings(["diffusion:latent", "gan"], data, {"autoencoder.channels": 2})
+    with pytest.raises(InputError, match="chanels"):
+        trained(tmp_path / "c", settings={"autoencoder.chanels": 2}, dry_run=True)
 
 
 def test_what_cannot_be_coded(tmp_path: Path) -> None:
@@ -173,3 +212,126 @@ def test_what_cannot_be_coded(tmp_path: Path) -> None:
             settings={"autoencoder": str(tmp_path / "empty")},
         )  # fmt: skip
     assert not (tmp_path / "a").exists()
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be trained in this test."""
+
+    def never(self: Loop) -> dict[str, float]:
+        raise RuntimeError("a step was taken")
+
+    monkeypatch.setattr(Loop, "take_step", never)
+
+
+@pytest.mark.usefixtures("untrained")
+def test_all_is_checked_before_anything_is_trained(run: Run, tmp_path: Path) -> None:
+    data, first = open_data(pictures()), run.folder / "autoencoder"
+    gaps = replace(data, observed=np.ones(data.x.shape, dtype=bool))
+    space = fit_continuous(data.x)
+    pairs = replace(data, spaces={**data.spaces, "source": space}, conditions={**data.conditions, "source": data.x})
+    settings: dict[str, tuple[dict[str, Any], str]] = {
+        "model.widht": ({}, "widht"),
+        "training.flip": ({}, "mirrored"),
+        "autoencoder.chanels": ({}, "chanels"),
+        "autoencoder.channels": ({"model": "diffusion"}, "trains no autoencoder"),
+    }
+    cases = [(f"{words}", {**more, "settings": {**PLAIN, key: True}}) for key, (more, words) in settings.items()]
+    cases += [
+        ("size", {"size": "huge"}),
+        ("gaps", {"source": gaps}),
+        ("pairs", {"source": pairs}),
+        ("has none", {"budget": "+10m"}),
+        ("learned no codes", {"start": first}),
+        ("trained already", {"settings": {"autoencoder": str(first), "autoencoder.channels": 2}}),
+        ("deleted or moved", {"settings": {"autoencoder": str(tmp_path / "moved")}}),
+        ("two levels", {"settings": {"autoencoder": "codec:fsq", "autoencoder.levels": (8, 1)}}),
+        ("autoencoder", {"model": "gan", "settings": {"model.autoencoder": "codec"}}),
+        ("its own autoencoder", {"start": run.folder, "settings": {"autoencoder": "codec"}}),
+    ]
+    for words, changes in cases:
+        with pytest.raises(InputError, match=words):
+            trained(tmp_path / "a", **changes)
+        assert not (tmp_path / "a").exists(), words
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_finished_first_stage_is_taken_for_the_same_command_only(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder / "autoencoder", tmp_path / "a" / "autoencoder")
+    x, labels = pictures()
+    for words, changes in (
+        ("other data", {"source": (x[::-1].copy(), labels)}),
+        ("seed", {"seed": 1}),
+        ("budget", {"budget": "1000"}),
+        ("channels", {"settings": {**PLAIN, "autoencoder.channels": 2}}),
+    ):
+        with pytest.raises(InputError, match=words):
+            trained(tmp_path / "a", **changes)
+    assert not Run(tmp_path / "a").exists
+
+
+def test_a_run_goes_on_with_the_autoencoder_within_it(run: Run, tmp_path: Path) -> None:
+    """`+N` without its first stage, with other threads around; and `--from`, in the code space of that run."""
+    data, first = open_data(pictures()), Run(run.folder / "autoencoder")
+    codes = coded_by(data, first).codes
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    inside = coded_by(data, run)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
+    np.testing.assert_array_equal(inside.codes, codes)
+    assert inside.spaces["x"].describe() == run.config()["spaces"]["x"]
+    assert inside.spaces["x"].describe()["made_by"]["threads"] == 1
+    shutil.copytree(run.folder, tmp_path / "long")
+    shutil.rmtree(tmp_path / "long" / "autoencoder")
+    longer = trained(tmp_path / "long", budget="+700")
+    assert longer.finished and longer.config()["training"]["examples"] > run.config()["training"]["examples"]
+    other = trained(tmp_path / "from", start=run.folder, budget="200")
+    assert not (tmp_path / "from" / "autoencoder").exists()
+    assert len({hash_of(autoencoder_of(one)[0]) for one in (first, run, longer, other)}) == 1
+
+
+def test_a_run_killed_before_its_first_state(
+    run: Run, tmp_path: Path, untrained: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on with the autoencoder that it began with or not at all, and keeps what was left of its budget."""
+    shutil.copytree(run.folder / "autoencoder", tmp_path / "a" / "autoencoder")
+    with pytest.raises(RuntimeError, match="a step was taken"):
+        trained(tmp_path / "a")
+    made, first = Run.at(tmp_path / "a"), Run(tmp_path / "a" / "autoencoder")
+    assert not made.states()
+    config = made.config()
+    config["asked"]["budget"] = "100s"
+    made.config_file.write_text(json.dumps(config))
+    found: dict[str, Any] = {}
+    coding: Callable[..., Data] = Stage.coded
+
+    def slowly(self: Stage, data: Data, **settings: Any) -> Data:
+        found["before"] = time.monotonic()
+        return coding(self, data, **settings)
+
+    monkeypatch.setattr(Stage, "coded", slowly)
+    monkeypatch.setattr(starting, "carry_out", lambda *_, **given: found.update(given))
+    trained(made.folder, budget="100s")
+    assert found["limit"] == pytest.approx(100 - first.choices()["seconds"]["total"])
+    assert found["begun"] <= found["before"]  # coding is a part of what the budget pays for
+    weights = first.weights_file.read_bytes()
+    first.weights_file.write_bytes(weights[:-4] + b"\0\0\x80\x3f")
+    with pytest.raises(InputError, match="another one than it was"):
+        trained(made.folder, budget="100s")
+    shutil.rmtree(first.folder)
+    with pytest.raises(InputError, match="not there any more"):
+        trained(made.folder, budget="100s")
+
+
+def test_names_of_models_come_before_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "codec").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "own.py").write_text("from trilemma.models.codec import Codec\n\n\nclass Own(Codec):\n    pass\n")
+    (tmp_path / "no.py").write_text("from trilemma.models.vae import VAE\n\n\nclass No(VAE):\n    pass\n")
+    assert not is_run("codec") and first_stage("diffusion:latent", {}) == "codec"
+    assert not is_run("own.py") and first_stage("diffusion", {"autoencoder": "own.py"}) == "own.py"
+    assert is_run("mine") and first_stage("diffusion", {"autoencoder": "mine"}) == "mine"
+    with pytest.raises(InputError, match="no codes on a grid"):
+        first_stage("diffusion", {"autoencoder": "no.py"})

@@ -85,11 +85,3 @@ class Latent(Space):
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
         return params
-
-
-@torch.no_grad()
-def fit_latent(space: Latent, codes: Tensor) -> None:
-    """Set the statistics of `space` from codes (N, width, *coarse) of training examples."""
-    flat = codes.double().transpose(0, 1).flatten(1)
-    space.mean.copy_(flat.mean(1))
-    space.deviation.copy_(flat.std(1, correction=0).clamp(min=1e-6))

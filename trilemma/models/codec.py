@@ -63,6 +63,8 @@ class Codec(Model, Samples, Encodes, Decodes, Coder):
     ):
         super().__init__()
         space = spaces["x"]
+        if config.codes == "fsq" and (not config.levels or min(config.levels) < 2):
+            raise InputError(f"setting model.levels={config.levels}: each channel of codes needs two levels or more")
         self.config, self.spaces = config, nn.ModuleDict(spaces)
         dims, given = len(space.grid), networks or {}
         self.width = config.channels if config.codes == "kl" else len(config.levels)
@@ -121,7 +123,14 @@ class Codec(Model, Samples, Encodes, Decodes, Coder):
     def codes(self, x: Tensor) -> Tensor:
         return self.coded(self.space.embed(x))
 
+    def nearest(self, codes: Tensor) -> Tensor:
+        """Of codes (B, width, *coarse) that another model made the levels that are nearest, in -1 ... 1."""
+        half = (torch.tensor(self.config.levels, device=codes.device, dtype=codes.dtype) - 1) / 2
+        half = half.reshape(1, -1, *[1] * (codes.dim() - 2))
+        return torch.minimum(((codes + 1) * half).round().clamp(min=0), 2 * half) / half - 1
+
     def restored(self, codes: Tensor) -> Tensor:
+        codes = self.nearest(codes) if self.config.codes == "fsq" else codes
         return self.space.decode(wide(self.decoder(codes.to(self.log_scale.dtype))))
 
     # --- training ---

@@ -14,6 +14,7 @@ from trilemma.report.columns import amount
 from trilemma.report.measure import count_for, drawn, read_samples, rules_of
 from trilemma.report.summary import number
 from trilemma.training.optimizers import KINDS
+from trilemma.training.stages import chosen_stage
 from trilemma.training.start import seen_by
 
 MODELS = ("autoencoder", "vae", "gan", "gan:wasserstein", "diffusion", "diffusion:ddpm")
@@ -54,13 +55,18 @@ def check_settings(names: list[str], data: Data, settings: dict[str, Any]) -> No
     for key, value in settings.items():
         if key.startswith("training."):
             assign(Training(), key.removeprefix("training."), value, setting=key)
-    changes = {k.removeprefix("model."): v for k, v in settings.items() if k.split(".")[0] not in ("training", "data")}
+    others = ("training", "data")
+    changes = {k.removeprefix("model."): v for k, v in settings.items() if k.split(".")[0] not in others}
+    changes = {k: v for k, v in changes.items() if not k.startswith("autoencoder.")}
     for name in names:
         seen = seen_by(name, data)
         fitting_sets(name, seen.spaces)
         if not isinstance(data.spaces["x"], find(name)[0].accepts):
             continue  # that is no mistake in a setting: its row says so
         try:
+            stage = chosen_stage(name, settings)
+            if stage is not None and stage.run is None:
+                configure(stage.name, seen.spaces, changes=stage.changes)
             kind = configure(name, seen.spaces, changes=changes).optimizer.kind
             if kind not in KINDS:
                 raise unknown("setting optimizer.kind", kind, KINDS)

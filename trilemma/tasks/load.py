@@ -56,6 +56,13 @@ class Inputs:
     names: list[str]
 
 
+# What a model of codes cannot do, and why.
+OF_DATA = {
+    "score": "this model knows codes, and codes have no likelihood of the data themselves",
+    "denoise": "this model takes noise off codes; it knows nothing of noise on the data themselves",
+}
+
+
 class Loaded:
     """A trained model at work. Arrays go in and out as people have them: (n, H, W[, C]) uint8 images, (n, D) points."""
 
@@ -80,7 +87,7 @@ class Loaded:
     def can(self) -> list[str]:
         """Names of the tasks that this run can do."""
         tasks = [task for task in TASKS if works(type(self.model), self.modality.kind, task)]
-        tasks = [task for task in tasks if not (task == "score" and self.space is not self.space.outer)]
+        tasks = [task for task in tasks if not (task in OF_DATA and self.space is not self.space.outer)]
         return [task for task in tasks if (task in TRANSLATORS if self.translates else task != "translate")]
 
     @property
@@ -102,6 +109,8 @@ class Loaded:
             raise InputError(f"{self.config['model']} cannot {task}; models that can: {able}")
         if not works(type(self.model), self.modality.kind, task):
             raise InputError(f"{task}: is for data of kind {' or '.join(ONLY[task])}, not {self.modality.kind}")
+        if task in OF_DATA and self.space is not self.space.outer:
+            raise InputError(f"{task}: {OF_DATA[task]}; take a run that was trained without an autoencoder")
         if task == "translate" and not self.translates:
             raise InputError("translate: this run was trained on one set; train one on two: trilemma train DATA DATA2")
 

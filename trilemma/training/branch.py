@@ -13,6 +13,7 @@ import time
 from trilemma.errors import InputError
 from trilemma.modalities.contract import Data
 from trilemma.training.run import Run, branch_state, write_json
+from trilemma.training.stages import coded_by, coded_in
 from trilemma.training.start import Say, carry_out
 
 
@@ -26,6 +27,8 @@ def branch(data: Data, of: Run, share: float, *, quiet: bool = False) -> Run:
         return run
     if not run.exists:
         _prepare(run, of, share)
+    if coded_in(of):
+        data = coded_by(data, of, quiet=quiet)
     carry_out(
         run, data, run.config(), networks=None, make=None, said=Say(quiet), begun=time.monotonic(), limit=None
     )  # fmt: skip

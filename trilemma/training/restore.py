@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from trilemma.config import Training, from_json
 from trilemma.errors import InputError
@@ -49,6 +49,25 @@ def described(description: dict[str, Any]) -> Space:
     return Latent(autoencoder, space_from(description["base"]), tuple(description["shape"]), made_by=made_by)
 
 
+def stored(run: Run) -> dict[str, Tensor] | None:
+    """The weights by name: the final ones, or the averages of an unfinished run; None before its first state."""
+    if run.finished:
+        try:
+            return load_file(run.weights_file)
+        except Exception as problem:
+            raise InputError(f"{run.weights_file} is damaged ({problem}); train the run again") from None
+    state = run.latest_state()
+    if state is None:
+        return None
+    tensors = {name.removeprefix("model."): t for name, t in state[0].items() if name.startswith("model.")}
+    training = from_json(Training, run.config()["training"])
+    if training.averages:
+        middle = f"{training.averages[len(training.averages) // 2]:.2f}"
+        prefix = f"average.{middle}."
+        tensors |= {name.removeprefix(prefix): t for name, t in state[0].items() if name.startswith(prefix)}
+    return tensors
+
+
 def restore(run: Run, engine: Engine, *, networks: dict[str, nn.Module] | None = None) -> Model:
     """The run's model on this engine, in evaluation mode."""
     config = run.config()
@@ -61,23 +80,11 @@ def restore(run: Run, engine: Engine, *, networks: dict[str, nn.Module] | None =
         )
     extra = {"networks": copy.deepcopy(networks)} if networks else {}
     model = model_class(from_json(model_class.Config, config["config"]), spaces, **extra)  # type: ignore[call-arg]
-    if run.finished:
-        try:
-            tensors = load_file(run.weights_file)
-        except Exception as problem:
-            raise InputError(f"{run.weights_file} is damaged ({problem}); train the run again") from None
-    else:
-        state = run.latest_state()
-        if state is None:
-            raise InputError(
-                f"{run.folder} has no weights yet: training has not reached its first safe state; try again soon"
-            )
-        tensors = {name.removeprefix("model."): t for name, t in state[0].items() if name.startswith("model.")}
-        training = from_json(Training, config["training"])
-        if training.averages:
-            middle = f"{training.averages[len(training.averages) // 2]:.2f}"
-            prefix = f"average.{middle}."
-            tensors |= {name.removeprefix(prefix): t for name, t in state[0].items() if name.startswith(prefix)}
+    tensors = stored(run)
+    if tensors is None:
+        raise InputError(
+            f"{run.folder} has no weights yet: training has not reached its first safe state; try again soon"
+        )
     model.load_state_dict(tensors)
     model.to(engine.device)
     return model.eval()

@@ -32,7 +32,7 @@ from trilemma.training.progress import Bar
 from trilemma.training.restore import build, restore
 from trilemma.training.run import FORMAT, Run, write_json, write_tensors, write_text
 from trilemma.training.sampling import Sampler
-from trilemma.training.stages import FIRST, coded_by, coded_untrained, first_stage
+from trilemma.training.stages import FEW, FIRST, Stage, chosen_stage, spent_on, stage_of
 
 FIRST_SHARE = 0.35  # of the budget, for an autoencoder that codes the data first
 LEAST_SECOND = 0.2  # of it, for what comes after that, however long the first stage took
@@ -71,13 +71,13 @@ def train(
     forget_peak()
     said = Say(quiet or not first())
     model = model or _usual(source, data2, opening_of(settings, kind, resolution, skip_bad))
-    coder = first_stage(model, settings or {})
     asked = _asked(source, data2, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
     opening, own = opening_of(settings, kind, resolution, skip_bad), {"networks": networks, "make": optimizer}
     held: list[Data] = []
-    both, stage = (source, data2), None
-    if coder:
-        stage = _first(Run(out), coder, both, asked, opening, settings or {}, quiet=quiet, dry_run=dry_run)
+    both = (source, data2)
+    stage = agreed(lambda: _stage(Run(out), both, asked, opening, settings or {}, dry_run=dry_run))
+    if stage is not None and stage.run is None and not dry_run:
+        stage = _first(Run(out), stage, both, asked, opening, settings or {}, quiet=quiet)
 
     def ready() -> Ready:
         return _ready(Run(out), asked, both, opening, budget, settings or {}, own, said, held, stage, dry_run=dry_run)
@@ -86,7 +86,7 @@ def train(
     made = agreed(ready)
     if made.config is None:
         return made.plan or Run(out)
-    data = held[0] if held else _open(both, opening, model, stage)
+    data = held[0] if held else _coded(_open(both, opening, model), stage, said)
     carry_out(
         Run(out), data, made.config, networks=networks, make=optimizer, said=said, begun=made.begun, limit=made.limit
     )
@@ -129,7 +129,7 @@ def _ready(
                 f"{run.folder} was trained with your own {_named(config['own'])}, this call brings {_named(own)}: "
                 "hand in the same ones from Python to go on"
             )
-        data = _open(sources, opening, asked["model"], stage)
+        data = _open(sources, opening, asked["model"])
         if data.hash != config["data"]["hash"]:
             raise InputError(f"{run.folder} was trained on other data than {sources[0]} is now; give a new --out")
         if more and not run.finished and config["extended"][-1:] != [str(budget)]:
@@ -138,12 +138,15 @@ def _ready(
                 f"repeat its command with --budget {(config['extended'] or [config['asked']['budget']])[-1]} first"
             )
         begun = time.monotonic()
+        data = _coded(data, stage, said)
+        amount = amount if more else _left(amount, stage)
     elif more:
-        raise InputError(f"budget {budget!r} goes on with a finished run; {run.folder} has none. Leave out the +")
+        raise _nothing_finished(run, budget)
     else:
-        data = _open(sources, opening, asked["model"], stage)
-        amount = max(amount - stage.spent, LEAST_SECOND * amount) if stage else amount
+        data = _open(sources, opening, asked["model"])
         begun = time.monotonic()
+        data = _coded(data, stage, said)
+        amount = _left(amount, stage)
         config, planned, data = _plan(data, asked, unit, amount, begun, networks, optimizer, settings, measure=dry_run)
         if start is not None:  # do its weights fit? Better known before anything is written
             _model(config, data, networks, _start(asked, networks))
@@ -173,14 +176,23 @@ class Say:
             print(text, file=sys.stderr, flush=True)
 
 
-def _open(sources: tuple[Any, Any], opening: Opening, model: str, stage: Stage | None = None) -> Data:
-    """The data, as this model learns from them: pairs are two sets to one that knows no pairs; codes after a first
-    stage."""
+def _open(sources: tuple[Any, Any], opening: Opening, model: str) -> Data:
+    """The data, as this model learns from them: pairs are two sets to one that knows no pairs."""
     source, data2 = sources
-    data = seen_by(model, source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2))
-    if stage is None:
-        return data
-    return coded_by(data, stage.run) if stage.run is not None else coded_untrained(data, stage.name, stage.size)
+    return seen_by(model, source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2))
+
+
+def _coded(data: Data, stage: Stage | None, said: Say) -> Data:
+    return data if stage is None else stage.coded(data, quiet=said.quiet)
+
+
+def _left(amount: float, stage: Stage | None) -> float:
+    """Of a budget, what a first stage has left."""
+    return max(amount - stage.spent, LEAST_SECOND * amount) if stage else amount
+
+
+def _nothing_finished(run: Run, budget: Any) -> InputError:
+    return InputError(f"budget {str(budget)!r} goes on with a finished run; {run.folder} has none. Leave out the +")
 
 
 def seen_by(model: str, data: Data) -> Data:
@@ -189,42 +201,52 @@ def seen_by(model: str, data: Data) -> Data:
     return data.without_pairs() if "unpaired" in known and "paired" not in known else data
 
 
-@dataclass
-class Stage:
-    """The first stage of two: what codes the data."""
-
-    name: str
-    size: str
-    run: Run | None  # None: a plan only, nothing is trained
-    spent: float = 0.0  # of the budget, in its own unit
+def _stage(
+    run: Run, sources: tuple[Any, Any], asked: dict[str, Any], opening: Opening, settings: dict[str, Any], *,
+    dry_run: bool,
+) -> Stage | None:  # fmt: skip
+    """What codes the data first, if anything does. Of a new run all that can be is checked before it is trained."""
+    unit, amount, more = parse_budget(asked["budget"])
+    if run.exists:
+        return stage_of(run, unit)
+    stage = chosen_stage(asked["model"], settings, asked["from"])
+    if stage is None:
+        return None
+    if more:
+        raise _nothing_finished(run, asked["budget"])
+    run.check()
+    data = _open(sources, opening, asked["model"])
+    if stage.run is None:
+        share = FIRST_SHARE * amount
+        size = asked["size"] or choose_size(data, unit, share, find(stage.name)[0])
+        stage = replace(stage, size=size, spent=share)
+    seen = stage.coded(data, few=FEW)
+    _, changes = _sorted(settings, coded=True)
+    configure(asked["model"], seen.spaces, size=asked["size"] or "s", count=len(seen.splits["train"]), changes=changes)
+    own = Run(run.folder / FIRST)
+    if stage.run is None and not dry_run and own.exists and own.config()["data"]["hash"] != data.hash:
+        raise InputError(
+            f"{own.folder} is the first stage of a run on other data than {sources[0]} is now; remove {run.folder}, or "
+            "give a new --out"
+        )
+    return stage
 
 
 def _first(
-    run: Run, name: str, sources: tuple[Any, Any], asked: dict[str, Any], opening: Opening, settings: dict[str, Any], *,
-    quiet: bool, dry_run: bool,
+    run: Run, stage: Stage, sources: tuple[Any, Any], asked: dict[str, Any], opening: Opening, settings: dict[str, Any],
+    *, quiet: bool,
 ) -> Stage:  # fmt: skip
-    """The first stage, given, trained earlier or trained now: a share of the budget, in a folder of the run's own."""
-    unit, amount, more = parse_budget(asked["budget"])
-    size = asked["size"] or "s"
-    if Path(name).exists():
-        return Stage(name, size, Run.at(name))
-    if dry_run:
-        return Stage(name, size, None, FIRST_SHARE * amount)
+    """The first stage, trained now, gone on with or found: a share of the budget, in a folder of the run's own."""
+    unit, amount, _ = parse_budget(asked["budget"])
+    theirs = {f"model.{key}": value for key, value in stage.changes.items()}
+    theirs |= {k: v for k, v in settings.items() if k.startswith("training.") and k != "training.branches"}
+    share: str | int = f"{FIRST_SHARE * amount:.2f}s" if unit == "seconds" else max(int(FIRST_SHARE * amount), 1)
     own = Run(run.folder / FIRST)
-    if not run.exists and not (own.exists and own.finished) and not more:
-        run.check()
-        theirs = {f"model.{k.removeprefix(FIRST + '.')}": v for k, v in settings.items() if k.startswith(FIRST + ".")}
-        theirs |= {key: value for key, value in settings.items() if key.startswith("training.")}
-        share: str | int = f"{FIRST_SHARE * amount:.2f}s" if unit == "seconds" else max(int(FIRST_SHARE * amount), 1)
-        data = sources[0] if isinstance(sources[0], Data) else open_data(sources[0], opening=opening, data2=sources[1])
-        train(
-            data, model=name, out=own.folder, size=asked["size"], budget=share, seed=asked["seed"], settings=theirs,
-            quiet=quiet,
-        )  # fmt: skip
-    if not own.exists:
-        raise InputError(f"{run.folder}: its first stage, {own.folder}, is not there any more; train the run again")
-    spent = (own.choices().get("seconds") or {}).get("total", 0.0)
-    return Stage(name, size, own, spent if unit == "seconds" else own.config()["training"]["examples"])
+    train(
+        _open(sources, opening, asked["model"]), model=stage.name, out=own.folder, size=asked["size"], budget=share,
+        seed=asked["seed"], settings=theirs, quiet=quiet,
+    )  # fmt: skip
+    return replace(stage, run=own, spent=spent_on(own, unit))
 
 
 def scale_of(data: Data, side: str = "source") -> float | None:
@@ -295,6 +317,22 @@ def _check_same(run: Run, config: dict[str, Any], asked: dict[str, Any], more: b
         )
 
 
+def _sorted(settings: dict[str, Any], *, coded: bool) -> tuple[Training, dict[str, Any]]:
+    """The user's settings of the training, and those of the model; of an autoencoder's none."""
+    training, changes = Training(), {}
+    for key, value in settings.items():
+        head, _, rest = key.partition(".")
+        if key == FIRST:
+            changes[FIRST] = value
+        elif head == "training" and rest:
+            assign(training, rest, value, setting=key)
+        elif head not in ("data", FIRST):
+            changes[key.removeprefix("model.")] = value
+    if training.flip and coded:
+        raise InputError("setting training.flip: a mirrored picture has other codes; leave it out with an autoencoder")
+    return training, changes
+
+
 def _plan(
     data: Data, asked: dict[str, Any], unit: str, amount: float, begun: float, networks: Any, make: Any,
     settings: dict[str, Any], *, measure: bool,
@@ -305,15 +343,7 @@ def _plan(
     if not issubclass(model_class, Samples):
         raise unknown("model", name, known_models())
     size = asked["size"] or choose_size(data, unit, amount, model_class)
-    training, changes = Training(), {}
-    for key, value in settings.items():
-        head, _, rest = key.partition(".")
-        if key == FIRST:
-            changes[FIRST] = value
-        elif head == "training" and rest:
-            assign(training, rest, value, setting=key)
-        elif head not in ("data", FIRST):
-            changes[key.removeprefix("model.")] = value
+    training, changes = _sorted(settings, coded=data.codes is not None)
     start = _start(asked, networks)
     start = start if isinstance(start, model_class) else None  # another model has no clusters to take over
     if start is not None and model_class.finds_clusters:
@@ -322,8 +352,6 @@ def _plan(
         changes.setdefault("clusters", theirs["count"])
     config = configure(name, data.spaces, size=size, count=count, changes=changes)
     data = clustered(data, model_class, config, start)
-    if training.flip and data.codes is not None:
-        raise InputError("setting training.flip: a mirrored picture has other codes; leave it out with an autoencoder")
     if unit == "examples":
         training.examples = int(amount)
     planned = plan(
