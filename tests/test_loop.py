@@ -726,6 +726,20 @@ def test_a_budget_that_shrinks_past_the_decay_keeps_its_state(tmp_path: Path) ->
     assert run.load_state("before-decay")[1]["step"] == 40
 
 
+def test_processes_agree_on_the_states_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may see a folder of its own, or see the first one's late: what is gathered is gathered by all."""
+    asked: list[Any] = []
+
+    def agreed(make: Callable[[], Any]) -> Any:
+        asked.append(make)
+        return ["before-decay"]
+
+    monkeypatch.setattr("trilemma.training.loop.agreed", agreed)
+    run, loop = Run(tmp_path), toy.loop("vae", CASES["vector"], steps=10)
+    loop.go(run)
+    assert asked == [run.states] and "before-decay" not in run.states()
+
+
 def test_own_parts_are_asked_for_on_resume(tmp_path: Path) -> None:
     def optimizer(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.Adagrad(weights, lr=0.01)

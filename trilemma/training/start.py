@@ -31,7 +31,7 @@ from trilemma.training.preview import Preview, film
 from trilemma.training.progress import Bar
 from trilemma.training.restore import build, restore
 from trilemma.training.run import FORMAT, Run, write_json, write_tensors, write_text
-from trilemma.training.sampling import Sampler
+from trilemma.training.sampling import Sampler, told_labels
 from trilemma.training.stages import FIRST, coded_by, coded_untrained, first_stage
 
 FIRST_SHARE = 0.35  # of the budget, for an autoencoder that codes the data first
@@ -70,12 +70,13 @@ def train(
     prepare()
     forget_peak()
     said = Say(quiet or not first())
-    model = model or _usual(source, data2, opening_of(settings, kind, resolution, skip_bad))
+    opening, own = opening_of(settings, kind, resolution, skip_bad), {"networks": networks, "make": optimizer}
+    both, stage, opened = (source, data2), None, list[Data]()
+    model = model or agreed(lambda: _usual(both, opening, opened))
+    both = (opened[0], None) if opened else both
     coder = first_stage(model, settings or {})
     asked = _asked(source, data2, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
-    opening, own = opening_of(settings, kind, resolution, skip_bad), {"networks": networks, "make": optimizer}
     held: list[Data] = []
-    both, stage = (source, data2), None
     if coder:
         stage = _first(Run(out), coder, both, asked, opening, settings or {}, quiet=quiet, dry_run=dry_run)
 
@@ -176,17 +177,35 @@ class Say:
 def _open(sources: tuple[Any, Any], opening: Opening, model: str, stage: Stage | None = None) -> Data:
     """The data, as this model learns from them: pairs are two sets to one that knows no pairs; codes after a first
     stage."""
-    source, data2 = sources
-    data = seen_by(model, source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2))
+    data = seen_by(model, _whole(sources, opening))
     if stage is None:
         return data
     return coded_by(data, stage.run) if stage.run is not None else coded_untrained(data, stage.name, stage.size)
 
 
+def _whole(sources: tuple[Any, Any], opening: Opening) -> Data:
+    """The data with all that is known of them."""
+    source, data2 = sources
+    return source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2)
+
+
 def seen_by(model: str, data: Data) -> Data:
-    """The data as a model of this name learns from them."""
+    """The data as a model of this name learns from them: a translator has the source alone, and no labels.
+
+    Whoever translates gives a picture, whose label nobody knows: a condition that training always has would be a
+    random vector there.
+    """
     known = find(model)[0].sets
-    return data.without_pairs() if "unpaired" in known and "paired" not in known else data
+    data = data.without_pairs() if "unpaired" in known and "paired" not in known else data
+    if "alone" in known or sets_of(data.spaces) == "alone":  # the latter will be an error of its own
+        return data
+
+    def kept(held: dict[str, Any]) -> dict[str, Any]:
+        return {name: one for name, one in held.items() if name in ("x", "source", "other")}
+
+    return replace(
+        data, conditions=kept(data.conditions), present=kept(data.present), spaces=kept(data.spaces), label_names=[]
+    )
 
 
 @dataclass
@@ -216,9 +235,8 @@ def _first(
         theirs = {f"model.{k.removeprefix(FIRST + '.')}": v for k, v in settings.items() if k.startswith(FIRST + ".")}
         theirs |= {key: value for key, value in settings.items() if key.startswith("training.")}
         share: str | int = f"{FIRST_SHARE * amount:.2f}s" if unit == "seconds" else max(int(FIRST_SHARE * amount), 1)
-        data = sources[0] if isinstance(sources[0], Data) else open_data(sources[0], opening=opening, data2=sources[1])
         train(
-            data, model=name, out=own.folder, size=asked["size"], budget=share, seed=asked["seed"], settings=theirs,
+            _whole(sources, opening), model=name, out=own.folder, size=asked["size"], budget=share, seed=asked["seed"], settings=theirs,
             quiet=quiet,
         )  # fmt: skip
     if not own.exists:
@@ -233,11 +251,10 @@ def scale_of(data: Data) -> float | None:
     return data.x.shape[2] / sizes[0][0] if len(sizes) == 1 and data.x.ndim == 4 else None
 
 
-def _usual(source: Any, data2: Any, opening: Opening) -> str:
-    """The model that is taken when nobody names one."""
-    if data2 is None and opening.pairs is None and opening.degradation is None and not isinstance(source, Data):
-        return "diffusion"
-    data = source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2)
+def _usual(sources: tuple[Any, Any], opening: Opening, opened: list[Data]) -> str:
+    """The model that is taken when nobody names one, by the data: `opened` gets them, so that it happens once."""
+    data = _whole(sources, opening)
+    opened.append(data)
     return {"paired": "bridge", "unpaired": "cut", "alone": "diffusion"}[sets_of(data.spaces)]
 
 
@@ -248,10 +265,11 @@ def _asked(
     """The user's own words, by which a second call is recognised."""
 
     def shown(one: Any) -> str:
-        place = one.source if isinstance(one, Data) else one
-        place = str(Path(place).resolve()) if isinstance(place, (str, Path)) and Path(place).exists() else place
+        place = str(Path(one).resolve()) if isinstance(one, (str, Path)) and Path(one).exists() else one
         return str(place) if isinstance(place, (str, Path)) else "array"
 
+    if isinstance(source, Data):
+        source, data2 = [*(source.places or (source.source,)), None][:2]
     two = {} if data2 is None else {"data2": shown(data2)}
     return {
         "source": shown(source),
@@ -445,6 +463,7 @@ def carry_out(
         frequencies=config["data"]["frequencies"],
         dtype=data.x.dtype,
         sources=data.sources("choose"),
+        told=told_labels(data.split("choose")),
     )
     middle = list(loop.averages.exponents)[len(training.averages) // 2] if training.averages else None
     preview = Preview(run, data, sampler, moments=training.previews, count=training.preview_samples, average=middle)
