@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 from trilemma.errors import InputError
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.degrade import degraded, parse
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import Model
 from trilemma.report.places import Job, _portable
 from trilemma.spaces import Categorical
 from trilemma.training.engine import Engine
@@ -107,7 +107,7 @@ def labelled(count: int = COUNT) -> Data:
     labels = np.arange(count)[:, None] % 3
     return replace(
         data, conditions={**data.conditions, "label": labels}, present={"label": np.arange(count) > 3},
-        spaces={**data.spaces, "label": Categorical(3)}, label_names=["a", "b", "c"],
+        spaces={**data.spaces, "label": Categorical((1,), 3)}, label_names=["a", "b", "c"],
     )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def test_samples_from_labelled_pairs_are_asked_for_by_their_own_label() -> None:
     rows, told = data.splits["choose"], told_labels(data.split("choose"))
     np.testing.assert_array_equal(told, np.where(rows > 3, rows % 3, -1)[:, None])
     assert told_labels(data.without_pairs().split("choose")) is None
-    sampler = Sampler(Model(), Engine(device="cpu"), frequencies=[0.5, 0.3, 0.2], dtype=data.x.dtype, told=told)
+    sampler = Sampler(nn.Module(), Engine(device="cpu"), frequencies=[0.5, 0.3, 0.2], dtype=data.x.dtype, told=told)  # type: ignore[arg-type]
     own, index = sampler.labels(7, np.arange(2 * len(rows))), np.arange(2 * len(rows)) % len(rows)
     known = told[index] >= 0
     np.testing.assert_array_equal(own[known], told[index][known])

@@ -32,7 +32,7 @@ def label_frequencies(data: Arrays, count: int) -> list[float]:
 
 
 def told_labels(data: Arrays) -> np.ndarray | None:
-    """(n, 1) labels of these examples, for their sources' targets, -1 where none is known; None but of labelled pairs."""
+    """(n, 1) labels of the targets of these pairs, -1 where none is known; None without labels or without pairs."""
     if not {"source", "label"} <= data.conditions.keys():
         return None
     rows = np.arange(len(data.x)) if data.rows is None else data.rows

@@ -236,8 +236,8 @@ def _first(
         theirs |= {key: value for key, value in settings.items() if key.startswith("training.")}
         share: str | int = f"{FIRST_SHARE * amount:.2f}s" if unit == "seconds" else max(int(FIRST_SHARE * amount), 1)
         train(
-            _whole(sources, opening), model=name, out=own.folder, size=asked["size"], budget=share, seed=asked["seed"], settings=theirs,
-            quiet=quiet,
+            _whole(sources, opening), model=name, out=own.folder, size=asked["size"], budget=share, seed=asked["seed"],
+            settings=theirs, quiet=quiet,
         )  # fmt: skip
     if not own.exists:
         raise InputError(f"{run.folder}: its first stage, {own.folder}, is not there any more; train the run again")
