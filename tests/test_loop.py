@@ -51,7 +51,7 @@ from trilemma.training.plan import (
 from trilemma.training.preview import film
 from trilemma.training.probe import Probe, compile_verdict, dtype_verdict, threads_verdict
 from trilemma.training.restore import build, restore
-from trilemma.training.run import Run, write_json, write_tensors, write_text
+from trilemma.training.run import Run, branch_state, write_json, write_tensors, write_text
 from trilemma.training.sampling import Sampler, label_frequencies
 
 # --- the clock --------------------------------------------------------------------------------------------------------
@@ -724,6 +724,22 @@ def test_a_budget_that_shrinks_past_the_decay_keeps_its_state(tmp_path: Path) ->
     run = Run(tmp_path)
     loop.go(run, correct=correct)
     assert run.load_state("before-decay")[1]["step"] == 40
+
+
+def test_processes_agree_on_the_states_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may see a folder of its own, or see the first one's late: what is gathered is gathered by all."""
+    asked: list[Any] = []
+
+    def agreed(make: Callable[[], Any]) -> Any:
+        asked.append(make)
+        return [branch_state(0.25)]
+
+    monkeypatch.setattr("trilemma.training.loop.agreed", agreed)
+    run, loop = Run(tmp_path), toy.loop("vae", CASES["vector"], steps=10)
+    loop.training.branches = (0.25, 0.5)
+    loop.go(run)
+    assert asked == [run.states]
+    assert branch_state(0.25) not in run.states() and branch_state(0.5) in run.states()
 
 
 def test_own_parts_are_asked_for_on_resume(tmp_path: Path) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 from trilemma.errors import InputError
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.degrade import degraded, parse
 from trilemma.modalities.door import open_data
 from trilemma.modalities.splits import joined
+from trilemma.report.places import Job, _portable
+from trilemma.spaces import Categorical
+from trilemma.training.engine import Engine
+from trilemma.training.sampling import Sampler, told_labels
+from trilemma.training.start import _asked, _usual, seen_by
 
 COUNT, SIDE = 24, 8
 
@@ -96,6 +103,55 @@ def test_pairs_as_two_sets() -> None:
     np.testing.assert_array_equal(apart.sources("test")[:], data.sources("test")[:])  # type: ignore[index]
 
 
+def labelled(count: int = COUNT) -> Data:
+    data = opened(pictures(seed=1), pictures(seed=2))
+    labels = np.arange(count)[:, None] % 3
+    return replace(
+        data, conditions={**data.conditions, "label": labels}, present={"label": np.arange(count) > 3},
+        spaces={**data.spaces, "label": Categorical((1,), 3)}, label_names=["a", "b", "c"],
+    )  # fmt: skip
+
+
+def test_translators_see_no_labels() -> None:
+    data = labelled()
+    for name in ("bridge", "pix2pix", "cut", "cyclegan:published"):
+        seen = seen_by(name, data)
+        assert set(seen.spaces) == {"x", "other" if "c" in name[:1] else "source"} and not seen.label_names
+        assert "label" not in seen.split("train").gather(np.arange(3)).raw and not seen.present
+        assert seen.hash == data.hash
+    assert seen_by("diffusion", data) is data
+
+
+def test_samples_from_labelled_pairs_are_asked_for_by_their_own_label() -> None:
+    data = labelled()
+    rows, told = data.splits["choose"], told_labels(data.split("choose"))
+    np.testing.assert_array_equal(told, np.where(rows > 3, rows % 3, -1)[:, None])
+    assert told_labels(data.without_pairs().split("choose")) is None
+    sampler = Sampler(nn.Module(), Engine(device="cpu"), frequencies=[0.5, 0.3, 0.2], dtype=data.x.dtype, told=told)  # type: ignore[arg-type]
+    own, index = sampler.labels(7, np.arange(2 * len(rows))), np.arange(2 * len(rows)) % len(rows)
+    known = told[index] >= 0
+    np.testing.assert_array_equal(own[known], told[index][known])
+
+
+def test_two_places_are_kept_and_open_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run made from a `Data` knows both of its sides, as one made from paths does; a process opens them again."""
+    one, two = folder(tmp_path / "X", pictures(seed=1)), folder(tmp_path / "Y", pictures(seed=2))
+    monkeypatch.chdir(tmp_path)
+    data = opened("X", Path("Y"))
+    assert data.places == (str(one), str(two))
+    rest: list[Any] = ["cyclegan", None, "2k", 0, None, None, None, None, False]
+    asked = _asked(data, None, *rest)
+    assert asked == _asked("X", "Y", *rest) and (asked["source"], asked["data2"]) == data.places
+    job, source = _portable(Job(data, "cyclegan", "2k", 0, tmp_path / "run", {}))
+    assert job.data is None and source is not None and source.open().hash == data.hash
+    mixed = opened("X", pictures(seed=2))
+    assert mixed.places == (str(one), "array") and opened(pictures()).places == ("array",)
+    assert _asked(mixed, None, *rest)["data2"] == "array"
+    assert _portable(Job(mixed, "cyclegan", "2k", 0, tmp_path / "run", {}))[1] is None
+    part = replace(data, hash="of a part")
+    assert _portable(Job(part, "cyclegan", "2k", 0, tmp_path / "run", {}))[1] is None
+
+
 def test_pairs_named_by_a_table(tmp_path: Path) -> None:
     a, b = pictures(seed=1), pictures(seed=2)
     place = folder(tmp_path / "set", b, [f"target{n}" for n in range(COUNT)])
@@ -106,6 +162,8 @@ def test_pairs_named_by_a_table(tmp_path: Path) -> None:
         lines.append(f"target{number}.png,sources/{number}.png")
     (place / "metadata.csv").write_text("\n".join(lines))
     check_pairs(opened(place), a, b)
+    held: list[Data] = []
+    assert _usual((place, None), Opening(), held) == "bridge" and len(held) == 1
     (place / "metadata.csv").write_text("\n".join([*lines[:-1], "target23.png,sources/nothing.png"]))
     with pytest.raises(InputError, match=r"nothing\.png.*not there"):
         opened(place)

@@ -106,6 +106,13 @@ def test_the_pipe_leaves_alone_with_probability_zero(shape: tuple[int, ...]) -> 
         assert not torch.allclose(changed, x)
 
 
+def test_the_pipe_rounds_nothing_under_autocast() -> None:
+    x = torch.randn(5, 3, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        left = vary(x, Noise(0, np.arange(5)), torch.tensor(0.0))
+    torch.testing.assert_close(left, x, rtol=1e-5, atol=1e-5)
+
+
 def test_reading_along_an_axis() -> None:
     x = torch.arange(6.0).reshape(1, 1, 6)
     one, zero = torch.ones(1), torch.zeros(1)
@@ -240,6 +247,7 @@ def test_projection_of_a_sample_finds_it(run: Loaded) -> None:
     given = run.generate(2, seed=11)
     short, long = (run.project(given, steps=steps) for steps in (2, 120))
     assert (long.psnr > short.psnr + 3).all() and long.psnr.min() > 18, (short.psnr, long.psnr)
+    assert all(weight.grad is None and weight.requires_grad for weight in run.model.parameters())
     tuned = run.project(given, steps=2, tune=60)
     assert (tuned.psnr > short.psnr + 1).all()
     assert np.array_equal(run.generate(2, seed=11), given), "tuning is of a copy"

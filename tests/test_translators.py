@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 import contract_cases as toy
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from trilemma.errors import InputError
 from trilemma.maths.losses import PLAYS
 from trilemma.maths.noise import Noise
 from trilemma.models.bridge import Bridge, energy_score
+from trilemma.models.contract import Now
 from trilemma.models.cut import CUT
 from trilemma.models.cyclegan import Pool
 from trilemma.networks.layers import Network
@@ -136,6 +140,34 @@ def test_what_cannot_be_asked(name: str, case: str) -> None:
         model.sample(Request(Noise(0, np.arange(2))))  # type: ignore[operator]
     with pytest.raises(InputError, match="one direction"):
         model.translate(toy.request(CASES[case]), back=True)  # type: ignore[operator]
+
+
+def test_a_bridge_without_noise_is_none() -> None:
+    with pytest.raises(InputError, match="noise=0: at least"):
+        toy.build("bridge", CASES["pairs"], toy.settings("bridge", CASES["pairs"], noise=0.0))
+
+
+@pytest.mark.parametrize("name", ["cut", "cyclegan"])
+def test_identity_is_of_x_as_somebody_would_hand_it_in(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The generator of the identity term sees raw x in the statistics of the sources, as `translate` will."""
+    case = CASES["unpaired"]
+    other = copy.deepcopy(case.space)  # as many channels
+    other.mean += 1.0
+    model = toy.build(name, dataclasses.replace(case, spaces={**case.spaces, "other": other}))
+    batch, seen = case.batch(), list[Tensor]()
+    batch.other = batch.x.roll(1, 0)
+    generator = model.generator if name == "cut" else model.to_x
+    features = generator.features
+
+    def watched(x: Tensor, style: Tensor) -> list[Tensor]:
+        seen.append(x.detach())
+        return features(x, style)
+
+    monkeypatch.setattr(generator, "features", watched)
+    for _ in model.losses(batch, Now(0, 0, 100, 100)):
+        pass
+    want = other.embed(batch.x)
+    assert any(torch.allclose(x.to(want.dtype), want) for x in seen)
 
 
 def test_a_bridge_cannot_start_at_a_source_of_other_channels() -> None:

@@ -131,6 +131,7 @@ class Data:
     log_density: Callable[[np.ndarray], np.ndarray] | None = None  # (M, C) -> (M,) nats, where it is known
     centres: np.ndarray | None = None  # (K, C) of the modes, where they are known
     opening: Opening = field(default_factory=Opening)
+    places: tuple[str, ...] = ()  # where the door found it, and a second set: absolute paths, names, 'array'
     facts: dict[str, Any] = field(default_factory=dict)  # JSON for `inspect`: sizes, modes, duplicates, unreadable
 
     def split(self, name: str) -> Arrays:

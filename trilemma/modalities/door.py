@@ -143,7 +143,11 @@ def _opened(kind: type[Modality], source: Any, opening: Opening, data2: Any) -> 
     for name, (value, kinds_of) in meant.items():
         if value and kind.kind not in kinds_of:
             raise InputError(f"setting {name}: is for a {' or a '.join(kinds_of)}; these data are of kind {kind.kind}")
-    return kind.open(source, opening, data2=data2)
+    given = [one for one in (source, data2) if one is not None]
+    places = (
+        str(one.resolve()) if isinstance(one, Path) else one if isinstance(one, str) else "array" for one in given
+    )
+    return replace(kind.open(source, opening, data2=data2), places=tuple(places))
 
 
 def _existing(source: str | Path) -> Path:

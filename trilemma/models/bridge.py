@@ -29,6 +29,7 @@ from trilemma.networks.denoisers import denoiser
 from trilemma.networks.layers import Network, initialise, pad_to, sinusoids, to_patches
 from trilemma.spaces import Continuous, Space, masked
 
+LEAST_NOISE = 0.01  # what is learned is in units of it
 EARLIEST = 0.1  # t under which errors weigh no more: there is nothing left to say
 
 
@@ -62,6 +63,8 @@ class Bridge(Model, Samples, Translates):
         space, source = spaces["x"], spaces["source"]
         if config.start == "source" and source.width != space.width:
             raise InputError(f"setting start=source: it has {source.width} channels, x {space.width}; take start=noise")
+        if not config.noise >= LEAST_NOISE:
+            raise InputError(f"setting noise={config.noise:g}: at least {LEAST_NOISE:g}, of data of deviation 1")
         self.config, self.spaces = config, nn.ModuleDict(spaces)
         width = config.embedding
         self.conditioner = Conditioner(spaces, width)

@@ -100,7 +100,7 @@ def _resampled(x: Tensor, axis: int, *, scale: Tensor, shift: Tensor) -> Tensor:
     if weights is None:
         return x
     moved = x.movedim(axis, -1)
-    made = torch.bmm(moved.reshape(len(x), -1, side), weights.transpose(1, 2))
+    made = _product(moved.reshape(len(x), -1, side), weights.transpose(1, 2))
     return made.reshape(moved.shape).movedim(-1, axis)
 
 
@@ -113,4 +113,10 @@ def _recoloured(x: Tensor, saturation: Tensor, angle: Tensor, apply: Tensor) -> 
     cross = torch.tensor([[0, -root, root], [root, 0, -root], [-root, root, 0]], device=x.device)
     turned = turn.cos().reshape(-1, 1, 1) * rest + turn.sin().reshape(-1, 1, 1) * cross  # Rodrigues' formula
     matrix = (grey + saturation.reshape(-1, 1, 1) * turned).to(x.dtype)
-    return torch.bmm(matrix, x.flatten(2)).reshape(x.shape)
+    return _product(matrix, x.flatten(2)).reshape(x.shape)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b, batched, in their own precision: what is left alone must stay what it was, under autocast as well."""
+    with torch.autocast(a.device.type, enabled=False):
+        return torch.bmm(a, b)

@@ -25,6 +25,7 @@ from trilemma.modalities.contract import Data
 from trilemma.models.contract import Translates
 from trilemma.tasks.load import Loaded
 from trilemma.training.features import FeatureNetwork
+from trilemma.training.sampling import told_labels
 
 CHUNK = 250  # pictures whose feature maps are held at once
 PLACES = 64  # of the level of maps whose layout is compared: about 8 x 8
@@ -36,10 +37,7 @@ SHOWN = 8  # sources that the page shows
 def given_sources(loaded: Loaded, data: Data) -> Loaded:
     """The run with the test sources, and the labels of their targets, for its samples to be made from."""
     loaded.sampler.sources = data.sources("test")
-    if "source" in data.conditions and "label" in data.conditions:
-        rows = data.splits["test"]
-        known = np.asarray(data.present["label"])[rows] if "label" in data.present else np.ones(len(rows), dtype=bool)
-        loaded.sampler.told = np.where(known[:, None], np.asarray(data.conditions["label"])[rows], -1)
+    loaded.sampler.told = told_labels(data.split("test"))
     return loaded
 
 

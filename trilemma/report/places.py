@@ -73,14 +73,14 @@ class Failed(Exception):
 class Source:
     """Data by the way to open them again, where that leads to the same ones: nothing large is written or sent."""
 
-    path: str
+    places: tuple[str, ...]  # one, or two of two sets
     opening: Opening
     hash: str
 
     def open(self) -> Data:
-        data = open_data(self.path, opening=self.opening)
+        data = open_data(self.places[0], opening=self.opening, data2=(*self.places[1:], None)[0])
         if data.hash != self.hash:
-            raise InputError(f"{self.path} has changed since the comparison began")
+            raise InputError(f"{' and '.join(self.places)} has changed since the comparison began")
         return data
 
 
@@ -185,17 +185,19 @@ def _stop() -> None:
 
 def _portable(job: Job) -> tuple[Job, Source | None]:
     """The job for another process of this machine: without the data, where they can be opened again."""
-    source = job.data.source
-    if not (isinstance(source, str) and source != "array" and _opens_the_same(job.data)):
+    places = job.data.places
+    source = Source(places, job.data.opening, job.data.hash)
+    if not places or "array" in places or not _opens_the_same(source):
         return job, None
-    return replace(job, data=None), Source(source, job.data.opening, job.data.hash)  # type: ignore[arg-type]
+    return replace(job, data=None), source  # type: ignore[arg-type]
 
 
-def _opens_the_same(data: Data) -> bool:
+def _opens_the_same(source: Source) -> bool:
     try:
-        return open_data(data.source, opening=data.opening).hash == data.hash
-    except InputError:  # a part of a set, or an array's name
+        source.open()
+    except InputError:  # a part of a set
         return False
+    return True
 
 
 def work(job: Job, source: Source | None, error: Path) -> None:

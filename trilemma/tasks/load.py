@@ -223,11 +223,11 @@ class Loaded:
 
     def data(self, what: str, instead: str) -> Data:
         """What the run was trained on, opened anew. InputError, in words for `what`, where it is not there any more."""
-        source = self.config["asked"]["source"]
-        if source == "array":
+        source, data2 = (self.config["asked"].get(key) for key in ("source", "data2"))
+        if "array" in (source, data2):
             raise InputError(f"{what}: this run was trained on an array, which is not here; {instead}")
         opening = Opening(**{key: _tuple(value) for key, value in self.config["data"]["opening"].items()})
-        data = open_data(source, opening=opening, data2=self.config["asked"].get("data2"))
+        data = open_data(source, opening=opening, data2=data2)
         if data.hash != self.config["data"]["hash"]:
             raise InputError(f"{what}: {source} is not what the run was trained on; {instead}")
         return data

@@ -20,7 +20,7 @@ from trilemma.batches import Request
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.maths.signals import spherical
-from trilemma.models.contract import Model, Styles
+from trilemma.models.contract import Model, Styles, frozen
 from trilemma.networks.conv import pooled
 from trilemma.spaces import Categorical, Clusters, Continuous
 from trilemma.training.progress import Bar
@@ -269,7 +269,7 @@ def project(
     for step in range(steps):
         _schedule(optimizer, RATE, step / steps)
         styles = first + offset * deviation
-        with engine.autocast():
+        with engine.autocast(), frozen(model):
             made = model.synthesise(styles, noise).float()
         loss = _apart(made, given).sum() + PLAIN * _correlations(noise, model).sum()
         loss = loss + HELD * ((styles - mean) / deviation).square().mean((1, 2)).sum()

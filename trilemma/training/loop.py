@@ -255,7 +255,8 @@ class Loop:
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}  # of the steps that logged a name: a penalty may come every second one only
         began, before, first, paused = time.monotonic(), self.seconds, self.step, 0.0
-        states = [] if run is None else run.states()
+        # Agreed: what depends on them is done by all processes together, or waits for ever.
+        states = [] if run is None else agreed(run.states)
         kept = run is None or "before-decay" in states
         branches = [share for share in sorted(training.branches) if branch_state(share) not in states]
         branches = branches if self.config.stay > 0 else []  # a rate that falls from the start has no fork

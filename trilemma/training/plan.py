@@ -18,7 +18,7 @@ from trilemma.training.engine import all_threads, peak_memory, processes
 from trilemma.training.features import examples_for, is_cached
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.probe import Probe, compile_verdict, dtype_verdict, threads_verdict
-from trilemma.training.sampling import Sampler, label_frequencies
+from trilemma.training.sampling import Sampler, label_frequencies, told_labels
 
 ENOUGH_STEPS, LEAST_BATCH = 1500, 16  # a budget for fewer steps than this gets smaller batches, down to this
 COMMON_PLACES = 784  # of the grid on which the dial was tuned, with two threads
@@ -121,7 +121,10 @@ def plan(
             step = _smaller_batches(probe, training, step, most, amount - (time.monotonic() - begun))
         step /= processes()  # timed in this one alone; the clock sets it right
         sources = data.sources("choose")
-        sampler = Sampler(model, loop.engine, frequencies=frequencies_of(data), dtype=data.x.dtype, sources=sources)
+        told = told_labels(data.split("choose"))
+        sampler = Sampler(
+            model, loop.engine, frequencies=frequencies_of(data), dtype=data.x.dtype, sources=sources, told=told
+        )
         rate, fit = _rates(sampler, data, training, most)
         left = amount - (time.monotonic() - begun) if kind == "seconds" else training.examples / optimizer.batch * step
         left = max(left, step)  # a busy machine may have spent a short budget on the probe

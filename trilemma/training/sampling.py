@@ -31,6 +31,15 @@ def label_frequencies(data: Arrays, count: int) -> list[float]:
     return (np.bincount(labels, minlength=count) / max(len(labels), 1)).tolist()
 
 
+def told_labels(data: Arrays) -> np.ndarray | None:
+    """(n, 1) labels of the targets of these pairs, -1 where none is known; None without labels or without pairs."""
+    if not {"source", "label"} <= data.conditions.keys():
+        return None
+    rows = np.arange(len(data.x)) if data.rows is None else data.rows
+    labels = np.asarray(data.conditions["label"])[rows]
+    return np.where(np.asarray(data.present["label"])[rows][:, None], labels, -1) if "label" in data.present else labels
+
+
 def draw(frequencies: list[float], seed: int, index: np.ndarray) -> np.ndarray:
     """(n, 1) labels that follow the frequencies evenly: label i is a function of (seed, i) alone."""
     places = Noise(seed, index).spread().numpy()
@@ -49,11 +58,14 @@ class Sampler:
         frequencies: list[float] | None,
         dtype: np.dtype,
         sources: Rows | None = None,
+        told: np.ndarray | None = None,
     ):
-        """sources: what a translator's samples are made from: sample i from source i, over and over again."""
+        """sources: what a translator's samples are made from: sample i from source i, over and over again.
+
+        told: (n, 1) labels that the sources' targets have, -1 where none is known.
+        """
         self.model, self.engine, self.frequencies, self.dtype = model, engine, frequencies, dtype
-        self.sources = sources
-        self.told: np.ndarray | None = None  # (n, 1) labels that the sources' targets have, -1 where none is known
+        self.sources, self.told = sources, told
 
     def labels(self, seed: int, index: np.ndarray) -> np.ndarray | None:
         """(n, 1) labels for which the images `index` of this seed are asked; None where the model knows none."""

@@ -31,7 +31,7 @@ from trilemma.training.preview import Preview, film
 from trilemma.training.progress import Bar
 from trilemma.training.restore import build, restore
 from trilemma.training.run import FORMAT, Run, write_json, write_tensors, write_text
-from trilemma.training.sampling import Sampler
+from trilemma.training.sampling import Sampler, told_labels
 from trilemma.training.stages import FEW, FIRST, Stage, chosen_stage, spent_on, stage_of
 
 FIRST_SHARE = 0.35  # of the budget, for an autoencoder that codes the data first
@@ -70,11 +70,12 @@ def train(
     prepare()
     forget_peak()
     said = Say(quiet or not first())
-    model = model or _usual(source, data2, opening_of(settings, kind, resolution, skip_bad))
-    asked = _asked(source, data2, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
     opening, own = opening_of(settings, kind, resolution, skip_bad), {"networks": networks, "make": optimizer}
+    both, opened = (source, data2), list[Data]()
+    model = model or agreed(lambda: _usual(both, opening, opened))
+    both = (opened[0], None) if opened else both
+    asked = _asked(source, data2, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
     held: list[Data] = []
-    both = (source, data2)
     stage = agreed(lambda: _stage(Run(out), both, asked, opening, settings or {}, dry_run=dry_run))
     if stage is not None and stage.run is None and not dry_run:
         stage = _first(Run(out), stage, both, asked, opening, settings or {}, quiet=quiet)
@@ -178,8 +179,7 @@ class Say:
 
 def _open(sources: tuple[Any, Any], opening: Opening, model: str) -> Data:
     """The data, as this model learns from them: pairs are two sets to one that knows no pairs."""
-    source, data2 = sources
-    return seen_by(model, source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2))
+    return seen_by(model, _whole(sources, opening))
 
 
 def _coded(data: Data, stage: Stage | None, said: Say) -> Data:
@@ -195,10 +195,29 @@ def _nothing_finished(run: Run, budget: Any) -> InputError:
     return InputError(f"budget {str(budget)!r} goes on with a finished run; {run.folder} has none. Leave out the +")
 
 
+def _whole(sources: tuple[Any, Any], opening: Opening) -> Data:
+    """The data with all that is known of them."""
+    source, data2 = sources
+    return source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2)
+
+
 def seen_by(model: str, data: Data) -> Data:
-    """The data as a model of this name learns from them."""
+    """The data as a model of this name learns from them: a translator has the source alone, and no labels.
+
+    Whoever translates gives a picture, whose label nobody knows: a condition that training always has would be a
+    random vector there.
+    """
     known = find(model)[0].sets
-    return data.without_pairs() if "unpaired" in known and "paired" not in known else data
+    data = data.without_pairs() if "unpaired" in known and "paired" not in known else data
+    if "alone" in known or sets_of(data.spaces) == "alone":  # the latter will be an error of its own
+        return data
+
+    def kept(held: dict[str, Any]) -> dict[str, Any]:
+        return {name: one for name, one in held.items() if name in ("x", "source", "other")}
+
+    return replace(
+        data, conditions=kept(data.conditions), present=kept(data.present), spaces=kept(data.spaces), label_names=[]
+    )
 
 
 def _stage(
@@ -259,11 +278,10 @@ def scale_of(data: Data, side: str = "source") -> float | None:
     return max(ratios) if data.opening.fit == "crop" else min(ratios)
 
 
-def _usual(source: Any, data2: Any, opening: Opening) -> str:
-    """The model that is taken when nobody names one."""
-    if data2 is None and opening.pairs is None and opening.degradation is None and not isinstance(source, Data):
-        return "diffusion"
-    data = source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2)
+def _usual(sources: tuple[Any, Any], opening: Opening, opened: list[Data]) -> str:
+    """The model that is taken when nobody names one, by the data: `opened` gets them, so that it happens once."""
+    data = _whole(sources, opening)
+    opened.append(data)
     return {"paired": "bridge", "unpaired": "cut", "alone": "diffusion"}[sets_of(data.spaces)]
 
 
@@ -274,10 +292,11 @@ def _asked(
     """The user's own words, by which a second call is recognised."""
 
     def shown(one: Any) -> str:
-        place = one.source if isinstance(one, Data) else one
-        place = str(Path(place).resolve()) if isinstance(place, (str, Path)) and Path(place).exists() else place
+        place = str(Path(one).resolve()) if isinstance(one, (str, Path)) and Path(one).exists() else one
         return str(place) if isinstance(place, (str, Path)) else "array"
 
+    if isinstance(source, Data):
+        source, data2 = [*(source.places or (source.source,)), None][:2]
     two = {} if data2 is None else {"data2": shown(data2)}
     return {
         "source": shown(source),
@@ -478,6 +497,7 @@ def carry_out(
         frequencies=config["data"]["frequencies"],
         dtype=data.x.dtype,
         sources=data.sources("choose"),
+        told=told_labels(data.split("choose")),
     )
     middle = list(loop.averages.exponents)[len(training.averages) // 2] if training.averages else None
     preview = Preview(run, data, sampler, moments=training.previews, count=training.preview_samples, average=middle)
