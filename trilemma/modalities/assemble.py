@@ -201,6 +201,7 @@ def build(
         theirs = sides.source.pictures
         facts["unreadable"] += [[theirs.name(index), second_bad[index]] for index in sorted(second_bad)]
         facts["source_sizes"] = [[height, width, count] for (height, width), count in theirs.sizes.most_common(8)]
+        facts["sources"] = [f"{height} x {width} ({count:,})" for height, width, count in facts["source_sizes"]]
         facts["alone"] = sides.alone
     captions = [found.captions[row] for row in kept] if found.captions else None
     how = (cls.kind, x.shape[1:], str(x.dtype), (low, high, levels), contents_of(opening))
@@ -209,6 +210,8 @@ def build(
         if bits != 8:
             raise InputError(f"{shown}: --from-degradation is for images of 8 bits; these have {bits}")
         second = _degraded(x, digest, sides.degradation, folder)
+        if all(np.array_equal(second[i : i + 256], x[i : i + 256]) for i in range(0, len(x), 256)):
+            raise InputError(f"{shown}: --from-degradation {sides.degradation!r} changes nothing here")
     other_splits: dict[str, np.ndarray] = {}
     if second is not None:
         told = splits.digests(second) if told is None else told

@@ -36,6 +36,8 @@ def parse(text: str) -> list[tuple[str, float]]:
     for part in text.split(","):
         words = re.fullmatch(r"\s*([a-zA-Z]+)\s*=?\s*([0-9.]*)\s*", part)
         name = words[1].lower().replace("gray", "grey") if words else part.strip()
+        if name.split(" ")[0] in KNOWN and not words:
+            raise InputError(f"--from-degradation {part.strip()!r}: give a number after {name.split(' ')[0]}")
         if name not in KNOWN:
             raise unknown("--from-degradation", name, KNOWN)
         limits = KNOWN[name]

@@ -14,7 +14,7 @@ from trilemma.modalities.contract import SPLITS, Data
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Categorical, Continuous
 
-MORE = ("target", "times", "window", "calendar", "gaps", "series")
+MORE = ("sources", "target", "times", "window", "calendar", "gaps", "series")
 
 
 @dataclass
@@ -116,7 +116,7 @@ def of_data(data: Data) -> Inspection:
         if isinstance(data.spaces.get(name), Categorical):
             counts = np.bincount(values[here, 0], minlength=len(data.label_names))
             labels = dict(zip(data.label_names, counts.tolist(), strict=True))
-        else:
+        elif name != "source":
             numbers[name] = f"{values[here].min():g} to {values[here].max():g}, mean {values[here].mean():g}"
     described = "numbers"
     if isinstance(space, Continuous) and space.levels:

@@ -67,7 +67,8 @@ class Now:
 # the second one in the Space 'other' and as `batch.other`.
 SETS = {
     "alone": "one set of examples",
-    "paired": "pairs: two folders with equal file names, or --from-degradation",
+    "paired": "pairs: two folders with equal file names, pictures of two halves (--set data.pairs=left), or "
+    "--from-degradation",
     "unpaired": "two sets: DATA and DATA2",
 }
 

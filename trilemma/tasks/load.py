@@ -723,7 +723,11 @@ class Loaded:
         """Codes (2, D) of the two ends: of files where the model encodes, of sample numbers otherwise."""
         numbers = all(isinstance(end, int) or str(end).isdigit() for end in (first, second))
         if not numbers:
-            self.require("embed")
+            if not isinstance(self.model, Encodes):
+                able = ", ".join(models_that("embed"))
+                raise InputError(
+                    f"interpolate: {self.config['model']} has no codes of files; give numbers of samples, or take {able}"
+                )
             ends = [next(iter(self._codes(end, False, seed))) for end in (first, second)]
             batches = [batch for _, batch in ends]
             raw = {name: torch.cat([batch.raw[name][:1] for batch in batches]) for name in batches[0].raw}

@@ -19,7 +19,7 @@ from trilemma.modalities.pixels import resize
 from trilemma.models.contract import Translates
 from trilemma.training.sampling import Sampler
 
-OVERLAP = 0.25  # of a tile's side, at least
+OVERLAP = 0.5  # of a tile's side, at least: tiles differ in brightness, and a long way from one to the next hides it
 BATCH = 64  # tiles at once
 LARGEST = 16_384  # pixels a side
 

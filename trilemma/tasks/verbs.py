@@ -17,6 +17,7 @@ from trilemma.training.progress import Bar
 from trilemma.training.run import disk_errors
 
 FILM = (256, 256)  # pixels of a film
+ALIKE = 0.005  # of the range of values: draws that differ by less
 ARRAYS = (".npy", ".csv")
 # Endings by which people mean a file: a folder of this name would surprise them.
 OTHERS = (".npy", ".png", ".csv", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".npz", ".json", ".zip", ".txt")
@@ -279,6 +280,8 @@ def translate(run: Path, source: Any, *, n: int, to: str | None, steps: int | No
 
     def written() -> None:
         for number, x in enumerate(made):
+            if number == 0 and n > 1 and np.abs(x[0].astype(np.float64) - x[1]).mean() < ALIKE * loaded.modality.high:
+                print(f"{loaded.config['model']} hardly draws: its {n} results are nearly the same", file=sys.stderr)
             for path, one in zip(paths[number * n : (number + 1) * n], x, strict=True):
                 loaded.modality.write(one, path)
             bar.update(number + 1, {})

@@ -103,6 +103,11 @@ class Run:
         run = cls(folder)
         if not run.folder.exists():
             raise InputError(f"run {run.folder} does not exist: give the folder that `trilemma train --out` wrote")
+        first = cls(run.folder / "autoencoder")
+        if not run.config_file.is_file() and first.exists:
+            raise InputError(
+                f"{run.folder} has only its first stage yet: repeat its command to go on; {first.folder} is a run"
+            )
         if not run.config_file.is_file():
             raise InputError(
                 f"{run.folder} is not a run: it has no config.json. Give the folder that `trilemma train --out` wrote"
