@@ -726,7 +726,7 @@ class Loaded:
             if not isinstance(self.model, Encodes):
                 able = ", ".join(models_that("embed"))
                 raise InputError(
-                    f"interpolate: {self.config['model']} has no codes of files; give numbers of samples, or take {able}"
+                    f"interpolate: {self.config['model']} has no codes of files; give samples' numbers, or take {able}"
                 )
             ends = [next(iter(self._codes(end, False, seed))) for end in (first, second)]
             batches = [batch for _, batch in ends]

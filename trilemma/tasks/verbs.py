@@ -261,6 +261,12 @@ def _sheet(loaded: Loaded, rows: np.ndarray, out: Path) -> list[Path]:
     return loaded.modality.save(flat, out)
 
 
+def alike(two: np.ndarray) -> bool:
+    """Are two exported pictures nearly the same?"""
+    one, other = two.astype(np.float64)
+    return float(np.abs(one - other).mean()) < ALIKE * np.iinfo(two.dtype).max
+
+
 def translate(run: Path, source: Any, *, n: int, to: str | None, steps: int | None, seed: int, out: Path) -> list[Path]:
     """A file for each picture, of several draws one each; of one picture also into a file that is named."""
     from trilemma.tasks.translate import direction
@@ -280,7 +286,7 @@ def translate(run: Path, source: Any, *, n: int, to: str | None, steps: int | No
 
     def written() -> None:
         for number, x in enumerate(made):
-            if number == 0 and n > 1 and np.abs(x[0].astype(np.float64) - x[1]).mean() < ALIKE * loaded.modality.high:
+            if number == 0 and n > 1 and alike(loaded.modality.export(x[:2])):
                 print(f"{loaded.config['model']} hardly draws: its {n} results are nearly the same", file=sys.stderr)
             for path, one in zip(paths[number * n : (number + 1) * n], x, strict=True):
                 loaded.modality.write(one, path)
