@@ -629,6 +629,30 @@ def test_a_plus_killed_at_its_start_extends_once(
     assert run.weights_file.read_bytes() == (tmp_path / "whole" / "weights.safetensors").read_bytes()
 
 
+def test_a_plus_on_a_slow_machine_is_still_more(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock may cut what the time allowed, never below what had been done before."""
+
+    class Slow:
+        def __init__(self, *_: Any, **__: Any):
+            pass
+
+        def due(self, step: int, batch: int, *_: Any) -> bool:
+            return step * batch > 5000
+
+        def corrected(self, step: int, batch: int, *_: Any) -> int:
+            return (step + 1) * batch
+
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    before = Run.at(out).config()["training"]["examples"]
+    monkeypatch.setattr("trilemma.training.start.Clock", Slow)
+    tl.train(moons(), model="vae", out=out, budget="+20s", size="xs", settings=dict(PLAIN), quiet=True)
+    run = Run.at(out)
+    assert run.finished and before < run.config()["training"]["examples"] <= before + 1000
+
+
 def test_a_plus_needs_a_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="finished run"):
         tl.train(moons(), model="vae", out=tmp_path / "run", budget="+6k")

@@ -427,7 +427,7 @@ def _extend(run: Run, config: dict[str, Any], unit: str, amount: float, budget: 
             f"{least:,} examples; give more than that"
         )
     config["training"] |= {"examples": total, "corrections": []}
-    config["plan"]["examples"] = total
+    config["plan"] |= {"examples": total, "least": old + batch}  # whatever the machine does: more than before
     config["extended"] = [*config["extended"], budget]
     run.drop_states(keep=0)  # a kill may have left the last one: it is newer, and decayed
     run.save_state(f"step-{facts['step']:09d}", tensors, facts)
@@ -531,7 +531,8 @@ def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Preview, begun
         shown = max(sum(moment * training.examples <= loop.seen for moment in preview.moments), 1)
         previews = preview.seconds / shown * (len(preview.moments) - shown)
         new = agreed(lambda: clock.corrected(loop.step, batch, training.examples, spent, steps, previews))
-        if new is not None:
+        new = None if new is None else max(new, config["plan"].get("least", 0))
+        if new is not None and new != training.examples:
             training.examples = new
             training.corrections = (*training.corrections, (loop.step, new))
             config["training"] |= {"examples": new, "corrections": to_json(training.corrections)}
