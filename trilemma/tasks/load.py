@@ -116,7 +116,7 @@ class Loaded:
 
     def info(self) -> dict[str, Any]:
         """What this run is: data, model, budget, choices, what it can do."""
-        seen = [row["seen"] for row in self.run.stats() if "seen" in row]
+        seen = [row["seen"] for row in self.run.stats() if "seen" in row and "event" not in row]
         return {
             "model": self.config["model"],
             "size": self.config["size"],
