@@ -68,9 +68,7 @@ def main() -> None:
     rows = {"did nothing": ruler.sources, "mean": np.broadcast_to(data.rows("train").mean(0), targets.shape)}
     near = [int(np.square(train[:].astype(np.float32) - one).mean((1, 2, 3)).argmin()) for one in ruler.sources]
     rows["nearest"] = data.rows("train")[near]
-    print(
-        "| | partner | Frechet | kernel x 1000 | structure | PSNR | SSIM | s each |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| | partner | Frechet | kernel | structure | PSNR | SSIM | s each |\n|---|---|---|---|---|---|---|---|")
     for name in (*rows, *given.rest):
         name, _, place = name.partition("=")
         x, seconds = outputs(data, place) if place else (np.asarray(rows[name]), 0.0)
@@ -78,7 +76,7 @@ def main() -> None:
         made = network(x)
         figures = [f"{found[key].value:.3f}" for key in ("perceptual",)]
         figures += [f"{frechet_distance(reference, made).value:.3f}"]
-        figures += [f"{1000 * kernel_distance(reference, made).value:.2f}"]
+        figures += [f"{kernel_distance(reference, made).value:.2f}"]
         figures += [f"{found[key].value:.{digits}f}" for key, digits in (("structure", 2), ("psnr", 1), ("ssim", 3))]
         print(f"| {name} | {' | '.join(figures)} | {f'{seconds:.4f}' if place and seconds else ''} |", flush=True)
 
