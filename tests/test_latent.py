@@ -152,7 +152,7 @@ def test_resume_is_exact_in_either_stage(run: Run, stage: str, tmp_path: Path, m
         trained(tmp_path / "run")
     stop[0] = False
     if stage == "codec":
-        with pytest.raises(InputError, match="not a run"):
+        with pytest.raises(InputError, match="only its first stage"):
             tl.load(tmp_path / "run")
     else:  # from here on the run itself has all that it needs
         shutil.rmtree(tmp_path / "run" / "autoencoder")
