@@ -19,8 +19,9 @@ from trilemma.modalities.splits import joined
 from trilemma.report.places import Job, _portable
 from trilemma.spaces import Categorical
 from trilemma.training.engine import Engine
+from trilemma.training.run import Run
 from trilemma.training.sampling import Sampler, told_labels
-from trilemma.training.start import _asked, _usual, seen_by
+from trilemma.training.start import _asked, _check_same, _usual, seen_by
 
 COUNT, SIDE = 24, 8
 
@@ -279,3 +280,16 @@ def test_what_is_wrong_with_two_sides(tmp_path: Path) -> None:
         opened(pictures(), pictures()[:23], pairs="row")
     with pytest.raises(InputError, match="of kind points"):
         opened(np.zeros((50, 2), np.float32), degradation="grey")
+
+
+def test_another_second_side_or_way_is_another_command(tmp_path: Path) -> None:
+    """Also where it was left out, or where the command line reads 'none' as nothing."""
+
+    def asked(data2: Any, settings: dict[str, Any]) -> dict[str, Any]:
+        return _asked("a", data2, "bridge", None, "10s", 0, settings, None, None, None, False)
+
+    config = {"asked": asked("b", {}), "extended": []}
+    _check_same(Run(tmp_path), config, asked("b", {}), False)
+    for other in (asked(None, {}), asked("c", {}), asked("b", {"data.pairs": None})):
+        with pytest.raises(InputError, match=r"data2|data\.pairs"):
+            _check_same(Run(tmp_path), config, other, False)

@@ -70,13 +70,12 @@ class CUT(Model, Samples, Translates, Criticizes):
         },
     }
     accepts = (Continuous,)
+    needs_grid = True
     sets = ("unpaired",)
 
     def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):
         super().__init__()
         space, source = spaces["x"], spaces["other"]
-        if not space.grid:
-            raise InputError("cut needs data on a grid")
         self.config, self.spaces, self.play = config, nn.ModuleDict(spaces), PLAYS[config.play]
         width, hidden = config.embedding, config.projection
         self.code = nn.Sequential(initialise(nn.Linear(config.latent, width)))
@@ -89,7 +88,7 @@ class CUT(Model, Samples, Translates, Criticizes):
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
-        number, side = SIZES.index(size), max(spaces["x"].grid, default=1)
+        number, side = SIZES.index(size), max(spaces["x"].grid)
         patch = 2 if side >= 16 else 1
         levels = 2 if side // patch <= 32 else 3
         return {

@@ -103,13 +103,12 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
         },
     }
     accepts = (Continuous,)
+    needs_grid = True
     sets = ("unpaired",)
 
     def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):
         super().__init__()
         space, other = spaces["x"], spaces["other"]
-        if not space.grid:
-            raise InputError("cyclegan needs data on a grid")
         self.config, self.spaces, self.play = config, nn.ModuleDict(spaces), PLAYS[config.play]
         width, norm = config.embedding, config.penalty == "none"
         self.code = initialise(nn.Linear(config.latent, width))
@@ -123,7 +122,7 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
-        number, side = SIZES.index(size), max(spaces["x"].grid, default=1)
+        number, side = SIZES.index(size), max(spaces["x"].grid)
         patch = 2 if side >= 16 else 1
         levels = 2 if side // patch <= 32 else 3
         return {

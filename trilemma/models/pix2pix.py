@@ -64,13 +64,12 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
         },
     }
     accepts = (Continuous,)
+    needs_grid = True
     sets = ("paired",)
 
     def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):
         super().__init__()
         space = spaces["x"]
-        if not space.grid:
-            raise InputError("pix2pix needs data on a grid; of vectors take bridge or diffusion")
         self.config, self.spaces, self.play = config, nn.ModuleDict(spaces), PLAYS[config.play]
         width = config.embedding
         self.conditioner = Conditioner(spaces, width)
@@ -83,7 +82,7 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
-        number, side = SIZES.index(size), max(spaces["x"].grid, default=1)
+        number, side = SIZES.index(size), max(spaces["x"].grid)
         patch = 2 if side >= 16 else 1
         levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
         return {

@@ -305,7 +305,8 @@ def _asked(
         "size": size,
         "budget": str(budget),
         "seed": seed,
-        "settings": to_json(settings or {}),
+        # The command line reads "none" as nothing; of pairs it is a way of its own, and a change like any other.
+        "settings": {k: "none" if k == "data.pairs" and v is None else v for k, v in to_json(settings or {}).items()},
         "from": None if start is None else str(start),
         "kind": kind,
         "resolution": to_json(resolution),
@@ -327,7 +328,7 @@ def _check_same(run: Run, config: dict[str, Any], asked: dict[str, Any], more: b
     """Changed settings on an existing run are an error that names them."""
     old = dict(config["asked"])
     new = {key: value for key, value in asked.items() if not (key == "budget" and (more or config["extended"]))}
-    changed = differences({key: old[key] for key in new if key in old}, new)
+    changed = differences({key: old[key] for key in (*new, "data2") if key in old}, new)
     if changed:
         longer = "; to train a finished run longer, --budget +10m" if "budget" in " ".join(changed) else ""
         raise InputError(
