@@ -559,6 +559,8 @@ def _finish(
         weights = {key: tensor.clone() for key, tensor in loop.model.state_dict().items()}
     film(run.samples_folder)
     total = time.monotonic() - begun + before
+    first = Run(run.folder / FIRST)
+    total += spent_on(first, "seconds") if first.exists and not config["extended"] else 0.0  # both stages cost
     seconds = {"total": total, "loop": loop.seconds, "step": loop.seconds / max(loop.step, 1)}
     health = dict(loop.health.counts)
     write_json(
