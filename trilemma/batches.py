@@ -69,6 +69,7 @@ class Request:
     present: dict[str, Tensor] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
     watch: Callable[[int, Tensor], None] | None = None  # called with (step, embedded estimate): film strips
+    against: dict[str, Tensor] = field(default_factory=dict)  # conditions that guidance leads away from
 
     def __len__(self) -> int:
         return len(self.noise)

@@ -27,8 +27,13 @@ def generate(
     label: Annotated[
         str | None, typer.Option(help="Name or number of a label; default: as in the training data.")
     ] = None,
+    prompt: Annotated[str | None, typer.Option(help="What to make, in words (models that learned captions).")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A prompt a line; -n samples of each, in this order.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="What not to make: guidance leads away from it.")] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Strength of guidance (diffusion with labels or clusters).")
+        float | None, typer.Option(help="Strength of guidance (diffusion with captions, labels or clusters).")
     ] = None,
     steps: Steps = None,
     sampler: Annotated[
@@ -62,7 +67,7 @@ def generate(
     done = make(
         run, n, seed=seed, out=out, label=label, guidance=guidance, steps=steps, sampler=sampler, eta=eta,
         interval=interval, prior=prior, truncation=truncation, noise_seed=noise_seed, where=where, balance=balance,
-        length=length,
+        length=length, prompt=prompt, prompts=prompts, negative=negative,
     )  # fmt: skip
     show(done)
 

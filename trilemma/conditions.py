@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from trilemma.batches import Batch
 from trilemma.maths.shapes import expand
+from trilemma.networks.text import TextTower
 from trilemma.spaces import Categorical, Clusters, Continuous, Space, masked
+from trilemma.words import Words
 
 
 @dataclass
@@ -26,9 +28,10 @@ class Cond:
 class Conditioner(nn.Module):
     """Raw conditions -> Cond. Owned by the model; an absent condition becomes its learned null vector, per example.
 
-    Labels (Categorical, grid ()) and numbers (Continuous, grid ()) add up on the `vector` route; the one with a grid, a
-    'source', is the `grid` route: embedded, behind it whether it is there. `scale` is the deviation of a label's vector
-    at the start.
+    Labels (Categorical, grid ()) and numbers (Continuous, grid ()) add up on the `vector` route; a caption (Words) is
+    read by a text tower: its tokens are the `tokens` route, and the whole of it adds to the vector. The one with a
+    grid, a 'source', is the `grid` route: embedded, behind it whether it is there. `scale` is the deviation of a
+    label's vector at the start.
     """
 
     def __init__(self, spaces: dict[str, Space], width: int, *, scale: float = 1.0):
@@ -38,11 +41,17 @@ class Conditioner(nn.Module):
         self.width = width
         self.maps = nn.ModuleDict()
         self.nulls = nn.ParameterDict()
+        self.worded = ""  # the name of the condition that is a caption
         for name in self.names:
             space = spaces[name]
-            if space.grid != ():
+            if isinstance(space, Words):
+                self.worded, (_, length) = name, space.shape
+                self.maps[name] = TextTower(space.count, length, width)
+                self.whole = nn.Linear(width, width)
+                self.null_token = nn.Parameter(torch.randn(width) * 0.5)
+            elif space.grid != ():
                 raise ValueError(f"condition {name!r} has a grid; only labels and numbers can condition this model")
-            if isinstance(space, (Categorical, Clusters)):
+            elif isinstance(space, (Categorical, Clusters)):
                 embedding = nn.Embedding(space.count, width)
                 nn.init.normal_(embedding.weight, std=scale)
                 self.maps[name] = embedding
@@ -63,13 +72,17 @@ class Conditioner(nn.Module):
             return Cond(grid=grid)
         device = self.nulls[self.names[0]].device
         total = torch.zeros(count, self.width, device=device, dtype=self.nulls[self.names[0]].dtype)
+        tokens, token_mask, whole = self.caption(raw, present, count)
         for name in self.names:
             null = self.nulls[name].expand(count, -1)
             if name not in raw:
                 total = total + null
                 continue
             layer, space = self.maps[name], self.spaces[name]
-            if not isinstance(layer, nn.Embedding):
+            if name == self.worded:
+                assert whole is not None
+                value = whole
+            elif not isinstance(layer, nn.Embedding):
                 value = layer(cast(Space, space).embed(raw[name]))
             elif raw[name].is_floating_point():
                 value = (raw[name].to(layer.weight.dtype).unsqueeze(2) * layer.weight).sum(1)  # never in bf16
@@ -77,7 +90,33 @@ class Conditioner(nn.Module):
                 value = layer(raw[name][:, 0].long())
             here = present.get(name)
             total = total + (value if here is None else torch.where(here.unsqueeze(1), value, null))
-        return Cond(vector=total, grid=grid)
+        return Cond(total, tokens, token_mask, grid)
+
+    @property
+    def context(self) -> int:
+        """Width of the `tokens` route; 0 without a caption."""
+        return self.width if self.worded else 0
+
+    def caption(
+        self, raw: dict[str, Tensor], present: dict[str, Tensor], count: int
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """(B, length, width) tokens, (B, length) which of them are there, and (B, width) the whole caption.
+
+        An absent one is a single token that was learned for it.
+        """
+        if not self.worded:
+            return None, None, None
+        if self.worded not in raw:
+            token = self.null_token.expand(count, 1, -1)
+            return token, torch.ones(count, 1, dtype=torch.bool, device=token.device), None
+        told = raw[self.worded]
+        tokens, whole = self.maps[self.worded](told[:, 0].long())
+        mask, here = Words.mask(told), present.get(self.worded)
+        here = mask.any(1) if here is None else here & mask.any(1)
+        alone = torch.zeros_like(mask)
+        alone[:, 0] = True
+        tokens = torch.where(here.unflatten(0, (-1, 1, 1)), tokens, self.null_token)
+        return tokens, torch.where(here.unsqueeze(1), mask, alone), self.whole(whole)
 
     @property
     def channels(self) -> int:

@@ -15,6 +15,7 @@ from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand
 from trilemma.spaces import Categorical, Clusters, Continuous, Space, gumbel
+from trilemma.words import Words
 
 
 class Mixed(Space):
@@ -233,6 +234,8 @@ def space_from(description: dict[str, Any]) -> Space:
         return Clusters(description["count"], description["size"])
     if kind == "mixed":
         return Mixed(description["columns"], description["gaps"])
+    if kind == "words":
+        return Words.described(description)
     raise ValueError(f"unknown kind of space {kind!r}")
 
 

@@ -30,7 +30,11 @@ def contents_of(opening: Opening) -> dict[str, Any]:
     """What of an opening decides the contents; `skip_bad` does not where nothing is bad."""
     late = ("pairs", "degradation")  # hashes of data without sources are as before these were there
     held = asdict(opening).items()
-    return {name: value for name, value in held if name != "skip_bad" and not (name in late and value is None)}
+    return {
+        name: value
+        for name, value in held
+        if name not in ("skip_bad", "template") and not (name in late and value is None)
+    }
 
 
 def unreadable(

@@ -38,6 +38,7 @@ class Opening:
     step: int | None = None  # of a series with irregular times: seconds of the grid that they are put on
     pairs: str | None = None  # of images: how sources and targets go together (modalities/pairs.py); None: recognised
     degradation: str | None = None  # of images: what makes a source of each, as 'downscale 4'
+    template: str | None = None  # a caption made of each label, as 'a photo of a {label}'
 
 
 OWN = (
@@ -48,6 +49,7 @@ OWN = (
     "data.step",
     "data.pairs",
     "data.degradation",
+    "data.template",
 )  # settings of the data, beside the kinds of columns
 
 
@@ -86,6 +88,7 @@ def opening_of(
         # The command line reads "none" as nothing; here it is a way of its own.
         str(wanted["data.pairs"] or "none") if "data.pairs" in wanted else None,
         str(wanted["data.degradation"]) if wanted.get("data.degradation") else None,
+        str(wanted["data.template"]) if wanted.get("data.template") else None,
     )
 
 
@@ -126,7 +129,7 @@ class Data:
     other: np.ndarray | None = None  # (M, channels, *grid) raw, a second set without pairs
     other_splits: dict[str, np.ndarray] = field(default_factory=dict)
     label_names: list[str] = field(default_factory=list)  # of condition 'label', by number
-    captions: list[str] | None = None  # kept for later text conditioning
+    captions: list[str] | None = None  # one for each example, '' where there is none
     notes: list[str] = field(default_factory=list)  # what was done to the files, in plain words
     log_density: Callable[[np.ndarray], np.ndarray] | None = None  # (M, C) -> (M,) nats, where it is known
     centres: np.ndarray | None = None  # (K, C) of the modes, where they are known

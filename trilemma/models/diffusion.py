@@ -89,6 +89,7 @@ class Config:
     embedding: int = 128  # width of noise level and conditions
     clusters: int = 0  # of data without labels: which one an example is in is a condition
     drop: float = 0.1  # probability of training without a condition
+    text: Literal["", "words"] = ""  # captions as a condition, by a vocabulary of their own; '': none
     autoencoder: str = ""  # that codes the data first: a model (codec), or the folder of a run; '': none
     given: float = 0.0  # share of examples that train with a random part of them known: what `fill` needs
     sampler: str = "dpm++2m"
@@ -121,6 +122,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Translates, Scores, Surprises):
             "level_deviation": 1.0,
         },
         "latent": {"autoencoder": "codec"},
+        "text": {"text": "words", "guidance": 3.0},
         "ddpm": {"path": "ddpm", "prediction": "eps", "sampler": "ddpm", "steps": 100, "guidance": 1.0},
         "ddpm-learned": {
             "path": "ddpm",
@@ -158,7 +160,9 @@ class Diffusion(Model, Samples, Denoises, Fills, Translates, Scores, Surprises):
         outputs = space.width * (2 if self.learns_variance else 1)
         inputs = space.width * (2 if config.given else 1)  # beside each element, whether it is known
         inputs += self.conditioner.channels
-        self.network = (networks or {}).get("network") or denoiser(space, inputs, outputs, config.network, width)
+        self.network = (networks or {}).get("network") or denoiser(
+            space, inputs, outputs, config.network, width, context=self.conditioner.context
+        )
         self.ddpm = ddpm_path(config.train_steps) if config.path == "ddpm" else None
 
     def compilable(self) -> tuple[nn.Module, ...]:
@@ -225,7 +229,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Translates, Scores, Surprises):
             scaled = torch.cat([torch.where(known, y.to(self.dtype), scaled), known.to(self.dtype)], 1)
         if cond.grid is not None:
             scaled = torch.cat([scaled, cond.grid.to(self.dtype)], 1)
-        return wide(self.network(scaled, functional.silu(embedding)))
+        looked_at = () if cond.tokens is None else (cond.tokens.to(self.dtype), cond.token_mask)
+        return wide(self.network(scaled, functional.silu(embedding), *looked_at))
 
     def estimate(
         self,
@@ -384,7 +389,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Translates, Scores, Surprises):
 
         def unconditional(y: Tensor, s: float) -> Any:
             source = {name: value for name, value in request.raw.items() if name == "source"}
-            return self.estimate(y, torch.full((len(y),), s, device=y.device), source, {}, given)
+            return self.estimate(y, torch.full((len(y),), s, device=y.device), {**source, **request.against}, {}, given)
 
         if guidance == 1 or not self.conditioner.names:
             return conditional

@@ -12,15 +12,20 @@ from trilemma.networks.unet import UNet
 from trilemma.spaces import Space
 
 
-def denoiser(space: Space, inputs: int, outputs: int, network: Network, embedding: int) -> nn.Module:
-    """The network for this Space: a U-Net on grids, a residual MLP on vectors."""
+def denoiser(
+    space: Space, inputs: int, outputs: int, network: Network, embedding: int, *, context: int = 0
+) -> nn.Module:
+    """The network for this Space: a U-Net on grids, a residual MLP on vectors.
+
+    context: width of the tokens (B, length, context) that it looks at, where it can; 0 for none.
+    """
     if space.grid and network.kind == "conv":
-        return UNet(inputs, outputs, space.grid, network, embedding=embedding)
+        return UNet(inputs, outputs, space.grid, network, embedding=embedding, context=context)
     return Flattened(space, inputs, outputs, network, embedding)
 
 
 class Flattened(nn.Module):
-    """An MLP denoiser that sees the grid as one vector."""
+    """An MLP denoiser that sees the grid as one vector, and of a caption what is in the embedding."""
 
     def __init__(self, space: Space, inputs: int, outputs: int, network: Network, embedding: int):
         super().__init__()
@@ -36,5 +41,7 @@ class Flattened(nn.Module):
             dropout=network.dropout,
         )
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, embedding: Tensor, tokens: Tensor | None = None, token_mask: Tensor | None = None
+    ) -> Tensor:
         return self.net(x.flatten(1), embedding).unflatten(1, self.shape)

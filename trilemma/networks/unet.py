@@ -6,6 +6,7 @@ channels-last, and a block is two large convolutions with as few passes over mem
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -23,6 +24,7 @@ from trilemma.networks.layers import (
     pad_to,
     to_patches,
 )
+from trilemma.networks.text import CrossAttention
 
 
 class Block(nn.Module):
@@ -68,10 +70,25 @@ class Attention(nn.Module):
         return x + self.out(mixed).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
-class UNet(nn.Module):
-    """(B, channels, *grid) and an embedding (B, E) -> (B, outputs, *grid), for any grid of 1 to 3 dimensions."""
+MOST_PLACES = 256  # of a grid that looks at itself, or at a caption
 
-    def __init__(self, channels: int, outputs: int, grid: tuple[int, ...], network: Network, *, embedding: int):
+
+class UNet(nn.Module):
+    """(B, channels, *grid) and an embedding (B, E) -> (B, outputs, *grid), for any grid of 1 to 3 dimensions.
+
+    context: the width of tokens (B, length, context), such as a caption's, that its coarse grids look at; 0 for none.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        grid: tuple[int, ...],
+        network: Network,
+        *,
+        embedding: int,
+        context: int = 0,
+    ):
         super().__init__()
         dims, self.patch = len(grid), network.patch
         widths = [network.width * m for m in network.multipliers]
@@ -89,24 +106,35 @@ class UNet(nn.Module):
             if level < len(widths) - 1:
                 self.shrink.append(initialise(convolution(dims, width, widths[level + 1], 2, stride=2)))
                 self.grow.append(initialise(convolution(dims, widths[level + 1], width * 2**dims, 1)))
-        places = 1
-        for side in grid:
-            places *= -(-side // self.multiple)
+
+        def places(level: int) -> int:
+            return math.prod(-(-side // self.multiple) << (len(widths) - 1 - level) for side in grid)
+
         here = widths[-1]
-        self.middle = nn.ModuleList([Attention(here, dims)] if places <= 256 else [])
+        self.middle = nn.ModuleList([Attention(here, dims)] if places(len(widths) - 1) <= MOST_PLACES else [])
+        # By level, on the way down and up; the coarsest level always has one.
+        self.looks, self.looks_again = nn.ModuleDict(), nn.ModuleDict()
+        for level, width in enumerate(widths if context else []):
+            if places(level) <= MOST_PLACES or level == len(widths) - 1:
+                self.looks[str(level)] = CrossAttention(width, context)
+                self.looks_again[str(level)] = CrossAttention(width, context)
         here = widths[0]
         self.leave_norm = GroupNorm(here)
         self.leave = initialise(convolution(dims, here, outputs * self.patch**dims), 0.0)
         self.activation = ACTIVATIONS[network.activation]
         channels_last(self, dims)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, embedding: Tensor, tokens: Tensor | None = None, token_mask: Tensor | None = None
+    ) -> Tensor:
         grid = x.shape[2:]
         h = self.enter(to_patches(pad_to(x, self.multiple), self.patch))
         skips = []
         for level, blocks in enumerate(self.down):
             for layer in cast(nn.ModuleList, blocks):
                 h = layer(h, embedding)
+            if tokens is not None and str(level) in self.looks:
+                h = self.looks[str(level)](h, tokens, token_mask)
             skips.append(h)
             if level < len(self.shrink):
                 h = self.shrink[level](h)
@@ -117,6 +145,8 @@ class UNet(nn.Module):
             h = (h + skips[level]) * 0.5**0.5
             for layer in cast(nn.ModuleList, self.up[level]):
                 h = layer(h, embedding)
+            if tokens is not None and str(level) in self.looks_again:
+                h = self.looks_again[str(level)](h, tokens, token_mask)
             if level > 0:
                 h = from_patches(self.grow[level - 1](h), 2)
         out = self.leave(self.activation(self.leave_norm(h)))

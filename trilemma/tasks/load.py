@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +38,8 @@ from trilemma.training.choose import fewest_steps
 from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.restore import restore
 from trilemma.training.run import Run, write_json
-from trilemma.training.sampling import BATCH, Sampler, merged
+from trilemma.training.sampling import BATCH, Prompt, Sampler, merged
+from trilemma.words import Words, words_of
 
 if TYPE_CHECKING:
     from trilemma.tasks.alarms import Alarms  # pandas is for tables and series only
@@ -74,6 +77,7 @@ class Loaded:
         possible = training["dtype"] != "bfloat16" or bf16_possible(device)
         dtype = training["dtype"] if possible else "float32"
         self.engine = Engine(dtype=dtype, threads=training["threads"], device=device)
+        self._said: set[str] = set()
         self.model: Model = restore(self.run, self.engine, networks=networks)
         data = self.config["data"]
         self.modality = modality(data["kind"]).from_description(data["modality"])
@@ -157,9 +161,14 @@ class Loaded:
         where: str | None = None,
         balance: str | None = None,
         length: int | None = None,
+        prompt: str | None = None,
+        negative: str | None = None,
         raw: bool = False,
     ) -> np.ndarray:
         """n samples; number i depends on (seed, start + i) alone. Without `label`, labels follow the training data.
+
+        prompt: what to make, in words, of models that have learned from captions; negative: what guidance leads away
+        from. Without a prompt captions are those of training examples.
 
         guidance, interval: strength, and the noise levels s (of data of unit variance) between which it acts. eta:
         noise that ddim adds, 0 to 1. Of models with styles, truncation: styles go this share of their way from the
@@ -194,7 +203,8 @@ class Loaded:
                 self.sampler, self.modality, n, where=where, balance=balance, seed=seed, start=start, options=options
             )
             return x if raw else self.modality.export(x)
-        parts = self._parts(n, [BATCH], seed=seed, label=label, asked=asked, start=start)
+        told = self.prompted(prompt, negative)
+        parts = self._parts(n, [BATCH], seed=seed, label=label, asked=asked, start=start, prompt=told)
         x = np.concatenate(list(parts))
         return x if raw else self.shown(label).export(x)
 
@@ -247,16 +257,20 @@ class Loaded:
         truncation: float | None = None,
         noise_seed: int | None = None,
         start: int = 0,
+        prompt: str | None = None,
+        negative: str | None = None,
         raw: bool = False,
     ) -> Iterator[np.ndarray]:
         """The samples of `generate` in parts, the first ones at once: 4 of them, then 16, 64 and 250 at a time."""
         asked = Options(steps, sampler, guidance, interval, eta, prior, truncation, noise_seed)
-        parts = self._parts(n, PARTS, seed=seed, label=label, asked=asked, start=start)
+        told = self.prompted(prompt, negative)
+        parts = self._parts(n, PARTS, seed=seed, label=label, asked=asked, start=start, prompt=told)
         return parts if raw else map(self.shown(label).export, parts)
 
     def _parts(
-        self, n: int, sizes: Sequence[int], *, seed: int, label: str | int | None, asked: Options, start: int
-    ) -> Iterator[np.ndarray]:
+        self, n: int, sizes: Sequence[int], *, seed: int, label: str | int | None, asked: Options, start: int,
+        prompt: Prompt | None = None,
+    ) -> Iterator[np.ndarray]:  # fmt: skip
         """n samples in parts of these sizes, the last size repeated. What is asked is checked before the first part."""
         self.require("generate")
         if n < 1:
@@ -268,7 +282,9 @@ class Loaded:
             done, left = 0, [*sizes]
             while done < n:
                 count = min(left.pop(0) if len(left) > 1 else left[0], n - done)
-                yield self.sampler.samples(count, seed=seed, start=start + done, label=number, options=options)
+                yield self.sampler.samples(
+                    count, seed=seed, start=start + done, label=number, options=options, prompt=prompt
+                )
                 done += count
 
         return made()
@@ -638,6 +654,38 @@ class Loaded:
         known = ", ".join(self.label_names[:20]) or f"0 ... {space['count'] - 1}"
         raise InputError(f"--label {given!r}: unknown. Known: {known}")
 
+    def _say(self, words: str) -> None:
+        """Once, on stderr."""
+        if words not in self._said:
+            self._said.add(words)
+            print(words, file=sys.stderr)
+
+    def prompted(self, prompt: str | None, negative: str | None = None) -> Prompt | None:
+        """Words as the model reads them; what it does not know or cuts off is said on stderr."""
+        if prompt is None and negative is None:
+            return None
+        space = next((space for space in self.model.spaces.values() if isinstance(space, Words)), None)
+        if space is None:
+            raise InputError(
+                "--prompt: this model has not learned from captions; train one with --model diffusion:text on pictures "
+                "with captions (metadata.csv with file_name and text, or a .txt beside each)"
+            )
+        if prompt is None:
+            raise InputError("--negative says what not to make: say with --prompt what to make")
+        for name, text in (("--prompt", prompt), ("--negative", negative)):
+            if text is None:
+                continue
+            if not words_of(text):
+                raise InputError(f"{name} {text!r}: there is no word in it")
+            unseen = space.unseen(text)
+            if unseen:
+                known = [match for word in unseen for match in get_close_matches(word, space.known, 1)]
+                near = f"; near ones: {', '.join(dict.fromkeys(known))}" if known else ""
+                self._say(f"{name}: no training caption has {', '.join(map(repr, unseen))}{near}")
+            if space.cut(text):
+                self._say(f"{name} {text[:20]!r}...: longer than {space.shape[1]} tokens, the rest is not read")
+        return Prompt(space.write([prompt]), None if negative is None else space.write([negative]))
+
     def shown(self, label: str | int | None) -> Modality:
         """The modality as it writes what was made for a label: of a series, from that entity's levels on."""
         if self.modality.kind != "series" or label is None:
@@ -660,7 +708,8 @@ class Loaded:
                 raise InputError(f"--{name} {value}: {self.config['model']} has no such setting; leave it out")
         if steps is not None and steps < 1:
             raise InputError(f"--steps {steps}: a sampler needs at least one step")
-        if guidance is not None and not self.shares():
+        worded = any(isinstance(space, Words) for space in self.model.spaces.values())
+        if guidance is not None and not self.shares() and not worded:
             raise InputError(f"--guidance {guidance:g}: this model was trained without any condition; leave it out")
         if guidance is not None and not np.isfinite(guidance):
             raise InputError(f"--guidance {guidance}: give a number, such as 1.5")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,11 @@ def generate(
     where: str | None = None,
     balance: str | None = None,
     length: int | None = None,
+    prompt: str | None = None,
+    prompts: Path | None = None,
+    negative: str | None = None,
 ) -> list[Path]:
-    """n samples into a folder of files, an .npy array or a .png grid; of a table into one file."""
+    """n samples, or n of each line of the file `prompts`: a folder of files, an .npy array, a .png grid; or a table."""
     loaded = load(run)
     out = out or Path(f"samples{loaded.modality.usual}")
     check_out(out, loaded.modality.writes)
@@ -54,11 +58,35 @@ def generate(
             balance=balance, length=length, raw=True,
         )  # fmt: skip
         return loaded.shown(label).save(rows, out)
-    parts = loaded.stream(
-        n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
-        interval=_interval(interval), prior=prior, truncation=truncation, noise_seed=noise_seed, raw=True,
-    )  # fmt: skip
-    return loaded.shown(label).stream(_counted(parts, n), n, out)
+    asked = [prompt] if prompts is None else _lines(prompts, prompt)
+    for text in asked:  # before the first sample is made
+        loaded.prompted(text, negative)
+    each = [
+        loaded.stream(
+            n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
+            interval=_interval(interval), prior=prior, truncation=truncation, noise_seed=noise_seed, prompt=text,
+            negative=negative, raw=True,
+        )
+        for text in asked
+    ]  # fmt: skip
+    total = n * len(asked)
+    return loaded.shown(label).stream(_counted(chain.from_iterable(each), total), total, out)
+
+
+def _lines(file: Path, prompt: str | None) -> list[str | None]:
+    """The prompts of a file, one a line."""
+    if prompt is not None:
+        raise InputError("--prompt goes without --prompts; leave one of them out")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--prompts {file}: cannot be read ({error}); give a UTF-8 text file, one prompt a line"
+        ) from None
+    found: list[str | None] = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise InputError(f"--prompts {file}: is empty; write one prompt a line")
+    return found
 
 
 def _counted(parts: Iterator[np.ndarray], n: int) -> Iterator[np.ndarray]:

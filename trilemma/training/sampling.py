@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -16,9 +16,11 @@ from trilemma.maths.noise import Noise
 from trilemma.models.contract import Decodes, Encodes, Model, Samples, Translates
 from trilemma.spaces import Clusters
 from trilemma.training.engine import Engine
+from trilemma.words import Words
 
 LABEL_SEED = 0x6C6162656C  # labels come from a stream of their own, so that they do not move the noise,
 CLUSTER_SEED = 0x636C7573746572  # and so do clusters
+CAPTION_SEED = 0x63617074696F6E  # and captions
 BATCH = 250
 
 
@@ -45,6 +47,14 @@ def draw(frequencies: list[float], seed: int, index: np.ndarray) -> np.ndarray:
     places = Noise(seed, index).spread().numpy()
     edges = np.cumsum(frequencies)
     return np.searchsorted(edges / edges[-1], places, side="right").clip(0, len(edges) - 1)[:, None]
+
+
+@dataclass
+class Prompt:
+    """What to make, and what not: raw captions (1, 1, length) of the model's own vocabulary."""
+
+    caption: np.ndarray
+    negative: np.ndarray | None = None
 
 
 class Sampler:
@@ -75,9 +85,16 @@ class Sampler:
         own = drawn if self.told is None else self.told[index % len(self.told)]
         return np.where(own < 0, drawn, own)
 
+    def captions(self, seed: int, index: np.ndarray) -> np.ndarray:
+        """(n, 1, length) captions of training examples for which the images `index` are asked when nobody prompts."""
+        space = next(space for space in self.model.spaces.values() if isinstance(space, Words))
+        row = draw([1.0] * len(space.kept), seed ^ CAPTION_SEED, index)[:, 0]
+        return space.kept.cpu().numpy()[row].astype(np.int64)[:, None]
+
     def request(
-        self, seed: int, index: np.ndarray, *, label: int | np.ndarray | None = None, options: Options | None = None
-    ) -> Request:
+        self, seed: int, index: np.ndarray, *, label: int | np.ndarray | None = None, options: Options | None = None,
+        prompt: Prompt | None = None,
+    ) -> Request:  # fmt: skip
         """A request for the images `index` of this seed, with drawn or given labels: one, or (n, 1)."""
         device = self.engine.device
         request = Request(Noise(seed, index, device), options=options or Options())
@@ -90,6 +107,11 @@ class Sampler:
         for name, space in self.model.spaces.items():
             if isinstance(space, Clusters):
                 drawn[name] = draw(space.shares.tolist(), seed ^ CLUSTER_SEED, index)
+            elif isinstance(space, Words):
+                drawn[name] = self.captions(seed, index) if prompt is None else np.repeat(prompt.caption, len(index), 0)
+                if prompt is not None and prompt.negative is not None:
+                    negative = np.repeat(prompt.negative, len(index), 0)
+                    request.against[name] = torch.from_numpy(negative).to(device)
         if isinstance(self.model, Translates) and self.model.can_translate():
             if self.sources is None:
                 raise InputError("this model makes its samples out of sources: `trilemma translate RUN SOURCES`")
@@ -109,6 +131,7 @@ class Sampler:
         start: int = 0,
         label: int | None = None,
         options: Options | None = None,
+        prompt: Prompt | None = None,
         batch: int = BATCH,
         watch: Callable[[int, Tensor], None] | None = None,
     ) -> Iterator[np.ndarray]:
@@ -118,7 +141,7 @@ class Sampler:
         self.model.eval()
         for first in range(start, start + count, batch):
             index = np.arange(first, min(first + batch, start + count))
-            request = self.request(seed, index, label=label, options=options)
+            request = self.request(seed, index, label=label, options=options, prompt=prompt)
             request.watch = watch
             with self.engine.autocast():
                 x = self.model.sample(request)
@@ -132,10 +155,11 @@ class Sampler:
         start: int = 0,
         label: int | None = None,
         options: Options | None = None,
+        prompt: Prompt | None = None,
         batch: int = BATCH,
     ) -> np.ndarray:
         """`stream`, all at once: (count, channels, *grid) raw."""
-        parts = self.stream(count, seed=seed, start=start, label=label, options=options, batch=batch)
+        parts = self.stream(count, seed=seed, start=start, label=label, options=options, prompt=prompt, batch=batch)
         return np.concatenate(list(parts))
 
     def array(self, x: Tensor) -> np.ndarray:

@@ -21,6 +21,8 @@ from trilemma.mixed import space_from
 from trilemma.modalities.contract import Data, Opening, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, find, known_models, sets_of
+from trilemma.spaces import Continuous
+from trilemma.training.captions import CAPTION, check_same, text_of, worded
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
 from trilemma.training.engine import Engine, agreed, energy, first, forget_peak, join, peak_memory, prepare, when_killed
@@ -87,7 +89,7 @@ def train(
     made = agreed(ready)
     if made.config is None:
         return made.plan or Run(out)
-    data = held[0] if held else _coded(_open(both, opening, model), stage, said)
+    data = held[0] if held else _coded(_open(both, opening, asked), stage, said)
     carry_out(
         Run(out), data, made.config, networks=networks, make=optimizer, said=said, begun=made.begun, limit=made.limit
     )
@@ -130,7 +132,8 @@ def _ready(
                 f"{run.folder} was trained with your own {_named(config['own'])}, this call brings {_named(own)}: "
                 "hand in the same ones from Python to go on"
             )
-        data = _open(sources, opening, asked["model"])
+        data = _open(sources, opening, asked)
+        check_same(data, config["spaces"], run.folder)
         if data.hash != config["data"]["hash"]:
             raise InputError(f"{run.folder} was trained on other data than {sources[0]} is now; give a new --out")
         if more and not run.finished and config["extended"][-1:] != [str(budget)]:
@@ -144,7 +147,7 @@ def _ready(
     elif more:
         raise _nothing_finished(run, budget)
     else:
-        data = _open(sources, opening, asked["model"])
+        data = _open(sources, opening, asked)
         begun = time.monotonic()
         data = _coded(data, stage, said)
         amount = _left(amount, stage)
@@ -177,9 +180,13 @@ class Say:
             print(text, file=sys.stderr, flush=True)
 
 
-def _open(sources: tuple[Any, Any], opening: Opening, model: str) -> Data:
-    """The data, as this model learns from them: pairs are two sets to one that knows no pairs."""
-    return seen_by(model, _whole(sources, opening))
+def _open(sources: tuple[Any, Any], opening: Opening, asked: dict[str, Any]) -> Data:
+    """The data, as this model learns from them: pairs are two sets to one that knows no pairs, captions are tokens."""
+    theirs = None
+    if asked["from"] and text_of(asked["model"], asked["settings"]):
+        about = Run.at(asked["from"]).config()["spaces"].get(CAPTION)
+        theirs = space_from(about) if about else Continuous(())  # a Space that is none of words
+    return worded(seen_by(asked["model"], _whole(sources, opening)), asked["model"], asked["settings"], theirs)
 
 
 def _coded(data: Data, stage: Stage | None, said: Say) -> Data:
@@ -234,7 +241,7 @@ def _stage(
     if more:
         raise _nothing_finished(run, asked["budget"])
     run.check()
-    data = _open(sources, opening, asked["model"])
+    data = _open(sources, opening, asked)
     if stage.run is None:
         share = FIRST_SHARE * amount
         size = asked["size"] or choose_size(data, unit, share, find(stage.name)[0])
@@ -262,7 +269,7 @@ def _first(
     share: str | int = f"{FIRST_SHARE * amount:.2f}s" if unit == "seconds" else max(int(FIRST_SHARE * amount), 1)
     own = Run(run.folder / FIRST)
     train(
-        _open(sources, opening, asked["model"]), model=stage.name, out=own.folder, size=asked["size"], budget=share,
+        _open(sources, opening, asked), model=stage.name, out=own.folder, size=asked["size"], budget=share,
         seed=asked["seed"], settings=theirs, quiet=quiet,
     )  # fmt: skip
     return replace(stage, run=own, spent=spent_on(own, unit))

@@ -1,0 +1,219 @@
+"""Captions as a condition: whole numbers from a byte-pair vocabulary that was fitted on the captions themselves.
+
+Source: Sennrich et al. 2016, "Neural machine translation of rare words with subword units", on bytes (Radford et al.
+2019), so that every script can be written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trilemma.spaces import Categorical, Space
+
+PIECES = re.compile(r"\w+|[^\w\s]")  # words, and every other sign by itself
+MERGES = 1500  # at most; of a small set of captions there are fewer
+OFTEN = 2  # times that two pieces stand side by side before they are one
+LONGEST = 64  # tokens of a caption, at most
+KEPT = 2000  # captions that samples are asked for where nobody says what to make
+KNOWN = 20_000  # words that are remembered as seen
+BYTES = 256
+
+
+def normal(text: str) -> str:
+    """One writing for one text: NFKC, lower case, single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
+
+
+def words_of(text: str) -> list[str]:
+    return PIECES.findall(normal(text))
+
+
+class Tokenizer:
+    """Byte pairs: token 0 is padding, 1 to 256 the bytes, then one for each merge, the most frequent first.
+
+    A word is its bytes after a space, so that joined tokens are the text again.
+    """
+
+    def __init__(self, merges: Sequence[tuple[int, int]]):
+        self.merges = [(int(a), int(b)) for a, b in merges]
+        self.rank = {pair: place for place, pair in enumerate(self.merges)}
+        self.bytes: list[bytes] = [b"", *(bytes([value]) for value in range(BYTES))]
+        for a, b in self.merges:
+            self.bytes.append(self.bytes[a] + self.bytes[b])
+        self._word = lru_cache(50_000)(self._split)
+
+    @property
+    def count(self) -> int:
+        return len(self.bytes)
+
+    @classmethod
+    def fit(cls, texts: Iterable[str], merges: int = MERGES) -> Tokenizer:
+        """The merges that these texts ask for; ties go to the smaller tokens, so that it is a function of the texts."""
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(words_of(text))
+        words = [([1 + byte for byte in (" " + word).encode()], times) for word, times in sorted(counts.items())]
+        pairs: Counter[tuple[int, int]] = Counter()
+        where: dict[tuple[int, int], set[int]] = {}
+        for number, (word, times) in enumerate(words):
+            for pair in pairwise(word):
+                pairs[pair] += times
+                where.setdefault(pair, set()).add(number)
+        found: list[tuple[int, int]] = []
+        queue = [(-times, pair) for pair, times in pairs.items()]
+        heapq.heapify(queue)
+        while queue and len(found) < merges:
+            negative, best = heapq.heappop(queue)
+            if -negative != pairs[best]:  # its count has changed since: that one stands in the queue as well
+                continue
+            if pairs[best] < OFTEN:
+                break
+            token, changed = 1 + BYTES + len(found), set()
+            found.append(best)
+            for number in sorted(where.pop(best)):
+                word, times = words[number]
+                for pair in pairwise(word):
+                    pairs[pair] -= times
+                    changed.add(pair)
+                word[:] = _joined(word, best, token)
+                for pair in pairwise(word):
+                    pairs[pair] += times
+                    changed.add(pair)
+                    where.setdefault(pair, set()).add(number)
+            for pair in changed:
+                if pairs[pair] > 0:
+                    heapq.heappush(queue, (-pairs[pair], pair))
+        return cls(found)
+
+    def encode(self, text: str) -> list[int]:
+        return [token for word in words_of(text) for token in self._word(word)]
+
+    def _split(self, word: str) -> tuple[int, ...]:
+        tokens = [1 + byte for byte in (" " + word).encode()]
+        while len(tokens) > 1:
+            ranks = [self.rank.get(pair, len(self.rank)) for pair in pairwise(tokens)]
+            best = min(ranks)
+            if best == len(self.rank):
+                break
+            tokens = _joined(tokens, self.merges[best], 1 + BYTES + best)
+        return tuple(tokens)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        return b"".join(self.bytes[token] for token in tokens).decode(errors="replace").strip()
+
+
+def _joined(tokens: list[int], pair: tuple[int, int], token: int) -> list[int]:
+    """Every such pair as one token, from the left."""
+    result, place = [], 0
+    while place < len(tokens):
+        if tuple(tokens[place : place + 2]) == pair:
+            result.append(token)
+            place += 2
+        else:
+            result.append(tokens[place])
+            place += 1
+    return result
+
+
+class Words(Space):
+    """A caption (B, 1, length): tokens of a fitted vocabulary, 0 behind its end. Absent captions are empty.
+
+    `kept`: captions of training examples, (KEPT, length), which samples are asked for when nobody gives a prompt.
+    """
+
+    kept: Tensor
+
+    def __init__(self, length: int, tokenizer: Tokenizer, *, known: Sequence[str] = (), digest: str = ""):
+        """known: words of the training captions. digest: of the captions themselves."""
+        super().__init__()
+        self.shape, self.dtype, self.tokenizer = (1, length), torch.int64, tokenizer
+        self.count = self.width = tokenizer.count
+        self.tokens = Categorical((1, length), self.count)
+        self.known, self.digest = list(known), digest
+        self._seen = set(self.known)
+        self.register_buffer("kept", torch.zeros(KEPT, length, dtype=torch.int32))
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], like: Words | None = None) -> Words:
+        """Of the captions of training examples; empty ones say nothing. like: whose vocabulary and length to take."""
+        texts = [text for text in texts if text.strip()]
+        tokenizer = Tokenizer.fit(texts) if like is None else like.tokenizer
+        coded = [tokenizer.encode(text) for text in texts]
+        length = int(np.clip(max((len(tokens) for tokens in coded), default=1), 1, LONGEST))
+        seen: Counter[str] = Counter(dict.fromkeys([] if like is None else like.known, 1))
+        for text in texts:
+            seen.update(words_of(text))
+        known = [word for word, _ in sorted(seen.items(), key=lambda one: (-one[1], one[0]))[:KNOWN]]
+        digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+        space = cls(length if like is None else like.shape[1], tokenizer, known=known, digest=digest)
+        evenly = [coded[place * len(coded) // KEPT] for place in range(KEPT)]
+        space.kept.copy_(torch.from_numpy(space.rows(evenly)[:, 0]))
+        return space
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "kind": "words",
+            "length": self.shape[1],
+            "merges": [list(pair) for pair in self.tokenizer.merges],
+            "known": self.known,
+            "digest": self.digest,
+        }
+
+    @classmethod
+    def described(cls, about: dict[str, Any]) -> Words:
+        return cls(about["length"], Tokenizer(about["merges"]), known=about["known"], digest=about["digest"])
+
+    def rows(self, coded: Sequence[Sequence[int]]) -> np.ndarray:
+        """Tokens as raw captions (n, 1, length); what is too long is cut."""
+        result = np.zeros((len(coded), 1, self.shape[1]), dtype=np.int64)
+        for row, tokens in enumerate(coded):
+            cut = list(tokens)[: self.shape[1]]
+            result[row, 0, : len(cut)] = cut
+        return result
+
+    def write(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts -> raw captions (n, 1, length)."""
+        return self.rows([self.tokenizer.encode(text) for text in texts])
+
+    def read(self, raw: np.ndarray | Tensor) -> list[str]:
+        """Raw captions (n, 1, length) -> texts, in their normal writing."""
+        return [self.tokenizer.decode(tokens) for tokens in np.asarray(raw).reshape(-1, self.shape[1]).tolist()]
+
+    def unseen(self, text: str) -> list[str]:
+        """Words of a text that no training caption has."""
+        return [word for word in dict.fromkeys(words_of(text)) if word not in self._seen and word.isalnum()]
+
+    def cut(self, text: str) -> int:
+        """How many tokens of a text are too many."""
+        return max(len(self.tokenizer.encode(text)) - self.shape[1], 0)
+
+    @staticmethod
+    def mask(raw: Tensor) -> Tensor:
+        """(B, 1, length) -> (B, length): where there are tokens."""
+        return raw[:, 0] > 0
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.tokens.embed(x)
+
+    def decode(self, params: Tensor) -> Tensor:
+        return self.tokens.decode(params)
+
+    def terms(
+        self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
+    ) -> Tensor:
+        return self.tokens.terms(params, x, log_scale=log_scale, likelihood=likelihood)
+
+    def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
+        return self.tokens.relax(params, uniform)
