@@ -18,6 +18,7 @@ from trilemma.models.contract import Model, configure, find, model_files, sets_o
 from trilemma.spaces import Categorical, Space, fit_continuous
 from trilemma.training.engine import Engine
 from trilemma.training.loop import Loop
+from trilemma.words import Words
 
 COUNT = 8  # examples to learn by heart
 NARROW = {"width": 16, "depth": 1}  # networks of the toy models; those on vectors stay at their own small width
@@ -111,6 +112,15 @@ def _shifted(name: str, *, paired: bool) -> Case:
     return Case(name, {"x": fit_continuous(x), "other": fit_continuous(source)}, Arrays(x, other=source))
 
 
+def with_captions(name: str, shape: tuple[int, ...] = (1, 10, 9)) -> Case:
+    """Examples with captions: two of them alike, one without."""
+    texts = ["red bird", "a blue bird", "red fish", "", "blue fish", "red bird", "a green tree", "tree, old"]
+    x = _smooth((*shape,), np.random.default_rng(13))
+    words = Words.fit([text for text in texts if text])
+    told = {"caption": words.write(texts)}, {"caption": np.array([bool(text) for text in texts])}
+    return Case(name, {"x": fit_continuous(x), "caption": words}, Arrays(x, *told))
+
+
 def cases() -> list[Case]:
     return [
         _continuous("vector", (3,)),
@@ -121,6 +131,7 @@ def cases() -> list[Case]:
         _table(),
         _shifted("pairs", paired=True),
         _shifted("unpaired", paired=False),
+        with_captions("captions"),
     ]
 
 
@@ -131,6 +142,7 @@ STEERED = [("stylegan:ada", "image"), ("stylegan:smooth", "image")]  # presets w
 def fits(model_class: type[Model], case: Case) -> bool:
     """Does a model of this class learn from such data?"""
     placed = bool(case.space.grid) or not model_class.needs_grid
+    placed = placed and model_class.needs_captions == ("caption" in case.spaces)
     return placed and isinstance(case.space, model_class.accepts) and sets_of(case.spaces) in model_class.sets
 
 
@@ -146,7 +158,7 @@ def accepted() -> list[tuple[str, str]]:
 def usual(name: str) -> Case:
     """The images that a preset is tried on; of translators those that it learns from."""
     model_class = find(name)[0]
-    return next(CASES[one] for one in ("image", "pairs", "unpaired") if fits(model_class, CASES[one]))
+    return next(CASES[one] for one in ("image", "pairs", "unpaired", "captions") if fits(model_class, CASES[one]))
 
 
 def settings(name: str, case: Case, **changes: Any) -> Any:

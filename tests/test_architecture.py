@@ -235,11 +235,12 @@ def identifiers(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def test_models_do_not_know_what_an_image_is() -> None:
+    allowed = {"images"}  # of `Matches`: the literature's word for what has a caption, whatever its grid
     found = [
         f"{place(path, line)}: {name}: a model sees Spaces of any grid"
         for path in modules("models")
         for line, name in identifiers(path)
-        if "image" in name.lower()
+        if "image" in name.lower() and name not in allowed
     ]
     report(found)
 

@@ -27,6 +27,7 @@ from trilemma.models.contract import (
     Denoises,
     Encodes,
     Fills,
+    Matches,
     Model,
     Now,
     Samples,
@@ -160,7 +161,7 @@ def test_grids_of_any_proportions(name: str, shape: tuple[int, ...]) -> None:
     if not isinstance(space, find(name)[0].accepts):
         pytest.skip("does not accept numbers")
     x, other = np.random.default_rng(1).normal(size=(2, 2, *shape)).astype(np.float32)
-    case = {
+    case = toy.with_captions(f"grid {shape}", shape) if find(name)[0].needs_captions else {
         "alone": Case(f"grid {shape}", {"x": space}, Arrays(x)),
         "paired": Case(f"pairs {shape}", {"x": space, "source": space}, Arrays(x, {"source": other})),
         "unpaired": Case(f"unpaired {shape}", {"x": space, "other": space}, Arrays(x, other=other)),
@@ -420,7 +421,8 @@ def test_presets_keep_the_contract(name: str, tmp_path: Path) -> None:
     check_losses(name, case)
     check_turns(name, case)
     check_resume(name, case, tmp_path)
-    check_micro_batches(name, case)
+    if not find(name)[0].couples_batch:
+        check_micro_batches(name, case)
     # Others need data with levels, or with sources.
     if case.name == "image" and getattr(toy.settings(name, case), "likelihood", "gaussian") == "gaussian":
         check_masks(name, CASES["series"])
@@ -638,6 +640,39 @@ def test_fills(name: str, case: Case) -> None:
         config.given = 0.0
         with pytest.raises(InputError, match="was not trained to fill in"):
             toy.build(name, case, config).fill(batch, toy.request(case, len(batch)), complete=True)  # type: ignore
+
+
+@having(Matches)
+def test_matches(name: str, case: Case) -> None:
+    """Unit vectors of both sides; each example that was learned by heart is nearest to its own caption."""
+    model, batch = trained(name, case.name).model, case.batch()
+    assert isinstance(model, Matches)
+    with torch.no_grad():
+        seen, told = model.images(case.space.embed(batch.x)), model.texts(batch.raw["caption"])
+        torch.testing.assert_close(seen.norm(dim=1), torch.ones(len(batch)))
+        torch.testing.assert_close(told.norm(dim=1), torch.ones(len(batch)))
+        torch.testing.assert_close(model.texts(batch.raw["caption"][2:5]), told[2:5], rtol=1e-4, atol=1e-5)
+    same = (batch.raw["caption"] == batch.raw["caption"].transpose(0, 1)).all(2)
+    here = batch.present["caption"]
+    nearest = (seen @ told.T).masked_fill(~here, -2).argmax(1)
+    assert bool(same[torch.arange(len(batch)), nearest][here].all()), "an example finds another one's caption"
+    assert 1 < float(model.scale) < 100
+    x = case.space.embed(batch.x).requires_grad_(True)
+    (slope,) = torch.autograd.grad(model.images(x).sum(), x)
+    assert torch.isfinite(slope).all() and (slope.flatten(1).norm(dim=1) > 0).all()
+
+
+def test_a_clip_knows_whether_it_sees_noise() -> None:
+    case = CASES["captions"]
+    x, sigma = case.space.embed(case.batch().x), torch.full((toy.COUNT,), 2.0)
+    aware = toy.build("clip:noise-aware", case)
+    toy.randomise(aware)
+    assert not torch.equal(aware.images(x, sigma), aware.images(x, sigma / 10))  # type: ignore[operator]
+    torch.testing.assert_close(aware.images(x), aware.images(x, sigma * 1e-3))  # type: ignore[operator]
+    with pytest.raises(InputError, match="noise-aware"):
+        toy.build("clip", case).images(x, sigma)  # type: ignore[operator]
+    with pytest.raises(InputError, match="whole batch"):
+        toy.loop("clip", case, micro=4)
 
 
 @having(Criticizes)

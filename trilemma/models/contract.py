@@ -28,6 +28,7 @@ from trilemma.errors import InputError, unknown
 from trilemma.maths.noise import Noise
 from trilemma.mixed import Mixed
 from trilemma.spaces import Continuous, Space
+from trilemma.words import Words
 
 LAYERS = 2**31  # number of the draw that layers' noise is, in a request: whatever was drawn before
 MEAN_OF = 256  # codes that a mean style is the mean of
@@ -80,6 +81,7 @@ class Model(nn.Module, ABC):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # name -> dotted settings, laid over the defaults
     accepts: ClassVar[tuple[type[Space], ...]]
     needs_grid: ClassVar[bool] = False  # True: images, series ...; nothing without a place for each value
+    needs_captions: ClassVar[bool] = False  # True: learns nothing where the Spaces have no captions (Words)
     finds_clusters: ClassVar[bool] = False  # True: its config has `clusters`, a condition for data without labels
     hunger: ClassVar[float] = 1.0  # how much longer than others it trains before a larger network pays
     couples_batch: ClassVar[bool] = False  # True: losses depend on which examples share a batch
@@ -260,13 +262,32 @@ class Scores(ABC):
         """(B,) log-likelihood (or a lower bound) in nats per example, as a density of the raw units of x."""
 
 
+class Matches(ABC):
+    """Puts examples and their captions into one space, where those that belong together point the same way."""
+
+    scale: Any  # what a cosine is multiplied by to become a logit: the inverse of the temperature, a tensor ()
+
+    @abstractmethod
+    def images(self, x: Tensor, sigma: Tensor | None = None) -> Tensor:
+        """(B, E) unit vectors of embedded x (B, width, *grid), differentiable; sigma (B,): x is under noise of it.
+
+        Raises:
+            InputError: `sigma` of a model that has not learned to see noise.
+        """
+
+    @abstractmethod
+    def texts(self, captions: Tensor) -> Tensor:
+        """(B, E) unit vectors of raw captions (B, 1, length)."""
+
+
 class Criticizes(ABC):
     @abstractmethod
     def criticize(self, batch: Batch) -> Tensor:
         """(B,) how real x looks to the model; larger is more real."""
 
 
-CAPABILITIES = (Samples, Encodes, Decodes, Styles, Denoises, Fills, Translates, Scores, Surprises, Criticizes)
+CAPABILITIES = (Samples, Encodes, Decodes, Styles, Denoises, Fills, Translates, Scores, Surprises, Criticizes, Matches)
+TRAINED = (Samples, Matches)  # what `train` makes; others are trained where they are needed
 
 
 def model_files() -> list[str]:
@@ -308,7 +329,7 @@ def known_models() -> list[str]:
     names = []
     for stem in model_files():
         model, _ = find(stem)
-        if not issubclass(model, Samples):
+        if not issubclass(model, TRAINED):
             continue
         names += [stem, *(f"{stem}:{preset}" for preset in model.presets)]
     return names
@@ -327,6 +348,8 @@ def configure(
     if model.needs_grid and not spaces["x"].grid:
         raise InputError(f"model {name!r} needs data on a grid, such as images or series; these data are single rows")
     fitting_sets(name, spaces)
+    if model.needs_captions and not any(isinstance(space, Words) for space in spaces.values()):
+        raise InputError(f"model {name!r} learns from examples with captions; these data have none")
     config = model.Config()
     for path, value in {**model.adapt(spaces, size, count), **model.presets.get(preset, {}), **(changes or {})}.items():
         assign(config, path, value, setting=path if "." in path else f"model.{path}")
