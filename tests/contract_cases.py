@@ -18,6 +18,7 @@ from trilemma.models.contract import Model, configure, find, model_files, sets_o
 from trilemma.spaces import Categorical, Space, fit_continuous
 from trilemma.training.engine import Engine
 from trilemma.training.loop import Loop
+from trilemma.words import Words
 
 COUNT = 8  # examples to learn by heart
 NARROW = {"width": 16, "depth": 1}  # networks of the toy models; those on vectors stay at their own small width
@@ -99,6 +100,15 @@ def _table() -> Case:
     return Case("table", {"x": space}, Arrays(x, observed=observed))
 
 
+def _captioned() -> Case:
+    """Pictures with captions of one and of two words; example 3 has none."""
+    case = _continuous("captioned", (1, 8, 8), eight_bit=True)
+    texts = [("bright", "dark spot")[number % 2] for number in range(COUNT)]
+    words = Words.fit(texts)
+    told = Arrays(case.data.x, {"caption": words.write(texts)}, {"caption": case.data.present["label"]})
+    return Case("captioned", {"x": case.space, "caption": words}, told)
+
+
 def _shifted(name: str, *, paired: bool) -> Case:
     """Each example is its source with the signs turned and one channel more: what a translator can learn in seconds."""
     generator = np.random.default_rng(11)
@@ -119,6 +129,7 @@ def cases() -> list[Case]:
         _continuous("volume", (1, 4, 4, 4)),
         _tokens(),
         _table(),
+        _captioned(),
         _shifted("pairs", paired=True),
         _shifted("unpaired", paired=False),
     ]
@@ -131,6 +142,8 @@ STEERED = [("stylegan:ada", "image"), ("stylegan:smooth", "image")]  # presets w
 def fits(model_class: type[Model], case: Case) -> bool:
     """Does a model of this class learn from such data?"""
     placed = bool(case.space.grid) or not model_class.needs_grid
+    if "caption" in case.spaces and not hasattr(model_class.Config(), "text"):
+        return False
     return placed and isinstance(case.space, model_class.accepts) and sets_of(case.spaces) in model_class.sets
 
 
@@ -199,6 +212,10 @@ def request(case: Case, count: int = 5, *, seed: int = 3, start: int = 0, **sett
     if "label" in case.spaces:
         raw["label"] = torch.from_numpy(index % 2)[:, None].long()
         present["label"] = torch.ones(count, dtype=torch.bool)
+    if "caption" in case.spaces:
+        captions = np.asarray(case.data.conditions["caption"])
+        raw["caption"] = torch.from_numpy(captions[index % len(captions)])
+        present["caption"] = torch.ones(count, dtype=torch.bool)
     sources = case.data.conditions.get("source", case.data.other)
     if sources is not None:
         raw["source"] = torch.from_numpy(sources[index % len(sources)])
