@@ -137,8 +137,8 @@ def test_no_captions_is_an_error_that_says_where_to_put_them(tmp_path: Path) -> 
 
 def test_a_model_that_reads_makes_what_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run = tl.train(
-        squares(tmp_path / "pictures"), model="diffusion:text", out=tmp_path / "run", budget="4000", size="xs", quiet=True,
-        settings={**PLAIN, "network.width": 16, "optimizer.rate": 5e-3},
+        squares(tmp_path / "pictures"), model="diffusion:text", out=tmp_path / "run", budget="4000", size="xs",
+        quiet=True, settings={**PLAIN, "network.width": 16, "optimizer.rate": 5e-3},
     )  # fmt: skip
     loaded = tl.load(run.folder)
     for name, value in COLOURS.items():
