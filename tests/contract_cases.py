@@ -142,7 +142,9 @@ STEERED = [("stylegan:ada", "image"), ("stylegan:smooth", "image")]  # presets w
 def fits(model_class: type[Model], case: Case) -> bool:
     """Does a model of this class learn from such data?"""
     placed = bool(case.space.grid) or not model_class.needs_grid
-    placed = placed and model_class.needs_captions == ("caption" in case.spaces)
+    if "caption" in case.spaces and not hasattr(model_class.Config(), "text"):
+        return False
+    placed = placed and (not model_class.needs_captions or "caption" in case.spaces)
     return placed and isinstance(case.space, model_class.accepts) and sets_of(case.spaces) in model_class.sets
 
 
@@ -211,6 +213,10 @@ def request(case: Case, count: int = 5, *, seed: int = 3, start: int = 0, **sett
     if "label" in case.spaces:
         raw["label"] = torch.from_numpy(index % 2)[:, None].long()
         present["label"] = torch.ones(count, dtype=torch.bool)
+    if "caption" in case.spaces:
+        captions = np.asarray(case.data.conditions["caption"])
+        raw["caption"] = torch.from_numpy(captions[index % len(captions)])
+        present["caption"] = torch.ones(count, dtype=torch.bool)
     sources = case.data.conditions.get("source", case.data.other)
     if sources is not None:
         raw["source"] = torch.from_numpy(sources[index % len(sources)])

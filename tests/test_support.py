@@ -58,6 +58,7 @@ def ways(run: Loaded, data: Any) -> dict[str, Callable[[], Any]]:
         "mix": lambda: run.mix([1, 2], raw=True),
         "project": lambda: run.project(some, steps=2).decoded().numpy(),
         "edit": lambda: run.edit(direction="sefa-1"),
+        "vary": lambda: run.vary(some, raw=True),
         "directions": lambda: run.directions(["pca-1", "sefa-1"], steps=2, raw=True),
         "score": lambda: run.score(some),
         "translate": lambda: run.translate(some),
