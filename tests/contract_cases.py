@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trilemma.batches import Arrays, Batch, Request
 from trilemma.config import Optimizer, Training
+from trilemma.impressions import GUIDE, Impression
 from trilemma.maths.noise import Noise
 from trilemma.mixed import Mixed
 from trilemma.models.contract import Model, configure, find, model_files, sets_of
@@ -121,6 +122,15 @@ def with_captions(name: str, shape: tuple[int, ...] = (1, 10, 9)) -> Case:
     return Case(name, {"x": fit_continuous(x), "caption": words}, Arrays(x, *told))
 
 
+def with_clip(name: str, shape: tuple[int, ...] = (1, 10, 9)) -> Case:
+    """The same beside a CLIP that has learned nothing."""
+    case = with_captions(name, shape)
+    torch.manual_seed(0)
+    config = configure("clip:noise-aware", case.spaces, size="xs", changes={"embedding": 16, "network.width": 8})
+    matcher = find("clip")[0](config, copy.deepcopy(case.spaces))  # type: ignore[call-arg]
+    return replace(case, spaces={**case.spaces, GUIDE: Impression(matcher, 16, made_by={})})
+
+
 def cases() -> list[Case]:
     return [
         _continuous("vector", (3,)),
@@ -132,6 +142,7 @@ def cases() -> list[Case]:
         _shifted("pairs", paired=True),
         _shifted("unpaired", paired=False),
         with_captions("captions"),
+        with_clip("impressions"),
     ]
 
 
@@ -144,6 +155,7 @@ def fits(model_class: type[Model], case: Case) -> bool:
     placed = bool(case.space.grid) or not model_class.needs_grid
     if "caption" in case.spaces and not hasattr(model_class.Config(), "text"):
         return False
+    placed = placed and (GUIDE in case.spaces) == bool(getattr(model_class.Config(), "clip", ""))
     placed = placed and (not model_class.needs_captions or "caption" in case.spaces)
     return placed and isinstance(case.space, model_class.accepts) and sets_of(case.spaces) in model_class.sets
 
@@ -160,7 +172,9 @@ def accepted() -> list[tuple[str, str]]:
 def usual(name: str) -> Case:
     """The images that a preset is tried on; of translators those that it learns from."""
     model_class = find(name)[0]
-    return next(CASES[one] for one in ("image", "pairs", "unpaired", "captions") if fits(model_class, CASES[one]))
+    return next(
+        CASES[one] for one in ("image", "pairs", "unpaired", "captions", "impressions") if fits(model_class, CASES[one])
+    )
 
 
 def settings(name: str, case: Case, **changes: Any) -> Any:

@@ -30,6 +30,7 @@ LAYERS = (
     "networks",
     "modalities",
     "batches",
+    "impressions",
     "latent",
     "mixed",
     "words",

@@ -7,8 +7,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trilemma.batches import Batch
+from trilemma.impressions import GUIDE
 from trilemma.maths.shapes import expand
 from trilemma.networks.layers import initialise
 from trilemma.networks.text import TextTower
@@ -37,7 +39,7 @@ class Conditioner(nn.Module):
 
     def __init__(self, spaces: dict[str, Space], width: int, *, scale: float = 1.0):
         super().__init__()
-        self.names = [name for name in sorted(spaces) if name not in ("x", "other", "source")]
+        self.names = [name for name in sorted(spaces) if name not in ("x", "other", "source", GUIDE)]
         self.source = spaces.get("source")
         self.width = width
         self.maps = nn.ModuleDict()
@@ -48,7 +50,7 @@ class Conditioner(nn.Module):
             if isinstance(space, Words):
                 self.worded, (_, length) = name, space.shape
                 self.maps[name] = TextTower(space.count, length, width)
-                self.whole = initialise(nn.Linear(width, width), scale)
+                self.whole, self.scale = initialise(nn.Linear(width, width)), scale
                 self.null_token = nn.Parameter(torch.randn(width) * 0.5)
             elif space.grid != ():
                 raise ValueError(f"condition {name!r} has a grid; only labels and numbers can condition this model")
@@ -117,7 +119,9 @@ class Conditioner(nn.Module):
         alone = torch.zeros_like(mask)
         alone[:, 0] = True
         tokens = torch.where(here.unflatten(0, (-1, 1, 1)), tokens, self.null_token)
-        return tokens, torch.where(here.unsqueeze(1), mask, alone), self.whole(whole)
+        # Of one loudness, whatever the tower learns: a generator that hears captions better than z makes one of each.
+        spoken = self.scale * functional.layer_norm(self.whole(whole), (self.width,))
+        return tokens, torch.where(here.unsqueeze(1), mask, alone), spoken
 
     @property
     def channels(self) -> int:

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trilemma.maths.shapes import expand
+
 Denoise = Callable[[Tensor, float], Tensor]
 Callback = Callable[[int, Tensor, Tensor], None]
 Noise = Callable[[], Tensor]  # each call gives a fresh standard normal tensor like y
@@ -248,6 +250,34 @@ def guided(
         return torch.lerp(other, answer, weight)
 
     return denoise
+
+
+def led(
+    denoise: Callable[[Tensor, float], Any],
+    slope: Callable[[Tensor, float], Tensor],
+    *,
+    weight: float,
+    interval: tuple[float, float] = (0.0, math.inf),
+) -> Callable[[Tensor, float], Any]:
+    """Guidance by a classifier's slope of ln p(condition | y): D + weight s^2 slope for low < s <= high.
+
+    By Tweedie's formula D = y + s^2 grad ln p(y), so that a term of ln p adds s^2 times its slope (Dhariwal & Nichol
+    2021, section 4). The move of an example is cut to the length of its own estimate: slopes of networks have no limit.
+    """
+    low, high = interval
+
+    def moved(y: Tensor, sigma: float) -> Any:
+        answer = denoise(y, sigma)
+        if weight == 0 or not low < float(sigma) <= high:
+            return answer
+        clean = answer[0] if isinstance(answer, tuple) else answer
+        move = weight * float(sigma) ** 2 * slope(y, sigma).to(clean.dtype)
+        size = move.flatten(1).norm(dim=1).clamp(min=1e-12)
+        limit = clean.flatten(1).norm(dim=1).clamp(min=1e-12)
+        clean = clean + expand((limit / size).clamp(max=1.0), move) * move
+        return (clean, answer[1]) if isinstance(answer, tuple) else clean
+
+    return moved
 
 
 class Counter:

@@ -81,9 +81,7 @@ class Clip(Model, Encodes, Matches):
         self.level = None
         if config.noise_aware:
             self.level = nn.Sequential(initialise(nn.Linear(64, width)), nn.SiLU(), initialise(nn.Linear(width, width)))
-        self.seeing = Down(
-            space.width, width, space.grid, config.network, condition=width if config.noise_aware else 0
-        )
+        self.seeing = Down(space.width, width, space.grid, config.network, condition=width if config.noise_aware else 0)
         self.reading = TextTower(words.count, words.shape[1], config.reading, config.layers)
         self.said = initialise(nn.Linear(config.reading, width))
         # ln of what two unit vectors' cosine is multiplied by, as a share of its limit: 1 / 0.07 at the start.

@@ -314,6 +314,9 @@ CAPABILITIES = (
 TRAINED = (Samples, Matches)  # what `train` makes; others are trained where they are needed
 
 
+ALIASES = {"diffusion:unclip": "unclip"}  # other names for a model: it is diffusion twice, in a file of its own
+
+
 def model_files() -> list[str]:
     """Names of the model files, by looking into this folder: 'autoencoder', 'diffusion', ..."""
     folder = str(Path(__file__).parent)
@@ -322,6 +325,7 @@ def model_files() -> list[str]:
 
 def find(name: str) -> tuple[type[Model], str]:
     """'gan:wasserstein' -> (GAN, 'wasserstein'). A path to a .py file with one Model in it works too."""
+    name = ALIASES.get(name, name)
     if name.endswith(".py") or ".py:" in name:
         file, _, preset = name.partition(".py")
         path, preset = Path(file + ".py"), preset.removeprefix(":")

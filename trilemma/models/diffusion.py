@@ -22,6 +22,7 @@ from trilemma.batches import Batch, Options, Request
 from trilemma.conditions import Conditioner, drop
 from trilemma.config import SIZES, Optimizer
 from trilemma.errors import InputError, unknown
+from trilemma.impressions import GUIDE, Impression
 from trilemma.latent import Latent
 from trilemma.maths import samplers
 from trilemma.maths.likelihood import log_likelihood
@@ -91,6 +92,7 @@ class Config:
     clusters: int = 0  # of data without labels: which one an example is in is a condition
     drop: float = 0.1  # probability of training without a condition
     text: Literal["", "words"] = ""  # captions as a condition, by a vocabulary of their own; '': none
+    clip: str = ""  # that guides to captions by its slope: a model (clip:noise-aware), or a run's folder; '': none
     autoencoder: str = ""  # that codes the data first: a model (codec), or the folder of a run; '': none
     given: float = 0.0  # share of examples that train with a random part of them known: what `fill` needs
     sampler: str = "dpm++2m"
@@ -124,6 +126,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         },
         "latent": {"autoencoder": "codec"},
         "text": {"text": "words", "guidance": 3.0},
+        "clip-guided": {"text": "words", "clip": "clip:noise-aware", "guidance": 3.0},
         "ddpm": {"path": "ddpm", "prediction": "eps", "sampler": "ddpm", "steps": 100, "guidance": 1.0},
         "ddpm-learned": {
             "path": "ddpm",
@@ -394,8 +397,28 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
 
         if guidance == 1 or not self.conditioner.names:
             return conditional
+        if GUIDE in self.spaces:
+            return self.guided_by_clip(conditional, request, guidance - 1)
         interval = options.interval or self.config.interval
         return samplers.guided(conditional, unconditional, weight=guidance, interval=interval)
+
+    def guided_by_clip(self, denoise: Callable[[Tensor, float], Any], request: Request, weight: float) -> Any:
+        """`denoise` led by a CLIP to the request's captions, and away from those that it is against."""
+        guide, name = self.spaces[GUIDE], self.conditioner.worded
+        assert isinstance(guide, Impression)
+        if name not in request.raw:
+            return denoise
+        here = request.present[name]
+
+        def slope(y: Tensor, s: float) -> Tensor:
+            sigma = torch.full((len(y),), s, device=y.device)
+            found = guide.lean(y, sigma, request.raw[name], self.space)
+            if name in request.against:
+                found = found - guide.lean(y, sigma, request.against[name], self.space)
+            return found * expand(here.to(found.dtype), found)
+
+        interval = request.options.interval or self.config.interval
+        return samplers.led(denoise, slope, weight=weight, interval=interval)
 
     def sample(self, request: Request) -> Tensor:
         return self.drawn(request, None)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trilemma.config import Training, from_json
 from trilemma.errors import InputError
+from trilemma.impressions import Impression
 from trilemma.latent import Latent
 from trilemma.mixed import space_from
 from trilemma.models.contract import Model, find
@@ -39,12 +40,15 @@ def build(
 
 
 def described(description: dict[str, Any]) -> Space:
-    """The Space that `describe()` described, one of codes with the autoencoder that made them."""
-    if description["kind"] != "latent":
+    """The Space that `describe()` described, one of codes or impressions with the model that makes them."""
+    if description["kind"] not in ("latent", "impression"):
         return space_from(description)
     made_by = description["made_by"]
     model_class, _ = find(made_by["model"])
     config = from_json(model_class.Config, made_by["config"])
+    if description["kind"] == "impression":
+        spaces = {name: space_from(one) for name, one in made_by["spaces"].items()}
+        return Impression(model_class(config, spaces), description["size"], made_by=made_by)  # type: ignore[call-arg]
     autoencoder = model_class(config, {"x": space_from(made_by["x"])})  # type: ignore[call-arg]
     return Latent(autoencoder, space_from(description["base"]), tuple(description["shape"]), made_by=made_by)
 

@@ -27,6 +27,8 @@ from trilemma.errors import InputError
 
 FORMAT = 1
 
+FIRST_STAGES = ("autoencoder", "clip")  # folders of what is trained before a run itself, each a run of its own
+
 
 def branch_state(share: float) -> str:
     """Name of the state from which a training of this share of the budget branches off."""
@@ -103,8 +105,8 @@ class Run:
         run = cls(folder)
         if not run.folder.exists():
             raise InputError(f"run {run.folder} does not exist: give the folder that `trilemma train --out` wrote")
-        first = cls(run.folder / "autoencoder")
-        if not run.config_file.is_file() and first.exists:
+        first = next((cls(run.folder / name) for name in FIRST_STAGES if cls(run.folder / name).exists), None)
+        if not run.config_file.is_file() and first is not None:
             raise InputError(
                 f"{run.folder} has only its first stage yet: repeat its command to go on; {first.folder} is a run"
             )
@@ -134,7 +136,9 @@ class Run:
         # A kill in the middle of the first write leaves one unfinished file behind: that is ours.
         # So is the first of two stages, in a folder of its own.
         ours = {f".{self.config_file.name}.part"}
-        ours |= {first.parent.name for first in self.folder.glob("autoencoder/config.json")}
+        for stage in (self.folder / name for name in FIRST_STAGES):
+            inside = {part.name for part in stage.glob("*")}
+            ours |= {stage.name} if self.config_file.name in inside or inside <= ours else set()
         if self.folder.is_dir() and not self.exists and any(p.name not in ours for p in self.folder.iterdir()):
             raise InputError(
                 f"--out {self.folder} is a folder with other things in it and no run; give a new or empty one"

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from trilemma.training.captions import CAPTION, check_same, text_of, worded
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
 from trilemma.training.engine import Engine, agreed, energy, first, forget_peak, join, peak_memory, prepare, when_killed
+from trilemma.training.guides import CLIP, Guide, clip_of, guide_of
+from trilemma.training.guides import SHARE as CLIP_SHARE
 from trilemma.training.loop import Correct, Loop, Stopped
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Clock, Plan, choose_size, frequencies_of, plan
@@ -37,6 +40,7 @@ from trilemma.training.sampling import Sampler, told_labels
 from trilemma.training.stages import FEW, FIRST, Stage, chosen_stage, spent_on, stage_of
 
 FIRST_SHARE = 0.35  # of the budget, for an autoencoder that codes the data first
+Stages = Sequence[Stage | Guide]  # what was trained before
 LEAST_SECOND = 0.2  # of it, for what comes after that, however long the first stage took
 
 
@@ -81,15 +85,19 @@ def train(
     stage = agreed(lambda: _stage(Run(out), both, asked, opening, settings or {}, dry_run=dry_run))
     if stage is not None and stage.run is None and not dry_run:
         stage = _first(Run(out), stage, both, asked, opening, settings or {}, quiet=quiet)
+    guide = agreed(lambda: _guide(Run(out), both, asked, opening, dry_run=dry_run))
+    if guide is not None and guide.name and guide.run is None and not dry_run:
+        guide = _clip(Run(out), guide, both, asked, opening, settings or {}, quiet=quiet)
+    stages = [one for one in (stage, guide) if one is not None]
 
     def ready() -> Ready:
-        return _ready(Run(out), asked, both, opening, budget, settings or {}, own, said, held, stage, dry_run=dry_run)
+        return _ready(Run(out), asked, both, opening, budget, settings or {}, own, said, held, stages, dry_run=dry_run)
 
     # Where `torchrun` started several processes, the first one checks and plans, and the others follow.
     made = agreed(ready)
     if made.config is None:
         return made.plan or Run(out)
-    data = held[0] if held else _coded(_open(both, opening, asked), stage, said)
+    data = held[0] if held else _coded(_open(both, opening, asked), stages, said)
     carry_out(
         Run(out), data, made.config, networks=networks, make=optimizer, said=said, begun=made.begun, limit=made.limit
     )
@@ -108,7 +116,7 @@ class Ready:
 
 def _ready(
     run: Run, asked: dict[str, Any], sources: tuple[Any, Any], opening: Opening, budget: str | int | float,
-    settings: dict[str, Any], brought: dict[str, Any], said: Say, held: list[Data], stage: Stage | None, *,
+    settings: dict[str, Any], brought: dict[str, Any], said: Say, held: list[Data], stages: Stages, *,
     dry_run: bool,
 ) -> Ready:  # fmt: skip
     """Check the command against what is there, plan a new run and write its config.json; `held` gets the data."""
@@ -142,15 +150,15 @@ def _ready(
                 f"repeat its command with --budget {(config['extended'] or [config['asked']['budget']])[-1]} first"
             )
         begun = time.monotonic()
-        data = _coded(data, stage, said)
-        amount = amount if more else _left(amount, stage)
+        data = _coded(data, stages, said)
+        amount = amount if more else _left(amount, stages)
     elif more:
         raise _nothing_finished(run, budget)
     else:
         data = _open(sources, opening, asked)
         begun = time.monotonic()
-        data = _coded(data, stage, said)
-        amount = _left(amount, stage)
+        data = _coded(data, stages, said)
+        amount = _left(amount, stages)
         config, planned, data = _plan(data, asked, unit, amount, begun, networks, optimizer, settings, measure=dry_run)
         if start is not None:  # do its weights fit? Better known before anything is written
             _model(config, data, networks, _start(asked, networks))
@@ -186,16 +194,20 @@ def _open(sources: tuple[Any, Any], opening: Opening, asked: dict[str, Any]) -> 
     if asked["from"] and text_of(asked["model"], asked["settings"]):
         about = Run.at(asked["from"]).config()["spaces"].get(CAPTION)
         theirs = space_from(about) if about else Continuous(())  # a Space that is none of words
+    elif (chosen := clip_of(asked["model"], asked["settings"])) and chosen not in known_models():
+        theirs = space_from(Run.at(chosen).config()["spaces"][CAPTION])  # the words that this CLIP knows
     return worded(seen_by(asked["model"], _whole(sources, opening)), asked["model"], asked["settings"], theirs)
 
 
-def _coded(data: Data, stage: Stage | None, said: Say) -> Data:
-    return data if stage is None else stage.coded(data, quiet=said.quiet)
+def _coded(data: Data, stages: Stages, said: Say) -> Data:
+    for stage in stages:
+        data = stage.coded(data, quiet=said.quiet)
+    return data
 
 
-def _left(amount: float, stage: Stage | None) -> float:
-    """Of a budget, what a first stage has left."""
-    return max(amount - stage.spent, LEAST_SECOND * amount) if stage else amount
+def _left(amount: float, stages: Stages) -> float:
+    """Of a budget, what first stages have left."""
+    return max(amount - sum(stage.spent for stage in stages), LEAST_SECOND * amount) if stages else amount
 
 
 def _nothing_finished(run: Run, budget: Any) -> InputError:
@@ -273,6 +285,48 @@ def _first(
         seed=asked["seed"], settings=theirs, quiet=quiet,
     )  # fmt: skip
     return replace(stage, run=own, spent=spent_on(own, unit))
+
+
+def _guide(
+    run: Run, sources: tuple[Any, Any], asked: dict[str, Any], opening: Opening, *, dry_run: bool
+) -> Guide | None:
+    """The CLIP that this model looks at, if it does at any; of a new run it is known before anything is trained."""
+    unit, amount, more = parse_budget(asked["budget"])
+    if run.exists:
+        return guide_of(run, unit)
+    chosen = clip_of(asked["model"], asked["settings"])
+    if not chosen:
+        return None
+    if more:
+        raise _nothing_finished(run, asked["budget"])
+    run.check()
+    data = _open(sources, opening, asked)
+    if chosen not in known_models():
+        return Guide(run=Run.at(chosen))
+    made = Guide(chosen, spent=CLIP_SHARE * amount)
+    _, changes = _sorted(asked["settings"], coded=False)
+    seen = made.coded(data)
+    configure(asked["model"], seen.spaces, count=len(seen.splits["train"]), changes=changes)
+    own = Run(run.folder / CLIP)
+    if not dry_run and own.exists and own.config()["data"]["hash"] != data.hash:
+        raise InputError(f"{own.folder} was trained on other data than {sources[0]} is now; remove {run.folder}")
+    return made
+
+
+def _clip(
+    run: Run, guide: Guide, sources: tuple[Any, Any], asked: dict[str, Any], opening: Opening, settings: dict[str, Any],
+    *, quiet: bool,
+) -> Guide:  # fmt: skip
+    """The CLIP, trained now, gone on with or found: a share of the budget, in a folder of the run's own."""
+    unit, amount, _ = parse_budget(asked["budget"])
+    theirs = {k: v for k, v in settings.items() if k.startswith("training.") and k != "training.branches"}
+    share: str | int = f"{CLIP_SHARE * amount:.2f}s" if unit == "seconds" else max(int(CLIP_SHARE * amount), 1)
+    own = Run(run.folder / CLIP)
+    train(
+        seen_by(asked["model"], _whole(sources, opening)), model=guide.name, out=own.folder, budget=share,
+        seed=asked["seed"], settings=theirs, quiet=quiet,
+    )  # fmt: skip
+    return replace(guide, run=own, spent=spent_on(own, unit))
 
 
 def scale_of(data: Data, side: str = "source") -> float | None:
@@ -566,8 +620,8 @@ def _finish(
         weights = {key: tensor.clone() for key, tensor in loop.model.state_dict().items()}
     film(run.samples_folder)
     total = time.monotonic() - begun + before
-    first = Run(run.folder / FIRST)
-    total += spent_on(first, "seconds") if first.exists and not config["extended"] else 0.0  # both stages cost
+    for stage in (Run(run.folder / FIRST), Run(run.folder / CLIP)):  # all stages cost
+        total += spent_on(stage, "seconds") if stage.exists and not config["extended"] else 0.0
     seconds = {"total": total, "loop": loop.seconds, "step": loop.seconds / max(loop.step, 1)}
     health = dict(loop.health.counts)
     write_json(

@@ -1,0 +1,122 @@
+"""A CLIP as the first stage: impressions, guidance by its slope, and what a run keeps of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from contract_cases import CASES, build, randomise, settings
+from safetensors.torch import load_file
+from test_words import COLOURS, PLAIN, squares
+
+import trilemma as tl
+from trilemma.errors import InputError
+from trilemma.impressions import GUIDE, Impression
+from trilemma.maths import samplers
+from trilemma.training.guides import clip_of
+from trilemma.training.run import Run
+
+
+def test_the_slope_is_that_of_the_logit() -> None:
+    case = CASES["impressions"]
+    guide = case.spaces[GUIDE]
+    assert isinstance(guide, Impression)
+    matcher = guide.matcher
+    randomise(matcher, seed=3)
+    matcher.double(), guide.double()
+    batch = case.batch()
+    y = case.space.double().embed(batch.x.double())[:2]
+    sigma = torch.tensor([0.5, 1.5], dtype=torch.float64)
+    captions = batch.raw["caption"][:2]
+
+    def logit(y: torch.Tensor) -> torch.Tensor:
+        return matcher.scale * (matcher.images(y, sigma) * matcher.texts(captions)).sum(1)
+
+    # lean() works in float32: half of its digits must agree with differences of the logit in float64.
+    slope = guide.float().lean(y.float(), sigma.float(), captions, case.space.float()).double()
+    guide.double()
+    way = torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    step = 1e-4
+    difference = (logit(y + step * way) - logit(y - step * way)) / (2 * step)
+    torch.testing.assert_close((slope * way).flatten(1).sum(1), difference, rtol=1e-3, atol=1e-5)
+    guide.float(), case.space.float()
+
+
+def test_guidance_by_a_slope_is_exact_on_a_gaussian() -> None:
+    """x ~ N(0, 1), a condition with ln p(c | x) = a x + b: then p(x | c) = N(a, 1), and D(y, s) is known."""
+    a = 0.7
+    # y = x + s n: p(x | y) = N(y / (1 + s^2), s^2 / (1 + s^2)), so that ln p(c | y) = a y / (1 + s^2) + constant.
+    denoise = samplers.led(
+        lambda y, s: y / (1 + s**2), lambda y, s: torch.full_like(y, a / (1 + s**2)), weight=1.0
+    )  # fmt: skip
+    y = torch.tensor([[5.0], [-7.0]], dtype=torch.float64)
+    for s in (0.3, 1.0, 2.0):
+        torch.testing.assert_close(denoise(y, s), (y + s**2 * a) / (1 + s**2))  # E[x | y, c]
+    outside = samplers.led(lambda y, s: y, lambda y, s: torch.ones_like(y), weight=1.0, interval=(0.5, 1.0))
+    torch.testing.assert_close(outside(y, 2.0), y)
+
+
+def test_what_guides_is_checked_before_anything_is_trained(tmp_path: Path) -> None:
+    assert clip_of("diffusion", {}) == ""
+    assert clip_of("diffusion:clip-guided", {}) == "clip:noise-aware"
+    assert clip_of("diffusion:unclip", {}) == clip_of("unclip", {}) == "clip"
+    with pytest.raises(InputError, match="setting clip"):
+        clip_of("unclip", {"model.clip": str(tmp_path / "nowhere")})
+    folder = squares(tmp_path / "pictures")
+    run = tl.train(folder, model="vae", out=tmp_path / "vae", budget="256", size="xs", quiet=True, settings=PLAIN)
+    assert isinstance(run, Run)
+    with pytest.raises(InputError, match="knows no captions"):
+        clip_of("unclip", {"clip": str(run.folder)})
+
+
+def trained(folder: Path, out: Path, model: str, budget: str) -> Run:
+    run = tl.train(
+        folder, model=model, out=out, budget=budget, size="xs", quiet=True,
+        settings={**PLAIN, "network.width": 16, "optimizer.rate": 5e-3},
+    )  # fmt: skip
+    assert isinstance(run, Run)
+    return run
+
+
+def test_unclip_makes_what_it_is_told_and_others_like_what_it_is_shown(tmp_path: Path) -> None:
+    folder = squares(tmp_path / "pictures")
+    run = trained(folder, tmp_path / "run", "unclip", "6000")
+    assert (run.folder / "clip" / "weights.safetensors").is_file()
+    shutil.rmtree(run.folder / "clip")  # the run holds it
+    loaded = tl.load(run.folder)
+    for name, value in COLOURS.items():
+        made = loaded.generate(6, prompt=f"a {name} square", seed=1).reshape(-1, 3).mean(0)
+        assert made.argmax() == np.argmax(value), (name, made)
+    blue = str(folder / "002.png")
+    again = loaded.vary(blue, n=6, strength=1.0).reshape(-1, 3).mean(0)
+    assert again.argmax() == 2
+    assert loaded.vary(blue, n=6, strength=1.0, prompt="a red square").reshape(-1, 3).mean(0).argmax() == 0
+
+
+def test_a_clip_guides_a_model_that_is_there_and_a_run_goes_on_without_its_folder(tmp_path: Path) -> None:
+    folder = squares(tmp_path / "pictures")
+    run = trained(folder, tmp_path / "run", "diffusion:clip-guided", "2000")
+    again = trained(folder, tmp_path / "again", "diffusion:clip-guided", "2000")
+    one, two = load_file(run.weights_file), load_file(again.weights_file)
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+    shutil.rmtree(run.folder / "clip")
+    loaded = tl.load(run.folder)
+    plain = loaded.generate(6, prompt="a green square", seed=1, guidance=1.0)
+    led = loaded.generate(6, prompt="a green square", seed=1, guidance=20.0)
+    assert not np.array_equal(plain, led)
+    given = trained(folder, tmp_path / "given", "diffusion:text", "256")
+    with pytest.raises(InputError, match="knows no captions"):
+        tl.train(
+            folder, model="unclip", out=tmp_path / "no", budget="256", quiet=True, settings={"clip": str(given.folder)}
+        )
+
+
+def test_an_untrained_guide_conditions_nothing() -> None:
+    case = CASES["impressions"]
+    model = build("unclip", case, settings("unclip", case))
+    assert set(model.groups()) == {"decoder", "prior"}
+    held = {id(p) for p in model.spaces[GUIDE].parameters()}
+    assert held and not held & {id(p) for group in model.groups().values() for p in group}

@@ -1,0 +1,74 @@
+"""What a CLIP sees in examples: unit vectors as a Space, with the CLIP in it, so that a run's weights hold both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trilemma.maths.losses import gaussian_nll
+from trilemma.spaces import Continuous, Space
+
+GUIDE = "guide"  # name of this Space in a model: nothing that conditions by itself
+
+
+class Impression(Space):
+    """Unit vectors (B, E) that a CLIP gives to examples, with the mean and deviation of training examples'.
+
+    The CLIP learns no more. `see` takes raw examples, `lean` examples on their way out of noise.
+    """
+
+    def __init__(self, matcher: nn.Module, size: int, *, made_by: dict[str, Any]):
+        """matcher: a model with the capability Matches. made_by: the JSON from which it is built again."""
+        super().__init__()
+        self.matcher: Any = matcher.requires_grad_(False).eval()
+        self.made_by = made_by
+        self.shape, self.width, self.dtype = (size,), size, torch.float32
+        self.codes = Continuous((size,))
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "impression", "size": self.width, "made_by": self.made_by}
+
+    def train(self, mode: bool = True) -> Impression:
+        super().train(mode)
+        self.matcher.eval()
+        return self
+
+    @torch.no_grad()
+    def see(self, x: Tensor) -> Tensor:
+        """(B, channels, *grid) raw examples -> (B, E)."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.matcher.images(self.matcher.space.embed(x)).to(self.codes.mean.dtype)
+
+    def lean(self, y: Tensor, sigma: Tensor, captions: Tensor, space: Space) -> Tensor:
+        """Slope (B, width, *grid) of ln p(caption | y) by the CLIP, up to a constant: of its logit of the two.
+
+        y: examples embedded in `space` under noise of deviation sigma (B,) (Nichol et al. 2022, section 2.4).
+        """
+        own = self.matcher.space
+        with torch.enable_grad(), torch.autocast(y.device.type, enabled=False):
+            y = y.detach().float().requires_grad_(True)
+            seen, level = y, sigma.float()
+            if isinstance(space, Continuous) and isinstance(own, Continuous):  # the CLIP may know other data's units
+                ratio = space._column(space.deviation) / own._column(own.deviation)
+                seen = y * ratio + (space._column(space.mean) - own._column(own.mean)) / own._column(own.deviation)
+                level = level * ratio.mean()
+            logit = self.matcher.scale * (self.matcher.images(seen, level) * self.matcher.texts(captions)).sum(1)
+            (slope,) = torch.autograd.grad(logit.sum(), y)
+        return slope
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.codes.embed(x)
+
+    def decode(self, params: Tensor) -> Tensor:
+        return self.codes.decode(params)
+
+    def terms(
+        self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
+    ) -> Tensor:
+        log_scale = torch.zeros((), device=params.device) if log_scale is None else log_scale
+        return gaussian_nll(params, self.embed(x), log_scale)
+
+    def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
+        return params

@@ -1,0 +1,133 @@
+"""unCLIP: a caption becomes what CLIP would see, and that becomes an example (Ramesh et al. 2022, "DALL-E 2").
+
+Two diffusion models and a CLIP that was trained before them: the prior draws an impression (a CLIP vector) for a
+caption, the decoder draws x for an impression. Both learn side by side, a turn each. Given an example, its own
+impression takes the prior's place: others that CLIP takes for the same (section 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trilemma.batches import Batch, Options, Request
+from trilemma.config import Optimizer
+from trilemma.errors import InputError
+from trilemma.impressions import GUIDE, Impression
+from trilemma.maths.noise import Noise
+from trilemma.models import diffusion
+from trilemma.models.contract import Model, Now, Redraws, Samples, Turn
+from trilemma.networks.layers import Network
+from trilemma.spaces import Continuous, Space
+from trilemma.words import Words
+
+SEEN = "impression"  # the decoder's condition
+
+
+@dataclass
+class Config:
+    network: Network = field(default_factory=Network)  # of the decoder
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(rate=2e-3, betas=(0.9, 0.99), stay=0.4, clip=1.0))
+    text: Literal["words"] = "words"
+    clip: str = "clip"  # what gives the impressions: a model that is trained first, or the folder of a run
+    embedding: int = 128
+    drop: float = 0.1  # probability of training without a condition
+    sampler: str = "dpm++2m"  # of the decoder, as all that follows
+    steps: int = 12
+    guidance: float = 2.0
+    interval: tuple[float, float] = (0.3, 5.0)
+    eta: float = 0.0
+    prior_width: int = 256
+    prior_depth: int = 4
+    prior_steps: int = 16
+    prior_guidance: float = 1.0
+
+
+class UnCLIP(Model, Samples, Redraws):
+    Config = Config
+    accepts = (Continuous,)
+    needs_grid = True
+    needs_captions = True
+    hunger = 8.0
+
+    def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):
+        super().__init__()
+        words = next((name for name, space in spaces.items() if isinstance(space, Words)), None)
+        seen = spaces.get(GUIDE)
+        if words is None or not isinstance(seen, Impression):
+            raise InputError("model 'unclip' needs captions and a CLIP of them: take --model unclip on captioned data")
+        self.config, self.spaces, self.caption = config, nn.ModuleDict(spaces), words
+        shared = {"sampler": config.sampler, "steps": config.steps, "interval": config.interval, "eta": config.eta}
+        decoder = diffusion.Config(
+            network=config.network, embedding=config.embedding, drop=config.drop, guidance=config.guidance, **shared
+        )
+        self.decoder = diffusion.Diffusion(decoder, {"x": spaces["x"], SEEN: seen.codes})
+        network = Network(kind="mlp", width=config.prior_width, depth=config.prior_depth)
+        prior = diffusion.Config(
+            network=network, embedding=config.embedding, drop=config.drop, guidance=config.prior_guidance,
+            steps=config.prior_steps,
+        )  # fmt: skip
+        self.prior = diffusion.Diffusion(prior, {"x": seen.codes, words: spaces[words]})
+
+    @property
+    def seen(self) -> Impression:
+        found = self.spaces[GUIDE]
+        assert isinstance(found, Impression)
+        return found
+
+    @classmethod
+    def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
+        found = diffusion.Diffusion.adapt(spaces, size, count)
+        return {key: value for key, value in found.items() if key not in ("clusters", "given")}
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {
+            name: [p for p in part.parameters() if p.requires_grad]
+            for name, part in (("decoder", self.decoder), ("prior", self.prior))
+        }
+
+    def compilable(self) -> tuple[nn.Module, ...]:
+        return self.decoder.compilable()
+
+    def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
+        seen = self.seen.see(batch.x)
+        here = torch.ones(len(batch), dtype=torch.bool, device=batch.x.device)
+        for turn in self.decoder.losses(replace(batch, raw={SEEN: seen}, present={SEEN: here}), now):
+            yield replace(turn, group="decoder")
+        told = {self.caption: batch.raw[self.caption]}, {self.caption: batch.present[self.caption]}
+        for turn in self.prior.losses(Batch(seen, batch.noise, batch.index, raw=told[0], present=told[1]), now):
+            yield Turn("prior", turn.loss, turn.weight, {f"prior_{name}": value for name, value in turn.logs.items()})
+
+    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
+        """Nothing to fit."""
+
+    # --- sampling ---
+
+    def choices(self) -> list[list[Options]]:
+        return self.decoder.choices()
+
+    def calls(self, options: Options) -> int:
+        return self.decoder.calls(options) + self.prior.calls(Options())
+
+    def imagined(self, request: Request) -> Tensor:
+        """(B, E) impressions for the request's captions; unit vectors, as CLIP's are."""
+        told = {name: one for name, one in request.raw.items() if name == self.caption}
+        asked = Request(request.noise, told, request.present, Options(), against=request.against)
+        return functional.normalize(self.prior.sample(asked).float(), dim=1)
+
+    def under(self, seen: Tensor, request: Request) -> Request:
+        """The decoder's request."""
+        here = torch.ones(len(seen), dtype=torch.bool, device=seen.device)
+        return Request(request.noise, {SEEN: seen}, {SEEN: here}, request.options, request.watch)
+
+    def sample(self, request: Request) -> Tensor:
+        return self.decoder.sample(self.under(self.imagined(request), request))
+
+    def redraw(self, x: Tensor, request: Request, *, strength: float) -> Tensor:
+        seen = self.imagined(request) if self.caption in request.raw else self.seen.see(x)
+        return self.decoder.redraw(x, self.under(seen, request), strength=strength)
