@@ -161,11 +161,15 @@ def test_grids_of_any_proportions(name: str, shape: tuple[int, ...]) -> None:
     if not isinstance(space, find(name)[0].accepts):
         pytest.skip("does not accept numbers")
     x, other = np.random.default_rng(1).normal(size=(2, 2, *shape)).astype(np.float32)
-    case = toy.with_captions(f"grid {shape}", shape) if find(name)[0].needs_captions else {
-        "alone": Case(f"grid {shape}", {"x": space}, Arrays(x)),
-        "paired": Case(f"pairs {shape}", {"x": space, "source": space}, Arrays(x, {"source": other})),
-        "unpaired": Case(f"unpaired {shape}", {"x": space, "other": space}, Arrays(x, other=other)),
-    }[find(name)[0].sets[0]]
+    case = (
+        toy.with_captions(f"grid {shape}", shape)
+        if find(name)[0].needs_captions
+        else {
+            "alone": Case(f"grid {shape}", {"x": space}, Arrays(x)),
+            "paired": Case(f"pairs {shape}", {"x": space, "source": space}, Arrays(x, {"source": other})),
+            "unpaired": Case(f"unpaired {shape}", {"x": space, "other": space}, Arrays(x, other=other)),
+        }[find(name)[0].sets[0]]
+    )
     check_losses(name, case)
     model = toy.build(name, case).eval()
     if isinstance(model, Samples):
@@ -656,7 +660,7 @@ def test_matches(name: str, case: Case) -> None:
     here = batch.present["caption"]
     nearest = (seen @ told.T).masked_fill(~here, -2).argmax(1)
     assert bool(same[torch.arange(len(batch)), nearest][here].all()), "an example finds another one's caption"
-    assert 1 < float(model.scale) < 100
+    assert 1 < float(model.scale.detach()) < 100
     x = case.space.embed(batch.x).requires_grad_(True)
     (slope,) = torch.autograd.grad(model.images(x).sum(), x)
     assert torch.isfinite(slope).all() and (slope.flatten(1).norm(dim=1) > 0).all()
