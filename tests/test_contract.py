@@ -660,7 +660,7 @@ def test_matches(name: str, case: Case) -> None:
     here = batch.present["caption"]
     nearest = (seen @ told.T).masked_fill(~here, -2).argmax(1)
     assert bool(same[torch.arange(len(batch)), nearest][here].all()), "an example finds another one's caption"
-    assert 1 < float(model.scale) < 100
+    assert 1 < float(model.scale.detach()) < 100
     x = case.space.embed(batch.x).requires_grad_(True)
     (slope,) = torch.autograd.grad(model.images(x).sum(), x)
     assert torch.isfinite(slope).all() and (slope.flatten(1).norm(dim=1) > 0).all()

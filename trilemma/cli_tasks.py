@@ -355,6 +355,38 @@ def translate(
     show(make(run, source, n=n, to=to, steps=steps, seed=seed, out=out))
 
 
+def search(
+    run: RunArgument,
+    query: Annotated[str, typer.Argument(metavar="WORDS|PICTURE", help="Words, or a file of one picture.")],
+    source: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="Pictures to search; default: those RUN was trained on.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="How many to show.")] = 8,
+    out: Annotated[Path | None, typer.Option("--out", help="Also a sheet of the pictures, .png.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Find pictures by words, or the captions of RUN's data that go with a picture (clip)."""
+    from trilemma.tasks.verbs import search as find
+
+    for line in find(run, query, source, n=n, out=out):
+        print(line)
+
+
+def classify(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
+    labels: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Any words; default: the labels or captions of RUN's data.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Table to write, .csv.")] = Path("classified.csv"),
+    debug: Debug = False,
+) -> None:
+    """Say which of some words goes with each picture of DATA, without training for them (clip)."""
+    from trilemma.tasks.verbs import classify as make
+
+    show(make(run, source, labels=labels, out=out))
+
+
 def embed(
     run: RunArgument,
     source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
@@ -412,6 +444,8 @@ VERBS = (
     edit,
     vary,
     directions,
+    search,
+    classify,
     embed,
     score,
     info,

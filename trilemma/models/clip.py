@@ -50,7 +50,7 @@ class Config:
     )
     text: Literal["words"] = "words"  # captions, by a vocabulary of their own
     embedding: int = 128  # width of the common space
-    reading: int = 128  # width of the text tower,
+    reading: int = 64  # width of the text tower,
     layers: int = 2  # and how deep it is
     loss: Literal["softmax", "sigmoid"] = "softmax"
     augment: float = 0.5  # probability of each: another brightness and contrast, shifted, a part cut out
@@ -84,7 +84,7 @@ class Clip(Model, Encodes, Matches):
         self.seeing = Down(space.width, width, space.grid, config.network, condition=width if config.noise_aware else 0)
         self.reading = TextTower(words.count, words.shape[1], config.reading, config.layers)
         self.said = initialise(nn.Linear(config.reading, width))
-        # ln of what two unit vectors' cosine is multiplied by, as a share of its limit: 1 / 0.07 at the start.
+        # The logit of what cosines are multiplied by, as a share of its limit: 1 / 0.07 at the start.
         self.sharpness = nn.Parameter(torch.tensor(-1.79))
         self.shift = nn.Parameter(torch.tensor(-10.0 if config.loss == "sigmoid" else 0.0))
 
@@ -99,6 +99,7 @@ class Clip(Model, Encodes, Matches):
             "network.width": (24, 32, 48, 64, 96)[number],
             "network.multipliers": (1, 2, 4, 4)[:levels],
             "network.depth": 1 if number < 2 else 2,
+            "reading": (64, 64, 96, 128, 192)[number],
             "flip": words is not None and not SIDES & set(words.known),
             "optimizer.batch": 256 if count >= 2000 else 128,
         }

@@ -352,12 +352,12 @@ def find(name: str) -> tuple[type[Model], str]:
     return found[0], preset
 
 
-def known_models() -> list[str]:
-    """Every name that `--model` takes, presets included."""
+def known_models(kinds: type | tuple[type, ...] = TRAINED) -> list[str]:
+    """Every name that `--model` takes, presets included; of models with these capabilities."""
     names = []
     for stem in model_files():
         model, _ = find(stem)
-        if not issubclass(model, TRAINED):
+        if not issubclass(model, kinds):
             continue
         names += [stem, *(f"{stem}:{preset}" for preset in model.presets)]
     return names

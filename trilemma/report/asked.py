@@ -13,11 +13,13 @@ from trilemma.models.contract import Samples, configure, find, fitting_sets, mod
 from trilemma.report.columns import amount
 from trilemma.report.measure import count_for, drawn, read_samples, rules_of
 from trilemma.report.summary import number
+from trilemma.training.captions import has_captions
 from trilemma.training.optimizers import KINDS
 from trilemma.training.stages import chosen_stage
 from trilemma.training.start import seen_by
 
 MODELS = ("autoencoder", "vae", "gan", "gan:wasserstein", "diffusion", "diffusion:ddpm")
+WORDED = ("diffusion:text",)  # and these where data have captions
 FIRST = ("bridge", "pix2pix", "cut", "cyclegan")  # of translators, in this order before all others
 PREFERENCES = ("quality", "diversity", "speed")
 FALL = 0.6  # of a budget in which the learning rate falls, about: what a branch is trained for
@@ -25,10 +27,11 @@ TOY_EXAMPLES = 10_000  # sets of at most so many examples with few numbers each 
 
 
 def models_for(data: Data) -> list[str]:
-    """What is compared when nobody names models: MODELS, or every family that learns from such pairs or sets."""
+    """What is compared when nobody names models: MODELS and, of data with captions, WORDED; or every family that learns
+    from such pairs or sets."""
     sets = sets_of(data.spaces)
     if sets == "alone":
-        return list(MODELS)
+        return [*MODELS, *(WORDED if has_captions(data) else ())]
     able = [stem for stem in model_files() if sets in find(stem)[0].sets and issubclass(find(stem)[0], Samples)]
     return sorted(able, key=lambda stem: FIRST.index(stem) if stem in FIRST else len(FIRST))
 

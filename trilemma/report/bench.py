@@ -93,11 +93,11 @@ class Bench:
     """The models to be timed, on one set of data, and what was found."""
 
     def __init__(self, models: list[str] | None, size: str | None, dtype: str | None, *, quiet: bool):
-        usual = (name for name in known_models() if ":" not in name and "alone" in find(name)[0].sets)
+        usual = (name for name in known_models(Samples) if ":" not in name and "alone" in find(name)[0].sets)
         self.names = models or list(usual)
         for name in self.names:
             if not issubclass(find(name)[0], Samples):
-                raise InputError(f"model {name!r} makes no samples: choose one of {', '.join(known_models())}")
+                raise InputError(f"model {name!r} makes no samples: choose one of {', '.join(known_models(Samples))}")
         self.size, self.dtype, self.data, self.quiet = size, dtype, pictures(), quiet
 
     def loop(self, name: str) -> tuple[Loop, str]:

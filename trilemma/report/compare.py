@@ -64,6 +64,7 @@ from trilemma.report.variants import (
 )
 from trilemma.tasks.load import Loaded
 from trilemma.training.branch import branch, shares_of
+from trilemma.training.captions import has_captions, text_of
 from trilemma.training.engine import prepare
 from trilemma.training.probe import machine
 from trilemma.training.published import Given, open_given, read_wanted
@@ -126,7 +127,7 @@ def compare(
     begun = time.monotonic()
     for name in models or ():
         if not issubclass(find(name)[0], Samples):
-            raise unknown("model", name, known_models())
+            raise unknown("model", name, known_models(Samples))
     if prefer is not None and prefer not in PREFERENCES:
         raise unknown("--prefer", prefer, PREFERENCES)
     if seeds < 1:
@@ -356,7 +357,8 @@ class Comparison:
         self.write()
 
     def _ruler(self) -> Ruler:
-        ruler = Ruler(self.data, self.count, given=self.given.networks, quiet=self.quiet)
+        worded = has_captions(self.data) and any(text_of(name, self.settings) for name in self.names)
+        ruler = Ruler(self.data, self.count, given=self.given.networks, worded=worded, quiet=self.quiet)
         self.results["protocol"], self.results["protocol_key"] = ruler.protocol.record(), ruler.protocol.key()
         self.results["series"] = ruler.series.drawn() if ruler.series else None
         kept = []
@@ -459,6 +461,10 @@ class Comparison:
         known = None if data is None else len(data.splits["train"])
         self._measured(row, ruler, samples, name, asked_of(loaded, self.count), known)
         row["metrics"] |= extra
+        if ruler.text is not None:
+            with self._beside(row, "whether its samples are of what their captions say"):
+                told = ruler.text.of_model(loaded, samples, SEED)
+                row["metrics"] |= {name: measure.record() for name, measure in told.items()}
         if ruler.translation is not None:
             with self._beside(row, "how varied its outputs are"):
                 more, draws = ruler.translation.of_model(loaded, samples)

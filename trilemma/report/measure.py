@@ -39,6 +39,7 @@ from trilemma.modalities.table import Table
 from trilemma.models.contract import CAPABILITIES, Decodes, Encodes, Samples, Scores, find
 from trilemma.report.judges import judges_for
 from trilemma.report.of_series import SeriesRuler
+from trilemma.report.of_text import TextRuler
 from trilemma.report.of_translation import TranslationRuler
 from trilemma.spaces import Categorical
 from trilemma.tasks.load import Loaded
@@ -96,9 +97,20 @@ def drawn(x: np.ndarray, count: int) -> np.ndarray:
 
 
 class Ruler:
-    """The reference side of all metrics, computed once: features of the test and the training split."""
+    """The reference side of all metrics, computed once: features of the test and the training split.
 
-    def __init__(self, data: Data, count: int, *, given: list[PictureFeatures] | None = None, quiet: bool = False):
+    worded: also whether samples are of what their captions say.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        count: int,
+        *,
+        given: list[PictureFeatures] | None = None,
+        worded: bool = False,
+        quiet: bool = False,
+    ):
         self.data, self.count = data, count
         self.network = feature_network(data, "measure", quiet=quiet)
         self.test = data.rows("test", REFERENCE)
@@ -108,6 +120,7 @@ class Ruler:
         self.judges = judges_for(data, self.test, self.train, given or [])
         self.unseen: dict[int | None, list[Unseen]] = {}  # for each view of `copies`, by how much the model has seen
         self.series = SeriesRuler(data) if isinstance(data.modality, Series) else None
+        self.text = TextRuler(data, count, quiet=quiet) if worded else None
         self.translation = None
         if data.sources("test") is not None:
             self.translation = TranslationRuler(data, self.network, count)
@@ -133,7 +146,8 @@ class Ruler:
             resize="x".join(map(str, data.x.shape[1:])),
             seeds={"samples": SEED},
             data_hash=data.hash,
-            judges={judge.name: judge.record for judge in self.judges},
+            judges={judge.name: judge.record for judge in self.judges}
+            | ({"captions": self.text.matcher.hash} if self.text else {}),
         )
 
     def _labels(self, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
@@ -172,6 +186,8 @@ class Ruler:
         metrics = {key: entry for key, entry in metrics.items() if key not in OF_COPIES}
         if self.translation is not None:
             metrics |= {name: measure.record() for name, measure in self.translation.floor().items()}
+        if self.text is not None:
+            metrics |= {name: measure.record() for name, measure in self.text.floor().items()}
         if self.reader is not None:
             labels, known = self._labels("test", REFERENCE)
             if known.any():

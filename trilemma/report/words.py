@@ -146,6 +146,17 @@ WORDS = {
         "Share of samples that a classifier, trained on real data, takes for the class that was asked for; in the last "
         "row: how often it is right on unseen real data."
     ),
+    "clip_score": (
+        "Whether samples are of what their captions say: the mean cosine of a sample and its caption, by a CLIP that "
+        "was trained on these data to measure with, apart from any that guides. Read it beside the floor, unseen real "
+        "pictures with their own captions, and beside “of other captions”."
+    ),
+    "clip_shuffled": "The same mean cosine with another sample's caption: what pairs that do not go together get.",
+    "retrieval_1": "How often a caption finds its own sample first among 100 of them; chance is 1 %.",
+    "retrieval_5": (
+        "How often a caption finds its own sample among the nearest 5 of 100; chance is 5 %. The floor is that of "
+        "unseen real pictures: what nobody can tell apart, nobody finds."
+    ),
     "vendi": (
         "How many different samples there are, effectively, by how alike their features are. Read it beside real "
         "data's: noise counts as variety."

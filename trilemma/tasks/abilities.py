@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from trilemma.models.contract import (
+    TRAINED,
     Decodes,
     Denoises,
     Encodes,
     Fills,
+    Matches,
     Model,
     Redraws,
     Samples,
@@ -37,6 +39,8 @@ TASKS: dict[str, tuple[type, ...]] = {
     "score": (Scores,),
     "detect": (Surprises,),
     "translate": (Translates,),
+    "search": (Matches,),
+    "classify": (Matches,),
     "info": (),
 }
 
@@ -49,6 +53,8 @@ ONLY = {
     "stress": ("series",),
     "risk": ("series",),
     "translate": ("image",),
+    "search": ("image",),
+    "classify": ("image",),
 }
 ON_GRIDS = ("image", "series")  # kinds of data whose values have places
 TRANSLATORS = ("translate", "info")  # all that a run which has learned from sources does
@@ -75,6 +81,6 @@ def models_that(task: str) -> list[str]:
     able = []
     for stem in model_files():
         model_class, _ = find(stem)
-        if issubclass(model_class, Samples) and needs(model_class, task):
+        if issubclass(model_class, TRAINED) and needs(model_class, task):
             able.append(stem)
     return able

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from trilemma.tasks.detect import Anomalies
     from trilemma.tasks.forecast import Forecast
     from trilemma.tasks.risk import Risk
+    from trilemma.tasks.search import Classes, Hits
     from trilemma.tasks.styles import Projection
 
 PARTS = (4, 16, 64, BATCH)  # of a stream: the first samples soon, then as many as are fast
@@ -546,6 +547,24 @@ class Loaded:
             rows.append(x if raw else self.modality.export(x))
         return np.stack(rows)
 
+    # Of captions: see tasks/search.py.
+
+    def search(self, query: Any, source: Any = None, *, n: int = 8) -> Hits:
+        """The n pictures of `source` (default: the run's own data) that go best with these words; of a picture the n
+        captions of the run's data that go best with it: `.names`, `.scores` (cosines), of pictures `.x`."""
+        from trilemma.tasks.search import search
+
+        return search(self, query, source, n=n)
+
+    def classify(self, source: Any, labels: Sequence[str] | None = None) -> Classes:
+        """Which label goes with each picture, without training for it: `.found`, `.probabilities` (n, labels).
+
+        labels: any words; default: the labels of the run's data, or its different captions.
+        """
+        from trilemma.tasks.search import classify
+
+        return classify(self, source, labels)
+
     # Of styles: see tasks/control.py.
 
     def mix(
@@ -681,7 +700,7 @@ class Loaded:
         known = ", ".join(self.label_names[:20]) or f"0 ... {space['count'] - 1}"
         raise InputError(f"--label {given!r}: unknown. Known: {known}")
 
-    def _say(self, words: str) -> None:
+    def say(self, words: str) -> None:
         """Once, on stderr."""
         if words not in self._said:
             self._said.add(words)
@@ -708,9 +727,9 @@ class Loaded:
             if unseen:
                 known = [match for word in unseen for match in get_close_matches(word, space.known, 1)]
                 near = f"; near ones: {', '.join(dict.fromkeys(known))}" if known else ""
-                self._say(f"{name}: no training caption has {', '.join(map(repr, unseen))}{near}")
+                self.say(f"{name}: no training caption has {', '.join(map(repr, unseen))}{near}")
             if space.cut(text):
-                self._say(f"{name} {text[:20]!r}...: longer than {space.shape[1]} tokens, the rest is not read")
+                self.say(f"{name} {text[:20]!r}...: longer than {space.shape[1]} tokens, the rest is not read")
         return Prompt(space.write([prompt]), None if negative is None else space.write([negative]))
 
     def shown(self, label: str | int | None) -> Modality:

@@ -360,6 +360,42 @@ def translate(run: Path, source: Any, *, n: int, to: str | None, steps: int | No
     return paths
 
 
+def search(run: Path, query: str, source: Any, *, n: int, out: Path | None) -> list[str]:
+    """A line for each picture (or caption) that was found; the pictures also as a sheet."""
+    from trilemma.tasks.search import sheet
+
+    loaded = load(run)
+    if out is not None:
+        check_out(out, (".png",))
+    hits = loaded.search(query, source, n=n)
+    if out is not None:
+        if hits.x is None:
+            raise InputError(f"--out {out}: captions were found, no pictures; leave it out")
+        with writing_to(out) as temporary:
+            sheet(loaded, hits).save(temporary, format="PNG")
+    return [f"{score:.3f}  {name}" for name, score in zip(hits.names, hits.scores, strict=True)]
+
+
+def classify(run: Path, source: Any, *, labels: str | None, out: Path) -> list[Path]:
+    """A table: file, its label, how probable that is, and the probability of each label; how many of each is said."""
+    import csv
+
+    loaded = load(run)
+    if out.suffix != ".csv":
+        raise InputError(f"--out {out}: labels are written as .csv")
+    check_out(out, (".csv",))
+    made = loaded.classify(source, None if labels is None else labels.split(","))
+    with writing_to(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "label", "probability", *made.labels])
+        for name, label, each in zip(made.names, made.found, made.probabilities, strict=True):
+            table.writerow([name, label, f"{each.max():.4f}", *(f"{one:.4f}" for one in each)])
+    counts = {label: made.found.count(label) for label in made.labels}
+    most = sorted(counts.items(), key=lambda one: -one[1])[:10]
+    print(", ".join(f"{label} {count:,}" for label, count in most if count), file=sys.stderr)
+    return [out]
+
+
 def embed(run: Path, source: Any, *, out: Path) -> list[Path]:
     check_out(out, ARRAYS)
     return save_array(load(run).embed(source), out)

@@ -27,6 +27,13 @@ def text_of(name: str, settings: dict[str, Any]) -> str:
     return str(given.get("text", model.Config().text) or "")
 
 
+def has_captions(data: Data) -> bool:
+    """Are there captions, or a sentence that makes them of labels? Labels alone are none: another model reads those."""
+    if data.opening.template is not None and data.label_names:
+        return True
+    return data.captions is not None and any(caption.strip() for caption in data.captions)
+
+
 def captions_of(data: Data) -> list[str]:
     """A caption of each example, '' where there is none; made of labels where the data have no captions.
 

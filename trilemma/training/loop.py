@@ -21,7 +21,7 @@ from trilemma.training.average import Averages
 from trilemma.training.engine import Engine, agreed
 from trilemma.training.health import Health
 from trilemma.training.optimizers import MakeOptimizer
-from trilemma.training.preview import Preview
+from trilemma.training.preview import Shows
 from trilemma.training.progress import Bar
 from trilemma.training.run import Run, branch_state
 
@@ -245,7 +245,7 @@ class Loop:
         self,
         run: Run | None = None,
         *,
-        preview: Preview | None = None,
+        preview: Shows | None = None,
         bar: Bar | None = None,
         correct: Correct | None = None,
     ) -> None:

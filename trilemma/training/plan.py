@@ -120,15 +120,19 @@ def plan(
         if kind == "seconds" and not given_batch:
             step = _smaller_batches(probe, training, step, most, amount - (time.monotonic() - begun))
         step /= processes()  # timed in this one alone; the clock sets it right
-        sources = data.sources("choose")
-        told = told_labels(data.split("choose"))
-        sampler = Sampler(
-            model, loop.engine, frequencies=frequencies_of(data), dtype=data.x.dtype, sources=sources, told=told
-        )
-        rate, fit = _rates(sampler, data, training, most)
+        fit = 0.0
+        if isinstance(model, Samples):
+            sources = data.sources("choose")
+            told = told_labels(data.split("choose"))
+            sampler = Sampler(
+                model, loop.engine, frequencies=frequencies_of(data), dtype=data.x.dtype, sources=sources, told=told
+            )
+            rate, fit = _rates(sampler, data, training, most)
         left = amount - (time.monotonic() - begun) if kind == "seconds" else training.examples / optimizer.batch * step
         left = max(left, step)  # a busy machine may have spent a short budget on the probe
-        during, after = _set_aside(model, data, training, rate, fit, left if kind == "seconds" else 1e9)
+        during, after = 0.3, 0.5  # of what makes no samples
+        if rate is not None:
+            during, after = _set_aside(model, data, training, rate, fit, left if kind == "seconds" else 1e9)
         aside = during + after
         if kind == "seconds":
             training.examples = max(int((left - aside) / step), 1) * optimizer.batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,17 @@ from trilemma.training.sampling import Sampler
 
 EARLY = 0.2  # share of the budget in which samples are shown, not judged
 FIT_LIMIT = 2000  # codes that a preview fits its density on
+
+
+class Shows(Protocol):
+    """What looks at a training at a few moments of its budget, and what that took."""
+
+    moments: list[float]  # shares of the budget
+    seconds: float
+
+    def due(self, seen: int, batch: int, total: int) -> bool: ...
+
+    def show(self, loop: Any) -> list[dict[str, Any]]: ...
 
 
 class Preview:

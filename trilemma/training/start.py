@@ -21,7 +21,17 @@ from trilemma.metrics.protocol import current_versions
 from trilemma.mixed import space_from
 from trilemma.modalities.contract import Data, Opening, opening_of
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, find, known_models, sets_of
+from trilemma.models.contract import (
+    CAPABILITIES,
+    TRAINED,
+    Matches,
+    Model,
+    Samples,
+    configure,
+    find,
+    known_models,
+    sets_of,
+)
 from trilemma.spaces import Continuous
 from trilemma.training.captions import CAPTION, check_same, text_of, worded
 from trilemma.training.choose import choose
@@ -30,9 +40,10 @@ from trilemma.training.engine import Engine, agreed, energy, first, forget_peak,
 from trilemma.training.guides import CLIP, Guide, clip_of, guide_of
 from trilemma.training.guides import SHARE as CLIP_SHARE
 from trilemma.training.loop import Correct, Loop, Stopped
+from trilemma.training.matching import Found, best_average
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Clock, Plan, choose_size, frequencies_of, plan
-from trilemma.training.preview import Preview, film
+from trilemma.training.preview import Preview, Shows, film
 from trilemma.training.progress import Bar
 from trilemma.training.restore import build, restore
 from trilemma.training.run import FORMAT, Run, write_json, write_tensors, write_text
@@ -421,7 +432,7 @@ def _plan(
     """The whole config.json of a new run, and the data with the Spaces of its model."""
     name, count = asked["model"], len(data.splits["train"])
     model_class, _ = find(name)
-    if not issubclass(model_class, Samples):
+    if not issubclass(model_class, TRAINED):
         raise unknown("model", name, known_models())
     size = asked["size"] or choose_size(data, unit, amount, model_class)
     training, changes = _sorted(settings, coded=data.codes is not None)
@@ -562,7 +573,11 @@ def carry_out(
         told=told_labels(data.split("choose")),
     )
     middle = list(loop.averages.exponents)[len(training.averages) // 2] if training.averages else None
-    preview = Preview(run, data, sampler, moments=training.previews, count=training.preview_samples, average=middle)
+    preview: Shows
+    if isinstance(model, Samples):
+        preview = Preview(run, data, sampler, moments=training.previews, count=training.preview_samples, average=middle)
+    else:
+        preview = Found(run, data, moments=training.previews, average=middle)
     correct = _clock(run, config, loop, preview, begun, limit) if limit else None
     bar = Bar(f"{name} on {data.name}", training.examples, begun=loop.seen, quiet=said.quiet)
     if loop.step == 0 and engine.main:
@@ -582,7 +597,7 @@ def carry_out(
     engine.barrier()
 
 
-def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Preview, begun: float, seconds: float) -> Correct:
+def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Shows, begun: float, seconds: float) -> Correct:
     """What keeps a time budget in the face of a machine that changes its pace."""
     training, batch = loop.training, loop.config.batch
     clock = Clock(seconds, begun, config["plan"]["aside_seconds"] or 0.0, start=loop.seen / training.examples)
@@ -613,7 +628,10 @@ def _finish(
     `begun` is the time.monotonic() of this call, `before` the seconds of stepping in calls that were killed; `joules`:
     the energy counter at the start of this call.
     """
-    average, options, tried = choose(loop, data, sampler, quiet=said.quiet)
+    if isinstance(loop.model, Matches):
+        average, options, tried = best_average(loop, data)
+    else:
+        average, options, tried = choose(loop, data, sampler, quiet=said.quiet)
     seed, training = config["seed"], loop.training
     with loop.averages.applied(loop.model, average):
         sampler.fit(data.split("train"), seed=seed, limit=training.fit_examples)

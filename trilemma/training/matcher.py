@@ -1,0 +1,95 @@
+"""The CLIP that measures: trained by the one loop on the train split, once for a data set, and cached by its hash.
+
+It has a seed and widths of its own: whatever guides or chooses is another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from trilemma.config import Training, to_json
+from trilemma.metrics.protocol import fingerprint
+from trilemma.modalities import cache
+from trilemma.modalities.contract import Data
+from trilemma.models.clip import Clip, Config
+from trilemma.models.contract import configure
+from trilemma.training.captions import CAPTION, worded
+from trilemma.training.engine import Engine, bf16_possible
+from trilemma.training.loop import Loop
+from trilemma.training.progress import Bar
+from trilemma.training.run import write_json, write_tensors
+from trilemma.words import Words
+
+SEED, WIDTH, EMBEDDING, READING = 707, 28, 96, 80  # none of these is on the size dial
+PASSES, LEAST, MOST = 40, 20_000, 60_000  # over the training examples; examples
+RECIPE = 1  # a new number wherever the model or its training changes: all are trained anew
+
+
+@dataclass
+class Matcher:
+    """The trained network, its name in the protocol, and a hash of its weights."""
+
+    name: str
+    model: Clip
+    hash: str
+
+
+def examples_for(data: Data) -> int:
+    """Its budget: enough passes, within bounds that keep it to minutes."""
+    return min(max(PASSES * len(data.splits["train"]), LEAST), MOST)
+
+
+def _config(data: Data) -> Config:
+    config = configure("clip", _spaces(data), count=len(data.splits["train"]))
+    assert isinstance(config, Config)
+    config.network.width, config.embedding, config.reading = WIDTH, EMBEDDING, READING
+    config.optimizer.batch = min(config.optimizer.batch, max(16, len(data.splits["train"])))
+    return config
+
+
+def _spaces(data: Data) -> dict:
+    return {name: space for name, space in data.spaces.items() if name in ("x", CAPTION)}
+
+
+def matcher(data: Data, *, quiet: bool = False) -> Matcher:
+    """The network of these data: from the cache, or trained now. InputError where they have no captions."""
+    data = worded(data.uncoded(), "clip", {})
+    config, words = _config(data), data.spaces[CAPTION]
+    assert isinstance(words, Words)
+    recipe = json.dumps([data.hash, words.digest, SEED, examples_for(data), to_json(config), RECIPE])
+    key = hashlib.sha256(recipe.encode()).hexdigest()[:24]
+    folder = cache.root() / "features" / key
+    if not (folder / "facts.json").is_file():
+        _train(data, config, folder, quiet=quiet)
+    tensors = load_file(folder / "weights.safetensors")
+    model = Clip(config, _spaces(data))
+    model.load_state_dict(tensors)
+    hash = fingerprint(*[tensor.numpy() for _, tensor in sorted(tensors.items())])
+    return Matcher(f"clip-{key[:4]}", model.eval(), hash)
+
+
+def _train(data: Data, config: Config, folder: Path, *, quiet: bool) -> None:
+    training = Training(examples=examples_for(data), averages=(0.1,), average_every=4, previews=0)
+    torch.manual_seed(SEED)
+    engine = Engine(dtype="bfloat16" if bf16_possible("cpu") else "float32", device="cpu")
+    model = engine.place(Clip(config, _spaces(data)))
+    loop = Loop(model, data.split("train"), config.optimizer, training, engine, seed=SEED)  # type: ignore[arg-type]
+    bar = Bar("clip (measure)", training.examples, quiet=quiet)
+    loop.go(bar=bar)
+    bar.close()
+    with loop.averages.applied(model, "0.10"):
+        state = {key: value.clone() for key, value in model.state_dict().items()}
+    aside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    write_tensors(aside / "weights.safetensors", state)
+    write_json(aside / "facts.json", {"purpose": "measure captions", "seed": SEED, "data": data.hash})
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
