@@ -12,15 +12,14 @@ from typing import Any
 
 from torch import nn
 
-import trilemma
-from trilemma.batches import Options
 from trilemma.config import Training, assign, differences, from_json, parse_budget, to_json
 from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.mixed import space_from
 from trilemma.modalities.contract import Data, Opening, opening_of
 from trilemma.modalities.door import open_data
-from trilemma.models.contract import CAPABILITIES, Model, Samples, configure, find, known_models, sets_of
+from trilemma.models.contract import Model, Samples, configure, find, known_models, sets_of
+from trilemma.training.card import card
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
 from trilemma.training.engine import Engine, agreed, energy, first, forget_peak, join, peak_memory, prepare, when_killed
@@ -562,21 +561,18 @@ def _finish(
     first = Run(run.folder / FIRST)
     total += spent_on(first, "seconds") if first.exists and not config["extended"] else 0.0  # both stages cost
     seconds = {"total": total, "loop": loop.seconds, "step": loop.seconds / max(loop.step, 1)}
-    health = dict(loop.health.counts)
-    write_json(
-        run.choices_file,
-        {
-            "average": average,
-            "options": asdict(options),
-            "chosen_by": tried,
-            "seconds": seconds,
-            "memory_bytes": peak_memory(),
-            "energy_joules": _spent(joules) if before == 0 else None,
-            "events": health,
-            "extended": len(config["extended"]),
-        },
-    )
-    write_text(run.folder / "card.md", card(config, options, average, seconds, health))
+    choices = {
+        "average": average,
+        "options": asdict(options),
+        "chosen_by": tried,
+        "seconds": seconds,
+        "memory_bytes": peak_memory(),
+        "energy_joules": _spent(joules) if before == 0 else None,
+        "events": dict(loop.health.counts),
+        "extended": len(config["extended"]),
+    }
+    write_json(run.choices_file, choices)
+    write_text(run.folder / "card.md", card(config, choices))
     run.log({"event": "end", "words": f"finished in {total:.1f} s", "seen": loop.seen, "seconds": total})
     write_tensors(run.weights_file, weights)
     run.drop_states(keep=0)
@@ -590,26 +586,3 @@ def _spent(joules: float | None) -> float | None:
     """Joules since the counter stood at this; None where it cannot be read or has wrapped round."""
     now = energy()
     return None if now is None or joules is None or now <= joules else now - joules
-
-
-def card(
-    config: dict[str, Any], options: Options, average: str | None, seconds: dict[str, float], events: dict[str, int]
-) -> str:
-    """The model card: what this is, on what it was trained, what it can do, how to use it."""
-    data, training = config["data"], config["training"]
-    model_class, _ = find(config["model"])
-    can = ", ".join(kind.__name__.lower() for kind in CAPABILITIES if issubclass(model_class, kind))
-    chosen = ", ".join(f"{key} {value}" for key, value in asdict(options).items() if value is not None) or "defaults"
-    weights = f"power average of relative deviation {average}" if average else "as trained"
-    trouble = ", ".join(f"{kind} ({count}x)" for kind, count in events.items()) or "none"
-    return (
-        f"# {config['model']} on {data['name']}\n\n"
-        f"Trained by Trilemma {trilemma.__version__} on {data['counts']['train']:,} examples of {data['name']!r} "
-        f"(contents {data['hash'][:16]}), {training['examples']:,} examples seen in {seconds['total']:.0f} s, "
-        f"seed {config['seed']}, size {config['size']}, {training['dtype']}.\n\n"
-        f"- can: {can}\n- weights: {weights}\n"
-        f"- sampling, chosen on held-out data: {chosen}\n"
-        f"- trouble in training: {trouble}\n\n"
-        "The weights follow the licence of the training data. Samples may resemble training examples: measure before "
-        "you publish (`trilemma compare` reports memorisation).\n"
-    )
