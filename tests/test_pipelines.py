@@ -17,6 +17,8 @@ from trilemma.modalities.contract import Data
 from trilemma.modalities.door import open_data
 from trilemma.report.asked import samples_of
 from trilemma.report.pipelines import Pipeline, pipeline_of
+from trilemma.tasks.load import Loaded
+from trilemma.tasks.pipeline import export_pipeline, pictures
 
 PLAIN = {"training.previews": 1, "training.preview_samples": 16, "training.choose_samples": 0}
 
@@ -133,3 +135,52 @@ def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     np.save(tmp_path / "bars.npy", bars())
     words = refused(tmp_path / "bars.npy", "--include", f"a={index(tmp_path / 'a')}", "--out", tmp_path / "report")
     assert "pip install 'trilemma[diffusers]'" in words
+
+
+# --- Runs as pipelines ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    out = tmp_path_factory.mktemp("runs") / "bars"
+    tl.train(bars(), model="diffusion", out=out, budget="300", size="xs", settings=dict(PLAIN), quiet=True)
+    return tl.load(out)
+
+
+def test_a_run_is_loaded_as_a_pipeline(run: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    import torch
+    from diffusers.utils import dynamic_modules_utils
+
+    monkeypatch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    written = export_pipeline(run, tmp_path / "theirs")
+    assert {path.suffix for path in written} == {".json", ".md", ".py", ".safetensors"}
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(str(tmp_path / "theirs"), trust_remote_code=True)
+    pipeline.to("cpu")
+    made = pipeline(batch_size=3, generator=torch.Generator().manual_seed(5), num_inference_steps=4).images
+    assert [one.size for one in made] == [(8, 8)] * 3
+    seed = int(torch.randint(2**31 - 1, (1,), generator=torch.Generator().manual_seed(5)))
+    np.testing.assert_array_equal(np.stack([np.asarray(one) for one in made]), run.generate(3, seed=seed, steps=4))
+    again = pipeline(batch_size=2, generator=[torch.Generator().manual_seed(5)] * 2, output_type="np").images
+    assert again.shape == (2, 8, 8, 1) and again.min() >= 0 and again.max() <= 1
+
+
+def test_a_pipeline_of_ours_gives_numbers(run: Loaded) -> None:
+    import torch
+
+    first = pictures(run, 2, generator=[torch.Generator().manual_seed(i) for i in (1, 2)], steps=2)
+    other = pictures(run, 1, generator=[torch.Generator().manual_seed(2)], steps=2)
+    np.testing.assert_array_equal(first[1:], other)
+    with pytest.raises(InputError, match="class_labels"):
+        pictures(run, 2, labels=[0])
+
+
+def test_what_is_no_pipeline(run: Loaded, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="is there already"):
+        export_pipeline(run, tmp_path)
+    out, points = tmp_path / "points", np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
+    tl.train(points, model="vae", out=out, budget="300", size="xs", settings=dict(PLAIN), quiet=True)
+    with pytest.raises(InputError, match="makes pictures"):
+        export_pipeline(tl.load(out), tmp_path / "x")
