@@ -75,7 +75,7 @@ def check_settings(names: list[str], data: Data, settings: dict[str, Any]) -> No
             continue  # that is no mistake in a setting: its row says so
         try:
             stage = chosen_stage(name, settings)
-            if stage is not None and stage.run is None:
+            if stage is not None and stage.to_train:
                 configure(stage.name, seen.spaces, changes=stage.changes)
             kind = configure(name, seen.spaces, changes=changes).optimizer.kind
             if kind not in KINDS:

@@ -15,6 +15,7 @@ from trilemma.latent import Latent
 from trilemma.mixed import space_from
 from trilemma.models.contract import Model, find
 from trilemma.spaces import Space
+from trilemma.training import outside
 from trilemma.training.engine import Engine
 from trilemma.training.run import Run
 
@@ -42,10 +43,13 @@ def described(description: dict[str, Any]) -> Space:
     """The Space that `describe()` described, one of codes with the autoencoder that made them."""
     if description["kind"] != "latent":
         return space_from(description)
-    made_by = description["made_by"]
-    model_class, _ = find(made_by["model"])
-    config = from_json(model_class.Config, made_by["config"])
-    autoencoder = model_class(config, {"x": space_from(made_by["x"])})  # type: ignore[call-arg]
+    made_by, theirs = description["made_by"], space_from(description["made_by"]["x"])
+    autoencoder: nn.Module
+    if made_by["model"] == outside.NAME:
+        autoencoder = outside.Outside(made_by["config"], theirs)
+    else:
+        model_class, _ = find(made_by["model"])
+        autoencoder = model_class(from_json(model_class.Config, made_by["config"]), {"x": theirs})  # type: ignore[call-arg]
     return Latent(autoencoder, space_from(description["base"]), tuple(description["shape"]), made_by=made_by)
 
 

@@ -76,7 +76,7 @@ def train(
     asked = _asked(source, data2, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
     held: list[Data] = []
     stage = agreed(lambda: _stage(Run(out), both, asked, opening, settings or {}, dry_run=dry_run))
-    if stage is not None and stage.run is None and not dry_run:
+    if stage is not None and stage.to_train and not dry_run:
         stage = _first(Run(out), stage, both, asked, opening, settings or {}, quiet=quiet)
 
     def ready() -> Ready:
@@ -234,7 +234,7 @@ def _stage(
         raise _nothing_finished(run, asked["budget"])
     run.check()
     data = _open(sources, opening, asked["model"])
-    if stage.run is None:
+    if stage.to_train:
         share = FIRST_SHARE * amount
         size = asked["size"] or choose_size(data, unit, share, find(stage.name)[0])
         stage = replace(stage, size=size, spent=share)
@@ -242,7 +242,7 @@ def _stage(
     _, changes = _sorted(settings, coded=True)
     configure(asked["model"], seen.spaces, size=asked["size"] or "s", count=len(seen.splits["train"]), changes=changes)
     own = Run(run.folder / FIRST)
-    if stage.run is None and not dry_run and own.exists and own.config()["data"]["hash"] != data.hash:
+    if stage.to_train and not dry_run and own.exists and own.config()["data"]["hash"] != data.hash:
         raise InputError(
             f"{own.folder} is the first stage of a run on other data than {sources[0]} is now; remove {run.folder}, or "
             "give a new --out"
