@@ -37,9 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(out: Path, chosen: str | Path, *, settings: dict[str, Any] | None = None) -> Run:
     settings = {**PLAIN, "model.autoencoder": str(chosen), **(settings or {})}
-    run = tl.train(
-        bars(), model="diffusion", out=out, budget="500", size="xs", settings=settings, quiet=True, **changes
-    )
+    run = tl.train(bars(), model="diffusion", out=out, budget="500", size="xs", settings=settings, quiet=True)
     assert isinstance(run, Run)
     return run
 

@@ -65,7 +65,7 @@ def card(
         "## Use",
         "",
         "```bash",
-        *([f"pip install 'trilemma[hub]'  # {trilemma.__version__} or newer", f"trilemma pull {place} --out {folder}"]
+        *([f"trilemma pull {place} --out {folder}  # Trilemma {trilemma.__version__} or newer, with its extra 'hub'"]
           if place else []),
         f"trilemma {'translate' if _translates(config) else 'generate'} {folder}"
         f"{' IN --out translated' if _translates(config) else ' -n 64 --seed 0'}",
@@ -77,8 +77,8 @@ def card(
         "## Data and training",
         "",
         f"- data: {data['name']!r}, {count:,} training examples of {data['kind']} data, shape "
-        f"{'x'.join(map(str, _shape(config)))}{labels}; contents {data['hash'][:16]}; what was chosen and "
-        "measured was so on other examples of the same data",
+        f"{'x'.join(map(str, _shape(config)))}{labels}; contents {data['hash'][:16]}; choices and "
+        "figures are from other examples of these data",
         f"- Trilemma {config['versions'].get('trilemma', trilemma.__version__)}, size {config['size']}, seed "
         f"{config['seed']}, {training['examples']:,} examples seen{took}, {training['dtype']}",
         f"- weights: {averaged}; trouble in training: {trouble}",
@@ -132,7 +132,7 @@ def _figures(measured: dict[str, Any] | None) -> list[str]:
             lines.append(f"| {title} | {_spanned(entry)} | {_spanned(floor.get(key), short=True)} |")
     rate = row["speed"].get("samples_per_second")
     if rate:
-        lines.append(f"| Samples per second, on the machine that measured | {rate:.3g} | |")
+        lines.append(f"| Samples per second, on the machine that measured | {_number(rate)} | |")
     others = measured.get("seeds", 1)
     spread = f"Its training was repeated under {others} seeds; this is one of them." if others > 1 else (
         "One training: another seed may do better or worse."
@@ -150,8 +150,12 @@ def _spanned(entry: dict[str, Any] | None, *, short: bool = False) -> str:
     if not entry or entry.get("value") is None:
         return ""
     low, high = entry.get("low"), entry.get("high")
-    span = "" if short or low is None or high is None else f" ({low:.3g} to {high:.3g})"
-    return f"{entry['value']:.3g}{span}"
+    span = "" if short or low is None or high is None else f" ({_number(low)} to {_number(high)})"
+    return f"{_number(entry['value'])}{span}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _limits(config: dict[str, Any], measured: dict[str, Any] | None) -> list[str]:
