@@ -81,6 +81,15 @@ def test_private_ones_need_the_token(run: Path, hub: Repositories, monkeypatch: 
     assert "no token" in refused(run, "me/bars", verb="push")
 
 
+def test_sheets_that_show_real_data_stay_here(hub: Repositories, tmp_path: Path) -> None:
+    out, points = tmp_path / "points", np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
+    tl.train(points, model="vae", out=out, budget="300", size="xs", settings=dict(PLAIN), quiet=True)
+    assert list((out / "samples").glob("*.png")), "with the data behind the samples"
+    tl.push(out, "me/points")
+    assert set(hub.commits["me/points"][hub.head("me/points")]) == FILES - {"samples.png"}
+    assert "samples.png" not in tl.pull("me/points", out=tmp_path / "again").folder.joinpath("card.md").read_text()
+
+
 def test_what_is_no_run_is_told(run: Path, hub: Repositories, tmp_path: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     weights = (run / "weights.safetensors").read_bytes()

@@ -1,7 +1,7 @@
 """Runs on the Hugging Face Hub, or on any server that speaks its protocol (`HF_ENDPOINT`): `push` and `pull`.
 
-What makes a run usable travels, and nothing else: settings, final weights, choices, the card and a sheet of samples. No
-work in progress, no training data, no pickle, no code; paths of this machine stay here.
+What makes a run usable travels, and nothing else: settings, final weights, choices, the card, and of pictures a sheet
+of samples. No work in progress, no training data, no pickle, no code; paths of this machine stay here.
 """
 
 from __future__ import annotations
@@ -46,10 +46,13 @@ def push(
     name, revision = parted(repository)
     if revision:
         raise InputError(f"{repository}: `push` writes to the main branch; leave out @{revision}")
-    sheets = sorted(own.samples_folder.glob("*.png")) if own.samples_folder.is_dir() else []
+    loaded = Loaded(own.folder, device="cpu")
+    # Sheets of other kinds, and of what was translated, show real data beside the samples: those stay here.
+    shown = loaded.modality.kind == "image" and not loaded.translates and own.samples_folder.is_dir()
+    sheets = sorted(own.samples_folder.glob("*.png")) if shown else []
     words = card(
         own.config(), own.choices(), measured=measured(own), place=name, licence=licence,
-        picture=SHEET if sheets else None, tasks=Loaded(own.folder, device="cpu").can(),
+        picture=SHEET if sheets else None, tasks=loaded.can(),
     )  # fmt: skip
     if dry_run:
         return words
