@@ -57,6 +57,25 @@ def test_a_run_on_its_codes_holds_it(folder: Path, tmp_path: Path) -> None:
     assert isinstance(theirs, Outside) and hash_of(mine) == hash_of(theirs)
 
 
+def test_a_run_that_was_stopped_at_once_goes_on(folder: Path, tmp_path: Path) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    shutil.copytree(folder, tmp_path / "kl")
+    whole = trained(tmp_path / "whole", tmp_path / "kl")
+    (tmp_path / "stopped").mkdir()
+    shutil.copyfile(whole.config_file, tmp_path / "stopped" / "config.json")  # written before step 1
+    again = trained(tmp_path / "stopped", tmp_path / "kl")
+    assert again.weights_file.read_bytes() == whole.weights_file.read_bytes()
+    # Where another autoencoder lies now, its codes would be others.
+    (tmp_path / "other").mkdir()
+    shutil.copyfile(whole.config_file, tmp_path / "other" / "config.json")
+    theirs = diffusers.AutoencoderKL.from_pretrained(folder)
+    with torch.no_grad():
+        theirs.quant_conv.weight += 1
+    theirs.save_pretrained(tmp_path / "kl")
+    with pytest.raises(InputError, match="another one than it was"):
+        trained(tmp_path / "other", tmp_path / "kl")
+
+
 def test_its_codes_are_those_of_the_library(folder: Path) -> None:
     diffusers = pytest.importorskip("diffusers")
     data = open_data(bars())
