@@ -14,8 +14,10 @@ _WHERE = {
     "open_data": "trilemma.modalities.door",
     "inspect": "trilemma.report.outlook",
     "measure": "trilemma.report.judge",
+    "push": "trilemma.tasks.hub",
+    "pull": "trilemma.tasks.hub",
 }
-__all__ = ["__version__", "compare", "inspect", "load", "measure", "open_data", "train"]
+__all__ = ["__version__", "compare", "inspect", "load", "measure", "open_data", "pull", "push", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -152,7 +152,10 @@ def compare(
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=SAMPLES", help="Samples of another tool (folder, .npy) for the table. Repeatable."),
+        typer.Option(
+            metavar="NAME=SAMPLES",
+            help="Samples of another tool (folder, .npy) or a pipeline of diffusers (FOLDER[:STEPS]). Repeatable.",
+        ),
     ] = None,
     features: Features = None,
     remeasure: Annotated[

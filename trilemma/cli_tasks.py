@@ -418,6 +418,34 @@ def info(run: RunArgument, debug: Debug = False) -> None:
     print(tell(run))
 
 
+def push(
+    run: RunArgument,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where to, on the Hugging Face Hub.")],
+    private: Annotated[bool, typer.Option("--private", help="Make it private, where it is made now.")] = False,
+    licence: Annotated[
+        str, typer.Option("--license", metavar="NAME", help="Of the weights, as the Hub calls it: apache-2.0, mit, ...")
+    ] = "other",
+    message: Annotated[str | None, typer.Option(help="Of the commit.", show_default=False)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the card; send nothing.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Publish RUN with its card: what makes it usable, and no data. HF_ENDPOINT names another server."""
+    from trilemma.tasks.hub import push as send
+
+    print(send(run, repository, private=private, licence=licence, message=message, dry_run=dry_run))
+
+
+def pull(
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="A run on the Hub.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the run.")],
+    debug: Debug = False,
+) -> None:
+    """Get a published run, whole and tried, or not at all."""
+    from trilemma.tasks.hub import pull as get
+
+    print(get(repository, out=out).folder)
+
+
 def show(paths: list[Path]) -> None:
     """Print what was written: a few files by name, many by their folder."""
     if len(paths) > 3:
@@ -449,4 +477,6 @@ VERBS = (
     embed,
     score,
     info,
+    push,
+    pull,
 )

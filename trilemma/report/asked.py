@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from trilemma.modalities.contract import Data
 from trilemma.models.contract import Samples, configure, find, fitting_sets, model_files, sets_of
 from trilemma.report.columns import amount
 from trilemma.report.measure import count_for, drawn, read_samples, rules_of
+from trilemma.report.pipelines import Pipeline, pipeline_of
 from trilemma.report.summary import number
 from trilemma.training.captions import has_captions
 from trilemma.training.optimizers import KINDS
@@ -36,13 +38,21 @@ def models_for(data: Data) -> list[str]:
     return sorted(able, key=lambda stem: FIRST.index(stem) if stem in FIRST else len(FIRST))
 
 
-def samples_of(data: Data, name: str, given: Any) -> tuple[np.ndarray, dict[str, Any]]:
+def samples_of(
+    data: Data, name: str, given: Any, *, quiet: bool = True
+) -> tuple[np.ndarray | Pipeline, dict[str, Any]]:
     """As many samples of another origin as the protocol takes, and figures that only their source tells.
 
-    InputError where there are fewer: another protocol.
+    Of a pipeline what is to make them, tried. InputError where there are fewer: another protocol.
     """
     notes: list[str] = []
-    x, count = read_samples(data, given, notes), count_for(data)
+    count = count_for(data)
+    if (pipeline := pipeline_of(name, given)) is not None:
+        seconds = pipeline.check(data)
+        if not quiet:
+            print(f"{name}: {seconds:.1f} s for one sample, and {count} are to be made", file=sys.stderr)
+        return pipeline, {}
+    x = read_samples(data, given, notes)
     figures = rules_of(data, given, notes)
     data.notes += [f"{name}: {note}" for note in notes]
     if len(x) < count:
@@ -68,7 +78,7 @@ def check_settings(names: list[str], data: Data, settings: dict[str, Any]) -> No
             continue  # that is no mistake in a setting: its row says so
         try:
             stage = chosen_stage(name, settings)
-            if stage is not None and stage.run is None:
+            if stage is not None and stage.to_train:
                 configure(stage.name, seen.spaces, changes=stage.changes)
             kind = configure(name, seen.spaces, changes=changes).optimizer.kind
             if kind not in KINDS:

@@ -316,7 +316,8 @@ def _problem(one: Summary) -> str:
         return ""
     error = next((str(row["error"]) for row in one.rows if row.get("error")), "")
     if one.status == "failed":
-        return f"training failed: {shorten(error, 160)}" if error else "training failed"
+        what = "its pipeline failed" if one.kind == "included" else "training failed"
+        return f"{what}: {shorten(error, 160)}" if error else what
     return "not trained yet"
 
 

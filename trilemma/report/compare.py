@@ -47,6 +47,7 @@ from trilemma.report.measure import (
 from trilemma.report.of_translation import given_sources
 from trilemma.report.page import write_page
 from trilemma.report.pictures import THRIFTS
+from trilemma.report.pipelines import Pipeline
 from trilemma.report.places import Here, Job, place_for
 from trilemma.report.probes import drifted, guided, ladder, probes, quick
 from trilemma.report.quiz import MOST, MOST_REAL
@@ -109,7 +110,8 @@ def compare(
     data2: the targets, where the source holds what they are made from: then translators are compared.
     budget: in total over models and seeds; budget_each: for each training (also in examples). Default: 30 minutes in
     total, 3 for toy sets. need: what the winner must be able to do ('encode', 'likelihood', ...). include: samples of
-    other origin (another tool's), name -> folder, file or array, measured alike. features: further feature networks
+    other origin (another tool's), name -> folder, file or array, or a pipeline of diffusers that makes them (its
+    folder, or 'hub:OWNER/NAME', and ':STEPS'), measured alike. features: further feature networks
     that judge pictures: 'inception', 'dinov2', 'clip', or a TorchScript or ONNX file, FILE[:SIZE] or NAME=FILE[:SIZE].
     remeasure: take all figures of the folder anew, from the runs in it. Interrupted, the same call goes on where it
     stopped. Raises InputError for everything you can mend.
@@ -142,7 +144,7 @@ def compare(
         else open_data(source, opening=opening_of(settings, kind, resolution, skip_bad), data2=data2)
     )
     names = list(dict.fromkeys(models or models_for(data)))
-    included = {name: samples_of(data, name, given) for name, given in (include or {}).items()}
+    included = {name: samples_of(data, name, given, quiet=quiet) for name, given in (include or {}).items()}
     for name in included:
         if name in (*names, *baselines_for(data), FLOOR):
             raise InputError(f"--include {name}=...: the table has a row of that name; choose another one")
@@ -334,7 +336,14 @@ class Comparison:
         self._studied(ruler)
         for number, (name, (samples, figures)) in enumerate(self.included.items()):
             row, file = new_row(name, None, "included", "ok"), f"included-{number}-{file_name(name)}"
-            self._measured(row, ruler, samples, file)
+            try:
+                if isinstance(samples, Pipeline):
+                    row["config"], kept = samples.facts(), self.folder / "samples" / f"{file}-made.npy"
+                    samples, row["speed"] = samples.samples(self.data, self.count, kept, quiet=self.quiet)
+                self._measured(row, ruler, samples, file)
+            except (InputError, RuntimeError) as problem:  # of a pipeline, whose memory may not do
+                row["status"], row["error"] = "failed", f"{type(problem).__name__}: {problem}"
+                self._log(row)
             row["metrics"] |= figures
             self._keep(row)
         for name, make in {**baselines_for(self.data), FLOOR: real}.items():

@@ -122,6 +122,8 @@ class Loaded:
     def info(self) -> dict[str, Any]:
         """What this run is: data, model, budget, choices, what it can do."""
         seen = [row["seen"] for row in self.run.stats() if "seen" in row and "event" not in row]
+        if not seen and self.run.finished:  # one that was pulled has no history with it
+            seen = [self.config["training"]["examples"]]
         return {
             "model": self.config["model"],
             "size": self.config["size"],

@@ -16,6 +16,7 @@ from trilemma.latent import Latent
 from trilemma.mixed import space_from
 from trilemma.models.contract import Model, find
 from trilemma.spaces import Space
+from trilemma.training import outside
 from trilemma.training.engine import Engine
 from trilemma.training.run import Run
 
@@ -44,12 +45,18 @@ def described(description: dict[str, Any]) -> Space:
     if description["kind"] not in ("latent", "impression"):
         return space_from(description)
     made_by = description["made_by"]
-    model_class, _ = find(made_by["model"])
-    config = from_json(model_class.Config, made_by["config"])
     if description["kind"] == "impression":
+        model_class, _ = find(made_by["model"])
         spaces = {name: space_from(one) for name, one in made_by["spaces"].items()}
-        return Impression(model_class(config, spaces), description["size"], made_by=made_by)  # type: ignore[call-arg]
-    autoencoder = model_class(config, {"x": space_from(made_by["x"])})  # type: ignore[call-arg]
+        matcher = model_class(from_json(model_class.Config, made_by["config"]), spaces)  # type: ignore[call-arg]
+        return Impression(matcher, description["size"], made_by=made_by)
+    theirs = space_from(made_by["x"])
+    autoencoder: nn.Module
+    if made_by["model"] == outside.NAME:
+        autoencoder = outside.Outside(made_by["config"], theirs)
+    else:
+        model_class, _ = find(made_by["model"])
+        autoencoder = model_class(from_json(model_class.Config, made_by["config"]), {"x": theirs})  # type: ignore[call-arg]
     return Latent(autoencoder, space_from(description["base"]), tuple(description["shape"]), made_by=made_by)
 
 

@@ -20,9 +20,11 @@ from trilemma.batches import Arrays
 from trilemma.config import to_json
 from trilemma.errors import InputError, unknown
 from trilemma.latent import Coder, Latent
+from trilemma.mixed import space_from
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Model, configure, find, known_models
 from trilemma.spaces import fit_continuous
+from trilemma.training import outside
 from trilemma.training.engine import Engine
 from trilemma.training.progress import Bar
 from trilemma.training.restore import build, described, restore, stored
@@ -40,14 +42,23 @@ class Stage:
 
     name: str = ""  # of a model that is to be trained
     run: Run | None = None  # that holds the autoencoder: a first stage, or one of two stages (the run itself, `--from`)
+    outside: Path | None = None  # folder of another library's autoencoder
     changes: dict[str, Any] = field(default_factory=dict)  # settings of the model that is to be trained
     size: str = "s"  # of it
     spent: float = 0.0  # of the budget, in its own unit
+
+    @property
+    def to_train(self) -> bool:
+        return self.run is None and self.outside is None
 
     def coded(self, data: Data, *, few: int | None = None, quiet: bool = True) -> Data:
         """`coded`, by what there is: an autoencoder that has learned nothing, where it is still to be trained."""
         if self.run is not None:
             return coded_by(data, self.run, few=few, quiet=quiet)
+        if self.outside is not None:
+            check_codable(data)
+            given = outside.opened(self.outside, data.spaces["x"])
+            return coded(data, given, outside.NAME, given.config, few=few, quiet=quiet)
         return coded_untrained(data, self.name, self.size, changes=self.changes, few=few or SOME)
 
 
@@ -58,7 +69,7 @@ def first_stage(name: str, settings: dict[str, Any]) -> str:
         return ""
     given = {**model.presets.get(preset, {}), **{key.removeprefix("model."): value for key, value in settings.items()}}
     chosen = str(given.get(FIRST, getattr(model.Config(), FIRST)) or "")
-    if not chosen or is_run(chosen):
+    if not chosen or is_run(chosen) or chosen.startswith(outside.HUB):
         return chosen
     coders = [one for one in known_models() if issubclass(find(one)[0], Coder)]
     if chosen not in coders and not _is_file(chosen):
@@ -104,18 +115,21 @@ def chosen_stage(name: str, settings: dict[str, Any], start: Any = None) -> Stag
             )
         return Stage(run=Run.at(start))
     coder = first_stage(name, settings)
-    if inner and (not coder or is_run(coder)):
+    place = outside.place_of(coder) if coder.startswith(outside.HUB) or (coder and is_run(coder)) else None
+    if inner and (not coder or is_run(coder) or place):
         why = f"the autoencoder of {coder} is trained already" if coder else f"{name} trains no autoencoder"
         raise InputError(f"setting {inner[0]}: {why}; leave it out, or take --model diffusion:latent")
     if not coder:
         return None
-    if is_run(coder):
+    if is_run(coder) and place is None:
         return Stage(run=Run.at(coder))
     if start is not None:
         raise InputError(
             f"--from {start}: that run has learned no codes, and its weights do not fit a model of codes; begin with "
             "a run that has, or without an autoencoder"
         )
+    if place is not None:
+        return Stage(outside=place)
     return Stage(coder, changes=inner_settings(settings))
 
 
@@ -149,7 +163,7 @@ def check_codable(data: Data) -> None:
 
 
 def coded(
-    data: Data, autoencoder: Model, name: str, config: dict[str, Any], *, threads: int | None = None,
+    data: Data, autoencoder: Model | outside.Outside, name: str, config: dict[str, Any], *, threads: int | None = None,
     few: int | None = None, quiet: bool = True,
 ) -> Data:  # fmt: skip
     """The data as the second stage sees them: codes of training examples, and the Space that they live in.
@@ -220,7 +234,7 @@ def coded_untrained(
     return coded(data, model, name, to_json(settings), few=few)
 
 
-def autoencoder_of(run: Run) -> tuple[Model, dict[str, Any]]:
+def autoencoder_of(run: Run) -> tuple[Model | outside.Outside, dict[str, Any]]:
     """The autoencoder of a run of one or two stages, and how it was made: model, config and threads.
 
     A run of two stages holds its own copy from its first state on: what became of the other one is of no matter then.
@@ -240,17 +254,22 @@ def autoencoder_of(run: Run) -> tuple[Model, dict[str, Any]]:
     return space.autoencoder.eval(), about["made_by"]
 
 
-def _from_outside(run: Run, config: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
+def _from_outside(run: Run, config: dict[str, Any]) -> tuple[Model | outside.Outside, dict[str, Any]]:
     """The autoencoder of a run that was stopped before its first state: that of its first stage, if it is the same."""
     asked, made_by = config["asked"], config["spaces"]["x"]["made_by"]
     stage = chosen_stage(asked["model"], asked["settings"], asked["from"])
-    outside = Run(run.folder / FIRST) if stage is None or stage.run is None else stage.run
     begin = f"{run.folder} was stopped before its first safe state: remove the folder and train it again"
-    if not outside.exists:
-        raise InputError(f"its first stage, {outside.folder}, is not there any more, and {begin}")
-    autoencoder, _ = autoencoder_of(outside)
+    first = Run(run.folder / FIRST) if stage is None or stage.run is None else stage.run
+    place = first.folder if stage is None or stage.outside is None else stage.outside
+    autoencoder: Model | outside.Outside
+    if stage is not None and stage.outside is not None:
+        autoencoder = outside.opened(stage.outside, space_from(made_by["x"]))
+    elif not first.exists:
+        raise InputError(f"its first stage, {first.folder}, is not there any more, and {begin}")
+    else:
+        autoencoder, _ = autoencoder_of(first)
     if made_by.get("weights") not in (None, hash_of(autoencoder)):
-        raise InputError(f"the autoencoder in {outside.folder} is another one than it was, and {begin}")
+        raise InputError(f"the autoencoder in {place} is another one than it was, and {begin}")
     return autoencoder, made_by
 
 

@@ -13,8 +13,6 @@ from typing import Any
 
 from torch import nn
 
-import trilemma
-from trilemma.batches import Options
 from trilemma.config import Training, assign, differences, from_json, parse_budget, to_json
 from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
@@ -22,7 +20,6 @@ from trilemma.mixed import space_from
 from trilemma.modalities.contract import Data, Opening, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import (
-    CAPABILITIES,
     TRAINED,
     Matches,
     Model,
@@ -34,6 +31,7 @@ from trilemma.models.contract import (
 )
 from trilemma.spaces import Continuous
 from trilemma.training.captions import CAPTION, check_same, text_of, worded
+from trilemma.training.card import card
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
 from trilemma.training.engine import Engine, agreed, energy, first, forget_peak, join, peak_memory, prepare, when_killed
@@ -94,7 +92,7 @@ def train(
     asked = _asked(source, data2, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
     held: list[Data] = []
     stage = agreed(lambda: _stage(Run(out), both, asked, opening, settings or {}, dry_run=dry_run))
-    if stage is not None and stage.run is None and not dry_run:
+    if stage is not None and stage.to_train and not dry_run:
         stage = _first(Run(out), stage, both, asked, opening, settings or {}, quiet=quiet)
     guide = agreed(lambda: _guide(Run(out), both, asked, opening, dry_run=dry_run))
     if guide is not None and guide.name and guide.run is None and not dry_run:
@@ -265,7 +263,7 @@ def _stage(
         raise _nothing_finished(run, asked["budget"])
     run.check()
     data = _open(sources, opening, asked)
-    if stage.run is None:
+    if stage.to_train:
         share = FIRST_SHARE * amount
         size = asked["size"] or choose_size(data, unit, share, find(stage.name)[0])
         stage = replace(stage, size=size, spent=share)
@@ -273,7 +271,7 @@ def _stage(
     _, changes = _sorted(settings, coded=True)
     configure(asked["model"], seen.spaces, size=asked["size"] or "s", count=len(seen.splits["train"]), changes=changes)
     own = Run(run.folder / FIRST)
-    if stage.run is None and not dry_run and own.exists and own.config()["data"]["hash"] != data.hash:
+    if stage.to_train and not dry_run and own.exists and own.config()["data"]["hash"] != data.hash:
         raise InputError(
             f"{own.folder} is the first stage of a run on other data than {sources[0]} is now; remove {run.folder}, or "
             "give a new --out"
@@ -641,21 +639,18 @@ def _finish(
     for stage in (Run(run.folder / FIRST), Run(run.folder / CLIP)):  # all stages cost
         total += spent_on(stage, "seconds") if stage.exists and not config["extended"] else 0.0
     seconds = {"total": total, "loop": loop.seconds, "step": loop.seconds / max(loop.step, 1)}
-    health = dict(loop.health.counts)
-    write_json(
-        run.choices_file,
-        {
-            "average": average,
-            "options": asdict(options),
-            "chosen_by": tried,
-            "seconds": seconds,
-            "memory_bytes": peak_memory(),
-            "energy_joules": _spent(joules) if before == 0 else None,
-            "events": health,
-            "extended": len(config["extended"]),
-        },
-    )
-    write_text(run.folder / "card.md", card(config, options, average, seconds, health))
+    choices = {
+        "average": average,
+        "options": asdict(options),
+        "chosen_by": tried,
+        "seconds": seconds,
+        "memory_bytes": peak_memory(),
+        "energy_joules": _spent(joules) if before == 0 else None,
+        "events": dict(loop.health.counts),
+        "extended": len(config["extended"]),
+    }
+    write_json(run.choices_file, choices)
+    write_text(run.folder / "card.md", card(config, choices))
     run.log({"event": "end", "words": f"finished in {total:.1f} s", "seen": loop.seen, "seconds": total})
     write_tensors(run.weights_file, weights)
     run.drop_states(keep=0)
@@ -669,26 +664,3 @@ def _spent(joules: float | None) -> float | None:
     """Joules since the counter stood at this; None where it cannot be read or has wrapped round."""
     now = energy()
     return None if now is None or joules is None or now <= joules else now - joules
-
-
-def card(
-    config: dict[str, Any], options: Options, average: str | None, seconds: dict[str, float], events: dict[str, int]
-) -> str:
-    """The model card: what this is, on what it was trained, what it can do, how to use it."""
-    data, training = config["data"], config["training"]
-    model_class, _ = find(config["model"])
-    can = ", ".join(kind.__name__.lower() for kind in CAPABILITIES if issubclass(model_class, kind))
-    chosen = ", ".join(f"{key} {value}" for key, value in asdict(options).items() if value is not None) or "defaults"
-    weights = f"power average of relative deviation {average}" if average else "as trained"
-    trouble = ", ".join(f"{kind} ({count}x)" for kind, count in events.items()) or "none"
-    return (
-        f"# {config['model']} on {data['name']}\n\n"
-        f"Trained by Trilemma {trilemma.__version__} on {data['counts']['train']:,} examples of {data['name']!r} "
-        f"(contents {data['hash'][:16]}), {training['examples']:,} examples seen in {seconds['total']:.0f} s, "
-        f"seed {config['seed']}, size {config['size']}, {training['dtype']}.\n\n"
-        f"- can: {can}\n- weights: {weights}\n"
-        f"- sampling, chosen on held-out data: {chosen}\n"
-        f"- trouble in training: {trouble}\n\n"
-        "The weights follow the licence of the training data. Samples may resemble training examples: measure before "
-        "you publish (`trilemma compare` reports memorisation).\n"
-    )
