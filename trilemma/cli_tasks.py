@@ -343,6 +343,18 @@ def score(
     show(make(run, source, out=out))
 
 
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option("--out", help="New or empty folder.")] = Path("exported"),
+    to: Annotated[str, typer.Option(help="Format: onnx.")] = "onnx",
+    debug: Debug = False,
+) -> None:
+    """Write RUN's networks as files that need no PyTorch (ONNX), checked, with an export.json that explains them."""
+    from trilemma.tasks.verbs import export as make
+
+    show(make(run, out=out, to=to))
+
+
 def info(run: RunArgument, debug: Debug = False) -> None:
     """Say what RUN is and what it can do."""
     from trilemma.tasks.verbs import info as tell
@@ -377,5 +389,6 @@ VERBS = (
     directions,
     embed,
     score,
+    export,
     info,
 )
