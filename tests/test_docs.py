@@ -14,7 +14,7 @@ from trilemma.models.contract import Samples, configure, find, known_models
 from trilemma.spaces import Continuous
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/add-a-model.md", "docs/choosing.md")
+PAGES = ("README.md", "docs/add-a-model.md", "docs/choosing.md", "docs/export.md")
 
 
 @pytest.fixture(scope="module")

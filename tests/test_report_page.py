@@ -410,6 +410,18 @@ def test_points_are_drawn_and_damaged_arrays_left_out(tmp_path: Path) -> None:
     assert text.count("<img") == 4  # real and vae, in the strips and in the grids
 
 
+def test_control_by_styles_is_shown_where_there_is_some(tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    np.save(tmp_path / "samples" / "moved.npy", np.zeros((2, 5, 1, 8, 8), np.uint8))
+    plain, steered = row("vae", frechet=5.0), row("stylegan", frechet=6.0, kept=0.75, changed_at_label=0.5)
+    assert 'id="control"' not in render(tmp_path, small_results([plain]), picture)
+    steered["directions"] = {"names": ["shoe", "pca-1"], "samples": "samples/moved.npy"}
+    text = render(tmp_path, small_results([plain, steered]), picture)
+    section = text.partition('id="control"')[2].partition("</section>")[0]
+    assert section.count("<figure") == 1 and section.count("<img") == 2
+    assert "shoe" in section and "Rest kept 0.75" in section and "Label changed 0.50" in section
+
+
 def test_every_column_is_explained() -> None:
     assert {column.key for column in COLUMNS} == set(WORDS)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import contract_cases as toy
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from contract_cases import CASES
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 from test_cli import call
 from torch import Tensor
 
@@ -24,6 +27,8 @@ from trilemma.models.stylegan import StyleGAN, path_lengths
 from trilemma.networks.augment import GREATEST, _resampled, vary
 from trilemma.networks.layers import Network
 from trilemma.networks.stylegan import CONVOLVE, Mapping, Modulated, Synthesis
+from trilemma.report.measure import SEED
+from trilemma.report.of_styles import has_control, of_styles, sheet
 from trilemma.tasks import styles
 from trilemma.tasks.load import Loaded
 
@@ -313,6 +318,34 @@ def test_measures_of_control() -> None:
     assert control.perceptual_path_length(x, x + 0.01, step=0.01).value == pytest.approx(3.0)
     with pytest.raises(ValueError, match="shapes"):
         control.kept(before, after[:3])
+
+
+def judge() -> Any:
+    """What a report measures by, on digits: values for features, a classifier for a reader."""
+    digits = load_digits()
+    reader = LogisticRegression(max_iter=200).fit(digits.images.reshape(-1, 64) / 16, digits.target)
+    return SimpleNamespace(network=lambda x: np.asarray(x, dtype=np.float64).reshape(len(x), -1) / 240, reader=reader)
+
+
+def test_a_report_says_what_styles_control(run: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert has_control(run)
+    found = {name: record["value"] for name, record in of_styles(run, judge()).items()}
+    assert found.keys() == {"changed", "kept", "changed@label", "separability", "path_length@z", "path_length@w"}
+    assert found["changed"] > 0.6 and found["changed@label"] > 0.2 and 0 < found["kept"] <= 1
+    assert found["path_length@z"] > 0 and found["path_length@w"] > 0 and found["separability"] > 1
+    names, moved = sheet(run)
+    assert names == [*run.label_names[:4], "brightness", "pca-1", "pca-2", "pca-3"]
+    assert moved.shape[:2] == (8, 7) and moved.dtype == np.uint8
+    still = run.generate(1, seed=SEED, raw=True)[0].astype(float)
+    assert np.abs(moved[:, 3] - still).max() <= 1, "the sample itself is in the middle"
+
+    # A generator that is deaf to its styles: nothing is changed, all is kept, no way has a length.
+    monkeypatch.setattr(run.model, "synthesise", lambda styles, noise: torch.zeros(len(styles), 1, 8, 8))
+    deaf = {name: record["value"] for name, record in of_styles(run, judge()).items()}
+    assert deaf["changed"] == 0 and deaf["kept"] == 1 and deaf["changed@label"] < 0.3
+    assert deaf["path_length@z"] == deaf["path_length@w"] == 0
+    monkeypatch.setattr("trilemma.report.of_styles.SECONDS", 0.0)
+    assert of_styles(run, judge()) == {}, "too slow to be measured"
 
 
 def test_separability_is_one_for_planes_and_more_for_rings() -> None:

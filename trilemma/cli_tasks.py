@@ -411,6 +411,18 @@ def score(
     show(make(run, source, out=out))
 
 
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option("--out", help="New or empty folder.")] = Path("exported"),
+    to: Annotated[str, typer.Option(help="onnx, or diffusers: a pipeline's folder.")] = "onnx",
+    debug: Debug = False,
+) -> None:
+    """Write RUN's networks as files that need no PyTorch (ONNX), checked and explained; or RUN for diffusers."""
+    from trilemma.tasks.verbs import export as make
+
+    show(make(run, out=out, to=to))
+
+
 def info(run: RunArgument, debug: Debug = False) -> None:
     """Say what RUN is and what it can do."""
     from trilemma.tasks.verbs import info as tell
@@ -476,6 +488,7 @@ VERBS = (
     classify,
     embed,
     score,
+    export,
     info,
     push,
     pull,

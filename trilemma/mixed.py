@@ -100,7 +100,7 @@ class Mixed(Space):
 
     def embed(self, x: Tensor) -> Tensor:
         mean, deviation = self._units()
-        made = (-mean / deviation).expand(len(x), -1).clone()
+        made = -mean / deviation + torch.zeros_like(x[:, :1], dtype=self.mean.dtype)
         one = ((1 - mean) / deviation)[self.first]
         made.scatter_(1, self._places(x), torch.where(self.is_token, one, self._numbers(x)))
         if any(self.gaps):
@@ -123,8 +123,7 @@ class Mixed(Space):
     def _shares(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """exp(logits) over the largest of each column, and the logarithm of the columns' sums (B, columns)."""
         places = self.owner.expand_as(logits)
-        top = torch.full((len(logits), len(self.columns)), -math.inf, dtype=logits.dtype, device=logits.device)
-        top = top.scatter_reduce(1, places, logits.detach(), "amax")
+        top = logits.detach().index_select(1, self.first).scatter_reduce(1, places, logits.detach(), "amax")
         shares = (logits - top.index_select(1, self.owner)).exp()
         return shares, top + _exact(shares, self.members).log()
 

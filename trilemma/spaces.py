@@ -255,7 +255,7 @@ class Categorical(Space):
         return {"kind": "categorical", "shape": list(self.shape), "count": self.count}
 
     def embed(self, x: Tensor) -> Tensor:
-        hot = functional.one_hot(x[:, 0].long(), self.count).movedim(-1, 1).to(self.one.dtype)
+        hot = functional.one_hot(x[:, 0].long(), self.count).movedim(len(self.shape), 1).to(self.one.dtype)
         return (hot - self.mean) / self.deviation
 
     def decode(self, params: Tensor) -> Tensor:

@@ -66,13 +66,12 @@ def to_patches(x: Tensor, patch: int) -> Tensor:
     dims = x.dim() - 2
     if dims == 2:
         return functional.pixel_unshuffle(x, patch)
-    shape = [x.shape[0], x.shape[1]]
+    shape = [-1, x.shape[1]]  # the batch is left open: a graph that is exported must not know its size
     for side in x.shape[2:]:
         shape += [side // patch, patch]
     x = x.reshape(shape)
     order = [0, 1, *range(3, 3 + 2 * dims, 2), *range(2, 2 + 2 * dims, 2)]
-    x = x.permute(order)
-    return x.reshape(x.shape[0], -1, *x.shape[2 + dims :])
+    return x.permute(order).flatten(1, 1 + dims)
 
 
 def from_patches(x: Tensor, patch: int) -> Tensor:
@@ -82,12 +81,12 @@ def from_patches(x: Tensor, patch: int) -> Tensor:
     dims = x.dim() - 2
     if dims == 2:
         return functional.pixel_shuffle(x, patch)
-    grid = x.shape[2:]
-    x = x.reshape(x.shape[0], -1, *[patch] * dims, *grid)
+    grid, channels = x.shape[2:], x.shape[1] // patch**dims
+    x = x.reshape(-1, channels, *[patch] * dims, *grid)
     order = [0, 1]
     for k in range(dims):
         order += [2 + dims + k, 2 + k]
-    return x.permute(order).reshape(x.shape[0], x.shape[1], *[side * patch for side in grid])
+    return x.permute(order).reshape(-1, channels, *[side * patch for side in grid])
 
 
 def padded_grid(grid: Sequence[int], multiple: int) -> list[int]:

@@ -44,6 +44,7 @@ from trilemma.report.measure import (
     of_run,
     write_samples,
 )
+from trilemma.report.of_styles import has_control, of_styles, sheet
 from trilemma.report.of_translation import given_sources
 from trilemma.report.page import write_page
 from trilemma.report.pictures import THRIFTS
@@ -481,6 +482,11 @@ class Comparison:
                 row["draws"] = None if draws is None else write_samples(self.folder, f"{name}-draws", draws)
         with self._beside(row, "what its codes and likelihood are worth"):
             row["metrics"] |= probes(loaded, self.data, ruler, samples)
+        if has_control(loaded):
+            with self._beside(row, "what its styles control"):
+                row["metrics"] |= of_styles(loaded, ruler)
+                names, moved = sheet(loaded)
+                row["directions"] = {"names": names, "samples": write_samples(self.folder, f"{name}-directions", moved)}
         if self.studies.claims and row["kind"] == "model":
             with self._beside(row, "quality over steps and guidance"):
                 self._climb(row, loaded, ruler)

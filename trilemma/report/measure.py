@@ -400,6 +400,7 @@ def new_row(name: str, seed: int | None, kind: str, status: str) -> dict[str, An
         "stability": {"events": {}, "rollbacks": 0},
         "events": [], "curve": [], "losses": [], "choices": {}, "config": {}, "training": {}, "samples": None,
         "film": None, "strip": None, "noised": None, "nearest": None, "series": None, "draws": None,
+        "directions": None,
     }  # fmt: skip
 
 

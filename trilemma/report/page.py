@@ -400,6 +400,12 @@ def _detail(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def control_figures(one: Summary) -> list[tuple[str, str, str]]:
+    """(title, value, words) of what control by styles is worth."""
+    chosen = [c for c in COLUMNS if c.group == "Control" and c.key != "control" and c.key in one.figures]
+    return [(column.title, cell(one, column, None).text, column.words) for column in chosen]
+
+
 def _commands(folder: Path, results: dict[str, Any], answer: dict[str, Any]) -> list[tuple[str, str]]:
     commands = [("This comparison; run again, it goes on where it stopped", results.get("command"))]
     if answer.get("winner"):
@@ -425,6 +431,7 @@ def _shown(figures: dict[str, Any], results: dict[str, Any], gallery: Gallery) -
         [{**real, "picture": gallery.grid(results.get("real"))}],
     )
     noised = next((row["noised"] for _, row in shown if row.get("noised")), None)
+    steered: list[dict[str, Any]] = []
     nearest, films, frames = [], [], [{**real, "name": "Real, noised", "picture": gallery.strip(noised)}]
     for one, row in shown:
         figure = one.figures.get(metric or "")
@@ -442,7 +449,8 @@ def _shown(figures: dict[str, Any], results: dict[str, Any], gallery: Gallery) -
         nearest.append({**base, "picture": gallery.pairs(near.get("samples"), near.get("training"))})
         films.append({**base, "picture": gallery.film(row.get("film"))})
         frames.append({**base, "picture": gallery.strip(row.get("strip"))})
-    lists = {"strips": strips, "grids": grids, "nearest": nearest, "films": films, "frames": frames}
+        steered.append({**base, "figures": control_figures(one), "picture": gallery.named(row.get("directions"))})
+    lists = {"strips": strips, "grids": grids, "nearest": nearest, "films": films, "frames": frames, "steered": steered}
     if results.get("sources"):
         lists |= {"grids": [], **translation_pictures(gallery, results, shown)}
     kept = {name: [entry for entry in entries if entry["picture"]] for name, entries in lists.items()}

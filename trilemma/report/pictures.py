@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageSequence
@@ -113,6 +114,13 @@ class Gallery:
         cell = min(64, self.thrift.side // 4)
         rows = [[self._one(x[i : i + 1], cell) for i in range(min(count, len(one), len(two)))] for x in (one, two)]
         return self.embed(tile(rows), crisp=max(one.shape[2:]) <= 16)
+
+    def named(self, rows: Mapping[str, Any] | None, cell: int = 56) -> list[tuple[str, Embedded]]:
+        """Rows of examples (names, n, C, H, W) with the name of each; nothing where there is nothing to be read."""
+        x = self.load(rows["samples"]) if rows else None
+        if rows is None or x is None or x.ndim != 5:
+            return []
+        return [(name, self.stack([part], len(part), cell)) for name, part in zip(rows["names"], x, strict=False)]
 
     def stack(self, parts: Sequence[np.ndarray], count: int, cell: int = 64) -> Embedded:
         """The first examples of each part, one part below the other."""

@@ -157,6 +157,23 @@ WORDS = {
         "How often a caption finds its own sample among the nearest 5 of 100; chance is 5 %. The floor is that of "
         "unseen real pictures: what nobody can tell apart, nobody finds."
     ),
+    "changed@label": (
+        "Of samples whose style is moved from their own label's mean to another label's: the share that a classifier "
+        "takes for the other."
+    ),
+    "changed": "Of samples that are moved two deviations of brightness: the share that ends in the half asked for.",
+    "kept": (
+        "Of samples whose brightness was changed: the share that a classifier takes for what they were; of data "
+        "without labels, that stays in its half of contrast. A change of nothing keeps all."
+    ),
+    "separability": (
+        "How badly planes through styles tell classes, bright from dark and rich from poor in contrast. 1: perfectly."
+    ),
+    "path_length@z": (
+        "How far features move for a small step between two codes, squared and by the step. A model that always makes "
+        "one thing has 0."
+    ),
+    "path_length@w": "The same for steps between two styles. Lower than between codes: styles are the smoother space.",
     "vendi": (
         "How many different samples there are, effectively, by how alike their features are. Read it beside real "
         "data's: noise counts as variety."

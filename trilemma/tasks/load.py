@@ -686,6 +686,12 @@ class Loaded:
                 part.append(self.sampler.array(self.space.decode((x + s * noise) / (1 + s**2) ** 0.5)))
         return np.stack([np.concatenate(part) for part in parts])
 
+    def export(self, out: str | Path, *, to: str = "onnx") -> list[Path]:
+        """Write what this run is used for as ONNX files and an export.json into a folder; see tasks/export.py."""
+        from trilemma.tasks.export import export
+
+        return export(self, out, to=to)
+
     # --- how ---
 
     def label(self, given: str | int | None) -> int | None:

@@ -177,7 +177,7 @@ def direction(
     w, request = many_styles(sampler, COUNT)
     kind, _, number = name.rpartition("-")
     if name in ATTRIBUTES:
-        return Direction(name, regressed(w, ATTRIBUTES[name](_synthesised(sampler, w, request))))
+        return Direction(name, regressed(w, ATTRIBUTES[name](synthesised(sampler, w, request))))
     if kind in ("pca", "sefa") and number.isdigit():
         if kind == "pca":
             _, _, axes = torch.linalg.svd(w - w.mean(0), full_matrices=False)
@@ -222,13 +222,13 @@ def regressed(w: Tensor, values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _synthesised(sampler: Sampler, w: Tensor, request: Request) -> Tensor:
-    """Embedded x of styles (n, style), equal in all layers."""
+def synthesised(sampler: Sampler, w: Tensor, request: Request) -> Tensor:
+    """Embedded x of styles (n, style), equal in all layers, with the noise of the request's first n examples."""
     model = capable(sampler)
     layers, noise, parts = len(model.affines()), model.layer_noise(request.noise), []
     for start in range(0, len(w), 250):
         part = w[start : start + 250].unsqueeze(1).expand(-1, layers, -1)
-        parts.append(model.synthesise(part, noise[start : start + 250]).float())
+        parts.append(model.synthesise(part, noise[start : start + len(part)]).float())
     return torch.cat(parts)
 
 
@@ -259,7 +259,7 @@ def project(
     given = space.embed(torch.from_numpy(np.ascontiguousarray(x)).to(engine.device)).float()
     w, request = many_styles(sampler, STARTS, seed=seed)
     mean, deviation = w.mean(0), w.std(0).clamp(min=1e-4)
-    nearest = torch.cdist(given.flatten(1), _synthesised(sampler, w, request).flatten(1)).argmin(1)
+    nearest = torch.cdist(given.flatten(1), synthesised(sampler, w, request).flatten(1)).argmin(1)
     layers = len(model.affines())
     first = w[nearest].unsqueeze(1).repeat(1, layers, 1)
     offset = torch.zeros_like(first, requires_grad=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trilemma.errors import InputError
+from trilemma.errors import InputError, unknown
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.tasks.load import Loaded, load
 from trilemma.training.progress import Bar
@@ -290,6 +290,25 @@ def directions(run: Path, names: str | None, *, steps: int, reach: float, seed: 
     print("directions of this run: " + " ".join(known), file=sys.stderr)
     chosen = names.split(",") if names else None
     return _sheet(loaded, loaded.directions(chosen, steps=steps, reach=reach, seed=seed, raw=True), out)
+
+
+def export(run: Path, *, out: Path, to: str) -> list[Path]:
+    """ONNX files of a run, how far they are from the model is said; or a pipeline's folder for diffusers."""
+    from trilemma.tasks.export import FORMATS
+
+    if to not in FORMATS:  # before a run is loaded
+        raise unknown("format", to, FORMATS)
+    if out.suffix in (*OTHERS, ".onnx"):
+        raise InputError(f"--out {out}: name a folder, it gets several files")
+    written = load(run).export(out, to=to)
+    if to != "onnx":
+        return written
+    files = json.loads(written[-1].read_text(encoding="utf-8"))["files"]
+    for name, file in files.items():
+        check = file["check"]
+        told = f"differs by {check['largest_difference']:.2g} at most" if check else "not checked: no onnxruntime"
+        print(f"{name}: {file['does']}; {told}", file=sys.stderr)
+    return written
 
 
 def numbers_of(text: str, option: str) -> list[int]:
