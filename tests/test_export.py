@@ -26,7 +26,7 @@ from trilemma.tasks.export import _write, checked, export
 from trilemma.tasks.graphs import Fed, Graph, graphs
 
 KINDS = (Decodes, Denoises, Encodes, Translates)
-WHERE = ("image", "series", "table", "pairs", "unpaired")
+WHERE = ("image", "series", "table", "captions", "pairs", "unpaired")
 PAIRS = [(n, c) for n, c in toy.accepted() if issubclass(find(n)[0], KINDS) and c in WHERE]
 
 

@@ -121,7 +121,8 @@ class Conditioner(nn.Module):
         tokens = torch.where(here.unflatten(0, (-1, 1, 1)), tokens, self.null_token)
         # Of one loudness, whatever the tower learns: a generator that hears captions better than z makes one of each.
         spoken = self.scale * functional.layer_norm(self.whole(whole), (self.width,))
-        return tokens, torch.where(here.unsqueeze(1), mask, alone), spoken
+        there = here.unsqueeze(1)
+        return tokens, (mask & there) | (alone & ~there), spoken
 
     @property
     def channels(self) -> int:
