@@ -100,6 +100,15 @@ def _table() -> Case:
     return Case("table", {"x": space}, Arrays(x, observed=observed))
 
 
+def _captioned() -> Case:
+    """Pictures with captions of one and of two words; example 3 has none."""
+    case = _continuous("captioned", (1, 8, 8), eight_bit=True)
+    texts = [("bright", "dark spot")[number % 2] for number in range(COUNT)]
+    words = Words.fit(texts)
+    told = Arrays(case.data.x, {"caption": words.write(texts)}, {"caption": case.data.present["label"]})
+    return Case("captioned", {"x": case.space, "caption": words}, told)
+
+
 def _shifted(name: str, *, paired: bool) -> Case:
     """Each example is its source with the signs turned and one channel more: what a translator can learn in seconds."""
     generator = np.random.default_rng(11)
@@ -129,9 +138,10 @@ def cases() -> list[Case]:
         _continuous("volume", (1, 4, 4, 4)),
         _tokens(),
         _table(),
+        _captioned(),
         _shifted("pairs", paired=True),
         _shifted("unpaired", paired=False),
-        with_captions("captions"),
+        with_captions("phrases"),
     ]
 
 
@@ -142,7 +152,11 @@ STEERED = [("stylegan:ada", "image"), ("stylegan:smooth", "image")]  # presets w
 def fits(model_class: type[Model], case: Case) -> bool:
     """Does a model of this class learn from such data?"""
     placed = bool(case.space.grid) or not model_class.needs_grid
-    placed = placed and model_class.needs_captions == ("caption" in case.spaces)
+    worded, needed = "caption" in case.spaces, model_class.needs_captions
+    if (needed and not worded) or (worded and not hasattr(model_class.Config(), "text")):
+        return False
+    if case.name == "phrases" and not needed:  # the others have seen captions
+        return False
     return placed and isinstance(case.space, model_class.accepts) and sets_of(case.spaces) in model_class.sets
 
 
@@ -158,7 +172,7 @@ def accepted() -> list[tuple[str, str]]:
 def usual(name: str) -> Case:
     """The images that a preset is tried on; of translators those that it learns from."""
     model_class = find(name)[0]
-    return next(CASES[one] for one in ("image", "pairs", "unpaired", "captions") if fits(model_class, CASES[one]))
+    return next(CASES[one] for one in ("image", "pairs", "unpaired", "phrases") if fits(model_class, CASES[one]))
 
 
 def settings(name: str, case: Case, **changes: Any) -> Any:
@@ -211,6 +225,10 @@ def request(case: Case, count: int = 5, *, seed: int = 3, start: int = 0, **sett
     if "label" in case.spaces:
         raw["label"] = torch.from_numpy(index % 2)[:, None].long()
         present["label"] = torch.ones(count, dtype=torch.bool)
+    if "caption" in case.spaces:
+        captions = np.asarray(case.data.conditions["caption"])
+        raw["caption"] = torch.from_numpy(captions[index % len(captions)])
+        present["caption"] = torch.ones(count, dtype=torch.bool)
     sources = case.data.conditions.get("source", case.data.other)
     if sources is not None:
         raw["source"] = torch.from_numpy(sources[index % len(sources)])

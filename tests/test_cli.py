@@ -28,7 +28,7 @@ from trilemma.training import run as run_files
 from trilemma.training.run import Run
 
 VERBS = ["inspect", "train", "compare", "generate", "reconstruct", "denoise", "interpolate", "traverse"]
-VERBS += ["embed", "score", "info", "mix", "project", "edit", "directions"]
+VERBS += ["embed", "score", "info", "mix", "project", "edit", "vary", "directions"]
 QUICK = [
     *("--set", "training.previews=1"),
     *("--set", "training.preview_samples=16"),

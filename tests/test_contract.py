@@ -667,7 +667,7 @@ def test_matches(name: str, case: Case) -> None:
 
 
 def test_a_clip_knows_whether_it_sees_noise() -> None:
-    case = CASES["captions"]
+    case = CASES["phrases"]
     x, sigma = case.space.embed(case.batch().x), torch.full((toy.COUNT,), 2.0)
     aware = toy.build("clip:noise-aware", case)
     toy.randomise(aware)

@@ -260,6 +260,14 @@ def edit(
         str, typer.Option(help="A label, brightness, contrast, pca-K or sefa-K; `directions` names all.")
     ] = "pca-1",
     amount: Annotated[str, typer.Option(help="How far, in deviations; several as -2,0,2.")] = "2",
+    prompt: Annotated[
+        str | None, typer.Option(help="What to turn FILE into, in words (models that learned captions).")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="With --prompt: what to lead away from.")] = None,
+    strength: Annotated[
+        float, typer.Option(help="With --prompt: 0 leaves FILE as it is, 1 leaves nothing of it.")
+    ] = 0.6,
+    guidance: Annotated[float | None, typer.Option(help="With --prompt: strength of guidance.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layers that move, as 4-8; default: all.")] = None,
     seed: Seed = 0,
     number: Annotated[int, typer.Option(help="Which sample of the seed, without FILE.")] = 0,
@@ -268,12 +276,35 @@ def edit(
     out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("edited.png"),
     debug: Debug = False,
 ) -> None:
-    """Move one example along a direction of styles."""
+    """Move one example along a direction of styles, or draw it anew as a prompt asks."""
     from trilemma.tasks.verbs import edit as make
 
     show(make(
         run, source, direction=direction, amount=amount, layers=layers, seed=seed, number=number, steps=steps,
-        tune=tune, out=out,
+        tune=tune, out=out, prompt=prompt, negative=negative, strength=strength, guidance=guidance,
+    ))  # fmt: skip
+
+
+def vary(
+    run: RunArgument,
+    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
+    n: Annotated[int, typer.Option("-n", help="How many others of each.")] = 4,
+    strength: Annotated[float, typer.Option(help="0 leaves them as they are, 1 leaves nothing of them.")] = 0.6,
+    prompt: Annotated[str | None, typer.Option(help="What to turn them into (models that learned captions).")] = None,
+    negative: Annotated[str | None, typer.Option(help="With --prompt: what to lead away from.")] = None,
+    label: Annotated[str | None, typer.Option(help="Name or number of a label to turn them into.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Strength of guidance.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the whole way; a share of them is gone.")] = None,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("varied.png"),
+    debug: Debug = False,
+) -> None:
+    """Make others out of given examples: noise takes part of each away, and RUN draws it anew."""
+    from trilemma.tasks.verbs import vary as make
+
+    show(make(
+        run, source, n=n, strength=strength, prompt=prompt, negative=negative, label=label, guidance=guidance,
+        steps=steps, seed=seed, out=out,
     ))  # fmt: skip
 
 
@@ -411,6 +442,7 @@ VERBS = (
     mix,
     project,
     edit,
+    vary,
     directions,
     search,
     classify,

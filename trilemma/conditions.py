@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trilemma.batches import Batch
 from trilemma.maths.shapes import expand
+from trilemma.networks.layers import initialise
 from trilemma.networks.text import TextTower
 from trilemma.spaces import Categorical, Clusters, Continuous, Space, masked
 from trilemma.words import Words
@@ -47,7 +48,7 @@ class Conditioner(nn.Module):
             if isinstance(space, Words):
                 self.worded, (_, length) = name, space.shape
                 self.maps[name] = TextTower(space.count, length, width)
-                self.whole = nn.Linear(width, width)
+                self.whole = initialise(nn.Linear(width, width), scale)
                 self.null_token = nn.Parameter(torch.randn(width) * 0.5)
             elif space.grid != ():
                 raise ValueError(f"condition {name!r} has a grid; only labels and numbers can condition this model")

@@ -162,6 +162,7 @@ def from_listing(listing: Listing, shown: str) -> Found:
             return from_cifar([listing.root / name for name in binary], shown)
     names = [name for name in listing.names if PurePosixPath(name).suffix.lower() in decode.SUFFIXES]
     table = metadata.read(listing, names)
+    metadata.beside(listing, names, table)
     if not names:
         kinds = Counter(PurePosixPath(name).suffix.lower() or "without suffix" for name in listing.names)
         held = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4))

@@ -74,13 +74,28 @@ def read(listing: Listing, images: list[str]) -> Table:
     return table
 
 
-def _rows(listing: Listing, name: str, shown: str) -> list[dict[str, Any]]:
+def beside(listing: Listing, images: list[str], table: Table) -> None:
+    """Captions from text files that stand beside their pictures: dog.txt of dog.png; '' where there is none."""
+    there = set(listing.names)
+    files = [PurePosixPath(name).with_suffix(".txt").as_posix() for name in images]
+    if table.captions is not None or not any(file in there for file in files):
+        return
+    table.captions = [" ".join(_text(listing, file).split()) if file in there else "" for file in files]
+    table.files += [file for file in dict.fromkeys(files) if file in there]
+
+
+def _text(listing: Listing, name: str) -> str:
+    shown = listing.shown(name)
     try:
-        text = listing.read(name).decode("utf-8-sig")
+        return listing.read(name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{shown}: is not UTF-8 text; save it as UTF-8") from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{shown}: cannot be read ({error}); check the file and its permissions") from error
+
+
+def _rows(listing: Listing, name: str, shown: str) -> list[dict[str, Any]]:
+    text = _text(listing, name)
     if name.endswith(".jsonl"):
         rows = []
         for number, line in enumerate(text.splitlines(), 1):

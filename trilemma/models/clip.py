@@ -46,15 +46,16 @@ SIDES = {"left", "right", "leftwards", "rightwards", "links", "rechts", "gauche"
 class Config:
     network: Network = field(default_factory=lambda: Network(width=32, depth=1, activation="silu"))
     optimizer: Optimizer = field(
-        default_factory=lambda: Optimizer(kind="adamw", rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1, stay=0.3)
+        default_factory=lambda: Optimizer(kind="adamw", rate=3e-3, betas=(0.9, 0.98), weight_decay=0.1, stay=0.3)
     )
     text: Literal["words"] = "words"  # captions, by a vocabulary of their own
     embedding: int = 128  # width of the common space
     reading: int = 64  # width of the text tower,
-    layers: int = 2  # and how deep it is
+    layers: int = 1  # and how deep it is
     loss: Literal["softmax", "sigmoid"] = "softmax"
     augment: float = 0.5  # probability of each: another brightness and contrast, shifted, a part cut out
     flip: bool = False  # also mirrored: not where captions speak of left and right
+    kin: float = 0.0  # of another caption with words in common: how far it is an answer as well (softmax)
     forget: float = 0.1  # share of a caption's tokens that are not read in training
     noise_aware: bool = False
     level_mean: float = -0.51  # of ln s in training, as diffusion draws it
@@ -100,8 +101,9 @@ class Clip(Model, Encodes, Matches):
             "network.multipliers": (1, 2, 4, 4)[:levels],
             "network.depth": 1 if number < 2 else 2,
             "reading": (64, 64, 96, 128, 192)[number],
+            "layers": 1 if number < 2 else 2,
             "flip": words is not None and not SIDES & set(words.known),
-            "optimizer.batch": 256 if count >= 2000 else 128,
+            "optimizer.batch": 64 if count < 2000 else 128 if count < 20_000 else 256,
         }
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
@@ -153,8 +155,11 @@ class Clip(Model, Encodes, Matches):
             read = torch.where(noise.uniform(*captions.shape[1:]) < config.forget, 0, captions)
         cosines = self.images(x, sigma) @ self.texts(read).T
         same = (captions == captions.transpose(0, 1)).all(2)
+        together = same.to(cosines.dtype)
+        if config.kin:
+            together = torch.where(same, together, config.kin * kinship(captions[:, 0], here).to(cosines.dtype))
         matching = matching_softmax if config.loss == "softmax" else matching_sigmoid
-        error = matching(self.scale * cosines + self.shift, same, here)
+        error = matching(self.scale * cosines + self.shift, together, here)
         with torch.no_grad():
             hit = same.gather(1, cosines.masked_fill(~here, -2.0).argmax(1, keepdim=True))[:, 0] & here
         yield Turn("model", error.sum(), len(batch), {"error": error.sum().detach(), "found": hit.sum()})
@@ -164,3 +169,15 @@ class Clip(Model, Encodes, Matches):
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         return self.images(self.seen(batch))
+
+
+def kinship(tokens: Tensor, here: Tensor) -> Tensor:
+    """(B, B) squared cosines of captions (B, length) as bags of tokens, rare ones counting more (their inverse
+    frequency in the batch): 1 for the same words, 0 for none in common."""
+    held = torch.zeros(len(tokens), int(tokens.shape[1]), device=tokens.device)
+    alike = (tokens.unsqueeze(1).unsqueeze(3) == tokens.unsqueeze(0).unsqueeze(2)) & (tokens > 0)[:, None, :, None]
+    shared = alike.any(3)  # (B, B, length): is a token of row i in caption j?
+    often = (shared & here.unsqueeze(0).unsqueeze(2)).sum(1).clamp(min=1)
+    weight = torch.where(tokens > 0, (here.sum() / often).clamp(min=1).log1p(), held)
+    own = weight.square().sum(1).clamp(min=1e-9)
+    return (shared * weight.square().unsqueeze(1)).sum(2).square() / (own.unsqueeze(0) * own.unsqueeze(1))

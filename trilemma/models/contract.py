@@ -233,6 +233,17 @@ class Fills(ABC):
         """
 
 
+class Redraws(ABC):
+    """Makes another example out of one: noise takes part of it away, and the model draws that anew."""
+
+    @abstractmethod
+    def redraw(self, x: Tensor, request: Request, *, strength: float) -> Tensor:
+        """Raw x (B, channels, *grid) -> raw x under the request's conditions; strength 0 leaves it, 1 leaves nothing.
+
+        Source: Meng et al. 2022, "SDEdit".
+        """
+
+
 class Surprises(ABC):
     @abstractmethod
     def surprise(self, batch: Batch) -> Tensor:
@@ -286,7 +297,20 @@ class Criticizes(ABC):
         """(B,) how real x looks to the model; larger is more real."""
 
 
-CAPABILITIES = (Samples, Encodes, Decodes, Styles, Denoises, Fills, Translates, Scores, Surprises, Criticizes, Matches)
+CAPABILITIES = (
+    Samples,
+    Encodes,
+    Decodes,
+    Styles,
+    Denoises,
+    Fills,
+    Redraws,
+    Translates,
+    Scores,
+    Surprises,
+    Criticizes,
+    Matches,
+)
 TRAINED = (Samples, Matches)  # what `train` makes; others are trained where they are needed
 
 

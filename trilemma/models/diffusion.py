@@ -48,6 +48,7 @@ from trilemma.models.contract import (
     Fills,
     Model,
     Now,
+    Redraws,
     Samples,
     Scores,
     Surprises,
@@ -111,7 +112,7 @@ class Given:
     complete: bool  # what is filled in is not missing
 
 
-class Diffusion(Model, Samples, Denoises, Fills, Translates, Scores, Surprises):
+class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Surprises):
     Config = Config
     presets = {
         "edm": {},
@@ -428,8 +429,14 @@ class Diffusion(Model, Samples, Denoises, Fills, Translates, Scores, Surprises):
     def is_cluster(self, name: str) -> bool:
         return isinstance(self.spaces[name], Clusters)
 
-    def drawn(self, request: Request, given: Given | None) -> Tensor:
-        """Raw samples; of the elements that are given, what is left of them after `decode`."""
+    def redraw(self, x: Tensor, request: Request, *, strength: float) -> Tensor:
+        return self.drawn(request, None, begin=(self.space.embed(x), strength))
+
+    def drawn(self, request: Request, given: Given | None, *, begin: tuple[Tensor, float] | None = None) -> Tensor:
+        """Raw samples; of the elements that are given, what is left of them after `decode`.
+
+        begin: embedded x and a strength: the last share of the way alone, from x under the noise of its start.
+        """
         options, config, noise = request.options, self.config, request.noise
         name = options.sampler or config.sampler
         if name not in samplers.SAMPLERS:
@@ -439,7 +446,16 @@ class Diffusion(Model, Samples, Denoises, Fills, Translates, Scores, Surprises):
         sigmas = self.grid(options.steps or config.steps)
         shape = (self.space.width, *self.space.grid)
         # The largest level is not infinite: y starts as noise plus data of unit variance.
-        y = noise.normal(*shape) * float((sigmas[0] ** 2 + 1).sqrt())
+        y = noise.normal(*shape)
+        if begin is None:
+            y = y * float((sigmas[0] ** 2 + 1).sqrt())
+        else:
+            x, strength = begin
+            steps = round(strength * (len(sigmas) - 1))
+            if steps == 0:
+                return self.space.decode(x)
+            sigmas = sigmas[len(sigmas) - 1 - steps :]
+            y = x + y * float(sigmas[0])
         watch = request.watch
         settings: dict[str, Any] = {"callback": None if watch is None else lambda i, y, clean: watch(i, clean)}
         if name == "ddpm":

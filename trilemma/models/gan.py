@@ -2,7 +2,8 @@
 
 Default: the relativistic paired loss with zero-centred gradient penalties on real and fake data (R3GAN, Huang et al.
 2024), the one game with proven local convergence; minimax and non-saturating (Goodfellow et al. 2014), Wasserstein with
-gradient penalty (Gulrajani et al. 2017) and hinge (Lim & Ye 2017) are presets.
+gradient penalty (Gulrajani et al. 2017) and hinge (Lim & Ye 2017) are presets. With captions (`gan:text`) the critic is
+also shown real data under captions of others, which it is to reject (Reed et al. 2016, matching-aware).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from trilemma.networks.conv import Critic, Up
 from trilemma.networks.layers import ACTIVATIONS, Network, initialise
 from trilemma.networks.mlp import mlp
 from trilemma.spaces import Categorical, Continuous, Space, masked
+from trilemma.words import Words
 
 QUIET = 0.25  # deviation of a label's vector in the generator at the start; that of z is 1
 
@@ -52,6 +54,8 @@ class Config:
     latent: int = 64
     style: int = 128  # width of the mapped code
     clusters: int = 0  # of data without labels: which one an example is in conditions both players
+    text: Literal["", "words"] = ""  # captions as a condition, by a vocabulary of their own; '': none
+    matching: float = 0.5  # weight of telling real data with their own captions from the same with others
     augment: float = 0.0  # probability of each differentiable augmentation (Zhao et al. 2020)
 
 
@@ -72,6 +76,7 @@ class GAN(Model, Samples, Styles, Criticizes):
         "hinge": {"play": "hinge", "penalty": "r1"},
         "relativistic": {},
         "least-squares": {"play": "least-squares", "penalty": "r1"},
+        "text": {"text": "words"},
     }
     accepts = (Continuous, Categorical, Mixed)
     finds_clusters = True
@@ -237,6 +242,9 @@ class GAN(Model, Samples, Styles, Criticizes):
                     penalty = penalty + gamma / 2 * squared_gradient_norm(on_fake, fake)
             loss = loss + penalty.sum()
             logs["penalty"] = penalty.sum().detach() / config.penalty_every  # as if every turn paid its share
+        if self.worded and config.matching:
+            mismatch = self.mismatch(real, on_real, batch).sum()
+            loss, logs["mismatch"] = loss + config.matching * mismatch, mismatch.detach()
         yield Turn("critic", loss, count, logs)
 
         if moves:
@@ -244,6 +252,21 @@ class GAN(Model, Samples, Styles, Criticizes):
                 z, relax = self.prior(noise), relaxing()
             made = made if kept else self.generate(z, raw, present, relax)
             yield self._generator_turn(batch, shown(made), on_real.detach())
+
+    @property
+    def worded(self) -> str:
+        """The name of the condition that is a caption; '' without one."""
+        return self.critic_conditioner.worded
+
+    def mismatch(self, real: Tensor, on_real: Tensor, batch: Batch) -> Tensor:
+        """The critic's loss (B,) on real data under captions of others, drawn from those that the Space keeps."""
+        space, own = self.spaces[self.worded], batch.raw[self.worded]
+        assert isinstance(space, Words)
+        row = (batch.noise.uniform() * len(space.kept)).long().clamp(max=len(space.kept) - 1)
+        other = space.kept[row].unsqueeze(1).to(own.dtype)
+        differs = (other != own).flatten(1).any(1) & batch.present[self.worded]
+        raw, present = {**batch.raw, self.worded: other}, {**batch.present, self.worded: differs}
+        return self.play.critic(on_real, self.judge(real, raw, present)) * differs
 
     def _generator_turn(self, batch: Batch, fake: Tensor, on_real: Tensor) -> Turn:
         """on_real: the scores of before the critic's step, which moves them little; a relativistic game needs them."""

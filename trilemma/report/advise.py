@@ -59,6 +59,7 @@ TASKS = {
     "edit": ("Styles",),
     "project": ("Styles",),
     "directions": ("Styles",),
+    "vary": ("Redraws",),
     "denoise": ("Denoises",),
     "impute": ("Fills",),
     "forecast": ("Fills",),

@@ -38,6 +38,7 @@ WORK = {
     "decode": "turn such numbers into an example, or go gradually from one example to another",
     "reconstruct": "squeeze an example and rebuild it; see what each of the numbers does",
     "mix": "steer what is made: mix samples, move along a direction, find a given example among what can be made",
+    "vary": "make others like a given example, or turn it into what a prompt says",
     "denoise": "take noise off an example",
     "impute": "fill in the gaps of a table, go on with a series",
     "detect": "find the rows of a table that do not fit, and why",

@@ -611,6 +611,33 @@ class Loaded:
             tune=tune, raw=raw, quiet=quiet,
         )  # fmt: skip
 
+    def vary(
+        self,
+        source: Any,
+        *,
+        n: int = 1,
+        strength: float = 0.6,
+        prompt: str | None = None,
+        negative: str | None = None,
+        label: str | int | None = None,
+        guidance: float | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        raw: bool = False,
+    ) -> np.ndarray:
+        """n others of each file or array, one after the other: noise takes part of it away, and that is drawn anew.
+
+        strength: 0 leaves it as it is, 1 leaves nothing of it. prompt, negative, label: what to turn it into.
+        """
+        from trilemma.tasks.vary import varied
+
+        self.require("vary")
+        x = varied(
+            self, source, draws=n, strength=strength, prompt=self.prompted(prompt, negative), label=self.label(label),
+            asked=Options(steps=steps, guidance=guidance), seed=seed,
+        )  # fmt: skip
+        return x if raw else self.modality.export(x)
+
     def direction_names(self) -> list[str]:
         """Names of the directions of styles that `edit` takes."""
         from trilemma.tasks.styles import names_of

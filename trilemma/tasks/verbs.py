@@ -235,9 +235,17 @@ def project(run: Path, source: Any, *, steps: int, tune: int, seed: int, out: Pa
 
 def edit(
     run: Path, source: Any, *, direction: str, amount: str, layers: str | None, seed: int, number: int, steps: int,
-    tune: int, out: Path,
+    tune: int, out: Path, prompt: str | None = None, negative: str | None = None, strength: float = 0.6,
+    guidance: float | None = None,
 ) -> list[Path]:  # fmt: skip
-    """One example moved along a direction; of several amounts, side by side."""
+    """One example moved along a direction (of several amounts, side by side), or drawn anew as a prompt asks."""
+    if prompt is not None:
+        if source is None:
+            raise InputError("edit --prompt: name the picture to edit; `generate --prompt` makes new ones")
+        return vary(
+            run, source, n=1, strength=strength, prompt=prompt, negative=negative, label=None, guidance=guidance,
+            steps=None, seed=seed, out=out,
+        )  # fmt: skip
     loaded = load(run)
     check_out(out, loaded.modality.writes)
     try:
@@ -249,6 +257,29 @@ def edit(
         raw=True, quiet=False,
     )  # fmt: skip
     return loaded.modality.save(x, out)
+
+
+def vary(
+    run: Path, source: Any, *, n: int, strength: float, prompt: str | None, negative: str | None, label: str | None,
+    guidance: float | None, steps: int | None, seed: int, out: Path,
+) -> list[Path]:  # fmt: skip
+    """n others of each example, one after the other."""
+    loaded = load(run)
+    check_out(out, loaded.modality.writes)
+    loaded.require("vary")
+    given = loaded.read(source)
+    x = loaded.vary(
+        given, n=n, strength=strength, prompt=prompt, negative=negative, label=label, guidance=guidance, steps=steps,
+        seed=seed, raw=True,
+    )  # fmt: skip
+    names = given.names if n == 1 else [_numbered(name, k) for name in given.names for k in range(1, n + 1)]
+    return loaded.modality.save(x, out, names=names)
+
+
+def _numbered(name: str, number: int) -> str:
+    """'cat.png', 2 -> 'cat.2.png'"""
+    path = Path(name)
+    return str(path.with_name(f"{path.stem}.{number}{path.suffix}"))
 
 
 def directions(run: Path, names: str | None, *, steps: int, reach: float, seed: int, out: Path) -> list[Path]:
