@@ -17,7 +17,6 @@ from trilemma.errors import InputError
 from trilemma.maths.losses import matching_sigmoid, matching_softmax
 from trilemma.metrics.matching import caption_score, found_among, shuffled
 from trilemma.modalities.door import open_data
-from trilemma.models.clip import kinship
 from trilemma.report.asked import models_for
 from trilemma.training import matcher as matchers
 
@@ -99,17 +98,6 @@ def test_examples_without_captions_neither_count_nor_disturb(loss) -> None:
     torch.testing.assert_close(error[here] / 4, kept / 3)
     nobody = loss(logits, torch.eye(4).bool(), torch.zeros(4).bool())
     assert torch.equal(nobody, torch.zeros(4).double())
-
-
-def test_captions_with_words_in_common_are_kin() -> None:
-    """Rare words count more than frequent ones; absent captions count for nothing."""
-    tokens = torch.tensor([[1, 2, 3, 0], [1, 2, 0, 0], [4, 5, 0, 0], [1, 5, 0, 0], [1, 9, 0, 0]])
-    kin = kinship(tokens, torch.tensor([True, True, True, True, False]))
-    assert torch.equal(kin, kin.T) and kin.diagonal().tolist() == pytest.approx([1.0] * 5)
-    assert kin[0, 2] == 0 and 0 < kin[0, 3] < kin[0, 1] < 1
-    assert kin[3, 2] > kin[3, 1]  # 5 is rarer than 1
-    error = matching_softmax(torch.zeros(5, 5), kin, torch.ones(5).bool())
-    assert error.tolist() == pytest.approx([math.log(5)] * 5)
 
 
 # --- the measures -----------------------------------------------------------------------------------------------------

@@ -55,7 +55,6 @@ class Config:
     loss: Literal["softmax", "sigmoid"] = "softmax"
     augment: float = 0.5  # probability of each: another brightness and contrast, shifted, a part cut out
     flip: bool = False  # also mirrored: not where captions speak of left and right
-    kin: float = 0.0  # of another caption with words in common: how far it is an answer as well (softmax)
     forget: float = 0.1  # share of a caption's tokens that are not read in training
     noise_aware: bool = False
     level_mean: float = -0.51  # of ln s in training, as diffusion draws it
@@ -155,11 +154,8 @@ class Clip(Model, Encodes, Matches):
             read = torch.where(noise.uniform(*captions.shape[1:]) < config.forget, 0, captions)
         cosines = self.images(x, sigma) @ self.texts(read).T
         same = (captions == captions.transpose(0, 1)).all(2)
-        together = same.to(cosines.dtype)
-        if config.kin:
-            together = torch.where(same, together, config.kin * kinship(captions[:, 0], here).to(cosines.dtype))
         matching = matching_softmax if config.loss == "softmax" else matching_sigmoid
-        error = matching(self.scale * cosines + self.shift, together, here)
+        error = matching(self.scale * cosines + self.shift, same, here)
         with torch.no_grad():
             hit = same.gather(1, cosines.masked_fill(~here, -2.0).argmax(1, keepdim=True))[:, 0] & here
         yield Turn("model", error.sum(), len(batch), {"error": error.sum().detach(), "found": hit.sum()})
@@ -169,15 +165,3 @@ class Clip(Model, Encodes, Matches):
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         return self.images(self.seen(batch))
-
-
-def kinship(tokens: Tensor, here: Tensor) -> Tensor:
-    """(B, B) squared cosines of captions (B, length) as bags of tokens, rare ones counting more (their inverse
-    frequency in the batch): 1 for the same words, 0 for none in common."""
-    held = torch.zeros(len(tokens), int(tokens.shape[1]), device=tokens.device)
-    alike = (tokens.unsqueeze(1).unsqueeze(3) == tokens.unsqueeze(0).unsqueeze(2)) & (tokens > 0)[:, None, :, None]
-    shared = alike.any(3)  # (B, B, length): is a token of row i in caption j?
-    often = (shared & here.unsqueeze(0).unsqueeze(2)).sum(1).clamp(min=1)
-    weight = torch.where(tokens > 0, (here.sum() / often).clamp(min=1).log1p(), held)
-    own = weight.square().sum(1).clamp(min=1e-9)
-    return (shared * weight.square().unsqueeze(1)).sum(2).square() / (own.unsqueeze(0) * own.unsqueeze(1))
