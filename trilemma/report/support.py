@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 
 from trilemma.modalities.door import kinds
-from trilemma.models.contract import Samples, find, model_files
-from trilemma.tasks.abilities import TASKS, TRANSLATORS, learns, works
+from trilemma.models.contract import Matches, Samples, find, model_files
+from trilemma.tasks.abilities import TASKS, TRANSLATORS, learns, needs, works
 
 
 def families(sets: str = "alone") -> list[str]:
@@ -20,7 +20,7 @@ def families(sets: str = "alone") -> list[str]:
 
 def page() -> str:
     """The page as text."""
-    tasks = [task for task in TASKS if task not in TRANSLATORS]
+    tasks = [task for task in TASKS if task not in TRANSLATORS and any(needs(find(one)[0], task) for one in families())]
     lines = [
         "# What works with what",
         "",
@@ -43,6 +43,10 @@ def page() -> str:
     for stem in dict.fromkeys([*families("paired"), *families("unpaired")]):
         cells = ["`translate`" if stem in families(sets) else "" for sets in ("paired", "unpaired")]
         lines.append(f"| `{stem}` | {' | '.join(cells)} |")
+    lines += ["", "## Pictures with captions", "", "Models that make no samples.", "", "| | |", "|---|---|"]
+    for stem in (stem for stem in model_files() if issubclass(find(stem)[0], Matches)):
+        cells = [f"`{task}`" for task in TASKS if task != "info" and works(find(stem)[0], "image", task)]
+        lines.append(f"| `{stem}` | {' '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
