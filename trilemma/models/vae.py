@@ -9,7 +9,6 @@ on held-out data.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,10 +20,9 @@ from trilemma.batches import Batch, Options, Request
 from trilemma.conditions import Conditioner, told
 from trilemma.config import Optimizer
 from trilemma.errors import InputError
-from trilemma.maths.losses import free_bits, gaussian_nll, kl_to_standard_normal
+from trilemma.maths.losses import free_bits, kl_to_standard_normal
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
-from trilemma.maths.shapes import mean_per_example
 from trilemma.mixed import Mixed
 from trilemma.models.contract import (
     Decodes,
@@ -41,7 +39,7 @@ from trilemma.models.contract import (
 from trilemma.networks.codec import coder_settings, decoded, decoder, encoder, fit_mixture, realised
 from trilemma.networks.layers import Network
 from trilemma.networks.mixture import Mixture
-from trilemma.networks.texture import Texture
+from trilemma.networks.texture import Texture, texture_nll
 from trilemma.spaces import Categorical, Continuous, Space, masked
 
 ROUNDS = 20  # of the chain that fills in what is missing
@@ -130,24 +128,11 @@ class VAE(Model, Samples, Encodes, Decodes, Fills, Scores, Surprises):
         logs = {"nll": nll.sum().detach(), "kl": kl.sum().detach()}
         loss = nll.sum() + beta * paid
         if self.texture is not None:
-            energies = self.texture_nll(params, batch.x, mask).sum()
+            seen = 1.0 if mask is None else self.space.widen(mask)
+            energies = texture_nll(self.texture, self.texture_scales, self.space.embed(batch.x) * seen, params * seen)
+            energies = energies.sum()
             loss, logs["texture"] = loss + self.config.texture * energies, energies.detach()
         yield Turn("model", loss, len(batch), logs)
-
-    def texture_nll(self, params: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
-        """-log-likelihood (B,) of x's local energies under Gaussians around those of the decoder's mean.
-
-        Each scale has a learned deviation, and all together count as many elements as x has.
-        """
-        assert self.texture is not None
-        given, made = self.space.embed(x), params
-        if mask is not None:
-            given, made = given * self.space.widen(mask), made * self.space.widen(mask)
-        with torch.no_grad():
-            targets = self.texture(given)
-        pairs = zip(self.texture(made), targets, self.texture_scales, strict=True)
-        terms = [mean_per_example(gaussian_nll(wide(found), wide(target), scale)) for found, target, scale in pairs]
-        return torch.stack(terms).mean(0) * math.prod(self.space.shape)
 
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         fit_mixture(self, self.mixture, batches, noise.seed, random=True)
