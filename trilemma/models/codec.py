@@ -10,6 +10,7 @@ itself: what a second model is for shows by comparison.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,10 +25,12 @@ from trilemma.latent import Coder
 from trilemma.maths.losses import kl_to_standard_normal
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
-from trilemma.models.contract import Decodes, Encodes, Model, Now, Samples, Turn
+from trilemma.maths.shapes import sum_per_example
+from trilemma.models.contract import Decodes, Encodes, Model, Now, Rates, Samples, Turn, frozen
 from trilemma.networks.grid_codec import GridDecoder, GridEncoder, code_grid
 from trilemma.networks.layers import Network
 from trilemma.networks.quantise import Codebook, Levels
+from trilemma.networks.rival import WATCHES, Rival, pull
 from trilemma.networks.texture import Texture, texture_nll
 from trilemma.spaces import Continuous, Space, masked
 
@@ -48,9 +51,13 @@ class Config:
     start: float = 0.05  # vq: fraction of the budget in which codes pass as they are, while entries find their places
     revive: float = 0.8  # vq: fraction of the budget up to which entries that hardly serve start anew
     texture: float = 6.0  # weight of the likelihood of local energies; 0: pixels only
+    adversarial: float = 0.0  # pull of a critic of patches on each example, in units of the likelihood's; 0: no critic
+    similarity: float = 0.0  # the same of how unlike examples are in the features of that critic
+    critic_from: float = 0.5  # fraction of the budget from which it pulls
+    critic: Network = field(default_factory=lambda: Network(width=32, depth=1, activation="leaky_relu"))
 
 
-class Codec(Model, Samples, Encodes, Decodes, Coder):
+class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
     mean: Tensor
     deviation: Tensor
     Config = Config
@@ -89,6 +96,11 @@ class Codec(Model, Samples, Encodes, Decodes, Coder):
         self.texture = Texture(space.width, space.grid) if config.texture else None
         if self.texture is not None:
             self.texture_scales = nn.Parameter(torch.zeros(self.texture.scales))
+        if config.similarity and not config.adversarial:
+            raise InputError(
+                "setting model.similarity: features are those of the critic; set model.adversarial as well"
+            )
+        self.rival = Rival(space.width, space.grid, config.critic) if config.adversarial else None
         self.register_buffer("mean", torch.zeros(self.code_shape))
         self.register_buffer("deviation", torch.ones(self.code_shape))
 
@@ -101,6 +113,9 @@ class Codec(Model, Samples, Encodes, Decodes, Coder):
             "network.multipliers": (1, 2, 4)[:levels],
             "network.depth": 1 if size in ("xs", "s") else 2,
             "network.patch": 2,
+            "critic.width": (24, 32, 48, 64, 96)[number],
+            "critic.multipliers": (1, 2, 4)[: max(levels, 2)],
+            "critic.patch": 2 if side >= 16 else 1,
             "optimizer.batch": 128 if count >= 5000 else 64,
         }
 
@@ -108,7 +123,16 @@ class Codec(Model, Samples, Encodes, Decodes, Coder):
         return self.encoder, self.decoder
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"model": [p for p in self.parameters() if p.requires_grad]}
+        rival = [] if self.rival is None else list(self.rival.parameters())
+        others = {id(p) for p in rival}
+        groups = {"model": [p for p in self.parameters() if p.requires_grad and id(p) not in others]}
+        return groups | ({"critic": rival} if rival else {})
+
+    def embedded(self, batch: Batch) -> Tensor:
+        """Embedded x, with zeros (the mean) where something is missing."""
+        mask = masked(self.space, batch.observed, batch.valid)
+        x = self.space.embed(batch.x)
+        return x if mask is None else x * self.space.widen(mask)
 
     # --- codes ---
 
@@ -148,9 +172,7 @@ class Codec(Model, Samples, Encodes, Decodes, Coder):
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config = self.config
         mask = masked(self.space, batch.observed, batch.valid)
-        x = self.space.embed(batch.x)
-        if mask is not None:
-            x = x * self.space.widen(mask)
+        x = self.embedded(batch)
         logs: dict[str, Tensor] = {}
         shared: dict[str, Tensor] = {}
         loss = torch.zeros((), device=x.device)
@@ -169,16 +191,24 @@ class Codec(Model, Samples, Encodes, Decodes, Coder):
                 shared = self.quantiser.seen(out, batch.noise, place, config.optimizer.batch)
                 codes = out if now.rising < config.start else codes  # entries are not worth much yet
         params = wide(self.decoder(codes.to(self.log_scale.dtype)))
-        nll = self.space.nll(params, batch.x, mask=mask, log_scale=self.log_scale).sum()
-        loss, logs["nll"] = loss + nll, nll.detach()
+        likelihood = self.space.nll(params, batch.x, mask=mask, log_scale=self.log_scale).sum()
+        logs["nll"] = likelihood.detach()
+        made = params if mask is None else params * self.space.widen(mask)
         if self.texture is not None:
-            made = params if mask is None else params * self.space.widen(mask)
             energies = texture_nll(self.texture, self.texture_scales, x, made).sum()
-            loss, logs["texture"] = loss + config.texture * energies, energies.detach()
-        yield Turn("model", loss, len(batch), logs, shared)
+            likelihood, logs["texture"] = likelihood + config.texture * energies, energies.detach()
+        if self.rival is not None and now.progress >= config.critic_from:
+            with frozen(self.rival):
+                game, unlike = self.rival.terms(made, x if config.similarity else None)
+            logs["generator"] = game.sum().detach()
+            loss = loss + pull(params, likelihood, [(config.adversarial, game), (config.similarity, unlike)])
+        yield Turn("model", loss + likelihood, len(batch), logs, shared)
+        if self.rival is not None and (now.progress >= config.critic_from or now.step % WATCHES == 0):
+            look, logs = self.rival.look(x, made.detach())
+            yield Turn("critic", look, len(batch), logs)
 
     def adjust(self, means: dict[str, Tensor], now: Now) -> None:
-        if isinstance(self.quantiser, Codebook):
+        if "shares" in means and isinstance(self.quantiser, Codebook):
             self.quantiser.follow(means, revive=now.progress < self.config.revive)
 
     # --- sampling ---
@@ -206,10 +236,13 @@ class Codec(Model, Samples, Encodes, Decodes, Coder):
         return self.decode(self.draw(request), request)
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
-        mask = masked(self.space, batch.observed, batch.valid)
-        x = self.space.embed(batch.x)
-        x = x if mask is None else x * self.space.widen(mask)
-        return self.coded(x, batch.noise if random else None).flatten(1)
+        return self.coded(self.embedded(batch), batch.noise if random else None).flatten(1)
 
     def decode(self, codes: Tensor, request: Request) -> Tensor:
         return self.restored(codes.unflatten(1, self.code_shape))
+
+    def rate(self, batch: Batch) -> Tensor:
+        if self.token_count:
+            return torch.full((len(batch),), math.log2(self.token_count) * math.prod(self.code_shape[1:]))
+        mean, log_variance = self.posterior(self.embedded(batch))
+        return sum_per_example(kl_to_standard_normal(mean, log_variance)) / math.log(2)

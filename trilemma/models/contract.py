@@ -260,6 +260,14 @@ class Scores(ABC):
         """(B,) log-likelihood (or a lower bound) in nats per example, as a density of the raw units of x."""
 
 
+class Rates(ABC):
+    """Its codes cost bits: a figure beside that of how well x comes back, not something to do."""
+
+    @abstractmethod
+    def rate(self, batch: Batch) -> Tensor:
+        """(B,) bits that the codes of x cost: KL(q(z|x) || prior) of Gaussian ones, log2 of the choices of others."""
+
+
 class Criticizes(ABC):
     @abstractmethod
     def criticize(self, batch: Batch) -> Tensor:

@@ -9,6 +9,7 @@ on held-out data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -30,6 +31,7 @@ from trilemma.models.contract import (
     Fills,
     Model,
     Now,
+    Rates,
     Samples,
     Scores,
     Surprises,
@@ -61,7 +63,7 @@ class Config:
     condition: int = 64  # width of the embedded conditions
 
 
-class VAE(Model, Samples, Encodes, Decodes, Fills, Scores, Surprises):
+class VAE(Model, Samples, Encodes, Decodes, Rates, Fills, Scores, Surprises):
     Config = Config
     presets = {"bernoulli": {"likelihood": "bernoulli"}, "discretised": {"likelihood": "discretised"}}
     accepts = (Continuous, Categorical, Mixed)
@@ -161,6 +163,10 @@ class VAE(Model, Samples, Encodes, Decodes, Fills, Scores, Surprises):
         cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
         mean, log_variance = self.posterior(batch, cond)
         return mean + (log_variance / 2).exp() * batch.noise.normal(self.config.latent) if random else mean
+
+    def rate(self, batch: Batch) -> Tensor:
+        cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
+        return kl_to_standard_normal(*self.posterior(batch, cond)).sum(1) / math.log(2)
 
     def parameters_of(self, codes: Tensor, request: Request) -> Tensor:
         """Those of p(x | z) (B, width, *grid)."""
