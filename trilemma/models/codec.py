@@ -30,7 +30,7 @@ from trilemma.models.contract import Decodes, Encodes, Model, Now, Rates, Sample
 from trilemma.networks.grid_codec import GridDecoder, GridEncoder, code_grid
 from trilemma.networks.layers import Network
 from trilemma.networks.quantise import Codebook, Levels
-from trilemma.networks.rival import WATCHES, Rival, pull
+from trilemma.networks.rival import WATCHES, Rival, critic_settings, length_of, pull
 from trilemma.networks.texture import Texture, texture_nll
 from trilemma.spaces import Continuous, Space, masked
 
@@ -113,9 +113,7 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
             "network.multipliers": (1, 2, 4)[:levels],
             "network.depth": 1 if size in ("xs", "s") else 2,
             "network.patch": 2,
-            "critic.width": (24, 32, 48, 64, 96)[number],
-            "critic.multipliers": (1, 2, 4)[: max(levels, 2)],
-            "critic.patch": 2 if side >= 16 else 1,
+            **critic_settings(spaces["x"].grid, size),
             "optimizer.batch": 128 if count >= 5000 else 64,
         }
 
@@ -201,7 +199,8 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
             with frozen(self.rival):
                 game, unlike = self.rival.terms(made, x if config.similarity else None)
             logs["generator"] = game.sum().detach()
-            loss = loss + pull(params, likelihood, [(config.adversarial, game), (config.similarity, unlike)])
+            length = length_of(params, likelihood)
+            loss = loss + pull(params, length, [(config.adversarial, game), (config.similarity, unlike)])
         yield Turn("model", loss + likelihood, len(batch), logs, shared)
         if self.rival is not None and (now.progress >= config.critic_from or now.step % WATCHES == 0):
             look, logs = self.rival.look(x, made.detach())

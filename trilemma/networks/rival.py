@@ -8,9 +8,12 @@ the last layer's weights over the batch; ours needs no more than what an example
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from trilemma.config import SIZES
 from trilemma.maths.losses import PLAYS
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand, mean_per_example, sum_per_example
@@ -55,15 +58,19 @@ class Rival(nn.Module):
         return loss, logs
 
 
-def pull(made: Tensor, reconstruction: Tensor, terms: list[tuple[float, Tensor | None]]) -> Tensor:
+def length_of(made: Tensor, loss: Tensor) -> Tensor:
+    """How hard a loss, summed over examples, pulls at each of `made` (B, channels, *grid): its gradient's length."""
+    (gradient,) = torch.autograd.grad(loss, made, retain_graph=True)
+    return _length(gradient)
+
+
+def pull(made: Tensor, length: Tensor, terms: list[tuple[float, Tensor | None]]) -> Tensor:
     """A number that is 0 and whose gradient pulls `made` (B, channels, *grid) down these terms.
 
-    reconstruction: the sum over examples of the loss that made has anyway. terms: weight, and a loss (B,) or None; the
-    pull of each on an example is `weight` times as long as that of the reconstruction. Nothing but `made` gets a
-    gradient of them.
+    terms: weight, and a loss (B,) or None; the pull of each on an example is `weight` times as long as `length` (B,).
+    Nothing but `made`, and what it was made by, gets a gradient of them.
     """
-    (own,) = torch.autograd.grad(reconstruction, made, retain_graph=True)
-    length, total = _length(own), torch.zeros_like(own)
+    total = torch.zeros_like(made)
     for weight, term in terms:
         if term is None or not weight:
             continue
@@ -75,3 +82,12 @@ def pull(made: Tensor, reconstruction: Tensor, terms: list[tuple[float, Tensor |
 
 def _length(gradient: Tensor) -> Tensor:
     return sum_per_example(gradient.square()).sqrt()
+
+
+def critic_settings(grid: tuple[int, ...], size: str) -> dict[str, Any]:
+    """Dotted settings of the critic beside an autoencoder for examples on this grid."""
+    side = max(grid, default=1)
+    settings: dict[str, Any] = {"critic.width": (24, 32, 48, 64, 96)[SIZES.index(size)]}
+    if not grid:
+        return {"critic.width": 2 * settings["critic.width"], "critic.depth": 2}
+    return settings | {"critic.multipliers": (1, 2) if side < 16 else (1, 2, 4), "critic.patch": 2 if side >= 16 else 1}
