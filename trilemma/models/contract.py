@@ -27,6 +27,7 @@ from trilemma.config import SIZES, assign
 from trilemma.errors import InputError, unknown
 from trilemma.maths.noise import Noise
 from trilemma.mixed import Mixed
+from trilemma.networks.transformer import transformer_settings
 from trilemma.spaces import Continuous, Space
 
 LAYERS = 2**31  # number of the draw that layers' noise is, in a request: whatever was drawn before
@@ -80,6 +81,7 @@ class Model(nn.Module, ABC):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # name -> dotted settings, laid over the defaults
     accepts: ClassVar[tuple[type[Space], ...]]
     needs_grid: ClassVar[bool] = False  # True: images, series ...; nothing without a place for each value
+    kinds: ClassVar[tuple[str, ...]] = ("mlp", "conv")  # of networks that it can be built of
     finds_clusters: ClassVar[bool] = False  # True: its config has `clusters`, a condition for data without labels
     hunger: ClassVar[float] = 1.0  # how much longer than others it trains before a larger network pays
     couples_batch: ClassVar[bool] = False  # True: losses depend on which examples share a batch
@@ -328,9 +330,28 @@ def configure(
         raise InputError(f"model {name!r} needs data on a grid, such as images or series; these data are single rows")
     fitting_sets(name, spaces)
     config = model.Config()
-    for path, value in {**model.adapt(spaces, size, count), **model.presets.get(preset, {}), **(changes or {})}.items():
+    asked = {**model.presets.get(preset, {}), **(changes or {})}
+    adapted = {**model.adapt(spaces, size, count), **_kind_of_network(name, asked, spaces["x"], size)}
+    for path, value in {**adapted, **asked}.items():
         assign(config, path, value, setting=path if "." in path else f"model.{path}")
     return config
+
+
+def _kind_of_network(name: str, asked: dict[str, Any], space: Space, size: str) -> dict[str, Any]:
+    """Settings that go with the kind of network that is asked for; `adapt` knows those of its own kind only.
+
+    Raises:
+        InputError: a kind of which the model cannot be built, or not for this data.
+    """
+    kinds = find(name)[0].kinds
+    for key, kind in asked.items():
+        if key.endswith(".kind") and kind == "transformer" and kind not in kinds:
+            raise InputError(f"setting {key}={kind}: {name} is built of {' or '.join(kinds)}")
+    if asked.get("network.kind") != "transformer":
+        return {}
+    if not space.grid:
+        raise InputError("setting network.kind=transformer: needs data on a grid; these are single rows: take mlp")
+    return transformer_settings(space.grid, size)
 
 
 def sets_of(spaces: dict[str, Space]) -> str:

@@ -121,6 +121,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Translates, Scores, Surprises):
             "level_deviation": 1.0,
         },
         "latent": {"autoencoder": "codec"},
+        "transformer": {"autoencoder": "codec", "network.kind": "transformer"},  # Peebles & Xie 2023
         "ddpm": {"path": "ddpm", "prediction": "eps", "sampler": "ddpm", "steps": 100, "guidance": 1.0},
         "ddpm-learned": {
             "path": "ddpm",
@@ -132,6 +133,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Translates, Scores, Surprises):
         },
     }
     accepts = (Continuous, Categorical, Mixed, Latent)
+    kinds = ("mlp", "conv", "transformer")
     sets = ("alone", "paired")  # a source is seen beside y (Saharia et al. 2022, Palette)
     finds_clusters = True
     hunger = 8.0
