@@ -16,6 +16,7 @@ class Coder(ABC):
     """An autoencoder whose codes lie on a grid: what `Latent` asks of it."""
 
     code_shape: tuple[int, ...]  # (width, *coarse)
+    token_count: int  # different codes that a place can have; 0: codes are continuous, and there are no tokens
 
     @abstractmethod
     def codes(self, x: Tensor) -> Tensor:
@@ -24,6 +25,18 @@ class Coder(ABC):
     @abstractmethod
     def restored(self, codes: Tensor) -> Tensor:
         """(B, width, *coarse) codes -> (B, channels, *grid) raw examples."""
+
+    @abstractmethod
+    def tokens(self, x: Tensor) -> Tensor:
+        """(B, channels, *grid) raw examples -> (B, 1, *coarse) int64 below `token_count`.
+
+        Raises:
+            InputError: codes are continuous.
+        """
+
+    @abstractmethod
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """(B, 1, *coarse) tokens -> (B, width, *coarse) codes. Raises as `tokens` does."""
 
 
 class Latent(Space):

@@ -28,6 +28,7 @@ from trilemma.maths.shapes import mean_per_example
 from trilemma.models.contract import Decodes, Encodes, Model, Now, Samples, Turn
 from trilemma.networks.grid_codec import GridDecoder, GridEncoder, code_grid
 from trilemma.networks.layers import Network
+from trilemma.networks.quantise import Levels
 from trilemma.networks.texture import Texture
 from trilemma.spaces import Continuous, Space, masked
 
@@ -67,7 +68,9 @@ class Codec(Model, Samples, Encodes, Decodes, Coder):
             raise InputError(f"setting model.levels={config.levels}: each channel of codes needs two levels or more")
         self.config, self.spaces = config, nn.ModuleDict(spaces)
         dims, given = len(space.grid), networks or {}
-        self.width = config.channels if config.codes == "kl" else len(config.levels)
+        self.quantiser = Levels(config.levels) if config.codes == "fsq" else None
+        self.width = config.channels if self.quantiser is None else self.quantiser.width
+        self.token_count = 0 if self.quantiser is None else self.quantiser.count
         self.code_shape = (self.width, *code_grid(space.grid, config.network))
         outputs = 2 * self.width if config.codes == "kl" else self.width
         self.encoder = given.get("encoder") or GridEncoder(space.width, outputs, dims, config.network)
@@ -104,33 +107,30 @@ class Codec(Model, Samples, Encodes, Decodes, Coder):
         mean, log_variance = wide(self.encoder(x)).chunk(2, 1)
         return mean, log_variance.clamp(-12, 8)
 
-    def rounded(self, x: Tensor) -> Tensor:
-        """The nearest levels, in -1 ... 1, of embedded x's codes; gradients pass (Mentzer et al. 2024, eq. 1)."""
-        out = wide(self.encoder(x))
-        half = (torch.tensor(self.config.levels, device=out.device, dtype=out.dtype) - 1) / 2
-        half = half.reshape(1, -1, *[1] * (out.dim() - 2))
-        shift = (half * 2 % 2) / 2  # an even number of levels has none in the middle
-        bounded = torch.tanh(out) * (half + shift * 0.999) - shift
-        return (bounded + (bounded.round() - bounded).detach() + shift) / half
-
     def coded(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         """Codes (B, width, *coarse) of embedded x; with noise, a draw of the posterior where there is one."""
-        if self.config.codes == "fsq":
-            return self.rounded(x)
+        if self.quantiser is not None:
+            return self.quantiser(wide(self.encoder(x)))
         mean, log_variance = self.posterior(x)
         return mean if noise is None else mean + (log_variance / 2).exp() * noise.normal(*self.code_shape)
 
     def codes(self, x: Tensor) -> Tensor:
         return self.coded(self.space.embed(x))
 
-    def nearest(self, codes: Tensor) -> Tensor:
-        """Of codes (B, width, *coarse) that another model made the levels that are nearest, in -1 ... 1."""
-        half = (torch.tensor(self.config.levels, device=codes.device, dtype=codes.dtype) - 1) / 2
-        half = half.reshape(1, -1, *[1] * (codes.dim() - 2))
-        return torch.minimum(((codes + 1) * half).round().clamp(min=0), 2 * half) / half - 1
+    def tokens(self, x: Tensor) -> Tensor:
+        codes = self.codes(x)
+        return self._quantised().tokens(codes)
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        return self._quantised().codes(tokens)
+
+    def _quantised(self) -> Levels:
+        if self.quantiser is None:
+            raise InputError("the codes of codec:kl are no tokens; take the autoencoder codec:fsq")
+        return self.quantiser
 
     def restored(self, codes: Tensor) -> Tensor:
-        codes = self.nearest(codes) if self.config.codes == "fsq" else codes
+        codes = codes if self.quantiser is None else self.quantiser.nearest(codes)
         return self.space.decode(wide(self.decoder(codes.to(self.log_scale.dtype))))
 
     # --- training ---
@@ -148,7 +148,7 @@ class Codec(Model, Samples, Encodes, Decodes, Coder):
             kl = kl_to_standard_normal(mean, log_variance).sum()
             loss, logs["kl"] = config.beta * kl, kl.detach()
         else:
-            codes, loss = self.rounded(x), torch.zeros((), device=x.device)
+            codes, loss = self.coded(x), torch.zeros((), device=x.device)
         params = wide(self.decoder(codes.to(self.log_scale.dtype)))
         nll = self.space.nll(params, batch.x, mask=mask, log_scale=self.log_scale).sum()
         loss, logs["nll"] = loss + nll, nll.detach()
