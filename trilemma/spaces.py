@@ -34,6 +34,19 @@ class Space(nn.Module, ABC):
     scales: tuple[int, ...] = ()  # shape of a decoder's `log_scale`: one for all, or one for each column
 
     @property
+    def token_count(self) -> int:
+        """How many tokens there are where each place of the grid holds one; 0: x is not made of tokens."""
+        return 0
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Raw x -> the token (B, 1, *grid) of each place, int64, where there are tokens."""
+        raise NotImplementedError
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, 1, *grid) -> what `embed` takes."""
+        raise NotImplementedError
+
+    @property
     def grid(self) -> tuple[int, ...]:
         return self.shape[1:]
 
@@ -253,6 +266,16 @@ class Categorical(Space):
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "categorical", "shape": list(self.shape), "count": self.count}
+
+    @property
+    def token_count(self) -> int:
+        return self.count
+
+    def tokens(self, x: Tensor) -> Tensor:
+        return x.long()
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        return tokens
 
     def embed(self, x: Tensor) -> Tensor:
         hot = functional.one_hot(x[:, 0].long(), self.count).movedim(-1, 1).to(self.one.dtype)
