@@ -144,9 +144,9 @@ def accepted() -> list[tuple[str, str]]:
 
 
 def usual(name: str) -> Case:
-    """The images that a preset is tried on; of translators those that it learns from."""
+    """The images that a preset is tried on; of translators those that it learns from, of others tokens."""
     model_class = find(name)[0]
-    return next(CASES[one] for one in ("image", "pairs", "unpaired") if fits(model_class, CASES[one]))
+    return next(CASES[one] for one in ("image", "pairs", "unpaired", "tokens") if fits(model_class, CASES[one]))
 
 
 def settings(name: str, case: Case, **changes: Any) -> Any:

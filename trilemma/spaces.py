@@ -326,7 +326,7 @@ class Clusters(Space):
     def __init__(self, count: int, size: int):
         super().__init__()
         self.shape, self.width, self.count, self.dtype = (1,), count, count, torch.int64
-        self.tokens = Categorical((1,), count)
+        self.numbers = Categorical((1,), count)
         self.register_buffer("centres", torch.zeros(count, size))
         self.register_buffer("shares", torch.full((count,), 1 / count))
 
@@ -346,18 +346,18 @@ class Clusters(Space):
         return torch.cdist(coarse, self.centres.float(), compute_mode=exact).argmin(1, keepdim=True)
 
     def embed(self, x: Tensor) -> Tensor:
-        return self.tokens.embed(x)
+        return self.numbers.embed(x)
 
     def decode(self, params: Tensor) -> Tensor:
-        return self.tokens.decode(params)
+        return self.numbers.decode(params)
 
     def terms(
         self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
     ) -> Tensor:
-        return self.tokens.terms(params, x, log_scale=log_scale, likelihood=likelihood)
+        return self.numbers.terms(params, x, log_scale=log_scale, likelihood=likelihood)
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
-        return self.tokens.relax(params, uniform)
+        return self.numbers.relax(params, uniform)
 
 
 def fit_continuous(

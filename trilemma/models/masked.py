@@ -2,14 +2,14 @@
 (MaskGIT, Chang et al. 2022).
 
 Of pictures the tokens are the codes of an autoencoder that rounds them (`codec:fsq`), which is trained first: the rival
-of latent diffusion. Data that are tokens already need none, and what is known of them can be filled in.
+of latent diffusion. Data that are tokens already need none.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,11 +24,11 @@ from trilemma.latent import Latent
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand, mean_per_example
-from trilemma.models.contract import Fills, Model, Now, Samples, Turn, default_clusters
+from trilemma.models.contract import Model, Now, Samples, Turn, default_clusters
 from trilemma.networks.denoisers import denoiser
 from trilemma.networks.layers import Network, initialise, sinusoids
 from trilemma.networks.transformer import transformer_settings
-from trilemma.spaces import Categorical, Clusters, Space, masked
+from trilemma.spaces import Categorical, Space, masked
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Config:
     guidance: float = 1.5  # at the last step, rising from 1, where there are conditions
 
 
-class Masked(Model, Samples, Fills):
+class Masked(Model, Samples):
     Config = Config
     presets = {}
     accepts = (Categorical, Latent)
@@ -143,22 +143,6 @@ class Masked(Model, Samples, Fills):
     def sample(self, request: Request) -> Tensor:
         nothing = torch.zeros(len(request), 1, *self.space.grid, dtype=torch.int64, device=request.noise.device)
         return self.space.decode(self.space.embed(self.space.from_tokens(self.drawn(request, nothing, nothing > 0))))
-
-    def can_fill(self) -> bool:
-        return self.space.outer is self.space
-
-    def fill(self, batch: Batch, request: Request, *, complete: bool) -> Tensor:
-        if not self.can_fill():
-            raise InputError("this model knows codes; which of them a part of an example gives is not known")
-        mask = masked(self.space, batch.observed, batch.valid)
-        if mask is None:
-            return batch.x
-        # A cluster would tell of what is hidden.
-        present = {n: here for n, here in request.present.items() if not isinstance(self.spaces[n], Clusters)}
-        options = request.options if present else replace(request.options, guidance=1.0)
-        request = replace(request, raw={name: request.raw[name] for name in present}, present=present, options=options)
-        seen = mask > 0
-        return torch.where(seen, batch.x, self.drawn(request, torch.where(seen, batch.x, 0), seen))
 
     def drawn(self, request: Request, tokens: Tensor, seen: Tensor) -> Tensor:
         """Tokens (B, 1, *grid) where those not `seen` are drawn: all at each step, of which the surest ones stay."""

@@ -28,7 +28,9 @@ from trilemma.networks.layers import (
 )
 
 HEAD = 32  # channels of one attention head
-FEW = 256  # places up to which attention written out is the faster one on CPUs: the fused kernel's backward is slow there
+FEW = (
+    256  # places up to which attention written out is the faster one on CPUs: the fused kernel's backward is slow there
+)
 PLACES = (64, 64, 256, 256, 256)  # by the size dial: patches are as large as it takes to have no more of them
 WIDTHS = (64, 128, 192, 256, 384)
 DEPTHS = (3, 6, 8, 10, 12)
