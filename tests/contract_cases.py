@@ -125,7 +125,11 @@ def cases() -> list[Case]:
 
 
 CASES = {case.name: case for case in cases()}
-STEERED = [("stylegan:ada", "image"), ("stylegan:smooth", "image")]  # presets with state that losses move
+STEERED = [
+    ("stylegan:ada", "image"),
+    ("stylegan:smooth", "image"),
+    ("codec:vq", "image"),
+]  # presets with state that losses move
 
 
 def fits(model_class: type[Model], case: Case) -> bool:

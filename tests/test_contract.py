@@ -436,6 +436,8 @@ def test_presets_keep_the_contract(name: str, tmp_path: Path) -> None:
         ("stylegan", {"play": "non-saturating", "penalty": "r1", "mixing": 0.9}),
         ("vae", {"free_bits": 0.1, "beta": 4.0}),
         ("vae", {"texture": 0.0}),
+        ("codec", {"adversarial": 0.5, "similarity": 0.5, "critic_from": 0.0}),
+        ("codec:vq", {"start": 0.0}),
         *(("diffusion", {"prediction": prediction}) for prediction in ("eps", "x0", "v", "velocity")),
         *(("diffusion", {"weight": weight}) for weight in ("edm", "snr", "simple", "min-snr", "velocity")),
         ("diffusion:ddpm", {"prediction": "v"}),

@@ -42,7 +42,7 @@ class Turn:
     loss: Tensor
     weight: float
     logs: dict[str, Tensor] = field(default_factory=dict)  # detached sums over the same units
-    shared: dict[str, Tensor] = field(default_factory=dict)  # such sums whose means `Model.adjust` is told
+    shared: dict[str, Tensor] = field(default_factory=dict)  # such sums, of any shape: `Model.adjust` gets their means
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,11 @@ class Model(nn.Module, ABC):
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         """Yield the turns of one step; of graphs, only what the next turn goes on with lives across a yield."""
 
-    def adjust(self, means: dict[str, float], now: Now) -> None:
+    def adjust(self, means: dict[str, Tensor], now: Now) -> None:
         """After a turn with `shared`: its means over the whole batch, all processes' and micro-batches' parts of it.
 
-        What a model steers by its losses (a probability, a running mean) moves here, into buffers: once a turn, and
-        equally in every process.
+        What a model steers by its losses (a probability, a running mean, a codebook) moves here, into buffers: once a
+        turn, and equally in every process.
         """
 
     def of_places(self, start: int, stop: int) -> dict[str, slice]:
@@ -260,6 +260,14 @@ class Scores(ABC):
     @abstractmethod
     def score(self, batch: Batch) -> Tensor:
         """(B,) log-likelihood (or a lower bound) in nats per example, as a density of the raw units of x."""
+
+
+class Rates(ABC):
+    """Its codes cost bits: a figure beside that of how well x comes back, not something to do."""
+
+    @abstractmethod
+    def rate(self, batch: Batch) -> Tensor:
+        """(B,) bits that the codes of x cost: KL(q(z|x) || prior) of Gaussian ones, log2 of the choices of others."""
 
 
 class Criticizes(ABC):

@@ -61,11 +61,20 @@ class PatchCritic(nn.Module):
         self.activation = ACTIVATIONS[network.activation]
         channels_last(self, dims)
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.enter(to_patches(pad_to(x, self.patch), self.patch))
+    def features(self, x: Tensor) -> list[Tensor]:
+        """What its layers make of x, one after the other."""
+        found = [self.enter(to_patches(pad_to(x, self.patch), self.patch))]
         for layer in self.layers:
-            h = layer(h) if isinstance(layer, Residual | GroupNorm) else layer(self.activation(h))
-        return self.leave(self.activation(h)).flatten(1)
+            h = found[-1]
+            found.append(layer(h) if isinstance(layer, Residual | GroupNorm) else layer(self.activation(h)))
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.judged(self.features(x))
+
+    def judged(self, features: list[Tensor]) -> Tensor:
+        """The scores, from the features."""
+        return self.leave(self.activation(features[-1])).flatten(1)
 
 
 class ResnetGenerator(nn.Module):

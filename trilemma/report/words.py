@@ -154,6 +154,20 @@ WORDS = {
         "Bits that unseen examples cost for each of their numbers under the model's likelihood, or its bound. Lower: "
         "it finds them more plausible; 8 is what an 8-bit pixel costs anyway."
     ),
+    "rate": (
+        "Bits that the codes of an unseen example cost: the divergence of Gaussian codes from their prior, or the "
+        "logarithm of all the codes that there are. Compare the reconstructions of equal rates."
+    ),
+    "reconstruction_psnr": (
+        "Peak signal-to-noise ratio of unseen examples after encoding and decoding, in decibels of the mean squared "
+        "error. It rewards blur. Of a model of codes, that of the autoencoder within it."
+    ),
+    "reconstruction_frechet": (
+        "Fréchet distance of unseen examples to themselves after encoding and decoding: what the codes lose, before "
+        "any is made up. No sample of a model of codes can be expected to come nearer."
+    ),
+    "codebook_use": "Share of a codebook's entries that unseen examples use at all.",
+    "perplexity": "How many entries of a codebook are in use effectively, by how often unseen examples use each.",
     "active_units": "How many dimensions of the code are used by real data: their mean moves with the example.",
     "midpoints": (
         "How plausible samples half-way between two codes are, relative to samples: share inside real data's "

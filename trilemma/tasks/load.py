@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.nn.functional import one_hot
 from trilemma.batches import Arrays, Batch, Options, Request
 from trilemma.conditions import tell
 from trilemma.errors import InputError
+from trilemma.latent import Coder, Latent
 from trilemma.maths.noise import Noise
 from trilemma.maths.signals import estimated_noise, spherical
 from trilemma.modalities.contract import Data, Gaps, Modality, Opening
@@ -128,10 +130,22 @@ class Loaded:
             "parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             "dtype": self.config["training"]["dtype"],
             "seed": self.config["seed"],
+            **self._coding(),
             "capabilities": [kind.__name__ for kind in CAPABILITIES if isinstance(self.model, kind)],
             "tasks": self.can(),
             "choices": self.run.choices(),
         }
+
+    def _coding(self) -> dict[str, Any]:
+        """Of an autoencoder with codes on a grid, or of one within this model: their shape, and how many there are."""
+        coder = self.space.autoencoder if isinstance(self.space, Latent) else self.model
+        if not isinstance(coder, Coder):
+            return {}
+        codes: dict[str, Any] = {"shape": list(coder.code_shape)}
+        if coder.token_count:
+            places = math.prod(coder.code_shape[1:])
+            codes |= {"entries": coder.token_count, "bits an example": round(places * math.log2(coder.token_count), 1)}
+        return {"codes": codes}
 
     # --- tasks ---
 
