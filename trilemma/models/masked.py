@@ -1,8 +1,8 @@
 """Masked tokens: a network that fills in hidden tokens from those it sees, and samples by doing so in a few steps
 (MaskGIT, Chang et al. 2022).
 
-Of pictures the tokens are the codes of an autoencoder that rounds them (`codec:fsq`), which is trained first: the rival
-of latent diffusion. Data that are tokens already need none.
+Of pictures the tokens are the codes of an autoencoder that rounds them (`codec:fsq`, `codec:vq`), which is trained
+first: the rival of latent diffusion. Data that are tokens already need none.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class Masked(Model, Samples):
 def _tokens(space: Space) -> int:
     """How many tokens there are. InputError where there are none."""
     if not space.token_count:
-        raise InputError("setting autoencoder: its codes are no tokens; take codec:fsq")
+        raise InputError("setting autoencoder: its codes are no tokens; take codec:fsq or codec:vq")
     return space.token_count
 
 
