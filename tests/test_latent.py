@@ -24,7 +24,9 @@ from trilemma.modalities.door import open_data
 from trilemma.models.codec import Codec, Config
 from trilemma.networks.layers import Network
 from trilemma.report.asked import check_settings
+from trilemma.report.coding import coding
 from trilemma.spaces import Continuous, fit_continuous
+from trilemma.tasks.load import load
 from trilemma.training import start as starting
 from trilemma.training.branch import branch
 from trilemma.training.loop import Loop
@@ -109,6 +111,31 @@ def test_levels_are_few_and_all_within_reach() -> None:
     torch.testing.assert_close(shown[0], codec.quantiser.nearest(shown[0]))
     with pytest.raises(InputError, match="two levels"):
         Codec(Config(codes="fsq", levels=(8, 1)), {"x": space})
+
+
+def test_figures_of_codes_are_those_of_the_autoencoder_within(run: Run, tmp_path: Path) -> None:
+    """Bits, error and distance of a model of codes are those of its autoencoder; of whole numbers also their use."""
+    data = open_data(pictures())
+
+    class Stub:
+        count, test = 20, data.rows("test", 20)
+
+        def network(self, x: np.ndarray) -> np.ndarray:
+            return x.reshape(len(x), -1)[:, ::40].astype(np.float64)
+
+    ruler: Any = Stub()
+    ruler.features = ruler.network(ruler.test)
+    within = coding(load(run.folder), data, ruler)
+    alone = coding(load(run.folder / "autoencoder"), data, ruler)
+    assert set(within) == {"rate", "reconstruction_psnr", "reconstruction_frechet"}
+    for name in within:
+        assert within[name].value == pytest.approx(alone[name].value, rel=1e-4)
+    assert load(run.folder).info()["codes"] == {"shape": [4, 4, 4]}
+    quantised = trained(tmp_path / "vq", model="codec:vq", settings={**PLAIN, "model.entries": 32}, budget="300")
+    found = coding(load(quantised.folder), data, ruler)
+    assert found["rate"].value == 16 * 5 and 1 / 32 <= found["codebook_use"].value <= 1
+    assert 1 <= found["perplexity"].value <= 32
+    assert load(quantised.folder).info()["codes"] == {"shape": [4, 4, 4], "entries": 32, "bits an example": 80.0}
 
 
 def test_tokens_are_numbers_of_codes() -> None:

@@ -494,7 +494,8 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert [point["share"] for point in by_name["gan, minimax"]["budgets"]] == [0.125] and not by_name[
         "vae, pixels only"
     ]["budgets"]
-    assert {"active_units", "midpoints", "path_length", "denoising"} <= set(by_name["vae"]["metrics"])
+    of_codes = {"rate", "reconstruction_psnr", "reconstruction_frechet"}
+    assert {"active_units", "midpoints", "path_length", "denoising"} | of_codes <= set(by_name["vae"]["metrics"])
     for name in ("vae", "diffusion"):
         assert 0 < by_name[name]["metrics"]["bits_per_dimension"]["value"] < 100
     assert "critic" in by_name["gan"]["metrics"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from trilemma.conditions import tell
 from trilemma.latent import Coder, Latent
@@ -22,6 +23,7 @@ from trilemma.tasks.load import Loaded
 BATCH = 250
 
 
+@torch.no_grad()
 def coding(loaded: Loaded, data: Data, ruler: Ruler) -> dict[str, Measure]:
     """Of a model with codes, or of the autoencoder within a model of codes; of tables and tokens, nothing.
 
