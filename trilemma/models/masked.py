@@ -41,7 +41,6 @@ class Config:
     embedding: int = 128  # width of the share that is hidden and of conditions
     clusters: int = 0  # of data without labels: which one an example is in is a condition
     drop: float = 0.1  # probability of training without a condition
-    smooth: float = 0.0  # share of the answer that all tokens get evenly
     steps: int = 12
     temperature: float = 1.0  # of the tokens that are drawn
     eta: float = 4.5  # noise on the choice of those that stay, falling to 0 on the way
@@ -114,9 +113,7 @@ class Masked(Model, Samples):
         present = drop(batch.present, uniform, self.config.drop)
         logits = self.logits(torch.where(there, tokens, 0), there & ~hidden, batch.raw, present)
         # All examples count by their hidden tokens, and those of any micro-batch are divided by the same number.
-        error = functional.cross_entropy(
-            logits.flatten(0, -2), tokens.flatten(), reduction="none", label_smoothing=self.config.smooth
-        )
+        error = functional.cross_entropy(logits.flatten(0, -2), tokens.flatten(), reduction="none")
         loss = (error * (hidden & there).flatten()).sum() / math.prod(tokens.shape[1:])
         yield Turn("model", loss, len(batch), {"error": loss.detach()})
 
