@@ -43,7 +43,7 @@ class Config:
     drop: float = 0.1  # probability of training without a condition
     steps: int = 12
     temperature: float = 1.0  # of the tokens that are drawn
-    eta: float = 4.5  # noise on the choice of those that stay, falling to 0 on the way
+    eta: float = 1.0  # share of chance in the choice of those that stay, falling on the way; 0: the surest ones, 1: any
     guidance: float = 1.5  # at the last step, rising from 1, where there are conditions
 
 
@@ -68,6 +68,8 @@ class Masked(Model, Samples):
         self.config, self.spaces = config, nn.ModuleDict(spaces)
         if not config.temperature > 0:
             raise InputError(f"setting temperature={config.temperature:g}: above 0")
+        if not 0 <= config.eta <= 1:
+            raise InputError(f"setting eta={config.eta:g}: from 0 (the surest tokens stay) to 1 (any)")
         space, width = spaces["x"], config.embedding
         self.count = _tokens(space)
         self.conditioner = Conditioner(spaces, width)
@@ -127,7 +129,7 @@ class Masked(Model, Samples):
         if self.conditioner.names:
             others = (strength for strength in (1.0, 2.0, 3.0) if strength != config.guidance)
             questions.append([Options(guidance=strength) for strength in (config.guidance, *others)])
-        questions.append([Options(eta=config.eta * share) for share in (1.0, 0.5, 2.0)])
+        questions.append([Options(eta=share) for share in dict.fromkeys([config.eta, 1.0, 0.8, 0.5])])
         counts = dict.fromkeys([config.steps, *(max(config.steps * k // 3, 1) for k in (2, 4))])
         questions.append([Options(steps=count) for count in counts])
         return questions
@@ -163,10 +165,9 @@ class Masked(Model, Samples):
             tokens = torch.where(seen, tokens, found)
             if request.watch is not None:
                 request.watch(step, self.space.embed(self.space.from_tokens(tokens)))
-            progress = (step + 1) / steps
-            left = begin * (math.cos(progress * math.pi / 2) if step < steps - 1 else 0)
+            left = begin * (math.cos((step + 1) / steps * math.pi / 2) if step < steps - 1 else 0)
             gumbel = -(-noise.uniform(*sure.shape[1:]).log()).log()
-            sure = torch.where(seen, math.inf, sure + eta * (1 - progress) * gumbel).flatten(1)
+            sure = torch.where(seen, math.inf, torch.lerp(sure, gumbel, eta ** (steps / (steps - step)))).flatten(1)
             rank = sure.argsort(dim=1, stable=True).argsort(dim=1, stable=True)  # 0: the least sure one
             seen = seen | (rank >= left.floor()).reshape(seen.shape)
         return tokens
