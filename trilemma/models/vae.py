@@ -65,7 +65,7 @@ class Config:
     texture: float = 6.0  # weight of the likelihood of local energies, on grids; 0: pixels only
     adversarial: float = 0.0  # pull of a critic on what is decoded, in units of the likelihood's; 0: no critic
     similarity: float = 0.0  # the same of how unlike examples are in the features of that critic, on grids
-    critic_from: float = 0.1  # fraction of the budget from which it pulls
+    critic_from: float = 0.3  # fraction of the budget from which it pulls
     critic: Network = field(default_factory=lambda: Network(width=32, depth=1, activation="leaky_relu"))
     components: int = 10  # of the mixture (per class where labels are known)
     condition: int = 64  # width of the embedded conditions
@@ -76,7 +76,7 @@ class VAE(Model, Samples, Encodes, Decodes, Rates, Fills, Scores, Surprises):
     presets = {
         "bernoulli": {"likelihood": "bernoulli"},
         "discretised": {"likelihood": "discretised"},
-        "gan": {"adversarial": 0.5, "similarity": 0.5},
+        "gan": {"adversarial": 0.1, "similarity": 0.25},
     }
     accepts = (Continuous, Categorical, Mixed)
 
