@@ -174,11 +174,10 @@ def accepted() -> list[tuple[str, str]]:
 
 
 def usual(name: str) -> Case:
-    """The images that a preset is tried on; of translators those that it learns from."""
+    """The images that a preset is tried on; of translators those that it learns from, of others tokens."""
     model_class = find(name)[0]
-    return next(
-        CASES[one] for one in ("image", "pairs", "unpaired", "captions", "impressions") if fits(model_class, CASES[one])
-    )
+    kinds = ("image", "pairs", "unpaired", "captions", "impressions", "tokens")
+    return next(CASES[one] for one in kinds if fits(model_class, CASES[one]))
 
 
 def settings(name: str, case: Case, **changes: Any) -> Any:

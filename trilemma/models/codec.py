@@ -150,8 +150,11 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
         return self.coded(self.space.embed(x))
 
     def tokens(self, x: Tensor) -> Tensor:
-        codes = self.codes(x)
-        return self._quantised().tokens(codes)
+        return self.tokens_of(self.codes(x))
+
+    def tokens_of(self, codes: Tensor) -> Tensor:
+        quantiser = self._quantised()
+        return quantiser.tokens(quantiser.nearest(codes))
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
         return self._quantised().codes(tokens)
