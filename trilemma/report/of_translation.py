@@ -36,7 +36,8 @@ SHOWN = 8  # sources that the page shows
 
 def given_sources(loaded: Loaded, data: Data) -> Loaded:
     """The run with the test sources, and the labels of their targets, for its samples to be made from."""
-    loaded.sampler.sources = data.sources("test")
+    held = data.without_pairs() if "other" in loaded.model.spaces else data
+    loaded.sampler.sources = held.sources("test")
     loaded.sampler.told = told_labels(data.split("test"))
     return loaded
 
@@ -48,7 +49,7 @@ class TranslationRuler:
         sources = data.sources("test")
         assert sources is not None
         self.data, self.network = data, network
-        self.sources = sources[np.arange(min(len(sources), count))]
+        self.sources = data.pictured(sources[np.arange(min(len(sources), count))])
         targets = data.rows("test", max(len(self.sources), CHUNK))
         self.partners = targets[: len(self.sources)] if "source" in data.conditions else None
         space: Any = data.spaces["x"]
