@@ -86,10 +86,12 @@ def inspect(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the grid picture and the findings.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Say what is in DATA: counts, sizes, labels, duplicates, bad files, files without a partner, what would be trained."""
+    """Say what is in DATA: counts, sizes, labels, duplicates, bad or lonely files, what would be trained."""
     from trilemma.report.outlook import inspect as look
 
-    found = look(data, data2, kind=kind, resolution=resolution, settings=_settings(settings, keep, from_degradation, classes))
+    found = look(
+        data, data2, kind=kind, resolution=resolution, settings=_settings(settings, keep, from_degradation, classes)
+    )
     print(found.text())
     if out is not None:
         for path in found.save(out):

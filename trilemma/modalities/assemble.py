@@ -222,7 +222,11 @@ def build(
             facts["classes"] = f"{len(palette):,} in the sources: " + ", ".join(palette.called())
     captions = [found.captions[row] for row in kept] if found.captions else None
     how = (cls.kind, x.shape[1:], str(x.dtype), (low, high, levels), contents_of(opening))
-    settings: tuple[Any, ...] = (*how, condition.hashable(digest), *([palette.describe()] if palette is not None else []))
+    settings: tuple[Any, ...] = (
+        *how,
+        condition.hashable(digest),
+        *([palette.describe()] if palette is not None else []),
+    )
     if sides.degradation is not None:
         if bits != 8:
             raise InputError(f"{shown}: --from-degradation is for images of 8 bits; these have {bits}")

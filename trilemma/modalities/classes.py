@@ -1,7 +1,7 @@
 """Maps of few colours: pictures in which each colour is the name of a region, and a mixture of two names nothing.
 
-Sources of pairs that are such maps are held as the numbers of their classes and resized without mixing; a model sees one
-plane for each class. `--classes` says which colours there are, or that there are none.
+Sources of pairs that are such maps are held as the numbers of their classes and resized without mixing; a model sees
+one plane for each class. `--classes` says which colours there are, or that there are none.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Palette:
         return nearest[place].reshape(pixels.shape[:2]).astype(np.uint8), float(foreign)
 
     def painted(self, classes: np.ndarray, channels: int = 3) -> np.ndarray:
-        """Classes (n, 1, H, W) -> (n, channels, H, W) uint8: grey (ITU-R BT.601, as Pillow does), RGB or opaque RGBA."""
+        """Classes (n, 1, H, W) -> (n, channels, H, W) uint8: grey (ITU-R BT.601, as in Pillow), RGB or opaque RGBA."""
         colours = self.colours
         if channels == 1:
             colours = np.rint(colours @ np.array([0.299, 0.587, 0.114]))[:, None].astype(np.uint8)
@@ -201,7 +201,7 @@ def parse(text: str) -> Palette:
         raise InputError(f"--classes {text}: holds {len(colours)} colours; a map has from 2 to {MOST}")
     if len(set(colours)) < len(colours):
         twice = next(one for one in colours if colours.count(one) > 1)
-        raise InputError(f"--classes {text}: the colour {'#%02x%02x%02x' % twice} is there twice; give it once")
+        raise InputError(f"--classes {text}: the colour {'#{:02x}{:02x}{:02x}'.format(*twice)} is there twice; give it once")
     names = tuple(name for _, name in entries)
     return Palette(np.array(colours, np.uint8), names if any(names) else ())
 

@@ -170,7 +170,7 @@ class Data:
         return self.modality.painted(sources, colour=colour) if maps else sources
 
     def without_pairs(self) -> Data:
-        """Pairs as two sets without any order between them; each part of them as before, maps of classes as pictures."""
+        """Pairs as two sets without any order between them; each part of them as before, maps of classes in colours."""
         if "source" not in self.conditions:
             return self
         conditions = {key: value for key, value in self.conditions.items() if key != "source"}

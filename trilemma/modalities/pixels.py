@@ -101,11 +101,13 @@ def _floats(low: float, scale: float) -> Callable[[np.ndarray], np.ndarray]:
     return lambda part: np.clip(np.rint((part.astype(np.float32) - low) * scale), 0, 255).astype(np.uint8)
 
 
-def resize(pixels: np.ndarray, size: tuple[int, int], fit: str, *, smooth: bool = False, nearest: bool = False) -> np.ndarray:
+def resize(
+    pixels: np.ndarray, size: tuple[int, int], fit: str, *, smooth: bool = False, nearest: bool = False
+) -> np.ndarray:
     """(H, W, C) -> (height, width, C), antialiased: centre crop to the aspect, or pad with the border's own colour.
 
-    smooth: bicubic, as degraded pictures are brought back to size; else Lanczos. nearest: of (H, W, 1) numbers of classes,
-    none of which may be mixed.
+    smooth: bicubic, as degraded pictures are brought back to size; else Lanczos. nearest: of (H, W, 1) numbers of
+    classes, none of which may be mixed.
     """
     kernel = Image.Resampling.BICUBIC if smooth else Image.Resampling.LANCZOS
     kernel = Image.Resampling.NEAREST if nearest else kernel

@@ -1,4 +1,4 @@
-"""A network that reads the source off its target: of maps of classes a segmenter (Long et al. 2015, fully convolutional).
+"""A network that reads the source off its target: of maps of classes a segmenter (Long et al. 2015).
 
 Trained on real pairs, it says of a translation what a translation of its own source would let it say: Isola et al. 2017
 (4.1) measure by it whether a photograph made from a map is still of that map.

@@ -62,10 +62,18 @@ class PatchCritic(nn.Module):
         channels_last(self, dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.enter(to_patches(pad_to(x, self.patch), self.patch))
+        return self.features(x)[-1]
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """What it sees on its way: (B, width, *coarse) before each halving and at the end, and last the scores."""
+        h, found = self.enter(to_patches(pad_to(x, self.patch), self.patch)), []
         for layer in self.layers:
-            h = layer(h) if isinstance(layer, Residual | GroupNorm) else layer(self.activation(h))
-        return self.leave(self.activation(h)).flatten(1)
+            if not isinstance(layer, Residual | GroupNorm):
+                found.append(h)
+                h = layer(self.activation(h))
+            else:
+                h = layer(h)
+        return [*found, h, self.leave(self.activation(h)).flatten(1)]
 
 
 class ResnetGenerator(nn.Module):
