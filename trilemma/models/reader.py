@@ -18,7 +18,7 @@ from trilemma.config import SIZES, Optimizer
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import mean_per_example
-from trilemma.models.contract import Model, Now, Turn
+from trilemma.models.contract import Encodes, Model, Now, Turn
 from trilemma.networks.layers import Network
 from trilemma.networks.unet import UNet
 from trilemma.spaces import Continuous, Space, masked
@@ -32,7 +32,7 @@ class Config:
     )
 
 
-class Reader(Model):
+class Reader(Model, Encodes):
     Config = Config
     presets = {}
     accepts = (Continuous,)
@@ -76,6 +76,10 @@ class Reader(Model):
 
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """Nothing to fit."""
+
+    def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
+        """(B, width * places): what it would say of the source, as the source's Space decodes it."""
+        return self.params(batch).flatten(1)
 
     def read(self, batch: Batch) -> Tensor:
         """The most likely raw source (B, channels, *grid) of each x of a batch."""
