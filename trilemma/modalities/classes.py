@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class Palette:
 
     def called(self) -> list[str]:
         """Each by its name, or by its colour."""
-        colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in self.colours.tolist()]
+        colours = [_hex(colour) for colour in self.colours.tolist()]
         return [name or colour for name, colour in zip(self.names or colours, colours, strict=True)]
 
     def describe(self) -> dict[str, Any]:
@@ -69,6 +70,10 @@ class Palette:
         elif channels == 4:
             colours = np.concatenate([colours, np.full_like(colours[:, :1], 255)], 1)
         return np.ascontiguousarray(colours[np.asarray(classes[:, 0], np.int64)].transpose(0, 3, 1, 2))
+
+
+def _hex(colour: Sequence[int]) -> str:
+    return "#" + "".join(f"{value:02x}" for value in colour)
 
 
 def coded(pixels: np.ndarray) -> np.ndarray:
@@ -201,7 +206,7 @@ def parse(text: str) -> Palette:
         raise InputError(f"--classes {text}: holds {len(colours)} colours; a map has from 2 to {MOST}")
     if len(set(colours)) < len(colours):
         twice = next(one for one in colours if colours.count(one) > 1)
-        raise InputError(f"--classes {text}: the colour {'#{:02x}{:02x}{:02x}'.format(*twice)} is there twice; give it once")
+        raise InputError(f"--classes {text}: the colour {_hex(twice)} is there twice; give it once")
     names = tuple(name for _, name in entries)
     return Palette(np.array(colours, np.uint8), names if any(names) else ())
 

@@ -52,9 +52,9 @@ class TranslationRuler:
         sources = data.sources("test")
         assert sources is not None
         self.data, self.network = data, network
-        held, space = sources[np.arange(min(len(sources), count))], data.spaces.get("source")
+        held, given = sources[np.arange(min(len(sources), count))], data.spaces.get("source")
         self.sources = data.pictured(held)
-        self.classes = space.count if isinstance(space, Categorical) else 0
+        self.classes = given.count if isinstance(given, Categorical) else 0
         self.maps = held if self.classes else None  # of classes: what is read off outputs is held against them
         self.reader = source_reader(data, quiet=quiet) if self.classes else None
         targets = data.rows("test", max(len(self.sources), CHUNK))

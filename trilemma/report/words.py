@@ -18,7 +18,7 @@ WORDS = {
     ),
     "agreement": (
         "How well the source's map can be read off the output by a segmenter that learned from real pairs: "
-        "intersection over union, mean over classes. 1: all of it. The last row: read off the hidden partners themselves."
+        "intersection over union, mean over classes. 1: all of it. The last row: read off the hidden partners."
     ),
     "psnr": "Peak signal-to-noise ratio to the hidden partner, pixel by pixel, in decibels. It rewards blur.",
     "ssim": "Structural similarity of small windows to those of the hidden partner. 1: equal. It rewards blur, too.",

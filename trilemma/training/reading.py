@@ -61,17 +61,17 @@ def source_reader(data: Data, *, quiet: bool = False) -> SourceReader:
     torch.manual_seed(SEED)
     model = Reader(config, spaces)
     if not (folder / "facts.json").is_file():
-        _train(model, data, folder, quiet=quiet)
+        _train(model, config, data, folder, quiet=quiet)
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     return SourceReader(model.eval())
 
 
-def _train(model: Reader, data: Data, folder: Path, *, quiet: bool) -> None:
+def _train(model: Reader, config: Config, data: Data, folder: Path, *, quiet: bool) -> None:
     training = Training(examples=examples_for(data), averages=(0.1,), average_every=4, previews=0)
     engine = Engine(dtype="bfloat16" if bf16_possible("cpu") else "float32", device="cpu")
     held = data.split("train")
     pairs = Arrays(held.x, {"source": held.conditions["source"]}, rows=held.rows)
-    loop = Loop(engine.place(model), pairs, model.config.optimizer, training, engine, seed=SEED)  # type: ignore[arg-type]
+    loop = Loop(engine.place(model), pairs, config.optimizer, training, engine, seed=SEED)
     bar = Bar("what reads sources off targets", training.examples, quiet=quiet)
     loop.go(bar=bar)
     bar.close()
