@@ -163,7 +163,8 @@ def _colours(pictures: Any, most: int | None) -> Counter[int] | None:
             if pixels is None or len(np.unique(coded(pixels))) > most:
                 return None
             codes = coded(pixels).reshape(pixels.shape[:2])
-            flat += [float((codes[:, 1:] == codes[:, :-1]).mean())] if codes.shape[1] > 1 else []
+            if len(codes[0]) > 1:
+                flat.append(float((codes[:, 1:] == codes[:, :-1]).mean()))
         if not flat or np.mean(flat) < FLAT:
             return None
     with progress("Counting colours", len(readable)) as advance:

@@ -71,7 +71,7 @@ def _train(model: Reader, config: Config, data: Data, folder: Path, *, quiet: bo
     engine = Engine(dtype="bfloat16" if bf16_possible("cpu") else "float32", device="cpu")
     held = data.split("train")
     pairs = Arrays(held.x, {"source": held.conditions["source"]}, rows=held.rows)
-    loop = Loop(engine.place(model), pairs, config.optimizer, training, engine, seed=SEED)
+    loop = Loop(engine.place(model), pairs, config.optimizer, training, engine, seed=SEED)  # type: ignore[arg-type]
     bar = Bar("what reads sources off targets", training.examples, quiet=quiet)
     loop.go(bar=bar)
     bar.close()
