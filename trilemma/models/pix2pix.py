@@ -72,7 +72,7 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
             "optimizer.warm_up": 0,
         },
         "spade": {"generator": "spade", "matching": 5.0},
-        "srgan": {"residual": True, "distance": 3.0, "matching": 3.0},
+        "srgan": {"residual": True, "matching": 10.0},
     }
     accepts = (Continuous,)
     needs_grid = True
