@@ -76,6 +76,14 @@ class PatchCritic(nn.Module):
         """The scores, from the features."""
         return self.leave(self.activation(features[-1])).flatten(1)
 
+    def seen(self, x: Tensor) -> list[Tensor]:
+        """What it sees on its way: (B, width, *coarse) before each halving and at the end, and last the scores."""
+        features = self.features(x)
+        before = [
+            h for h, layer in zip(features, self.layers, strict=False) if not isinstance(layer, Residual | GroupNorm)
+        ]
+        return [*before, features[-1], self.judged(features)]
+
 
 class ResnetGenerator(nn.Module):
     """(B, channels, *grid) and an embedding (B, E) -> (B, outputs, *grid): down, residual blocks, up, without skips.

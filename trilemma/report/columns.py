@@ -43,6 +43,7 @@ COLUMNS = (
     Column("Translation", "translation", "Score"),
     Column("Translation", "perceptual", "Perceptual"),
     Column("Translation", "structure", "Structure"),
+    Column("Translation", "agreement", "Map read off"),
     Column("Translation", "psnr", "PSNR"),
     Column("Translation", "ssim", "SSIM"),
     Column("Translation", "draws", "Draws"),

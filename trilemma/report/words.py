@@ -16,6 +16,10 @@ WORDS = {
         "How much of the source's layout the output has: which places are alike, whatever they look like. 1: all; 0: "
         "no more than that of another source. The last row, where there is one: the hidden partners themselves."
     ),
+    "agreement": (
+        "How well the source's map can be read off the output by a segmenter that learned from real pairs: "
+        "intersection over union, mean over classes. 1: all of it. The last row: read off the hidden partners."
+    ),
     "psnr": "Peak signal-to-noise ratio to the hidden partner, pixel by pixel, in decibels. It rewards blur.",
     "ssim": "Structural similarity of small windows to those of the hidden partner. 1: equal. It rewards blur, too.",
     "draws": (

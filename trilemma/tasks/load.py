@@ -34,7 +34,7 @@ from trilemma.models.contract import (
     Styles,
     Translates,
 )
-from trilemma.spaces import Clusters
+from trilemma.spaces import Categorical, Clusters
 from trilemma.tasks.abilities import ONLY, TASKS, TRANSLATORS, models_that, needs, works
 from trilemma.training.choose import fewest_steps
 from trilemma.training.engine import Engine, bf16_possible
@@ -461,7 +461,8 @@ class Loaded:
             raise InputError(f"-n {n}: ask for at least one draw")
         back = direction(to, self.sides())
         scale = data.get("scale_back" if back else "scale")
-        plan = Plan(self.space.grid, scale, data["opening"].get("degradation"))  # type: ignore[arg-type]
+        maps = "source" in self.model.spaces and isinstance(self.model.spaces["source"], Categorical)
+        plan = Plan(self.space.grid, scale, data["opening"].get("degradation"), maps)  # type: ignore[arg-type]
         return translated(
             self.sampler, self.modality, source, plan, back=back, draws=n, seed=seed,
             options=merged(self.options, asked),

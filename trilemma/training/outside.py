@@ -55,6 +55,9 @@ class Outside(nn.Module, Coder):
     def tokens(self, x: Tensor) -> Tensor:
         raise InputError(f"setting autoencoder: the codes of {KIND} are no tokens; take codec:vq or codec:fsq")
 
+    def tokens_of(self, codes: Tensor) -> Tensor:
+        return self.tokens(codes)
+
     def from_tokens(self, tokens: Tensor) -> Tensor:
         return self.tokens(tokens)
 
