@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trilemma.errors import InputError
+from trilemma.tasks.travel import check_travels, without_places
 from trilemma.training.card import card
 from trilemma.training.run import disk_errors, write_json, write_text
 
@@ -74,8 +75,6 @@ def export_pipeline(loaded: Loaded, folder: str | Path) -> list[Path]:
         InputError: a run that makes no pictures out of nothing, one that needs Python of one's own, a folder that is
             there.
     """
-    from trilemma.tasks.hub import check_travels, without_places
-
     folder, run = Path(folder), loaded.run
     if loaded.modality.kind != "image":
         raise InputError(f"--to diffusers: a pipeline makes pictures, and this run makes {loaded.modality.kind} data")
