@@ -744,7 +744,7 @@ class Loaded:
         for name, text in (("--prompt", prompt), ("--negative", negative)):
             if text is None:
                 continue
-            if not words_of(text):
+            if not any(map(str.isalnum, words_of(text))):
                 raise InputError(f"{name} {text!r}: there is no word in it")
             unseen = space.unseen(text)
             if unseen:
