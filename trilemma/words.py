@@ -40,6 +40,11 @@ def words_of(text: str) -> list[str]:
     return PIECES.findall(normal(text))
 
 
+def says_something(text: str) -> bool:
+    """Is there a letter, a digit or a symbol in it? Spaces and punctuation alone say nothing."""
+    return any(unicodedata.category(sign)[0] in "LNMS" for sign in text)
+
+
 class Tokenizer:
     """Byte pairs: token 0 is padding, 1 to 256 the bytes, then one for each merge, the most frequent first.
 

@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +40,7 @@ from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.restore import restore
 from trilemma.training.run import Run, write_json
 from trilemma.training.sampling import BATCH, Prompt, Sampler, merged
-from trilemma.words import Words, words_of
+from trilemma.words import Words
 
 if TYPE_CHECKING:
     from trilemma.tasks.alarms import Alarms  # pandas is for tables and series only
@@ -731,29 +730,9 @@ class Loaded:
 
     def prompted(self, prompt: str | None, negative: str | None = None) -> Prompt | None:
         """Words as the model reads them; what it does not know or cuts off is said on stderr."""
-        if prompt is None and negative is None:
-            return None
-        space = next((space for space in self.model.spaces.values() if isinstance(space, Words)), None)
-        if space is None:
-            raise InputError(
-                "--prompt: this model has not learned from captions; train one with --model diffusion:text on pictures "
-                "with captions (metadata.csv with file_name and text, or a .txt beside each)"
-            )
-        if prompt is None:
-            raise InputError("--negative says what not to make: say with --prompt what to make")
-        for name, text in (("--prompt", prompt), ("--negative", negative)):
-            if text is None:
-                continue
-            if not any(map(str.isalnum, words_of(text))):
-                raise InputError(f"{name} {text!r}: there is no word in it")
-            unseen = space.unseen(text)
-            if unseen:
-                known = [match for word in unseen for match in get_close_matches(word, space.known, 1)]
-                near = f"; near ones: {', '.join(dict.fromkeys(known))}" if known else ""
-                self.say(f"{name}: no training caption has {', '.join(map(repr, unseen))}{near}")
-            if space.cut(text):
-                self.say(f"{name} {text[:20]!r}...: longer than {space.shape[1]} tokens, the rest is not read")
-        return Prompt(space.write([prompt]), None if negative is None else space.write([negative]))
+        from trilemma.tasks.prompts import prompted
+
+        return prompted(self, prompt, negative)
 
     def shown(self, label: str | int | None) -> Modality:
         """The modality as it writes what was made for a label: of a series, from that entity's levels on."""
