@@ -453,6 +453,15 @@ def test_variants_decide_ablations_and_never_are_the_answer() -> None:
     assert advise({"rows": [r for part in (*base, pixels) for r in part], "command": ""})["winner"] == "vae"
 
 
+def test_a_hybrid_needs_both_strengths() -> None:
+    base = [rows("vae", frechet=3, sharpness=0.7, recall=0.6), rows("gan", frechet=4, sharpness=0.9, recall=0.3)]
+    both = rows("vae, with a critic", kind="variant", frechet=2, sharpness=0.85, recall=0.6)
+    blurred = rows("vae, with a critic", kind="variant", frechet=2, sharpness=0.6, recall=0.6)
+    assert judged(*base, both)["hybrids"][0] == "holds"
+    assert judged(*base, blurred)["hybrids"][0] == "does not hold"
+    assert judged(*base)["hybrids"][1].startswith("not measured")
+
+
 def test_every_claim_has_words_and_the_page_in_docs_is_theirs() -> None:
     keys = [claim.key for claim in CLAIMS]
     assert len(keys) >= 20 and len(set(keys)) == len(keys)
