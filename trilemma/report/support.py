@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 
 from trilemma.modalities.door import kinds
-from trilemma.models.contract import Matches, Samples, find, model_files
+from trilemma.models.contract import Samples, find, model_files
 from trilemma.tasks.abilities import TASKS, TRANSLATORS, learns, needs, works
 
 
 def families(sets: str = "alone") -> list[str]:
-    """The models that make samples and learn from such data (`SETS` of models/contract.py), by file."""
-    able = [stem for stem in model_files() if issubclass(find(stem)[0], Samples)]
+    """The models that make samples and learn from such data (`SETS` of models/contract.py), captions or not, by file."""
+    able = [stem for stem in model_files() if issubclass(find(stem)[0], Samples) and not find(stem)[0].needs_captions]
     return [stem for stem in able if sets in find(stem)[0].sets]
 
 
@@ -43,8 +43,8 @@ def page() -> str:
     for stem in dict.fromkeys([*families("paired"), *families("unpaired")]):
         cells = ["`translate`" if stem in families(sets) else "" for sets in ("paired", "unpaired")]
         lines.append(f"| `{stem}` | {' | '.join(cells)} |")
-    lines += ["", "## Pictures with captions", "", "Models that make no samples.", "", "| | |", "|---|---|"]
-    for stem in (stem for stem in model_files() if issubclass(find(stem)[0], Matches)):
+    lines += ["", "## Pictures with captions", "", "Models that learn nothing without.", "", "| | |", "|---|---|"]
+    for stem in (stem for stem in model_files() if find(stem)[0].needs_captions):
         cells = [f"`{task}`" for task in TASKS if task != "info" and works(find(stem)[0], "image", task)]
         lines.append(f"| `{stem}` | {' '.join(cells)} |")
     return "\n".join(lines) + "\n"
