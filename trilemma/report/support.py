@@ -13,7 +13,7 @@ from trilemma.tasks.abilities import TASKS, TRANSLATORS, learns, needs, works
 
 
 def families(sets: str = "alone") -> list[str]:
-    """The models that make samples and learn from such data (`SETS` of models/contract.py), captions or not, by file."""
+    """The models that make samples and learn from such data (`SETS`), with captions or without, by file."""
     able = [stem for stem in model_files() if issubclass(find(stem)[0], Samples) and not find(stem)[0].needs_captions]
     return [stem for stem in able if sets in find(stem)[0].sets]
 
