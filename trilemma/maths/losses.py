@@ -156,8 +156,8 @@ def matching_softmax(logits: Tensor, same: Tensor, here: Tensor) -> Tensor:
     """(B,) cross-entropy of finding a partner among the batch, by rows and by columns, half of each.
 
     logits (B, B): of row i and column j; same (B, B), symmetric: which of them belong together, the diagonal included;
-    here (B,): which take part at all. Of several partners the mean of their cross-entropies (Radford et al. 2021, figure 3;
-    Khosla et al. 2020, eq. 2). Scaled so that the mean over those that take part is the mean over all.
+    here (B,): which take part at all. Of several partners the mean of their cross-entropies (Radford et al. 2021,
+    figure 3; Khosla et al. 2020, eq. 2). Scaled so that the mean over those that take part is the mean over all.
     """
     together = same.to(logits.dtype) * (here.unsqueeze(0) & here.unsqueeze(1))
     wanted = together / together.sum(1, keepdim=True).clamp(min=1)  # `same` is symmetric: of columns it is the same
