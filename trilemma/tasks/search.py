@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,7 @@ from trilemma.training.captions import TEMPLATE, captions_of
 from trilemma.training.matching import told, vectors, vectors_of_texts
 from trilemma.words import normal, words_of
 
-if TYPE_CHECKING:
-    from trilemma.tasks.load import Loaded
-
+Loaded = Any  # a run as `load` gives it; imports point downward
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
