@@ -39,6 +39,7 @@ class Opening:
     pairs: str | None = None  # of images: how sources and targets go together (modalities/pairs.py); None: recognised
     degradation: str | None = None  # of images: what makes a source of each, as 'downscale 4'
     template: str | None = None  # a caption made of each label, as 'a photo of a {label}'
+    fewest: int | None = None  # examples that are enough; None: as many as a model from nothing needs
 
 
 OWN = (
