@@ -94,7 +94,7 @@ def train(
     opening, own = opening_of(settings, kind, size_of, skip_bad), {"networks": networks, "make": optimizer}
     opening = replace(opening, fewest=FEWEST) if tuning.asked else opening
     both, opened = (source, data2), list[Data]()
-    model = model or agreed(lambda: Run.at(start).config()["model"] if start else _usual(both, opening, opened))
+    model = model or agreed(lambda: _model_of(start, out) or _usual(both, opening, opened))
     both = (opened[0], None) if opened else both
     asked = _asked(source, data2, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
     held: list[Data] = []
@@ -370,6 +370,12 @@ def _usual(sources: tuple[Any, Any], opening: Opening, opened: list[Data]) -> st
     return {"paired": "bridge", "unpaired": "cut", "alone": "diffusion"}[sets_of(data.spaces)]
 
 
+def _model_of(start: Any, out: str | Path) -> str | None:
+    """The model of the run to begin with; where that is gone, of the run itself."""
+    found = next((Run(place) for place in (start, out) if Run(place).exists), None) if start else None
+    return found.config()["model"] if found else None
+
+
 def _asked(
     source: Any, data2: Any, model: str, size: Any, budget: Any, seed: int, settings: Any, start: Any, kind: Any,
     resolution: Any, skip_bad: bool,
@@ -447,8 +453,8 @@ def _plan(
     model_class, _ = find(name)
     if not issubclass(model_class, TRAINED):
         raise unknown("model", name, known_models())
-    theirs = Run.at(asked["from"]).config()["size"] if asked["from"] else None  # others would not fit
-    size = asked["size"] or theirs or choose_size(data, unit, amount, model_class)
+    usual = Run.at(asked["from"]).config()["size"] if asked["from"] else None  # no other one would fit
+    size = asked["size"] or usual or choose_size(data, unit, amount, model_class)
     training, changes = _sorted(settings, coded=data.codes is not None)
     tuning = tuning_of(settings, asked["from"])
     start = _start(asked, networks)
@@ -458,7 +464,7 @@ def _plan(
         theirs = Run.at(asked["from"]).config()["spaces"].get("cluster", {"count": 0})
         changes.setdefault("clusters", theirs["count"])
     if tuning.asked:
-        size, config = str(theirs), continued(name, asked["size"], asked["from"], tuning, changes)
+        config = continued(name, asked["size"], asked["from"], tuning, changes)
     else:
         config = configure(name, data.spaces, size=size, count=count, changes=changes)
     data = clustered(data, model_class, config, start)
