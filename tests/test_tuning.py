@@ -138,6 +138,7 @@ def test_a_new_word_for_a_new_thing(base: Path, few: Path, tmp_path: Path) -> No
     assert old.keys() == new.keys()
     assert all(torch.equal(old[key], new[key]) for key in old if key != rows and not key.endswith("caption.kept"))
     assert run.config()["plan"]["parameters"] == old[rows].shape[1]
+    assert "only the word 'zork'" in (run.folder / "card.md").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="knows that word already"):
         tl.train(few, out=tmp_path / "again", start=run.folder, budget="100", settings=settings, quiet=True)
 

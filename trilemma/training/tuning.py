@@ -27,6 +27,7 @@ from trilemma.words import Words, words_of
 
 KEYS = tuple(one.name for one in fields(Tuning))
 WORD_RATE = 2e-2  # of the optimizer, where one row learns and nobody says how fast
+LORA_RATE = 0.25  # of the run's own rate: additions at its whole one soon make all words mean the new thing
 FEWEST = 4  # examples
 OWN = {"caption", "cluster"}  # Spaces that know the new data: examples of captions, shares of clusters
 
@@ -65,7 +66,7 @@ def continued(name: str, size: str | None, start: str | Path, tuning: Tuning, ch
     """The model's config: the run's own, and the user's changes over it.
 
     Raises:
-        InputError: another model or size than the run's.
+        InputError: another model or size than the run's; a word for a run with a CLIP, whose own table has no such row.
     """
     run = Run.at(start).config()
     model_class, _ = find(name)
@@ -73,9 +74,13 @@ def continued(name: str, size: str | None, start: str | Path, tuning: Tuning, ch
         raise InputError(f"--model {name}: {start} is a run of {run['model']}, which goes on; leave --model out")
     if size not in (None, run["size"]):
         raise InputError(f"--size {size}: {start} is a run of size {run['size']}, which goes on; leave --size out")
+    if tuning.word and GUIDE in run["spaces"]:
+        raise InputError(
+            f"setting word={tuning.word!r}: the CLIP within {start} knows no new words; take lora=8, and captions in "
+            "words that it knows"
+        )
     config = from_json(model_class.Config, run["config"])
-    if not tuning.lora:
-        config.optimizer.rate = WORD_RATE
+    config.optimizer.rate = LORA_RATE * config.optimizer.rate if tuning.lora else WORD_RATE
     for path, value in changes.items():
         assign(config, path, value, setting=path if "." in path else f"model.{path}")
     return config
@@ -96,7 +101,7 @@ def begun(model: Model, start: Model, tuning: Tuning) -> dict[str, Tensor]:
     """
     mine, theirs = model.state_dict(), start.state_dict()
     if tuning.word:
-        _with_word(model, start, tuning, theirs)
+        _with_word(start, tuning, theirs)
     if mine.keys() != theirs.keys() or any(mine[key].shape != theirs[key].shape for key in mine):
         raise InputError(
             "--from: that run has another model, size or kind of data; its weights do not fit here"
@@ -119,20 +124,15 @@ def _words(model: Model) -> Words | None:
     return next((space for space in model.spaces.values() if isinstance(space, Words)), None)
 
 
-def _with_word(model: Model, start: Model, tuning: Tuning, state: dict[str, Tensor]) -> None:
+def _with_word(start: Model, tuning: Tuning, state: dict[str, Tensor]) -> None:
     """A row for the new word in the tables of `start`'s state: the mean of those of its pieces, or of `word_like`'s.
 
     Raises:
-        InputError: a model that does not read; one that looks at a CLIP, whose own table has no such row.
+        InputError: a model that does not read; a `word_like` that it does not know.
     """
     known = _words(start)
     if known is None:
         raise InputError(f"setting word={tuning.word!r}: the run of --from does not read captions; take one that does")
-    if GUIDE in model.spaces:
-        raise InputError(
-            f"setting word={tuning.word!r}: the CLIP within the run of --from knows no new words; "
-            "teach it with lora=8 and captions in words that it knows"
-        )
     if tuning.word_like and not known.knows(tuning.word_like):
         raise InputError(f"setting word_like={tuning.word_like!r}: no caption of the run of --from has that word")
     pieces = known.tokenizer.encode(tuning.word_like or tuning.word)
