@@ -147,7 +147,11 @@ def cases() -> list[Case]:
 
 
 CASES = {case.name: case for case in cases()}
-STEERED = [("stylegan:ada", "image"), ("stylegan:smooth", "image")]  # presets with state that losses move
+STEERED = [
+    ("stylegan:ada", "image"),
+    ("stylegan:smooth", "image"),
+    ("codec:vq", "image"),
+]  # presets with state that losses move
 
 
 def fits(model_class: type[Model], case: Case) -> bool:
@@ -170,11 +174,10 @@ def accepted() -> list[tuple[str, str]]:
 
 
 def usual(name: str) -> Case:
-    """The images that a preset is tried on; of translators those that it learns from."""
+    """The images that a preset is tried on; of translators those that it learns from, of others tokens."""
     model_class = find(name)[0]
-    return next(
-        CASES[one] for one in ("image", "pairs", "unpaired", "captions", "impressions") if fits(model_class, CASES[one])
-    )
+    kinds = ("image", "pairs", "unpaired", "captions", "impressions", "tokens")
+    return next(CASES[one] for one in kinds if fits(model_class, CASES[one]))
 
 
 def settings(name: str, case: Case, **changes: Any) -> Any:

@@ -442,6 +442,8 @@ def test_presets_keep_the_contract(name: str, tmp_path: Path) -> None:
         ("stylegan", {"play": "non-saturating", "penalty": "r1", "mixing": 0.9}),
         ("vae", {"free_bits": 0.1, "beta": 4.0}),
         ("vae", {"texture": 0.0}),
+        ("codec", {"adversarial": 0.5, "similarity": 0.5, "critic_from": 0.0}),
+        ("codec:vq", {"start": 0.0}),
         *(("diffusion", {"prediction": prediction}) for prediction in ("eps", "x0", "v", "velocity")),
         *(("diffusion", {"weight": weight}) for weight in ("edm", "snr", "simple", "min-snr", "velocity")),
         ("diffusion:ddpm", {"prediction": "v"}),
@@ -485,7 +487,9 @@ def shared_pairs() -> list[tuple[str, str]]:
     and once where some do not.
     """
     pairs = [pair for pair in PAIRS if not find(pair[0])[0].couples_batch]
-    return [(name, case) for name, case in pairs if case in ("image", "series", "table", "pairs", "unpaired")]
+    kinds = ("image", "series", "table", "pairs", "unpaired")
+    only = {name for name, _ in pairs} - {name for name, case in pairs if case in kinds}  # that learn from tokens alone
+    return [(name, case) for name, case in pairs if case in kinds or (name in only and case == "tokens")]
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from torch import nn
 
 import trilemma as tl
 from trilemma.errors import InputError
-from trilemma.tasks.hub import check_code, measured, without_places
+from trilemma.tasks.hub import measured
+from trilemma.tasks.travel import check_code, without_places
 from trilemma.training.card import card
 from trilemma.training.run import Run
 

@@ -24,7 +24,9 @@ from trilemma.modalities.door import open_data
 from trilemma.models.codec import Codec, Config
 from trilemma.networks.layers import Network
 from trilemma.report.asked import check_settings
+from trilemma.report.coding import coding
 from trilemma.spaces import Continuous, fit_continuous
+from trilemma.tasks.load import load
 from trilemma.training import start as starting
 from trilemma.training.branch import branch
 from trilemma.training.loop import Loop
@@ -90,7 +92,7 @@ def test_levels_are_few_and_all_within_reach() -> None:
     for channel, count in enumerate(settings.levels):
         sweep = torch.linspace(-6, 6, 4001).reshape(-1, 1, 1, 1).repeat(1, 3, 1, 1)
         codec.encoder.forward = lambda x, sweep=sweep: sweep  # type: ignore[method-assign,misc]
-        reached = codec.rounded(torch.zeros(1))[:, channel].unique()
+        reached = codec.coded(torch.zeros(1))[:, channel].unique()
         assert len(reached.round(decimals=4).unique()) == count
         assert reached.min() >= -1.001 and reached.max() <= 1.001
         assert bool((reached.abs() < 1e-4).any()) == (count % 2 == 1)
@@ -99,14 +101,61 @@ def test_levels_are_few_and_all_within_reach() -> None:
         # What a second model makes of them is brought to the nearest level before it is decoded.
         levels = torch.linspace(-1, 1, count).reshape(-1, 1, 1, 1).repeat(1, 3, 1, 1)
         for shift in (0.0, 0.4, -0.4):
-            torch.testing.assert_close(codec.nearest(levels + shift * gaps[0])[:, channel], levels[:, channel])
-        assert codec.nearest(torch.full((1, 3, 1, 1), 3.0)).max() == 1
+            torch.testing.assert_close(
+                codec.quantiser.nearest(levels + shift * gaps[0])[:, channel], levels[:, channel]
+            )
+        assert codec.quantiser.nearest(torch.full((1, 3, 1, 1), 3.0)).max() == 1
     shown: list[torch.Tensor] = []
     codec.decoder.register_forward_pre_hook(lambda module, given: shown.append(given[0]))
     codec.restored(torch.randn(2, *codec.code_shape))
-    torch.testing.assert_close(shown[0], codec.nearest(shown[0]))
+    torch.testing.assert_close(shown[0], codec.quantiser.nearest(shown[0]))
     with pytest.raises(InputError, match="two levels"):
         Codec(Config(codes="fsq", levels=(8, 1)), {"x": space})
+
+
+def test_figures_of_codes_are_those_of_the_autoencoder_within(run: Run, tmp_path: Path) -> None:
+    """Bits, error and distance of a model of codes are those of its autoencoder; of whole numbers also their use."""
+    data = open_data(pictures())
+
+    class Stub:
+        count, test = 20, data.rows("test", 20)
+
+        def network(self, x: np.ndarray) -> np.ndarray:
+            return x.reshape(len(x), -1)[:, ::40].astype(np.float64)
+
+    ruler: Any = Stub()
+    ruler.features = ruler.network(ruler.test)
+    within = coding(load(run.folder), data, ruler)
+    alone = coding(load(run.folder / "autoencoder"), data, ruler)
+    assert set(within) == {"rate", "reconstruction_psnr", "reconstruction_frechet"}
+    for name in within:
+        assert within[name].value == pytest.approx(alone[name].value, rel=1e-4)
+    assert load(run.folder).info()["codes"] == {"shape": [4, 4, 4]}
+    quantised = trained(tmp_path / "vq", model="codec:vq", settings={**PLAIN, "model.entries": 32}, budget="300")
+    found = coding(load(quantised.folder), data, ruler)
+    assert found["rate"].value == 16 * 5 and 1 / 32 <= found["codebook_use"].value <= 1
+    assert 1 <= found["perplexity"].value <= 32
+    assert load(quantised.folder).info()["codes"] == {"shape": [4, 4, 4], "entries": 32, "bits an example": 80.0}
+
+
+def test_tokens_are_numbers_of_codes() -> None:
+    """Every token has a code and that code this token; a picture's codes are those of its tokens; `kl` has none."""
+    space = fit_continuous(np.random.default_rng(0).normal(size=(8, 1, 8, 8)).astype(np.float32))
+    network = Network(width=16, depth=1, multipliers=(1,), patch=2)
+    codec = Codec(Config(codes="fsq", levels=(8, 5, 2), network=network), {"x": space})
+    every = torch.arange(codec.token_count).reshape(5, 1, 4, 4)
+    codes = codec.from_tokens(every)
+    assert codec.token_count == 80 and len(codes.movedim(1, -1).reshape(-1, 3).unique(dim=0)) == 80
+    assert torch.equal(codec.quantiser.tokens(codes), every)
+    torch.testing.assert_close(codec.quantiser.nearest(codes), codes)
+    x = torch.randn(6, 1, 8, 8)
+    tokens = codec.tokens(x)
+    assert tokens.shape == (6, 1, *codec.code_shape[1:]) and tokens.dtype == torch.int64
+    torch.testing.assert_close(codec.from_tokens(tokens), codec.codes(x))
+    plain = Codec(Config(network=network), {"x": space})
+    assert plain.token_count == 0
+    with pytest.raises(InputError, match="codec:fsq"):
+        plain.tokens(x)
 
 
 def test_one_run_holds_both_stages(run: Run, tmp_path: Path) -> None:

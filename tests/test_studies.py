@@ -453,6 +453,15 @@ def test_variants_decide_ablations_and_never_are_the_answer() -> None:
     assert advise({"rows": [r for part in (*base, pixels) for r in part], "command": ""})["winner"] == "vae"
 
 
+def test_a_hybrid_needs_both_strengths() -> None:
+    base = [rows("vae", frechet=3, sharpness=0.7, recall=0.6), rows("gan", frechet=4, sharpness=0.9, recall=0.3)]
+    both = rows("vae, with a critic", kind="variant", frechet=2, sharpness=0.85, recall=0.6)
+    blurred = rows("vae, with a critic", kind="variant", frechet=2, sharpness=0.6, recall=0.6)
+    assert judged(*base, both)["hybrids"][0] == "holds"
+    assert judged(*base, blurred)["hybrids"][0] == "does not hold"
+    assert judged(*base)["hybrids"][1].startswith("not measured")
+
+
 def test_every_claim_has_words_and_the_page_in_docs_is_theirs() -> None:
     keys = [claim.key for claim in CLAIMS]
     assert len(keys) >= 20 and len(set(keys)) == len(keys)
@@ -494,7 +503,8 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert [point["share"] for point in by_name["gan, minimax"]["budgets"]] == [0.125] and not by_name[
         "vae, pixels only"
     ]["budgets"]
-    assert {"active_units", "midpoints", "path_length", "denoising"} <= set(by_name["vae"]["metrics"])
+    of_codes = {"rate", "reconstruction_psnr", "reconstruction_frechet"}
+    assert {"active_units", "midpoints", "path_length", "denoising"} | of_codes <= set(by_name["vae"]["metrics"])
     for name in ("vae", "diffusion"):
         assert 0 < by_name[name]["metrics"]["bits_per_dimension"]["value"] < 100
     assert "critic" in by_name["gan"]["metrics"]

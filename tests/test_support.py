@@ -62,6 +62,8 @@ def ways(run: Loaded, data: Any) -> dict[str, Callable[[], Any]]:
         "directions": lambda: run.directions(["pca-1", "sefa-1"], steps=2, raw=True),
         "score": lambda: run.score(some),
         "translate": lambda: run.translate(some),
+        "search": lambda: run.search("up", some).scores,
+        "classify": lambda: run.classify(some, ["up", "down"]).probabilities,
         "detect": lambda: run.detect(some, normal=data, false_alarms=0.05),
         "info": lambda: np.zeros(len(run.info())),
     }

@@ -12,7 +12,7 @@ import torch
 from contract_cases import CASES
 from torch import Tensor
 
-from trilemma.batches import Options, Request
+from trilemma.batches import Arrays, Options, Request
 from trilemma.errors import InputError
 from trilemma.maths.losses import PLAYS
 from trilemma.maths.noise import Noise
@@ -22,6 +22,8 @@ from trilemma.models.cut import CUT
 from trilemma.models.cyclegan import Pool
 from trilemma.networks.layers import Network
 from trilemma.networks.patchgan import PatchCritic, ResnetGenerator, critic_loss
+from trilemma.networks.spade import SpadeGenerator
+from trilemma.spaces import fit_continuous
 
 ONE_WAY = [("bridge", "pairs"), ("pix2pix", "pairs"), ("cut", "unpaired")]
 
@@ -174,3 +176,49 @@ def test_a_bridge_cannot_start_at_a_source_of_other_channels() -> None:
     case = CASES["pairs"]
     with pytest.raises(InputError, match="start=source"):
         toy.build("bridge", case, toy.settings("bridge", case, start="source"))
+
+
+def test_what_is_added_to_the_source_begins_as_the_source() -> None:
+    """A fresh `srgan` hands out its source in x's own units; where the channels differ, it makes x alone."""
+    case = CASES["pairs"]
+    spaces = copy.deepcopy(case.spaces)
+    x = case.data.x[:, :1] * 3 + 7  # other units than the source's
+    alike = dataclasses.replace(case, spaces={"x": fit_continuous(x), "source": spaces["source"]})
+    alike.data = Arrays(x, case.data.conditions)
+    model = toy.build("pix2pix:srgan", alike, toy.settings("pix2pix:srgan", alike, residual=True))
+    with torch.no_grad():
+        made = model.translate(toy.request(alike, 4))  # type: ignore[operator]
+    source = torch.from_numpy(case.data.conditions["source"][:4])
+    torch.testing.assert_close(made, source, atol=1e-4, rtol=1e-4)
+    assert not toy.build("pix2pix", case, toy.settings("pix2pix", case, residual=True)).adds
+
+
+def test_matching_compares_places_that_are_augmented_alike() -> None:
+    """Of what is made just as x is, the critic's features do not differ, whatever the augmentation."""
+    case = CASES["pairs"]
+    model = toy.build("pix2pix", case, toy.settings("pix2pix", case, matching=1.0, augment=1.0))
+    real = model.space.embed(case.batch().x)
+    model.generate = lambda cond, noise: real.clone().requires_grad_()  # type: ignore[assignment, method-assign]
+    turns = {turn.group: turn for turn in model.losses(case.batch(), Now(0, 0, 100, 100))}
+    assert float(turns["generator"].logs["matching"]) == 0
+    assert "matching" not in toy.build("pix2pix", case).presets["published"]
+
+
+@pytest.mark.parametrize("grid", [(20,), (32, 13), (32, 8, 8)], ids=len)
+def test_a_map_is_heard_at_its_place(grid: tuple[int, ...]) -> None:
+    """A change of the map in a corner changes the output there, and less at the far end; the code changes it, too."""
+    torch.manual_seed(0)
+    network = Network(width=16, multipliers=(1, 2), depth=1, patch=2)
+    made = SpadeGenerator(3, 2, grid, network, embedding=4)
+    toy.randomise(made)
+    x, code = torch.zeros(1, 3, *grid), torch.zeros(1, 4)
+    x[:, 0] = 1.0
+    other = x.clone()
+    corner = (slice(None), slice(None), *[slice(0, 3)] * len(grid))
+    other[corner] = other[corner].flip(1)
+    with torch.no_grad():
+        first, second, coded = made(x, code), made(other, code), made(x, code + 1)
+    assert first.shape == (1, 2, *grid)
+    apart = (first - second).abs()
+    assert float(apart[corner].mean()) > 1.5 * float(apart[:, :, -4:].mean()) > 0
+    assert not torch.equal(coded, first)

@@ -41,6 +41,13 @@ Degradation = Annotated[
         help="Make the sources from DATA: downscale 4, grey, blur 2, noise 20, darken 0.3, jpeg 10; or several.",
     ),
 ]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLOURS",
+        help="Of sources that are label maps: number of colours, #ff0000,#00ff00 ..., a file of them, or none.",
+    ),
+]
 Kind = Annotated[str | None, typer.Option(help="Kind of data when it is not recognised: image, points, table, series.")]
 Resolution = Annotated[str | None, typer.Option(help="Longer side in pixels, or HxW.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without unreadable files.")]
@@ -69,16 +76,22 @@ def inspect(
     data2: Data2Argument = None,
     kind: Kind = None,
     resolution: Resolution = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="As in train: here bad files are always named and left out.")
+    ] = False,
     settings: Set = None,
     keep: Keep = None,
     from_degradation: Degradation = None,
+    classes: Classes = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the grid picture and the findings.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Say what is in DATA: counts, sizes, labels, duplicates, bad files, what would be trained."""
+    """Say what is in DATA: counts, sizes, labels, duplicates, bad or lonely files, what would be trained."""
     from trilemma.report.outlook import inspect as look
 
-    found = look(data, data2, kind=kind, resolution=resolution, settings=_settings(settings, keep, from_degradation))
+    found = look(
+        data, data2, kind=kind, resolution=resolution, settings=_settings(settings, keep, from_degradation, classes)
+    )
     print(found.text())
     if out is not None:
         for path in found.save(out):
@@ -110,6 +123,7 @@ def train(
     settings: Set = None,
     keep: Keep = None,
     from_degradation: Degradation = None,
+    classes: Classes = None,
     start: Annotated[
         Path | None,
         typer.Option(
@@ -138,7 +152,7 @@ def train(
         kind=kind,
         resolution=resolution,
         skip_bad=skip_bad,
-        settings=_settings(settings, keep, from_degradation),
+        settings=_settings(settings, keep, from_degradation, classes),
         start=start,
         dry_run=dry_run,
     )
@@ -195,6 +209,7 @@ def compare(
     settings: Set = None,
     keep: Keep = None,
     from_degradation: Degradation = None,
+    classes: Classes = None,
     out: Annotated[Path | None, typer.Option("--out", help="Report folder; default report/NAME.")] = None,
     debug: Debug = False,
 ) -> None:
@@ -225,7 +240,7 @@ def compare(
         kind=kind,
         resolution=resolution,
         skip_bad=skip_bad,
-        settings=_settings(settings, keep, from_degradation),
+        settings=_settings(settings, keep, from_degradation, classes),
         out=out,
     )
     print(page)
@@ -321,7 +336,12 @@ def bench(
     print(json.dumps(found, indent=2) if as_json else text(found))
 
 
-def _settings(pairs: list[str] | None, keep: list[str] | None = None, degradation: str | None = None) -> dict[str, Any]:
+def _settings(
+    pairs: list[str] | None,
+    keep: list[str] | None = None,
+    degradation: str | None = None,
+    classes: str | None = None,
+) -> dict[str, Any]:
     from trilemma.config import parse_value
 
     settings = {}
@@ -331,6 +351,7 @@ def _settings(pairs: list[str] | None, keep: list[str] | None = None, degradatio
             raise InputError(f"--set {pair!r}: write KEY=VALUE, e.g. --set model.beta=4")
         settings[key.strip()] = parse_value(value.strip())
     made = {} if degradation is None else {"data.degradation": degradation}
+    made |= {} if classes is None else {"data.classes": classes}
     return settings | ({"data.keep": keep} if keep else {}) | made
 
 

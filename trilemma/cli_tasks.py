@@ -11,7 +11,7 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `t
 Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
 Steps = Annotated[
     str | None,
-    typer.Option(metavar="NUMBER|auto", help="Sampler steps (diffusion); auto: the fewest that are as good."),
+    typer.Option(metavar="NUMBER|auto", help="Sampler steps (diffusion, masked); auto: the fewest that are as good."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -33,13 +33,15 @@ def generate(
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What not to make: guidance leads away from it.")] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Strength of guidance (diffusion with captions, labels or clusters).")
+        float | None, typer.Option(help="Strength of guidance (where captions, labels or clusters are).")
     ] = None,
     steps: Steps = None,
     sampler: Annotated[
         str | None, typer.Option(help="ddpm, ddim, euler, heun, dpm++2m, dpm++3m, adams-bashforth, ipndm.")
     ] = None,
-    eta: Annotated[float | None, typer.Option(help="Noise that ddim adds: 0 none, 1 as much as ddpm.")] = None,
+    eta: Annotated[
+        float | None, typer.Option(help="Noise of ddim (1: as ddpm), of masked on which tokens stay.")
+    ] = None,
     interval: Annotated[
         str | None, typer.Option(help="LOW,HIGH: noise levels between which guidance acts, data of variance 1.")
     ] = None,

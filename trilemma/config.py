@@ -70,7 +70,16 @@ LEAST: dict[str, float] = dict.fromkeys(
     ("batch", "latent", "width", "depth", "patch", "components", "condition", "style", "steps"), 1
 )
 LEAST |= dict.fromkeys(("micro", "warm_up", "clip", "weight_decay", "momentum", "previews", "rate", "beta", "gamma"), 0)
-LEAST |= {"penalty_every": 1, "critic_steps": 1, "gamma_end": 0, "free_bits": 0, "texture": 0, "eta": 0, "clusters": 0}
+LEAST |= {
+    "matching": 0,
+    "penalty_every": 1,
+    "critic_steps": 1,
+    "gamma_end": 0,
+    "free_bits": 0,
+    "texture": 0,
+    "eta": 0,
+    "clusters": 0,
+}
 LEAST |= {"train_steps": 21, "embedding": 2, "preview_samples": 1, "save_every": 0, "average_every": 1, "threads": 1}
 LEAST |= {"mapping": 1, "pace": 0.01, "mapping_pace": 0.01, "path_length": 0, "path_every": 1, "rise": 1e-6}
 LEAST |= {"lora": 0, "lora_alpha": 0}

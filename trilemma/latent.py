@@ -16,6 +16,7 @@ class Coder(ABC):
     """An autoencoder whose codes lie on a grid: what `Latent` asks of it."""
 
     code_shape: tuple[int, ...]  # (width, *coarse)
+    token_count: int  # different codes that a place can have; 0: codes are continuous, and there are no tokens
 
     @abstractmethod
     def codes(self, x: Tensor) -> Tensor:
@@ -24,6 +25,22 @@ class Coder(ABC):
     @abstractmethod
     def restored(self, codes: Tensor) -> Tensor:
         """(B, width, *coarse) codes -> (B, channels, *grid) raw examples."""
+
+    @abstractmethod
+    def tokens(self, x: Tensor) -> Tensor:
+        """(B, channels, *grid) raw examples -> (B, 1, *coarse) int64 below `token_count`.
+
+        Raises:
+            InputError: codes are continuous.
+        """
+
+    @abstractmethod
+    def tokens_of(self, codes: Tensor) -> Tensor:
+        """(B, width, *coarse) codes -> the tokens (B, 1, *coarse) that are nearest. Raises as `tokens` does."""
+
+    @abstractmethod
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """(B, 1, *coarse) tokens -> (B, width, *coarse) codes. Raises as `tokens` does."""
 
 
 class Latent(Space):
@@ -50,6 +67,22 @@ class Latent(Space):
     def outer(self) -> Space:
         return self.base
 
+    @property
+    def token_count(self) -> int:
+        return int(self.autoencoder.token_count)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Of raw examples, or of codes themselves."""
+        with torch.no_grad():
+            found = self.autoencoder.tokens_of(x) if self._are_codes(x) else self.autoencoder.tokens(x)
+        assert isinstance(found, Tensor)
+        return found
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        codes = self.autoencoder.from_tokens(tokens)
+        assert isinstance(codes, Tensor)
+        return codes
+
     def train(self, mode: bool = True) -> Latent:
         """The autoencoder does what it does after its own training, whatever trains around it."""
         super().train(mode)
@@ -62,8 +95,11 @@ class Latent(Space):
     def _column(self, statistic: Tensor) -> Tensor:
         return statistic.reshape(1, -1, *[1] * len(self.grid))
 
+    def _are_codes(self, x: Tensor) -> bool:
+        return tuple(x.shape[1:]) == self.shape
+
     def embed(self, x: Tensor) -> Tensor:
-        if tuple(x.shape[1:]) == self.shape:
+        if self._are_codes(x):
             codes = x.to(self.mean.dtype)
         else:
             with torch.no_grad():

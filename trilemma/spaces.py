@@ -34,6 +34,19 @@ class Space(nn.Module, ABC):
     scales: tuple[int, ...] = ()  # shape of a decoder's `log_scale`: one for all, or one for each column
 
     @property
+    def token_count(self) -> int:
+        """How many tokens there are where each place of the grid holds one; 0: x is not made of tokens."""
+        return 0
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Raw x -> the token (B, 1, *grid) of each place, int64, where there are tokens."""
+        raise NotImplementedError
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, 1, *grid) -> what `embed` takes."""
+        raise NotImplementedError
+
+    @property
     def grid(self) -> tuple[int, ...]:
         return self.shape[1:]
 
@@ -254,6 +267,16 @@ class Categorical(Space):
     def describe(self) -> dict[str, Any]:
         return {"kind": "categorical", "shape": list(self.shape), "count": self.count}
 
+    @property
+    def token_count(self) -> int:
+        return self.count
+
+    def tokens(self, x: Tensor) -> Tensor:
+        return x.long()
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        return tokens
+
     def embed(self, x: Tensor) -> Tensor:
         hot = functional.one_hot(x[:, 0].long(), self.count).movedim(len(self.shape), 1).to(self.one.dtype)
         return (hot - self.mean) / self.deviation
@@ -303,7 +326,7 @@ class Clusters(Space):
     def __init__(self, count: int, size: int):
         super().__init__()
         self.shape, self.width, self.count, self.dtype = (1,), count, count, torch.int64
-        self.tokens = Categorical((1,), count)
+        self.numbers = Categorical((1,), count)
         self.register_buffer("centres", torch.zeros(count, size))
         self.register_buffer("shares", torch.full((count,), 1 / count))
 
@@ -323,18 +346,18 @@ class Clusters(Space):
         return torch.cdist(coarse, self.centres.float(), compute_mode=exact).argmin(1, keepdim=True)
 
     def embed(self, x: Tensor) -> Tensor:
-        return self.tokens.embed(x)
+        return self.numbers.embed(x)
 
     def decode(self, params: Tensor) -> Tensor:
-        return self.tokens.decode(params)
+        return self.numbers.decode(params)
 
     def terms(
         self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
     ) -> Tensor:
-        return self.tokens.terms(params, x, log_scale=log_scale, likelihood=likelihood)
+        return self.numbers.terms(params, x, log_scale=log_scale, likelihood=likelihood)
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
-        return self.tokens.relax(params, uniform)
+        return self.numbers.relax(params, uniform)
 
 
 def fit_continuous(

@@ -40,6 +40,11 @@ def words_of(text: str) -> list[str]:
     return PIECES.findall(normal(text))
 
 
+def says_something(text: str) -> bool:
+    """Is there a letter, a digit or a symbol in it? Spaces and punctuation alone say nothing."""
+    return any(unicodedata.category(sign)[0] in "LNMS" for sign in text)
+
+
 class Tokenizer:
     """Byte pairs: token 0 is padding, 1 to 256 the bytes, then one for each merge, the most frequent first.
 
@@ -146,7 +151,7 @@ class Words(Space):
         super().__init__()
         self.shape, self.dtype, self.tokenizer = (1, length), torch.int64, tokenizer
         self.count = self.width = tokenizer.count
-        self.tokens = Categorical((1, length), self.count)
+        self.numbers = Categorical((1, length), self.count)
         self.known, self.digest = list(known), digest
         self._seen = set(self.known)
         self.register_buffer("kept", torch.zeros(KEPT, length, dtype=torch.int32))
@@ -222,15 +227,15 @@ class Words(Space):
         return raw[:, 0] > 0
 
     def embed(self, x: Tensor) -> Tensor:
-        return self.tokens.embed(x)
+        return self.numbers.embed(x)
 
     def decode(self, params: Tensor) -> Tensor:
-        return self.tokens.decode(params)
+        return self.numbers.decode(params)
 
     def terms(
         self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
     ) -> Tensor:
-        return self.tokens.terms(params, x, log_scale=log_scale, likelihood=likelihood)
+        return self.numbers.terms(params, x, log_scale=log_scale, likelihood=likelihood)
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
-        return self.tokens.relax(params, uniform)
+        return self.numbers.relax(params, uniform)

@@ -155,11 +155,11 @@ def _open_ends(x: Tensor, inside: Tensor, below: Tensor, above: Tensor, *, low: 
 def matching_softmax(logits: Tensor, same: Tensor, here: Tensor) -> Tensor:
     """(B,) cross-entropy of finding a partner among the batch, by rows and by columns, half of each.
 
-    logits (B, B): of row i and column j; same (B, B): which of them belong together, the diagonal included; here (B,):
-    which take part at all. Of several partners the mean of their cross-entropies (Radford et al. 2021, figure 3;
-    Khosla et al. 2020, eq. 2). Scaled so that the mean over those that take part is the mean over all.
+    logits (B, B): of row i and column j; same (B, B), symmetric: which of them belong together, the diagonal included;
+    here (B,): which take part at all. Of several partners the mean of their cross-entropies (Radford et al. 2021,
+    figure 3; Khosla et al. 2020, eq. 2). Scaled so that the mean over those that take part is the mean over all.
     """
-    together = (same & here.unsqueeze(0) & here.unsqueeze(1)).to(logits.dtype)
+    together = same.to(logits.dtype) * (here.unsqueeze(0) & here.unsqueeze(1))
     wanted = together / together.sum(1, keepdim=True).clamp(min=1)  # `same` is symmetric: of columns it is the same
     low = torch.finfo(logits.dtype).min / 4
     rows = logits.masked_fill(~here.unsqueeze(0), low).log_softmax(1)
@@ -174,5 +174,6 @@ def matching_sigmoid(logits: Tensor, same: Tensor, here: Tensor) -> Tensor:
     Arguments and scaling as for `matching_softmax`.
     """
     both = (here.unsqueeze(0) & here.unsqueeze(1)).to(logits.dtype)
-    sign = 2 * same.to(logits.dtype) - 1
-    return -(logsigmoid(sign * logits) * both).sum(1) * (len(here) / here.sum().clamp(min=1))
+    share = same.to(logits.dtype)
+    error = share * logsigmoid(logits) + (1 - share) * logsigmoid(-logits)
+    return -(error * both).sum(1) * (len(here) / here.sum().clamp(min=1))

@@ -26,6 +26,26 @@ def active_units(codes: np.ndarray, *, least: float = ACTIVE) -> Measure:
     return Measure(float(used), None, None, "active_units", "higher", f"of {codes.shape[1]}")
 
 
+def codebook_use(tokens: np.ndarray, count: int) -> dict[str, Measure]:
+    """Return how much of a codebook real data use: `codebook_use`, the share of entries that occur at all, [0, 1], and
+    `perplexity`, e to the entropy of how often each occurs, 1 to `count`.
+
+    Shape (...): whole numbers below `count`. No interval: places of one example are no independent draws. Known biases:
+    both rise with the number of tokens while that is small beside `count`. Source: van den Oord et al. 2017; perplexity
+    as in their authors' code.
+    """
+    tokens = np.asarray(tokens).reshape(-1)
+    if not (np.issubdtype(tokens.dtype, np.integer) and len(tokens) and tokens.min() >= 0 and tokens.max() < count):
+        raise ValueError(f"tokens: expected whole numbers from 0 to {count - 1}, at least one")
+    shares = np.bincount(tokens, minlength=count) / len(tokens)
+    some = shares[shares > 0]
+    perplexity = float(np.exp(-(some * np.log(some)).sum()))
+    return {
+        "codebook_use": Measure(len(some) / count, None, None, "codebook_use", "higher"),
+        "perplexity": Measure(perplexity, None, None, "perplexity", "higher", f"of {count}"),
+    }
+
+
 def midpoints(reference: np.ndarray, ends: np.ndarray, *, between: np.ndarray, name: str = "midpoints") -> Measure:
     """Return how plausible half-way points are beside their ends: the quotient of two shares inside real data's balls.
 

@@ -170,3 +170,32 @@ def both(perceptual: Measure, distance: Measure, spread: float) -> Measure:
     below = np.hypot(perceptual.value - perceptual.low, share(distance.value) - share(distance.low)) / 2
     above = np.hypot(perceptual.high - perceptual.value, share(distance.high) - share(distance.value)) / 2
     return Measure(value, max(value - float(below), 0.0), value + float(above), "translation", "lower")
+
+
+def map_agreement(maps: np.ndarray, read: np.ndarray, count: int) -> Measure:
+    """Mean over classes of intersection over union of source maps and what a segmenter reads off the outputs.
+
+    Numbers of classes (n, 1, *grid), 0 ... count - 1, in one order; places of all examples are counted together, and
+    classes that no map has do not count. Range [0, 1], 1 is the same everywhere. Interval: jackknife over examples.
+    Known biases: bounded by the segmenter, so that real targets are the measure of it; rare classes count as much as
+    common ones. Source: Long et al. 2015, section 5; of translations, Isola et al. 2017, section 4.1.
+    """
+    if maps.shape != read.shape or len(maps) == 0:
+        raise ValueError(f"maps and what is read must have one shape (n, 1, *grid): {maps.shape} and {read.shape}")
+    hits, either = (np.zeros((len(maps), count)) for _ in range(2))
+    for number, (true, found) in enumerate(zip(maps, read, strict=True)):
+        true, found = true.reshape(-1).astype(np.int64), found.reshape(-1).astype(np.int64)
+        hits[number] = np.bincount(true[true == found], minlength=count)
+        either[number] = np.bincount(true, minlength=count) + np.bincount(found, minlength=count) - hits[number]
+    there = np.isin(np.arange(count), maps)
+
+    def over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+        return (top / np.maximum(bottom, 1))[..., there].mean(-1)
+
+    n, value = len(maps), float(over(hits.sum(0), either.sum(0)))
+    if n < 4:
+        return Measure(value, None, None, "agreement", "higher")
+    without = over(hits.sum(0) - hits, either.sum(0) - either)
+    error = float(np.sqrt((n - 1) / n * np.square(without - without.mean()).sum()))
+    low, high = interval(value, error, quantile=float(special.stdtrit(n - 1, 0.975)), floor=0.0, ceiling=1.0)
+    return Measure(value, low, high, "agreement", "higher")

@@ -14,13 +14,14 @@ import torch
 from trilemma.errors import InputError
 from trilemma.mixed import space_from
 from trilemma.modalities import cache, decode, pixels, splits
+from trilemma.modalities.classes import Mapped, classified
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.degrade import degraded
 from trilemma.modalities.gather import THREADS, ArrayPictures, Found
 from trilemma.modalities.labels import columns_of
 from trilemma.modalities.pairs import Sides, one_mode
 from trilemma.modalities.progress import progress
-from trilemma.spaces import Continuous, Space, fit_continuous
+from trilemma.spaces import Categorical, Continuous, Space, fit_continuous
 
 USUAL = 64  # pixels of the longer side when nothing is said
 AT_ONCE = 512  # images in flight while decoding
@@ -28,7 +29,12 @@ AT_ONCE = 512  # images in flight while decoding
 
 def contents_of(opening: Opening) -> dict[str, Any]:
     """What of an opening decides the contents; `skip_bad` does not where nothing is bad."""
-    late = ("pairs", "degradation", "fewest")  # hashes of data without sources are as before these were there
+    late = (
+        "pairs",
+        "degradation",
+        "classes",
+        "fewest",
+    )  # hashes of data without sources are as before these were there
     held = asdict(opening).items()
     return {
         name: value
@@ -91,6 +97,7 @@ def _decode(
     bad = dict(pictures.bad)
     for index in bad:
         x[index] = np.iinfo(dtype).max  # opaque white: says nothing about the others' mode
+    nearest = isinstance(pictures, Mapped)
     with progress("Reading images", len(pictures)) as advance:
         if isinstance(pictures, ArrayPictures) and pictures.understood.size == size:
             for start in range(0, len(pictures), 1024):
@@ -103,7 +110,8 @@ def _decode(
             if index in bad:
                 return
             try:
-                x[index] = pixels.resize(pictures.read(index, size), size, opening.fit).transpose(2, 0, 1)
+                one = pixels.resize(pictures.read(index, size), size, opening.fit, nearest=nearest)
+                x[index] = one.transpose(2, 0, 1)
             except decode.Bad as error:
                 bad[index], x[index] = str(error), np.iinfo(dtype).max
 
@@ -147,7 +155,15 @@ def build(
     pictures, notes = found.pictures, found.notes
     if len(pictures) > 0 and len(pictures.bad) == len(pictures):
         raise unreadable(pictures, pictures.bad, shown)
-    notes += one_mode(sides)
+    maps: Mapped | None = None
+    if sides.source is not None and sides.paired:
+        sides.source = classified(sides.source, opening.classes)
+        held: Any = sides.source.pictures
+        maps = held if isinstance(held, Mapped) else None
+    elif opening.classes not in (None, "none"):
+        raise InputError(f"{shown}: --classes is for pairs whose sources are maps; these data are no pairs of files")
+    if maps is None:
+        notes += one_mode(sides)
     size = target_size(pictures.sizes, opening.resolution)
     x, bad = _decode(found, size, opening, folder)
     total = len(x)
@@ -168,7 +184,10 @@ def build(
     splits.enough(len(kept), shown, opening.fewest)
     mode, bits = pictures.mode, pictures.bits
     plain = _plain(x, mode) if bits == 8 else mode
-    if second is not None:
+    if second is not None and maps is not None:
+        second = _final(second, kept, 1, folder, "second")
+        notes.append(maps.said())
+    elif second is not None:
         plain = max(plain, _plain(second, mode), key=lambda one: pixels.CHANNELS[one]) if bits == 8 else mode
         second = _final(second, kept if sides.paired else second_kept, pixels.CHANNELS[plain], folder, "second")
     x = _final(x, kept, pixels.CHANNELS[plain], folder)
@@ -192,7 +211,8 @@ def build(
     columns = {column: np.asarray(values, dtype=object)[kept].tolist() for column, values in found.columns.items()}
     condition = columns_of(columns, len(x), parts["train"], shown, label_names=found.label_names)
     notes += condition.notes
-    modality = cls(plain, bits, opening.fit)
+    palette = None if maps is None else maps.palette
+    modality = cls(plain, bits, opening.fit, palette)
     facts: dict[str, Any] = {
         "examples": len(x),
         "sizes": [[height, width, count] for (height, width), count in pictures.sizes.most_common(8)],
@@ -206,10 +226,16 @@ def build(
         facts["unreadable"] += [[theirs.name(index), second_bad[index]] for index in sorted(second_bad)]
         facts["source_sizes"] = [[height, width, count] for (height, width), count in theirs.sizes.most_common(8)]
         facts["sources"] = [f"{height} x {width} ({count:,})" for height, width, count in facts["source_sizes"]]
-        facts["alone"] = sides.alone
+        facts["alone"] = list(sides.alone)
+        if palette is not None:
+            facts["classes"] = f"{len(palette):,} in the sources: " + ", ".join(palette.called())
     captions = [found.captions[row] for row in kept] if found.captions else None
     how = (cls.kind, x.shape[1:], str(x.dtype), (low, high, levels), contents_of(opening))
-    settings: tuple[Any, ...] = (*how, condition.hashable(digest))
+    settings: tuple[Any, ...] = (
+        *how,
+        condition.hashable(digest),
+        *([palette.describe()] if palette is not None else []),
+    )
     if sides.degradation is not None:
         if bits != 8:
             raise InputError(f"{shown}: --from-degradation is for images of 8 bits; these have {bits}")
@@ -231,8 +257,10 @@ def build(
         notes.append(_said(sides, len(x), len(second)))
         low, high, levels = (0, 65535, 65536) if bits == 16 else (0, 255, 256)
         rows = np.sort((parts if sides.paired else other_splits)["train"])
-        condition.spaces["source" if sides.paired else "other"] = fit_continuous(
-            second, low=float(low), high=float(high), levels=levels, rows=rows
+        condition.spaces["source" if sides.paired else "other"] = (
+            fit_continuous(second, low=float(low), high=float(high), levels=levels, rows=rows)
+            if palette is None
+            else Categorical((1, *size), len(palette))
         )
         if sides.paired:
             condition.values["source"] = second

@@ -18,7 +18,7 @@ from PIL import Image
 
 from trilemma.batches import Arrays, Rows
 from trilemma.errors import InputError, unknown
-from trilemma.spaces import Space
+from trilemma.spaces import Categorical, Space, fit_continuous
 
 SPLITS = ("train", "choose", "test")
 
@@ -39,6 +39,7 @@ class Opening:
     pairs: str | None = None  # of images: how sources and targets go together (modalities/pairs.py); None: recognised
     degradation: str | None = None  # of images: what makes a source of each, as 'downscale 4'
     template: str | None = None  # a caption made of each label, as 'a photo of a {label}'
+    classes: str | None = None  # of images: colours of sources that are maps (modalities/classes.py); None: recognised
     fewest: int | None = None  # examples that are enough; None: as many as a model from nothing needs
 
 
@@ -51,6 +52,7 @@ OWN = (
     "data.pairs",
     "data.degradation",
     "data.template",
+    "data.classes",
 )  # settings of the data, beside the kinds of columns
 
 
@@ -90,6 +92,7 @@ def opening_of(
         str(wanted["data.pairs"] or "none") if "data.pairs" in wanted else None,
         str(wanted["data.degradation"]) if wanted.get("data.degradation") else None,
         str(wanted["data.template"]) if wanted.get("data.template") else None,
+        str(wanted["data.classes"] or "none") if "data.classes" in wanted else None,
     )
 
 
@@ -165,14 +168,25 @@ class Data:
             else replace(self, codes=None, spaces={**self.spaces, "x": self.spaces["x"].outer})
         )
 
+    def pictured(self, sources: np.ndarray, *, colour: bool = False) -> np.ndarray:
+        """Raw sources as x is raw: maps of classes in their colours (`colour`: even where x has none)."""
+        maps = isinstance(self.spaces.get("source"), Categorical)
+        return self.modality.painted(sources, colour=colour) if maps else sources
+
     def without_pairs(self) -> Data:
-        """Pairs as two sets without any order between them; each part of them as before."""
+        """Pairs as two sets without any order between them; each part of them as before, maps of classes in colours."""
         if "source" not in self.conditions:
             return self
         conditions = {key: value for key, value in self.conditions.items() if key != "source"}
         spaces = {"other" if key == "source" else key: space for key, space in self.spaces.items()}
+        other, modality = self.conditions["source"], self.modality
+        if isinstance(spaces["other"], Categorical):
+            other, modality = self.pictured(other), modality.without_classes()
+            high = int(np.iinfo(other.dtype).max)
+            rows = np.sort(self.splits["train"])
+            spaces["other"] = fit_continuous(other, low=0.0, high=float(high), levels=high + 1, rows=rows)
         return replace(
-            self, conditions=conditions, spaces=spaces, other=self.conditions["source"], other_splits=self.splits
+            self, modality=modality, conditions=conditions, spaces=spaces, other=other, other_splits=self.splits
         )
 
     def rows(self, name: str, limit: int | None = None) -> np.ndarray:
@@ -242,6 +256,14 @@ class Modality(ABC):
     def whole(self, source: Any) -> tuple[list[str], Iterator[np.ndarray]]:
         """Names of the user's own files or arrays, and raw (channels, *grid) of each in turn, in its own size."""
         raise InputError(f"translating is for images; this run's data are of kind {self.kind}")
+
+    def painted(self, classes: np.ndarray, *, colour: bool = False) -> np.ndarray:
+        """Maps of classes (n, 1, H, W) as pictures in the raw form of x; `colour`: in colours even where x is grey."""
+        raise AssertionError(f"data of kind {self.kind} have no maps of classes")
+
+    def without_classes(self) -> Modality:
+        """The same, reading sources as pictures."""
+        return self
 
     def cells(self, x: np.ndarray) -> Cells | None:
         """A table's rows in the user's units."""

@@ -139,6 +139,7 @@ def _opened(kind: type[Modality], source: Any, opening: Opening, data2: Any) -> 
         "data.step": (opening.step, ("series",)),
         "data.pairs": (opening.pairs, ("image",)),
         "--from-degradation": (opening.degradation, ("image",)),
+        "--classes": (opening.classes, ("image",)),
     }
     for name, (value, kinds_of) in meant.items():
         if value and kind.kind not in kinds_of:

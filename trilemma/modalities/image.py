@@ -12,6 +12,7 @@ from PIL import Image
 
 from trilemma.errors import InputError
 from trilemma.modalities import arrays, assemble, cache, decode, degrade, files, gather, named, pairs, pixels, splits
+from trilemma.modalities.classes import Palette
 from trilemma.modalities.contract import Data, Modality, Opening
 from trilemma.modalities.gather import ArrayPictures, FilePictures, Found
 from trilemma.modalities.writing import own_folder, writing_to
@@ -27,8 +28,9 @@ class Images(Modality):
     kind = "image"
     names = tuple(named.IMAGE_SETS)
 
-    def __init__(self, mode: str = "RGB", bits: int = 8, fit: str = "crop"):
+    def __init__(self, mode: str = "RGB", bits: int = 8, fit: str = "crop", palette: Palette | None = None):
         self.mode, self.bits, self.fit = mode, bits, fit
+        self.palette = palette  # of sources that are maps of classes
 
     @property
     def high(self) -> int:
@@ -95,11 +97,22 @@ class Images(Modality):
             return assemble.build(cls, sides, opening, folder, key, name, shown)
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": self.kind, "mode": self.mode, "bits": self.bits, "fit": self.fit}
+        held = {"kind": self.kind, "mode": self.mode, "bits": self.bits, "fit": self.fit}
+        return held if self.palette is None else {**held, "palette": self.palette.describe()}
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Images:
-        return cls(description["mode"], description["bits"], description["fit"])
+        palette = Palette.from_description(description.get("palette"))
+        return cls(description["mode"], description["bits"], description["fit"], palette)
+
+    def without_classes(self) -> Images:
+        return Images(self.mode, self.bits, self.fit)
+
+    def painted(self, classes: np.ndarray, *, colour: bool = False) -> np.ndarray:
+        assert self.palette is not None
+        channels = pixels.CHANNELS[self.mode]
+        x = self.palette.painted(classes, max(channels, 3) if colour else channels)
+        return x if self.bits == 8 else x.astype(np.uint16) * np.uint16(257)
 
     def read(self, source: Any, space: Space, notes: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
         shown = arrays.shown(source)
@@ -128,7 +141,8 @@ class Images(Modality):
         def read() -> Iterator[np.ndarray]:
             with stack:
                 for index in range(len(pictures)):
-                    yield self._whole(pictures, index, arrays.shown(source), None).transpose(2, 0, 1)
+                    read = self._whole if self.palette is None else self._map
+                    yield read(pictures, index, arrays.shown(source), None).transpose(2, 0, 1)
 
         return _names(pictures), read()
 
@@ -170,6 +184,18 @@ class Images(Modality):
             if self.bits == 16 and pictures.x.dtype == np.uint16:
                 one = one.astype(np.uint16)  # however dark
             return self._convert(one)
+        except decode.Bad as error:
+            raise assemble.unreadable(pictures, {index: str(error)}, shown, hint=HINT) from error
+
+    def _map(
+        self, pictures: ArrayPictures | FilePictures, index: int, shown: str, smallest: tuple[int, int] | None
+    ) -> np.ndarray:
+        """(H, W, 1) numbers of the classes of one map."""
+        assert self.palette is not None
+        try:
+            if isinstance(pictures, FilePictures):
+                pictures.mode, pictures.bits = "RGB", 8
+            return self.palette.numbers(pictures.read(index))[0][..., None]
         except decode.Bad as error:
             raise assemble.unreadable(pictures, {index: str(error)}, shown, hint=HINT) from error
 

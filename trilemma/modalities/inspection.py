@@ -14,7 +14,8 @@ from trilemma.modalities.contract import SPLITS, Data
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Categorical, Continuous
 
-MORE = ("sources", "target", "times", "window", "calendar", "gaps", "series")
+LONG = 100  # characters of a line
+MORE = ("sources", "classes", "target", "times", "window", "calendar", "gaps", "series")
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Inspection:
     captions: int
     duplicates: int
     unreadable: list[tuple[str, str]]  # file, reason
+    alone: list[str]  # files without a partner on the other side
     sizes: list[tuple[int, int, int]]  # height, width, count: the most common ones
     different_sizes: int
     modes: dict[str, int]
@@ -74,7 +76,7 @@ class Inspection:
         for name, value in self.columns.items():
             row("column", f"{name}: {value}")
         for name, value in self.more.items():
-            row(name, value)
+            row(name, value if len(value) <= LONG else f"{value[:LONG].rpartition(',')[0]} and more")
         if self.captions:
             row("captions", f"{self.captions:,}")
         row("duplicates", f"{self.duplicates:,}")
@@ -83,6 +85,11 @@ class Inspection:
             lines += [f"    {file}: {reason}" for file, reason in self.unreadable[:20]]
             if len(self.unreadable) > 20:
                 lines.append(f"    and {len(self.unreadable) - 20:,} more")
+        if self.alone:
+            row("partners", f"{len(self.alone):,} files have none: training needs --skip-bad to go on without them")
+            lines += [f"    {file}" for file in self.alone[:20]]
+            if len(self.alone) > 20:
+                lines.append(f"    and {len(self.alone) - 20:,} more")
         lines += [f"  note        {note}" for note in self.notes]
         if self.plan:
             lines += ["", *(f"  {line}" for line in self.plan)]
@@ -113,10 +120,10 @@ def of_data(data: Data) -> Inspection:
     numbers: dict[str, str] = {}
     for name, values in data.conditions.items():
         here = data.present.get(name, np.ones(len(values), dtype=bool))
-        if isinstance(data.spaces.get(name), Categorical):
+        if name != "source" and isinstance(data.spaces.get(name), Categorical):
             counts = np.bincount(values[here, 0], minlength=len(data.label_names))
             labels = dict(zip(data.label_names, counts.tolist(), strict=True))
-        elif name != "source":
+        elif name != "source":  # a picture, or a map of classes
             numbers[name] = f"{values[here].min():g} to {values[here].max():g}, mean {values[here].mean():g}"
     described = "numbers"
     if isinstance(space, Continuous) and space.levels:
@@ -136,6 +143,7 @@ def of_data(data: Data) -> Inspection:
         captions=sum(bool(caption) for caption in data.captions or []),
         duplicates=int(data.facts.get("duplicates", 0)),
         unreadable=[(file, reason) for file, reason in data.facts.get("unreadable", [])],
+        alone=list(data.facts.get("alone") or []),
         sizes=[(h, w, count) for h, w, count in data.facts.get("sizes", [])],
         different_sizes=int(data.facts.get("different_sizes", 0)),
         modes=dict(data.facts.get("modes", {})),

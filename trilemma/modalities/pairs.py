@@ -29,7 +29,7 @@ class Sides:
     source: Found | None  # None: made from the targets by a degradation
     paired: bool
     degradation: str | None = None
-    alone: int = 0  # files without a partner that were left out
+    alone: tuple[str, ...] = ()  # files without a partner that were left out
 
 
 class Half:
@@ -136,7 +136,12 @@ def matched(source: Found, target: Found, way: str, *, skip_bad: bool) -> Sides:
     ]
     if count:
         made[1].notes.append(f"{count:,} files without a partner were left out")
-    return Sides(made[1], made[0], True, alone=count)
+    lonely = [
+        f"{side.shown}/{side.pictures.name(key[name])}"
+        for side, key, names in zip((source, target), keys, alone, strict=True)
+        for name in names
+    ]
+    return Sides(made[1], made[0], True, alone=tuple(lonely))
 
 
 def _keys(found: Found) -> dict[str, int]:

@@ -101,11 +101,16 @@ def _floats(low: float, scale: float) -> Callable[[np.ndarray], np.ndarray]:
     return lambda part: np.clip(np.rint((part.astype(np.float32) - low) * scale), 0, 255).astype(np.uint8)
 
 
-def resize(pixels: np.ndarray, size: tuple[int, int], fit: str, *, smooth: bool = False) -> np.ndarray:
+def resize(
+    pixels: np.ndarray, size: tuple[int, int], fit: str, *, smooth: bool = False, nearest: bool = False
+) -> np.ndarray:
     """(H, W, C) -> (height, width, C), antialiased: centre crop to the aspect, or pad with the border's own colour.
 
-    smooth: bicubic, as degraded pictures are brought back to size; else Lanczos.
+    smooth: bicubic, as degraded pictures are brought back to size; else Lanczos. nearest: of (H, W, 1) numbers of
+    classes, none of which may be mixed.
     """
+    kernel = Image.Resampling.BICUBIC if smooth else Image.Resampling.LANCZOS
+    kernel = Image.Resampling.NEAREST if nearest else kernel
     height, width = size
     if pixels.shape[:2] == (height, width):
         return pixels
@@ -114,22 +119,23 @@ def resize(pixels: np.ndarray, size: tuple[int, int], fit: str, *, smooth: bool 
     if fit == "crop":
         tall, wide = height / scale, width / scale
         top, left = (pixels.shape[0] - tall) / 2, (pixels.shape[1] - wide) / 2
-        return _scaled(pixels, (height, width), (left, top, left + wide, top + tall), smooth=smooth)
+        return _scaled(pixels, (height, width), (left, top, left + wide, top + tall), kernel)
     inner = max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale))
     inner = min(inner[0], height), min(inner[1], width)
-    small = _scaled(pixels, inner, (0, 0, pixels.shape[1], pixels.shape[0]))
+    small = _scaled(pixels, inner, (0, 0, pixels.shape[1], pixels.shape[0]), kernel)
     border = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
     result = np.empty((height, width, pixels.shape[2]), pixels.dtype)
-    result[:] = 0 if pixels.shape[2] == 4 else np.median(border, axis=0).astype(pixels.dtype)
+    usual = np.bincount(border[:, 0]).argmax() if nearest else np.median(border, axis=0).astype(pixels.dtype)
+    result[:] = 0 if pixels.shape[2] == 4 else usual
     top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
     result[top : top + inner[0], left : left + inner[1]] = small
     return result
 
 
 def _scaled(
-    pixels: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float], *, smooth: bool = False
+    pixels: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float], kernel: Image.Resampling
 ) -> np.ndarray:
-    target, kernel = (size[1], size[0]), Image.Resampling.BICUBIC if smooth else Image.Resampling.LANCZOS
+    target = (size[1], size[0])
     if pixels.dtype == np.uint16:
         # Pillow's antialiasing works on 8-bit or float images; floats keep all 16 bits.
         planes = [Image.fromarray(pixels[..., c].astype(np.float32)) for c in range(pixels.shape[2])]

@@ -55,6 +55,7 @@ class Bridge(Model, Samples, Translates):
     Config = Config
     presets = {}
     accepts = (Continuous,)
+    kinds = ("mlp", "conv", "transformer")
     sets = ("paired",)
     hunger = 4.0
 

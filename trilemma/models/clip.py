@@ -46,12 +46,12 @@ SIDES = {"left", "right", "leftwards", "rightwards", "links", "rechts", "gauche"
 class Config:
     network: Network = field(default_factory=lambda: Network(width=32, depth=1, activation="silu"))
     optimizer: Optimizer = field(
-        default_factory=lambda: Optimizer(kind="adamw", rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1, stay=0.3)
+        default_factory=lambda: Optimizer(kind="adamw", rate=3e-3, betas=(0.9, 0.98), weight_decay=0.1, stay=0.3)
     )
     text: Literal["words"] = "words"  # captions, by a vocabulary of their own
     embedding: int = 128  # width of the common space
     reading: int = 64  # width of the text tower,
-    layers: int = 2  # and how deep it is
+    layers: int = 1  # and how deep it is
     loss: Literal["softmax", "sigmoid"] = "softmax"
     augment: float = 0.5  # probability of each: another brightness and contrast, shifted, a part cut out
     flip: bool = False  # also mirrored: not where captions speak of left and right
@@ -100,8 +100,9 @@ class Clip(Model, Encodes, Matches):
             "network.multipliers": (1, 2, 4, 4)[:levels],
             "network.depth": 1 if number < 2 else 2,
             "reading": (64, 64, 96, 128, 192)[number],
+            "layers": 1 if number < 2 else 2,
             "flip": words is not None and not SIDES & set(words.known),
-            "optimizer.batch": 256 if count >= 2000 else 128,
+            "optimizer.batch": 64 if count < 2000 else 128 if count < 20_000 else 256,
         }
 
     def groups(self) -> dict[str, list[nn.Parameter]]:

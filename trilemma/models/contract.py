@@ -27,6 +27,7 @@ from trilemma.config import SIZES, assign
 from trilemma.errors import InputError, unknown
 from trilemma.maths.noise import Noise
 from trilemma.mixed import Mixed
+from trilemma.networks.transformer import transformer_settings
 from trilemma.spaces import Continuous, Space
 from trilemma.words import Words
 
@@ -42,7 +43,7 @@ class Turn:
     loss: Tensor
     weight: float
     logs: dict[str, Tensor] = field(default_factory=dict)  # detached sums over the same units
-    shared: dict[str, Tensor] = field(default_factory=dict)  # such sums whose means `Model.adjust` is told
+    shared: dict[str, Tensor] = field(default_factory=dict)  # such sums, of any shape: `Model.adjust` gets their means
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Model(nn.Module, ABC):
     accepts: ClassVar[tuple[type[Space], ...]]
     needs_grid: ClassVar[bool] = False  # True: images, series ...; nothing without a place for each value
     needs_captions: ClassVar[bool] = False  # True: learns nothing where the Spaces have no captions (Words)
+    kinds: ClassVar[tuple[str, ...]] = ("mlp", "conv")  # of networks that it can be built of
     finds_clusters: ClassVar[bool] = False  # True: its config has `clusters`, a condition for data without labels
     hunger: ClassVar[float] = 1.0  # how much longer than others it trains before a larger network pays
     couples_batch: ClassVar[bool] = False  # True: losses depend on which examples share a batch
@@ -113,11 +115,11 @@ class Model(nn.Module, ABC):
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         """Yield the turns of one step; of graphs, only what the next turn goes on with lives across a yield."""
 
-    def adjust(self, means: dict[str, float], now: Now) -> None:
+    def adjust(self, means: dict[str, Tensor], now: Now) -> None:
         """After a turn with `shared`: its means over the whole batch, all processes' and micro-batches' parts of it.
 
-        What a model steers by its losses (a probability, a running mean) moves here, into buffers: once a turn, and
-        equally in every process.
+        What a model steers by its losses (a probability, a running mean, a codebook) moves here, into buffers: once a
+        turn, and equally in every process.
         """
 
     def of_places(self, start: int, stop: int) -> dict[str, slice]:
@@ -291,6 +293,14 @@ class Matches(ABC):
         """(B, E) unit vectors of raw captions (B, 1, length)."""
 
 
+class Rates(ABC):
+    """Its codes cost bits: a figure beside that of how well x comes back, not something to do."""
+
+    @abstractmethod
+    def rate(self, batch: Batch) -> Tensor:
+        """(B,) bits that the codes of x cost: KL(q(z|x) || prior) of Gaussian ones, log2 of the choices of others."""
+
+
 class Criticizes(ABC):
     @abstractmethod
     def criticize(self, batch: Batch) -> Tensor:
@@ -379,9 +389,28 @@ def configure(
     if model.needs_captions and not any(isinstance(space, Words) for space in spaces.values()):
         raise InputError(f"model {name!r} learns from examples with captions; these data have none")
     config = model.Config()
-    for path, value in {**model.adapt(spaces, size, count), **model.presets.get(preset, {}), **(changes or {})}.items():
+    asked = {**model.presets.get(preset, {}), **(changes or {})}
+    adapted = {**model.adapt(spaces, size, count), **_kind_of_network(name, asked, spaces["x"], size)}
+    for path, value in {**adapted, **asked}.items():
         assign(config, path, value, setting=path if "." in path else f"model.{path}")
     return config
+
+
+def _kind_of_network(name: str, asked: dict[str, Any], space: Space, size: str) -> dict[str, Any]:
+    """Settings that go with the kind of network that is asked for; `adapt` knows those of its own kind only.
+
+    Raises:
+        InputError: a kind of which the model cannot be built, or not for this data.
+    """
+    kinds = find(name)[0].kinds
+    for key, kind in asked.items():
+        if key.endswith(".kind") and kind == "transformer" and kind not in kinds:
+            raise InputError(f"setting {key}={kind}: {name} is built of {' or '.join(kinds)}")
+    if asked.get("network.kind") != "transformer":
+        return {}
+    if not space.grid:
+        raise InputError("setting network.kind=transformer: needs data on a grid; these are single rows: take mlp")
+    return transformer_settings(space.grid, size)
 
 
 def sets_of(spaces: dict[str, Space]) -> str:

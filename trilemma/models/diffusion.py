@@ -127,6 +127,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         "latent": {"autoencoder": "codec"},
         "text": {"text": "words", "guidance": 3.0},
         "clip-guided": {"text": "words", "clip": "clip:noise-aware", "guidance": 3.0},
+        "transformer": {"autoencoder": "codec", "network.kind": "transformer"},  # Peebles & Xie 2023
         "ddpm": {"path": "ddpm", "prediction": "eps", "sampler": "ddpm", "steps": 100, "guidance": 1.0},
         "ddpm-learned": {
             "path": "ddpm",
@@ -138,6 +139,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         },
     }
     accepts = (Continuous, Categorical, Mixed, Latent)
+    kinds = ("mlp", "conv", "transformer")
     sets = ("alone", "paired")  # a source is seen beside y (Saharia et al. 2022, Palette)
     finds_clusters = True
     hunger = 8.0

@@ -1,7 +1,12 @@
 """pix2pix: a U-Net from source to x against a critic of patches that sees both (Isola et al. 2017).
 
-Draws differ by a code z that enters every block: the paper's dropout would not be a function of (seed, index) in
-sampling. `published` is the paper's game: non-saturating, a strong absolute distance, one example a step, no penalty.
+Draws could differ by a code z that enters every block (the paper's dropout would not be a function of (seed, index) in
+sampling); as in the paper they hardly do, since the distance asks for the median. Diverse draws: the bridge.
+
+`published` is the paper's game: non-saturating, a strong absolute distance, one example a step, no penalty. `spade`
+hears of its source in every normalisation (Park et al. 2019): for maps of classes. `srgan` is for sources that are
+blurred copies of x (Ledig et al. 2017): it adds to them, and its perceptual distance is one of the critic's own
+features (Wang et al. 2018): no network that measures has a say in training.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from trilemma.models.contract import Criticizes, Model, Now, Samples, Translates
 from trilemma.networks.augment import augment
 from trilemma.networks.layers import Network, initialise
 from trilemma.networks.patchgan import PatchCritic, critic_loss
+from trilemma.networks.spade import SpadeGenerator
 from trilemma.networks.unet import UNet
 from trilemma.spaces import Continuous, Space, masked
 
@@ -42,6 +48,9 @@ class Config:
     gamma: float = 0.1  # weight of the penalty
     penalty_every: int = 2  # critic turns; the weight grows with it
     distance: float = 10.0  # weight of the absolute distance, in units of the data's deviation
+    matching: float = 0.0  # weight of the absolute distance of the critic's features of x and of what is made
+    generator: Literal["unet", "spade"] = "unet"
+    residual: bool = False  # what is made is added to the source, where that has as many channels as x
     latent: int = 16  # width of z
     embedding: int = 128
     augment: float = 0.0  # probability of each differentiable augmentation of what the critic sees (Zhao et al. 2020)
@@ -62,6 +71,8 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
             "optimizer.stay": 0.5,
             "optimizer.warm_up": 0,
         },
+        "spade": {"generator": "spade", "matching": 5.0},
+        "srgan": {"residual": True, "matching": 10.0},
     }
     accepts = (Continuous,)
     needs_grid = True
@@ -76,7 +87,11 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
         self.code = nn.Sequential(
             initialise(nn.Linear(config.latent, width)), nn.SiLU(), initialise(nn.Linear(width, width))
         )
-        self.generator = UNet(self.conditioner.channels, space.width, space.grid, config.network, embedding=width)
+        make = SpadeGenerator if config.generator == "spade" else UNet
+        self.generator = make(self.conditioner.channels, space.width, space.grid, config.network, embedding=width)
+        source = spaces["source"]
+        alike = isinstance(space, Continuous) and isinstance(source, Continuous) and space.width == source.width
+        self.adds = config.residual and alike
         seen = self.conditioner.channels + space.width
         self.critic = PatchCritic(seen, space.grid, config.critic, normalise=config.penalty == "none")
 
@@ -106,7 +121,13 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
         embedding = self.code(noise.normal(self.config.latent).to(dtype))
         embedding = embedding if cond.vector is None else embedding + cond.vector
         assert cond.grid is not None
-        return self.space.relax(wide(self.generator(cond.grid.to(dtype), functional.silu(embedding))))
+        made = wide(self.generator(cond.grid.to(dtype), functional.silu(embedding)))
+        return self.space.relax(made + self.taken(cond.grid) if self.adds else made)
+
+    def taken(self, grid: Tensor) -> Tensor:
+        """The source as if it were x: out of its own Space's units into those of x, (B, width, *grid)."""
+        source = cast(Space, self.spaces["source"])
+        return self.space.embed(source.decode(wide(grid[:, : source.width])))
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, noise = self.config, batch.noise
@@ -136,12 +157,21 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
             after, noise.draw = noise.draw, draw
             made = self.generate(cond, noise)
             noise.draw = after
+        draw = noise.draw
         with frozen(self.critic):
-            on_fake = wide(self.critic(shown(made)))
-        game = mean_per_example(self.play.generator(on_real, on_fake)).sum()
+            *features, scores = self.critic.seen(shown(made))
+        game = mean_per_example(self.play.generator(on_real, wide(scores))).sum()
         apart = mean_per_example((made - real).abs() * mask).sum()
-        logs = {"generator": game.detach(), "distance": apart.detach()}
-        yield Turn("generator", game + config.distance * apart, len(batch), logs)
+        loss, logs = game + config.distance * apart, {"generator": game.detach(), "distance": apart.detach()}
+        if config.matching:
+            after, noise.draw = noise.draw, draw  # augmented alike, or places would not belong together
+            with torch.no_grad():
+                wanted = self.critic.seen(shown(real))[:-1]
+            noise.draw = after
+            levels = zip(features, wanted, strict=True)
+            unlike = sum(mean_per_example((wide(one) - wide(two)).abs()).sum() for one, two in levels) / len(wanted)
+            loss, logs["matching"] = loss + config.matching * unlike, cast(Tensor, unlike).detach()
+        yield Turn("generator", loss, len(batch), logs)
 
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """Nothing to fit."""

@@ -252,14 +252,14 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         return Turn("generator", loss, len(batch), logs, shared)
 
     @torch.no_grad()
-    def adjust(self, means: dict[str, float], now: Now) -> None:
+    def adjust(self, means: dict[str, Tensor], now: Now) -> None:
         config = self.config
         if "wins" in means:
             step = config.optimizer.batch / (config.rise * max(now.total, 1))
-            way = float(np.sign(means["wins"] - config.target))
+            way = float(np.sign(float(means["wins"]) - config.target))
             self.probability.add_(way * step).clamp_(0.0, GREATEST)
         if "path" in means:
-            self.path_mean.lerp_(torch.full_like(self.path_mean, means["path"]), FOLLOW)
+            self.path_mean.lerp_(means["path"].to(self.path_mean.dtype), FOLLOW)
 
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """Nothing to fit: the prior is the one that was trained with."""

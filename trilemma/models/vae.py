@@ -4,7 +4,8 @@ Loss: -ELBO = -log p(x | z) + beta KL(q(z | x) || N(0, I)), in nats, z ~ q by re
 deviation is one learned scalar, so no weight has to be tuned between the two terms. On grids the local energies of x
 are data as well (`networks/texture.py`): a decoder that blurs is far from them, however small its error in pixels.
 Samples come from N(0, I) or from a mixture fitted on the codes after training (Ghosh et al. 2020); which one is chosen
-on held-out data.
+on held-out data. `gan` puts a critic beside it (Larsen et al. 2016): it judges reconstructions and samples, and its
+features say how alike two examples are.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from trilemma.batches import Batch, Options, Request
 from trilemma.conditions import Conditioner, told
 from trilemma.config import Optimizer
 from trilemma.errors import InputError
-from trilemma.maths.losses import free_bits, gaussian_nll, kl_to_standard_normal
+from trilemma.maths.losses import free_bits, kl_to_standard_normal
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
-from trilemma.maths.shapes import mean_per_example
+from trilemma.maths.shapes import expand
 from trilemma.mixed import Mixed
 from trilemma.models.contract import (
     Decodes,
@@ -32,16 +33,19 @@ from trilemma.models.contract import (
     Fills,
     Model,
     Now,
+    Rates,
     Samples,
     Scores,
     Surprises,
     Turn,
+    frozen,
     log_volume,
 )
 from trilemma.networks.codec import coder_settings, decoded, decoder, encoder, fit_mixture, realised
 from trilemma.networks.layers import Network
 from trilemma.networks.mixture import Mixture
-from trilemma.networks.texture import Texture
+from trilemma.networks.rival import WATCHES, Rival, critic_settings, length_of, pull
+from trilemma.networks.texture import Texture, texture_nll
 from trilemma.spaces import Categorical, Continuous, Space, masked
 
 ROUNDS = 20  # of the chain that fills in what is missing
@@ -59,13 +63,21 @@ class Config:
     free_bits: float = 0.0  # nats a dimension that cost nothing (Kingma et al. 2016)
     likelihood: Literal["gaussian", "bernoulli", "discretised"] = "gaussian"
     texture: float = 6.0  # weight of the likelihood of local energies, on grids; 0: pixels only
+    adversarial: float = 0.0  # pull of a critic on what is decoded, in units of the likelihood's; 0: no critic
+    similarity: float = 0.0  # the same of how unlike examples are in the features of that critic, on grids
+    critic_from: float = 0.3  # fraction of the budget from which it pulls
+    critic: Network = field(default_factory=lambda: Network(width=32, depth=1, activation="leaky_relu"))
     components: int = 10  # of the mixture (per class where labels are known)
     condition: int = 64  # width of the embedded conditions
 
 
-class VAE(Model, Samples, Encodes, Decodes, Fills, Scores, Surprises):
+class VAE(Model, Samples, Encodes, Decodes, Rates, Fills, Scores, Surprises):
     Config = Config
-    presets = {"bernoulli": {"likelihood": "bernoulli"}, "discretised": {"likelihood": "discretised"}}
+    presets = {
+        "bernoulli": {"likelihood": "bernoulli"},
+        "discretised": {"likelihood": "discretised"},
+        "gan": {"adversarial": 0.1, "similarity": 0.25},
+    }
     accepts = (Continuous, Categorical, Mixed)
 
     def __init__(
@@ -93,18 +105,22 @@ class VAE(Model, Samples, Encodes, Decodes, Fills, Scores, Surprises):
         self.texture = Texture(space.width, space.grid) if sharpened else None
         if self.texture is not None:
             self.texture_scales = nn.Parameter(torch.zeros(self.texture.scales))
+        self.rival = Rival(space.width, space.grid, config.critic) if config.adversarial else None
         label = spaces.get("label")
         self.mixture = Mixture(config.latent, config.components, label.count if isinstance(label, Categorical) else 1)
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
-        return coder_settings(spaces, size, count)
+        return {**coder_settings(spaces, size, count), **critic_settings(spaces["x"].grid, size)}
 
     def compilable(self) -> tuple[nn.Module, ...]:
         return self.encoder, self.decoder
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"model": [p for p in self.parameters() if p.requires_grad]}
+        rival = [] if self.rival is None else list(self.rival.parameters())
+        others = {id(p) for p in rival}
+        groups = {"model": [p for p in self.parameters() if p.requires_grad and id(p) not in others]}
+        return groups | ({"critic": rival} if rival else {})
 
     def posterior(self, batch: Batch, cond: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | x), each (B, latent)."""
@@ -128,26 +144,38 @@ class VAE(Model, Samples, Encodes, Decodes, Fills, Scores, Surprises):
             self.config.beta * min(now.rising / self.config.warm_up, 1.0) if self.config.warm_up else self.config.beta
         )
         logs = {"nll": nll.sum().detach(), "kl": kl.sum().detach()}
-        loss = nll.sum() + beta * paid
+        x, seen = self.space.embed(batch.x), 1.0 if mask is None else self.space.widen(mask)
+        x, likelihood = x * seen, nll.sum()
         if self.texture is not None:
-            energies = self.texture_nll(params, batch.x, mask).sum()
-            loss, logs["texture"] = loss + self.config.texture * energies, energies.detach()
+            energies = texture_nll(self.texture, self.texture_scales, x, params * seen).sum()
+            likelihood, logs["texture"] = likelihood + self.config.texture * energies, energies.detach()
+        loss = likelihood + beta * paid
+        joined = self.rival is not None and now.progress >= self.config.critic_from
+        if self.rival is None or not (joined or now.step % WATCHES == 0):
+            yield Turn("model", loss, len(batch), logs)
+            return
+        # The critic sees samples as well, which owe nothing to an example.
+        drawn = wide(self.decoder(batch.noise.normal(self.config.latent).to(z.dtype), *told(cond)))
+        shown = [self.relaxed(one, batch.noise) * seen for one in (params, drawn)]
+        if joined:
+            length = length_of(params, likelihood)
+            with frozen(self.rival):
+                game, unlike = self.rival.terms(shown[0], x if self.config.similarity else None)
+                of_drawn, _ = self.rival.terms(shown[1], None)
+            weight = self.config.adversarial
+            loss = loss + pull(params, length, [(weight, game), (self.config.similarity, unlike)])
+            loss, logs["generator"] = loss + pull(drawn, length, [(weight, of_drawn)]), game.sum().detach()
+        fake = torch.where(expand(torch.as_tensor(batch.index, device=x.device) % 2, x) > 0, *shown).detach()
         yield Turn("model", loss, len(batch), logs)
+        look, logs = self.rival.look(x, fake)
+        yield Turn("critic", look, len(batch), logs)
 
-    def texture_nll(self, params: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
-        """-log-likelihood (B,) of x's local energies under Gaussians around those of the decoder's mean.
-
-        Each scale has a learned deviation, and all together count as many elements as x has.
-        """
-        assert self.texture is not None
-        given, made = self.space.embed(x), params
-        if mask is not None:
-            given, made = given * self.space.widen(mask), made * self.space.widen(mask)
-        with torch.no_grad():
-            targets = self.texture(given)
-        pairs = zip(self.texture(made), targets, self.texture_scales, strict=True)
-        terms = [mean_per_example(gaussian_nll(wide(found), wide(target), scale)) for found, target, scale in pairs]
-        return torch.stack(terms).mean(0) * math.prod(self.space.shape)
+    def relaxed(self, params: Tensor, noise: Noise) -> Tensor:
+        """Embedded data (B, width, *grid) of a decoder's numbers, differentiable, as a critic sees them."""
+        numbers = isinstance(self.space, Continuous)
+        if numbers and self.config.likelihood == "bernoulli":  # they are logits
+            return self.space.embed(decoded(self.space, params, "bernoulli"))
+        return self.space.relax(params, None if numbers else noise.uniform(self.space.width, *self.space.grid))
 
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         fit_mixture(self, self.mixture, batches, noise.seed, random=True)
@@ -176,6 +204,10 @@ class VAE(Model, Samples, Encodes, Decodes, Fills, Scores, Surprises):
         cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
         mean, log_variance = self.posterior(batch, cond)
         return mean + (log_variance / 2).exp() * batch.noise.normal(self.config.latent) if random else mean
+
+    def rate(self, batch: Batch) -> Tensor:
+        cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
+        return kl_to_standard_normal(*self.posterior(batch, cond)).sum(1) / math.log(2)
 
     def parameters_of(self, codes: Tensor, request: Request) -> Tensor:
         """Those of p(x | z) (B, width, *grid)."""

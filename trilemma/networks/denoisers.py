@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from trilemma.networks.layers import Network
 from trilemma.networks.mlp import VectorDenoiser
+from trilemma.networks.transformer import Transformer
 from trilemma.networks.unet import UNet
 from trilemma.spaces import Space
 
@@ -15,10 +16,12 @@ from trilemma.spaces import Space
 def denoiser(
     space: Space, inputs: int, outputs: int, network: Network, embedding: int, *, context: int = 0
 ) -> nn.Module:
-    """The network for this Space: a U-Net on grids, a residual MLP on vectors.
+    """The network for this Space: a U-Net or a transformer on grids, a residual MLP on vectors.
 
     context: width of the tokens (B, length, context) that it looks at, where it can; 0 for none.
     """
+    if space.grid and network.kind == "transformer":
+        return Transformer(inputs, outputs, space.grid, network, embedding=embedding, context=context)
     if space.grid and network.kind == "conv":
         return UNet(inputs, outputs, space.grid, network, embedding=embedding, context=context)
     return Flattened(space, inputs, outputs, network, embedding)

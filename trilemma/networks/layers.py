@@ -28,10 +28,10 @@ CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 class Network:
     """The shape of a network. `kind` is chosen by the data: mlp for vectors, conv for grids."""
 
-    kind: Literal["mlp", "conv"] = "conv"
-    width: int = 64  # channels at the finest working resolution (conv), units (mlp)
-    depth: int = 2  # residual blocks a resolution (conv), hidden layers (mlp)
-    multipliers: tuple[int, ...] = (1, 2)  # of the width, from the finest resolution to the coarsest
+    kind: Literal["mlp", "conv", "transformer"] = "conv"
+    width: int = 64  # channels at the finest working resolution (conv) or of a patch (transformer), units (mlp)
+    depth: int = 2  # residual blocks a resolution (conv), blocks (transformer), hidden layers (mlp)
+    multipliers: tuple[int, ...] = (1, 2)  # conv: of the width, from the finest resolution to the coarsest
     patch: int = 1  # side of the patches that become one place of the finest working resolution
     activation: Activation = "silu"
     dropout: float = 0.0

@@ -61,11 +61,28 @@ class PatchCritic(nn.Module):
         self.activation = ACTIVATIONS[network.activation]
         channels_last(self, dims)
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.enter(to_patches(pad_to(x, self.patch), self.patch))
+    def features(self, x: Tensor) -> list[Tensor]:
+        """What its layers make of x, one after the other."""
+        found = [self.enter(to_patches(pad_to(x, self.patch), self.patch))]
         for layer in self.layers:
-            h = layer(h) if isinstance(layer, Residual | GroupNorm) else layer(self.activation(h))
-        return self.leave(self.activation(h)).flatten(1)
+            h = found[-1]
+            found.append(layer(h) if isinstance(layer, Residual | GroupNorm) else layer(self.activation(h)))
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.judged(self.features(x))
+
+    def judged(self, features: list[Tensor]) -> Tensor:
+        """The scores, from the features."""
+        return self.leave(self.activation(features[-1])).flatten(1)
+
+    def seen(self, x: Tensor) -> list[Tensor]:
+        """What it sees on its way: (B, width, *coarse) before each halving and at the end, and last the scores."""
+        features = self.features(x)
+        before = [
+            h for h, layer in zip(features, self.layers, strict=False) if not isinstance(layer, Residual | GroupNorm)
+        ]
+        return [*before, features[-1], self.judged(features)]
 
 
 class ResnetGenerator(nn.Module):

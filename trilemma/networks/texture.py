@@ -15,6 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trilemma.maths.losses import gaussian_nll
+from trilemma.maths.precision import wide
+from trilemma.maths.shapes import mean_per_example
+
 SCALES = 3
 CONVOLVE: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 POOL: dict[int, Any] = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
@@ -57,3 +61,15 @@ class Texture(nn.Module):
             windows = [min(4, side) for side in magnitude.shape[2:]]
             energies.append(POOL[dims](magnitude, windows, [max(window // 2, 1) for window in windows]))
         return energies
+
+
+def texture_nll(texture: Texture, scales: Tensor, x: Tensor, made: Tensor) -> Tensor:
+    """-log-likelihood (B,) of the energies of embedded x (B, channels, *grid) under Gaussians around those of `made`.
+
+    scales: the learned log deviation of each of the texture's scales; all together count as many elements as x has.
+    """
+    with torch.no_grad():
+        targets = texture(x)
+    pairs = zip(texture(made), targets, scales, strict=True)
+    terms = [mean_per_example(gaussian_nll(wide(found), wide(target), scale)) for found, target, scale in pairs]
+    return torch.stack(terms).mean(0) * x[0].numel()

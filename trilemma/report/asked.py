@@ -15,7 +15,7 @@ from trilemma.report.columns import amount
 from trilemma.report.measure import count_for, drawn, read_samples, rules_of
 from trilemma.report.pipelines import Pipeline, pipeline_of
 from trilemma.report.summary import number
-from trilemma.training.captions import has_captions
+from trilemma.training.captions import has_captions, worded
 from trilemma.training.optimizers import KINDS
 from trilemma.training.stages import chosen_stage
 from trilemma.training.start import seen_by
@@ -72,7 +72,7 @@ def check_settings(names: list[str], data: Data, settings: dict[str, Any]) -> No
     changes = {k.removeprefix("model."): v for k, v in settings.items() if k.split(".")[0] not in others}
     changes = {k: v for k, v in changes.items() if not k.startswith("autoencoder.")}
     for name in names:
-        seen = seen_by(name, data)
+        seen = worded(seen_by(name, data), name, changes)
         fitting_sets(name, seen.spaces)
         if not isinstance(data.spaces["x"], find(name)[0].accepts):
             continue  # that is no mistake in a setting: its row says so

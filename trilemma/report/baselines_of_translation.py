@@ -12,15 +12,16 @@ from trilemma.metrics.random_features import RandomFeatures
 from trilemma.mixed import plain
 from trilemma.modalities.contract import Data
 from trilemma.modalities.degrade import factor, parse
+from trilemma.spaces import Categorical
 
 MOST = 20_000  # training examples that a mean is taken over, and that neighbours are searched among
 
 
 def _sources(data: Data, split: str, count: int) -> np.ndarray:
-    """Raw sources of a split; where there are fewer, again from the first."""
+    """Sources of a split as pictures; where there are fewer, again from the first."""
     held = data.sources(split)
     assert held is not None
-    return held[np.arange(count) % len(held)]
+    return data.pictured(held[np.arange(count) % len(held)])
 
 
 def did_nothing(data: Data, count: int, *, seed: int) -> np.ndarray:
@@ -43,7 +44,8 @@ def nearest_target(data: Data, count: int, *, seed: int) -> np.ndarray:
     asked, targets = _sources(data, "test", count), data.rows("train", MOST)
     paired = "source" in data.conditions
     known = _sources(data, "train", len(targets)) if paired else targets
-    space = data.spaces["source" if paired else "x"]
+    maps = isinstance(data.spaces.get("source"), Categorical)
+    space = data.spaces["source" if paired and not maps else "x"]
     network = RandomFeatures(plain(space, known[:2000]))
     found = NearestNeighbors(n_neighbors=1).fit(network(plain(space, known)))
     return targets[found.kneighbors(network(plain(space, asked)), return_distance=False)[:, 0]]

@@ -24,6 +24,7 @@ FAMILIES = {
     "vae": "The same, but the numbers are kept to a known distribution from which new ones are drawn.",
     "gan": "A forger makes examples, a critic learns to tell them from real ones, and both get better.",
     "diffusion": "Learns to take noise off an example, and makes new ones by doing so step by step from noise alone.",
+    "masked": "Codes each example as a few whole numbers, learns to fill in hidden ones, and begins with all hidden.",
 }
 TRANSLATORS = {
     "bridge": "Of pairs: learns the way from a source to its partner, and walks it in a few steps.",

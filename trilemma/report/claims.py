@@ -36,6 +36,7 @@ SHARE = 0.9  # of an improvement, of what real data have
 PLAUSIBLE = 0.8  # of the plausibility of the ends, half-way
 TOUCHY, CALM = 1.5, 1.2  # times as bad at the worst of the other settings
 MINIMAX, NON_SATURATING = "gan, minimax", "gan, non-saturating"
+HYBRID = "vae, with a critic"
 PIXELS, WITHOUT_KL, NOISY = "vae, pixels only", "vae, without KL", "autoencoder, trained on noisy input"
 
 
@@ -424,6 +425,9 @@ CLAIMS = (
     Claim("train-speed", "A VAE sees more examples a second in training than GAN and diffusion.",
           f"examples a second: more than {CLEARLY} times theirs", BASE,
           faster("examples_per_second", "vae", others=("gan", "diffusion"))),
+    Claim("hybrids", "Hybrids combine the strengths of the families (Larsen et al. 2016).",
+          "a VAE with a critic (vae:gan): sharpness above the VAE's, and recall above the GAN's", EXTRA,
+          both(more("sharpness", HYBRID, "vae"), more("recall", HYBRID, "gan"))),
     Claim("rule", "Quality: take a GAN; diversity: a VAE; both: diffusion.",
           "the GAN's headline is best, the VAE's recall or coverage highest, reliably; both: the best sum of ranks",
           BASE, _rule),

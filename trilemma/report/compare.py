@@ -277,7 +277,7 @@ class Comparison:
             self.results["real"] = write_samples(self.folder, "real", self.real)
             sources = self.data.sources("test")
             if sources is not None:
-                kept = sources[np.arange(min(len(sources), len(self.real)))]
+                kept = self.data.pictured(sources[np.arange(min(len(sources), len(self.real)))], colour=True)
                 self.results["sources"] = write_samples(self.folder, "sources", kept)
         self.write()
 

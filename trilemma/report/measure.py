@@ -123,7 +123,7 @@ class Ruler:
         self.text = TextRuler(data, count, quiet=quiet) if worded else None
         self.translation = None
         if data.sources("test") is not None:
-            self.translation = TranslationRuler(data, self.network, count)
+            self.translation = TranslationRuler(data, self.network, count, quiet=quiet)
         # What copies are looked for among, and unseen data to hold them against: of a series some of the same time.
         self.searched, self.held = np.arange(len(self.train)), (self.test, self.features)
         if self.series is not None:

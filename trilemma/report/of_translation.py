@@ -14,6 +14,7 @@ from trilemma.metrics.protocol import Measure
 from trilemma.metrics.translation import (
     SHIFTS,
     cycle_error,
+    map_agreement,
     map_distances,
     psnr,
     relative,
@@ -23,8 +24,10 @@ from trilemma.metrics.translation import (
 )
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Translates
+from trilemma.spaces import Categorical
 from trilemma.tasks.load import Loaded
 from trilemma.training.features import FeatureNetwork
+from trilemma.training.reading import source_reader
 from trilemma.training.sampling import told_labels
 
 CHUNK = 250  # pictures whose feature maps are held at once
@@ -36,7 +39,8 @@ SHOWN = 8  # sources that the page shows
 
 def given_sources(loaded: Loaded, data: Data) -> Loaded:
     """The run with the test sources, and the labels of their targets, for its samples to be made from."""
-    loaded.sampler.sources = data.sources("test")
+    held = data.without_pairs() if "other" in loaded.model.spaces else data
+    loaded.sampler.sources = held.sources("test")
     loaded.sampler.told = told_labels(data.split("test"))
     return loaded
 
@@ -44,11 +48,15 @@ def given_sources(loaded: Loaded, data: Data) -> Loaded:
 class TranslationRuler:
     """The sources of the test split with what belongs to them; outputs are measured in their order."""
 
-    def __init__(self, data: Data, network: FeatureNetwork, count: int):
+    def __init__(self, data: Data, network: FeatureNetwork, count: int, *, quiet: bool = False):
         sources = data.sources("test")
         assert sources is not None
         self.data, self.network = data, network
-        self.sources = sources[np.arange(min(len(sources), count))]
+        held, given = sources[np.arange(min(len(sources), count))], data.spaces.get("source")
+        self.sources = data.pictured(held)
+        self.classes = given.count if isinstance(given, Categorical) else 0
+        self.maps = held if self.classes else None  # of classes: what is read off outputs is held against them
+        self.reader = source_reader(data, quiet=quiet) if self.classes else None
         targets = data.rows("test", max(len(self.sources), CHUNK))
         self.partners = targets[: len(self.sources)] if "source" in data.conditions else None
         space: Any = data.spaces["x"]
@@ -78,14 +86,21 @@ class TranslationRuler:
             found["perceptual"] = relative(np.concatenate(distances), self.unrelated, "perceptual", "lower")
             found["psnr"] = psnr(partners, x, span=self.span)
             found["ssim"] = ssim(partners, x, span=self.span)
-        return found
+        return found | self._agreement(x)
+
+    def _agreement(self, x: np.ndarray) -> dict[str, Measure]:
+        """Of sources that are maps of classes: whether these can still be read off the outputs."""
+        if self.reader is None or self.maps is None:
+            return {}
+        return {"agreement": map_agreement(self.maps[: len(x)], self.reader(x), self.classes)}
 
     def floor(self) -> dict[str, Measure]:
         """What the hidden partners keep of their sources: as much as a perfect translator would."""
         if self.partners is None:
             return {}
         maps = [self._layout(self.network.maps(part)) for part in _parts(self.partners)]
-        return {"structure": structure_kept(self.layout, np.concatenate(maps))}
+        kept = structure_kept(self.layout, np.concatenate(maps))
+        return {"structure": kept} | self._agreement(self.partners)
 
     def of_model(self, loaded: Loaded, samples: np.ndarray) -> tuple[dict[str, Any], np.ndarray | None]:
         """Figures that need the model: how varied its draws are, the way there and back; and some draws to be shown.

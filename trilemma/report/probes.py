@@ -32,6 +32,7 @@ from trilemma.metrics.protocol import Measure
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Criticizes, Decodes, Encodes, Samples, Scores
 from trilemma.report.baselines import real
+from trilemma.report.coding import coding
 from trilemma.report.measure import SEED, Ruler
 from trilemma.report.variants import HALVES, Variant, data_of
 from trilemma.tasks.load import Loaded
@@ -52,6 +53,7 @@ def probes(loaded: Loaded, data: Data, ruler: Ruler, samples: np.ndarray) -> dic
     model = loaded.model
     found: dict[str, Measure] = {}
     with torch.no_grad(), loaded.engine.autocast():
+        found |= coding(loaded, data, ruler)
         if isinstance(model, Encodes):
             codes = torch.cat([model.encode(batch).float() for batch in _test(loaded, data)]).cpu().numpy()
             if len(codes) > 1:

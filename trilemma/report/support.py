@@ -9,18 +9,18 @@ import sys
 
 from trilemma.modalities.door import kinds
 from trilemma.models.contract import Samples, find, model_files
-from trilemma.tasks.abilities import TASKS, TRANSLATORS, learns, works
+from trilemma.tasks.abilities import TASKS, TRANSLATORS, learns, needs, works
 
 
 def families(sets: str = "alone") -> list[str]:
-    """The models that make samples and learn from such data (`SETS` of models/contract.py), by file."""
-    able = [stem for stem in model_files() if issubclass(find(stem)[0], Samples)]
+    """The models that make samples and learn from such data (`SETS`), with captions or without, by file."""
+    able = [stem for stem in model_files() if issubclass(find(stem)[0], Samples) and not find(stem)[0].needs_captions]
     return [stem for stem in able if sets in find(stem)[0].sets]
 
 
 def page() -> str:
     """The page as text."""
-    tasks = [task for task in TASKS if task not in TRANSLATORS]
+    tasks = [task for task in TASKS if task not in TRANSLATORS and any(needs(find(one)[0], task) for one in families())]
     lines = [
         "# What works with what",
         "",
@@ -43,6 +43,10 @@ def page() -> str:
     for stem in dict.fromkeys([*families("paired"), *families("unpaired")]):
         cells = ["`translate`" if stem in families(sets) else "" for sets in ("paired", "unpaired")]
         lines.append(f"| `{stem}` | {' | '.join(cells)} |")
+    lines += ["", "## Pictures with captions", "", "Models that learn nothing without.", "", "| | |", "|---|---|"]
+    for stem in (stem for stem in model_files() if find(stem)[0].needs_captions):
+        cells = [f"`{task}`" for task in TASKS if task != "info" and works(find(stem)[0], "image", task)]
+        lines.append(f"| `{stem}` | {' '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -67,6 +67,7 @@ class Variant:
 ABLATIONS: tuple[tuple[str, str, str, dict[str, Any], tuple[float, ...]], ...] = (
     ("vae", "without KL", "vae", {"model.beta": 0.0}, ()),
     ("vae", "pixels only", "vae", {"model.texture": 0.0}, ()),
+    ("vae", "with a critic", "vae:gan", {}, ()),
     ("autoencoder", "trained on noisy input", "autoencoder:denoising", {}, ()),
     ("gan", "minimax", "gan:minimax", {"model.penalty": "none"}, CURVE[:1]),
     ("gan", "non-saturating", "gan:non-saturating", {"model.penalty": "none"}, CURVE[:1]),

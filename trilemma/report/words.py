@@ -16,6 +16,10 @@ WORDS = {
         "How much of the source's layout the output has: which places are alike, whatever they look like. 1: all; 0: "
         "no more than that of another source. The last row, where there is one: the hidden partners themselves."
     ),
+    "agreement": (
+        "How well the source's map can be read off the output by a segmenter that learned from real pairs: "
+        "intersection over union, mean over classes. 1: all of it. The last row: read off the hidden partners."
+    ),
     "psnr": "Peak signal-to-noise ratio to the hidden partner, pixel by pixel, in decibels. It rewards blur.",
     "ssim": "Structural similarity of small windows to those of the hidden partner. 1: equal. It rewards blur, too.",
     "draws": (
@@ -182,6 +186,20 @@ WORDS = {
         "Bits that unseen examples cost for each of their numbers under the model's likelihood, or its bound. Lower: "
         "it finds them more plausible; 8 is what an 8-bit pixel costs anyway."
     ),
+    "rate": (
+        "Bits that the codes of an unseen example cost: the divergence of Gaussian codes from their prior, or the "
+        "logarithm of all the codes that there are. Compare the reconstructions of equal rates."
+    ),
+    "reconstruction_psnr": (
+        "Peak signal-to-noise ratio of unseen examples after encoding and decoding, in decibels of the mean squared "
+        "error. It rewards blur. Of a model of codes, that of the autoencoder within it."
+    ),
+    "reconstruction_frechet": (
+        "Fréchet distance of unseen examples to themselves after encoding and decoding: what the codes lose, before "
+        "any is made up. No sample of a model of codes can be expected to come nearer."
+    ),
+    "codebook_use": "Share of a codebook's entries that unseen examples use at all.",
+    "perplexity": "How many entries of a codebook are in use effectively, by how often unseen examples use each.",
     "active_units": "How many dimensions of the code are used by real data: their mean moves with the example.",
     "midpoints": (
         "How plausible samples half-way between two codes are, relative to samples: share inside real data's "

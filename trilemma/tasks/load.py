@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from torch.nn.functional import one_hot
 from trilemma.batches import Arrays, Batch, Options, Request
 from trilemma.conditions import tell
 from trilemma.errors import InputError
+from trilemma.latent import Coder, Latent
 from trilemma.maths.noise import Noise
 from trilemma.maths.signals import estimated_noise, spherical
 from trilemma.modalities.contract import Data, Gaps, Modality, Opening
@@ -32,14 +33,14 @@ from trilemma.models.contract import (
     Styles,
     Translates,
 )
-from trilemma.spaces import Clusters
+from trilemma.spaces import Categorical, Clusters
 from trilemma.tasks.abilities import ONLY, TASKS, TRANSLATORS, models_that, needs, works
 from trilemma.training.choose import fewest_steps
 from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.restore import restore
 from trilemma.training.run import Run, write_json
 from trilemma.training.sampling import BATCH, Prompt, Sampler, merged
-from trilemma.words import Words, words_of
+from trilemma.words import Words
 
 if TYPE_CHECKING:
     from trilemma.tasks.alarms import Alarms  # pandas is for tables and series only
@@ -135,10 +136,22 @@ class Loaded:
             "parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             "dtype": self.config["training"]["dtype"],
             "seed": self.config["seed"],
+            **self._coding(),
             "capabilities": [kind.__name__ for kind in CAPABILITIES if isinstance(self.model, kind)],
             "tasks": self.can(),
             "choices": self.run.choices(),
         }
+
+    def _coding(self) -> dict[str, Any]:
+        """Of an autoencoder with codes on a grid, or of one within this model: their shape, and how many there are."""
+        coder = self.space.autoencoder if isinstance(self.space, Latent) else self.model
+        if not isinstance(coder, Coder):
+            return {}
+        codes: dict[str, Any] = {"shape": list(coder.code_shape)}
+        if coder.token_count:
+            places = math.prod(coder.code_shape[1:])
+            codes |= {"entries": coder.token_count, "bits an example": round(places * math.log2(coder.token_count), 1)}
+        return {"codes": codes}
 
     # --- tasks ---
 
@@ -447,7 +460,8 @@ class Loaded:
             raise InputError(f"-n {n}: ask for at least one draw")
         back = direction(to, self.sides())
         scale = data.get("scale_back" if back else "scale")
-        plan = Plan(self.space.grid, scale, data["opening"].get("degradation"))  # type: ignore[arg-type]
+        maps = "source" in self.model.spaces and isinstance(self.model.spaces["source"], Categorical)
+        plan = Plan(self.space.grid, scale, data["opening"].get("degradation"), maps)  # type: ignore[arg-type]
         return translated(
             self.sampler, self.modality, source, plan, back=back, draws=n, seed=seed,
             options=merged(self.options, asked),
@@ -716,29 +730,9 @@ class Loaded:
 
     def prompted(self, prompt: str | None, negative: str | None = None) -> Prompt | None:
         """Words as the model reads them; what it does not know or cuts off is said on stderr."""
-        if prompt is None and negative is None:
-            return None
-        space = next((space for space in self.model.spaces.values() if isinstance(space, Words)), None)
-        if space is None:
-            raise InputError(
-                "--prompt: this model has not learned from captions; train one with --model diffusion:text on pictures "
-                "with captions (metadata.csv with file_name and text, or a .txt beside each)"
-            )
-        if prompt is None:
-            raise InputError("--negative says what not to make: say with --prompt what to make")
-        for name, text in (("--prompt", prompt), ("--negative", negative)):
-            if text is None:
-                continue
-            if not words_of(text):
-                raise InputError(f"{name} {text!r}: there is no word in it")
-            unseen = space.unseen(text)
-            if unseen:
-                known = [match for word in unseen for match in get_close_matches(word, space.known, 1)]
-                near = f"; near ones: {', '.join(dict.fromkeys(known))}" if known else ""
-                self.say(f"{name}: no training caption has {', '.join(map(repr, unseen))}{near}")
-            if space.cut(text):
-                self.say(f"{name} {text[:20]!r}...: longer than {space.shape[1]} tokens, the rest is not read")
-        return Prompt(space.write([prompt]), None if negative is None else space.write([negative]))
+        from trilemma.tasks.prompts import prompted
+
+        return prompted(self, prompt, negative)
 
     def shown(self, label: str | int | None) -> Modality:
         """The modality as it writes what was made for a label: of a series, from that entity's levels on."""

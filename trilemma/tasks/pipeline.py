@@ -10,18 +10,15 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from trilemma.errors import InputError
+from trilemma.tasks.travel import check_travels, without_places
 from trilemma.training.card import card
 from trilemma.training.run import disk_errors, write_json, write_text
-
-if TYPE_CHECKING:
-    import torch
-
-    from trilemma.tasks.load import Loaded
 
 PIPELINE = '''"""Pictures of a run of Trilemma as a pipeline: pip install trilemma diffusers."""
 
@@ -67,15 +64,15 @@ class TrilemmaRun(ModelMixin, ConfigMixin):
 CODE = {"pipeline.py": PIPELINE, "run/loading.py": LOADING}
 
 
-def export_pipeline(loaded: Loaded, folder: str | Path) -> list[Path]:
+def export_pipeline(loaded: Any, folder: str | Path) -> list[Path]:
     """Write the run as a pipeline's folder: `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`.
+
+    loaded: a run as `load` gives it; imports point downward.
 
     Raises:
         InputError: a run that makes no pictures out of nothing, one that needs Python of one's own, a folder that is
             there.
     """
-    from trilemma.tasks.hub import check_travels, without_places
-
     folder, run = Path(folder), loaded.run
     if loaded.modality.kind != "image":
         raise InputError(f"--to diffusers: a pipeline makes pictures, and this run makes {loaded.modality.kind} data")
@@ -106,7 +103,7 @@ def export_pipeline(loaded: Loaded, folder: str | Path) -> list[Path]:
 
 
 def pictures(
-    loaded: Loaded, n: int, *, generator: torch.Generator | list[torch.Generator] | None = None,
+    loaded: Any, n: int, *, generator: torch.Generator | list[torch.Generator] | None = None,
     steps: int | None = None, labels: Any = None, guidance: float | None = None,
 ) -> np.ndarray:  # fmt: skip
     """(n, H, W, C) float32 in 0 ... 1, as pipelines give them.

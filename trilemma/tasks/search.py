@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +13,12 @@ from PIL import Image
 
 from trilemma.errors import InputError
 from trilemma.models.contract import Matches
+from trilemma.tasks.prompts import check_text
 from trilemma.training.captions import TEMPLATE, captions_of
 from trilemma.training.matching import told, vectors, vectors_of_texts
 from trilemma.words import normal, words_of
 
-if TYPE_CHECKING:
-    from trilemma.tasks.load import Loaded
+Loaded = Any  # a run as `load` gives it; imports point downward
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
@@ -57,7 +56,7 @@ def search(loaded: Loaded, query: Any, source: Any = None, *, n: int = 8) -> Hit
     loaded.require("search")
     if n < 1:
         raise InputError(f"-n {n}: ask for at least one")
-    if not isinstance(query, str) or _is_picture(query):
+    if not isinstance(query, str) or (query.strip() and _is_picture(query)):
         if source is not None:
             raise InputError("search: for a picture the captions of the run's own data are searched; leave DATA out")
         if isinstance(query, (str, Path)) and Path(query).is_dir():
@@ -105,17 +104,8 @@ def classify(loaded: Loaded, source: Any, labels: Sequence[str] | None = None) -
 
 
 def read_words(loaded: Loaded, text: str, what: str) -> None:
-    """InputError for a text without a word; words that no training caption has, and a cut, are said on stderr."""
-    _, space = told(loaded.model)
-    if not words_of(text):
-        raise InputError(f"{what} {text!r}: there is no word in it")
-    unseen = space.unseen(text)
-    if unseen:
-        known = [match for word in unseen for match in get_close_matches(word, space.known, 1)]
-        near = f"; near ones: {', '.join(dict.fromkeys(known))}" if known else ""
-        loaded.say(f"{what}: no training caption has {', '.join(map(repr, unseen[:8]))}{near}")
-    if space.cut(text):
-        loaded.say(f"{what} {text[:20]!r}...: longer than {space.shape[1]} tokens, the rest is not read")
+    """InputError for a text without a word; what the model does not know is said on stderr."""
+    check_text(loaded, told(loaded.model)[1], text, what)
 
 
 def distinct(captions: list[str]) -> list[str]:

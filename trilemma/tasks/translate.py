@@ -31,6 +31,7 @@ class Plan:
     grid: tuple[int, int]  # (height, width) of what the model sees
     scale: float | None  # by which its pictures were shrunk; None: they were of several sizes
     degradation: str | None
+    maps: bool = False  # its pictures are maps of classes, which no resizing may mix
 
 
 def translated(
@@ -78,7 +79,7 @@ def at_scale(whole: np.ndarray, plan: Plan) -> np.ndarray:
     size = max(plan.grid[0], round(height * scale)), max(plan.grid[1], round(width * scale))
     if max(size) > LARGEST:
         raise InputError(f"translate: {height} x {width} would become {size[0]} x {size[1]}; cut the picture in parts")
-    return resize(whole.transpose(1, 2, 0), size, "crop", smooth=larger > 1).transpose(2, 0, 1)
+    return resize(whole.transpose(1, 2, 0), size, "crop", smooth=larger > 1, nearest=plan.maps).transpose(2, 0, 1)
 
 
 def tiles(size: tuple[int, int], grid: tuple[int, int]) -> list[tuple[int, int]]:

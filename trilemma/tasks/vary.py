@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +15,7 @@ from trilemma.models.contract import Redraws
 from trilemma.spaces import Clusters
 from trilemma.training.sampling import BATCH, Prompt, merged
 
-if TYPE_CHECKING:
-    from trilemma.tasks.load import Loaded
+Loaded = Any  # a run as `load` gives it; imports point downward
 
 
 def varied(
@@ -35,6 +34,7 @@ def varied(
     strength: 0 leaves an example as it is, 1 leaves nothing of it. Without prompt or label nothing is asked for.
     """
     run.require("vary")
+    spaces = run.model.spaces
     assert isinstance(run.model, Redraws)
     if not 0 <= strength <= 1:
         raise InputError(f"--strength {strength:g}: give a number from 0 (as it is) to 1 (nothing left of it)")
@@ -47,10 +47,10 @@ def varied(
     for start in range(0, len(x), BATCH):
         batch = Arrays(x[start : start + BATCH]).gather(np.arange(len(x[start : start + BATCH])), device=str(device))
         index = np.arange(start, start + len(batch))
-        tell(run.model.spaces, batch)
+        tell(spaces, batch)
         told = run.sampler.request(seed, index, label=label, options=options, prompt=prompt)
         raw, present = {}, {}
-        for name, space in run.model.spaces.items():
+        for name, space in spaces.items():
             if isinstance(space, Clusters):  # what it was like; much noise may lead it elsewhere
                 raw[name], present[name] = batch.raw[name], batch.present[name]
             elif name in told.raw and (label if name == "label" else prompt) is not None:

@@ -11,7 +11,11 @@ import shutil
 import time
 
 from trilemma.errors import InputError
+from trilemma.impressions import GUIDE
+from trilemma.mixed import space_from
 from trilemma.modalities.contract import Data
+from trilemma.training.captions import CAPTION, worded
+from trilemma.training.guides import Guide
 from trilemma.training.run import Run, branch_state, write_json
 from trilemma.training.stages import coded_by, coded_in
 from trilemma.training.start import Say, carry_out
@@ -27,6 +31,11 @@ def branch(data: Data, of: Run, share: float, *, quiet: bool = False) -> Run:
         return run
     if not run.exists:
         _prepare(run, of, share)
+    config = of.config()
+    words = config["spaces"].get(CAPTION)
+    data = worded(data, config["asked"]["model"], config["asked"]["settings"], space_from(words) if words else None)
+    if GUIDE in config["spaces"]:
+        data = Guide(held=config["spaces"][GUIDE]).coded(data)
     if coded_in(of):
         data = coded_by(data, of, quiet=quiet)
     carry_out(

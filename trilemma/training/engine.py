@@ -233,10 +233,10 @@ class Engine:
         dist.all_reduce(tensor)
         return float(tensor)
 
-    def add_gradients(self, parameters: Iterable[Tensor], more: Iterable[float | Tensor] = ()) -> list[float]:
+    def add_gradients(self, parameters: Iterable[Tensor], more: Iterable[float | Tensor] = ()) -> list[Tensor]:
         """Sum gradients over processes with one flat all-reduce; a weight without a gradient counts as zero.
 
-        Returns `more`, a few further numbers, summed by the same one; nothing where there is one process.
+        Returns `more`, further numbers and tensors, summed by the same one; nothing where there is one process.
         """
         if self.world == 1:
             return []
@@ -244,15 +244,17 @@ class Engine:
         for weight in weights:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-        numbers = torch.stack([torch.as_tensor(n, dtype=weights[0].dtype, device=self.device) for n in more])
-        flat = torch.cat([*(p.grad.reshape(-1) for p in weights if p.grad is not None), numbers])
+        others = [torch.as_tensor(n, dtype=weights[0].dtype, device=self.device) for n in more]
+        every = [*(p.grad for p in weights if p.grad is not None), *others]
+        flat = torch.cat([one.reshape(-1) for one in every])
         dist.all_reduce(flat)
-        place = 0
-        for weight in weights:
+        summed = [
+            part.view_as(one) for part, one in zip(flat.split([one.numel() for one in every]), every, strict=True)
+        ]
+        for weight, gradient in zip(weights, summed, strict=False):
             assert weight.grad is not None
-            weight.grad.copy_(flat[place : place + weight.numel()].view_as(weight))
-            place += weight.numel()
-        return flat[place:].tolist()
+            weight.grad.copy_(gradient)
+        return summed[len(weights) :]
 
     def gather_rows(self, buffers: dict[str, Tensor], rows: dict[str, slice]) -> None:
         """Give each buffer the rows that the processes have written: every process's own, and no others."""

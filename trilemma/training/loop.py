@@ -141,8 +141,9 @@ class Loop:
         name = turns[0].group
         weights = self.groups[name]
         own = [sum(turn.weight for turn in turns), sum(turn.loss for turn in turns), float(self.stop)]
-        own += [sum(turn.shared[key] for turn in turns) for key in turns[0].shared]
-        shared = self.engine.add_gradients(weights, own)
+        parts = [torch.stack([turn.shared[key] for turn in turns]).sum(0) for key in turns[0].shared]
+        summed = self.engine.add_gradients(weights, [*own, *parts])
+        shared = torch.stack(summed[: len(own)]).tolist() if summed else []
         total = shared[0] if shared else own[0]
         self.others_stop = bool(shared and shared[2])
         gradients = [p.grad for p in weights if p.grad is not None]
@@ -151,7 +152,6 @@ class Loop:
         # All numbers that Python needs to know, in one go: on a GPU it waits once for a turn.
         names = [key for turn in turns for key in turn.logs]
         told = [length, *(turn.loss for turn in turns), *(value for turn in turns for value in turn.logs.values())]
-        told += (shared or own)[3:]
         norm, *numbers = torch.stack(
             [torch.as_tensor(one, dtype=torch.float64, device=length.device).detach() for one in told]
         ).tolist()
@@ -165,11 +165,11 @@ class Loop:
         # A turn may have left gradients in the other groups' weights: all start clean.
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        for key, value in zip(names, numbers[len(turns) :], strict=False):
+        for key, value in zip(names, numbers[len(turns) :], strict=True):
             logs[key] = logs.get(key, 0.0) + value / total
         if turns[0].shared:
-            means = numbers[len(turns) + len(names) :]
-            self.model.adjust({k: v / total for k, v in zip(turns[0].shared, means, strict=True)}, now)
+            parts = summed[len(own) :] or parts
+            self.model.adjust({k: v / total for k, v in zip(turns[0].shared, parts, strict=True)}, now)
 
     def _longest(self, name: str, norm: float) -> float:
         """The length to which a group's gradient is cut: some usual ones, by a running geometric mean of lengths."""

@@ -28,6 +28,8 @@ class Outside(nn.Module, Coder):
     It sees values from -1 to 1 (the Space's `low` and `high`); one channel is shown to it as often as it has inputs.
     """
 
+    token_count = 0
+
     def __init__(self, config: dict[str, Any], space: Space):
         super().__init__()
         if len(space.grid) != 2 or not isinstance(space, Continuous) or space.low is None or space.high is None:
@@ -49,6 +51,15 @@ class Outside(nn.Module, Coder):
         seen = (wide(x) - self.low) / (self.high - self.low) * 2 - 1
         seen = seen.expand(-1, self.channels, -1, -1) if self.space.shape[0] == 1 else seen
         return self.network.encode(seen).latent_dist.mode()
+
+    def tokens(self, x: Tensor) -> Tensor:
+        raise InputError(f"setting autoencoder: the codes of {KIND} are no tokens; take codec:vq or codec:fsq")
+
+    def tokens_of(self, codes: Tensor) -> Tensor:
+        return self.tokens(codes)
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        return self.tokens(tokens)
 
     def restored(self, codes: Tensor) -> Tensor:
         made = wide(self.network.decode(wide(codes)).sample)

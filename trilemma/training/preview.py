@@ -82,9 +82,11 @@ class Preview:
 def rows(data: Data, sources: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, int]:
     """What was made beside its source, and of pairs beside its target: examples for a picture, and its columns."""
     count = min(len(sources), len(made), 12)
-    sides = [sources[:count], made[:count]]
+    sides = [data.pictured(sources[:count], colour=True), made[:count]]
     if "source" in data.conditions:
         sides.append(data.rows("choose", count))
+    if sides[0].shape[1] == 3:  # maps in colours beside grey pictures
+        sides = [side.repeat(3, 1) if side.shape[1] == 1 else side for side in sides]
     return np.concatenate([side[row : row + 1] for row in range(count) for side in sides]), 3 * len(sides)
 
 

@@ -396,8 +396,11 @@ def _asked(
         "size": size,
         "budget": str(budget),
         "seed": seed,
-        # The command line reads "none" as nothing; of pairs it is a way of its own, and a change like any other.
-        "settings": {k: "none" if k == "data.pairs" and v is None else v for k, v in to_json(settings or {}).items()},
+        # The command line reads "none" as nothing; of pairs and classes it is a way of its own, and a change.
+        "settings": {
+            k: "none" if k in ("data.pairs", "data.classes") and v is None else v
+            for k, v in to_json(settings or {}).items()
+        },
         "from": None if start is None else str(start),
         "kind": kind,
         "resolution": to_json(resolution),

@@ -1,0 +1,48 @@
+"""What people write, as a model reads it: what it does not know, or cuts off, is said."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from trilemma.errors import InputError
+from trilemma.training.sampling import Prompt
+from trilemma.words import Words, says_something
+
+Loaded = Any  # a run as `load` gives it; imports point downward
+SHOWN = 8  # unknown words that are named
+
+
+def prompted(run: Loaded, prompt: str | None, negative: str | None = None) -> Prompt | None:
+    """The two as raw captions; None where nothing is asked for.
+
+    Raises:
+        InputError: a model that does not read; a text without a word; what not to make without what to make.
+    """
+    if prompt is None and negative is None:
+        return None
+    space = next((space for space in run.model.spaces.values() if isinstance(space, Words)), None)
+    if space is None:
+        raise InputError(
+            "--prompt: this model has not learned from captions; train one with --model diffusion:text on pictures "
+            "with captions (metadata.csv with file_name and text, or a .txt beside each)"
+        )
+    if prompt is None:
+        raise InputError("--negative says what not to make: say with --prompt what to make")
+    check_text(run, space, prompt, "--prompt")
+    if negative is not None:
+        check_text(run, space, negative, "--negative")
+    return Prompt(space.write([prompt]), None if negative is None else space.write([negative]))
+
+
+def check_text(run: Loaded, space: Words, text: str, what: str) -> None:
+    """InputError for a text without a word; words that no training caption has, and a cut, are said on stderr."""
+    if not says_something(text):
+        raise InputError(f"{what} {text!r}: there is no word in it")
+    unseen = space.unseen(text)
+    if unseen:
+        known = [match for word in unseen for match in get_close_matches(word, space.known, 1)]
+        near = f"; near ones: {', '.join(dict.fromkeys(known))}" if known else ""
+        run.say(f"{what}: no training caption has {', '.join(map(repr, unseen[:SHOWN]))}{near}")
+    if space.cut(text):
+        run.say(f"{what} {text[:20]!r}...: longer than {space.shape[1]} tokens, the rest is not read")

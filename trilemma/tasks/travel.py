@@ -1,0 +1,50 @@
+"""What a run must be, and must not tell, where others are to use it."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+from trilemma.errors import InputError
+from trilemma.models.contract import known_models
+from trilemma.training.run import Run
+
+
+def check_travels(run: Run) -> None:
+    """InputError for a run of which others could make nothing."""
+    if not run.finished:
+        raise InputError(f"{run.folder} is not finished: repeat its `train` command first; then it has final weights")
+    check_code(run.config(), str(run.folder))
+
+
+def check_code(config: dict[str, Any], shown: str) -> None:
+    """InputError for a run that needs Python of somebody's own: it does not travel, and is never run from there."""
+    own = (config.get("own") or {}).get("networks") or []
+    if own:
+        raise InputError(
+            f"{shown}: was trained with own networks in Python ({', '.join(own)}), which are not part of a run; hand "
+            "the folder on together with their code"
+        )
+    inner = (config["spaces"].get("x") or {}).get("made_by") or {}
+    for model in (config["model"], *([inner["model"]] if "model" in inner else [])):
+        if model.partition(":")[0].endswith(".py"):
+            raise InputError(f"{shown}: its model is a Python file ({Path(model).name}), which is not part of a run")
+        if model not in known_models() and not model.startswith("diffusers"):
+            raise InputError(f"{shown}: its model {model!r} is not known here; update Trilemma")
+
+
+def without_places(config: dict[str, Any]) -> dict[str, Any]:
+    """config.json without paths of this machine: each becomes its last name."""
+
+    def named(value: Any, asked: bool) -> Any:
+        if isinstance(value, dict):
+            return {key: named(one, asked or key == "asked") for key, one in value.items()}
+        if isinstance(value, list):
+            return [named(one, asked) for one in value]
+        if isinstance(value, str) and 1 < len(value) < 4096 and os.path.isabs(value):
+            return Path(value).name if asked or os.path.exists(value) else value
+        return value
+
+    return named(copy.deepcopy(config), False)
