@@ -69,9 +69,7 @@ def learns(model_class: type, kind: str) -> bool:
     """Can a model of this class learn from data of this kind?"""
     if not issubclass(model_class, Model):
         return True
-    if getattr(
-        model_class.Config(), "autoencoder", ""
-    ):  # series have steps that may be missing, which codes cannot say
+    if getattr(model_class.Config(), "autoencoder", ""):  # steps of series may be missing; codes cannot say so
         return kind == "image"
     return kind in ON_GRIDS or not model_class.needs_grid
 
