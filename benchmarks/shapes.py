@@ -3,6 +3,7 @@
     python benchmarks/shapes.py make DATA                          # DATA/pictures, DATA/seen.txt, DATA/held_out.txt
     python benchmarks/shapes.py train DATA OUT --budget 6m         # OUT/diffusion-text, ... one after the other
     python benchmarks/shapes.py judge DATA RUN [...]               # attribute accuracy, alignment, diversity
+    python benchmarks/shapes.py levels DATA RUN [...]              # at which levels of noise captions are heard
 
 A caption says "two small red circles above a blue square": colour (6), shape (4), size (2) and count (1 to 3) of some
 things, and of half the pictures their relation (4) to one thing of another colour or shape. Four of the 24 pairs of
@@ -363,7 +364,7 @@ def judge(
     print("| | guidance | prompts | " + " | ".join(ATTRIBUTES) + " | diversity | of real | s each |")
     print("|---" * (len(ATTRIBUTES) + 6) + "|")
     true = {kind: real(prompts, several, seed=seed) for kind, prompts in texts.items()}
-    ceiling = {}
+    ceiling: dict[str, float] = {}
     for name, other in (("real", False), ("real, other captions", True)):
         for kind, prompts_of in texts.items():
             found = figures(prompts_of, true[kind] if not other else real(prompts_of, several, seed=seed, other=True))
@@ -385,6 +386,35 @@ def judge(
                     file.write(json.dumps(row) + "\n")
                 sheet(made, place / f"sheet-{kind}-{strength}{''.join(f'-{k}{v}' for k, v in extra.items())}.png")
             show(place.name, f"{strength or ''}", kind, row, ceiling[kind], row["seconds"])
+
+
+def levels(data: Path, runs: list[Path], *, seed: int, count: int = 200) -> None:
+    """Squared error of x_0 on test pictures with their caption, without, and with another one's, by noise level."""
+    import torch
+
+    import trilemma as tl
+    from trilemma.modalities.door import open_data
+
+    opened = open_data(data / "pictures")
+    rows = np.sort(opened.splits["test"])[:count]
+    assert opened.captions is not None
+    told = [opened.captions[row] for row in rows]
+    print("| | s | with | without | another's | without / with | another's / with |\n|---|---|---|---|---|---|---|")
+    for place in runs:
+        model = tl.load(place).model
+        words = model.spaces["caption"]
+        captions = torch.from_numpy(words.write(told))
+        x = model.space.embed(torch.from_numpy(np.ascontiguousarray(opened.x[rows])))
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+        here = {"caption": torch.ones(len(x), dtype=torch.bool)}
+        for s in (0.1, 0.3, 1, 2, 3, 5, 8, 12, 20, 40):
+            asked_for: tuple[dict[str, Any], ...] = ({"caption": captions}, {}, {"caption": captions.roll(1, 0)})
+            with torch.no_grad():
+                own, none, wrong = (
+                    float((model.estimate(x + s * noise, torch.full((len(x),), s), raw, here) - x).square().mean())
+                    for raw in asked_for
+                )
+            print(f"| {place} | {s} | {own:.4f} | {none:.4f} | {wrong:.4f} | {none / own:.2f} | {wrong / own:.2f} |")
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:
@@ -421,7 +451,7 @@ def train(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("make", "train", "judge"))
+    parser.add_argument("what", choices=("make", "train", "judge", "levels"))
     parser.add_argument("data", type=Path)
     parser.add_argument("places", type=Path, nargs="*", metavar="OUT | RUN")
     parser.add_argument("--count", type=int, default=6000, help="pictures that are made")
@@ -447,6 +477,8 @@ def main() -> None:
             given.data, out, budget=given.budget, models=given.models.split(","), seed=given.seed, settings=settings,
             start=given.start,
         )  # fmt: skip
+    elif given.what == "levels":
+        levels(given.data, given.places, seed=given.seed)
     else:
         extra: dict[str, Any] = {} if given.steps is None else {"steps": given.steps}
         if given.interval:
