@@ -465,7 +465,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--start", type=Path, help="a run whose weights to begin with")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     if given.what == "make":
         make(given.data, count=given.count, prompts=given.prompts, seed=given.seed)
     elif given.what == "train":

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trilemma.config import Training, from_json
 from trilemma.errors import InputError
-from trilemma.impressions import Impression
+from trilemma.impressions import GUIDE, Impression
 from trilemma.latent import Latent
 from trilemma.mixed import space_from
 from trilemma.models.contract import Model, find
@@ -32,11 +32,13 @@ def build(
     model = model_class(config, spaces, start, **extra)  # type: ignore[call-arg]
     if start is not None:
         mine, theirs = model.state_dict(), start.state_dict()
-        if mine.keys() != theirs.keys() or any(mine[key].shape != theirs[key].shape for key in mine):
+        # A CLIP that only leads samples is no part of what was learned: with it, without it, or with another one.
+        learned, known = ({k for k in state if not k.startswith(f"spaces.{GUIDE}.")} for state in (mine, theirs))
+        if learned != known or any(mine[key].shape != theirs[key].shape for key in learned):
             raise InputError("--from: that run has another model, size or kind of data; its weights do not fit here")
         # `space` and `spaces` name the same tensors: both stay this data's own.
         fitted = {k for k in mine if {"space", "spaces"} & set(k.split("."))}
-        model.load_state_dict({k: mine[k] if k in fitted else v for k, v in theirs.items()})
+        model.load_state_dict({k: mine[k] if k in fitted else theirs[k] for k in mine})
     return model
 
 
