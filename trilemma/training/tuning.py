@@ -102,16 +102,18 @@ def begun(model: Model, start: Model, tuning: Tuning) -> dict[str, Tensor]:
     mine, theirs = model.state_dict(), start.state_dict()
     if tuning.word:
         _with_word(start, tuning, theirs)
-    if mine.keys() != theirs.keys() or any(mine[key].shape != theirs[key].shape for key in mine):
+    # A CLIP that only leads samples is no part of what was learned: with it, without it, or with another one.
+    learned, known = ({key for key in state if not key.startswith(f"spaces.{GUIDE}.")} for state in (mine, theirs))
+    if learned != known or any(mine[key].shape != theirs[key].shape for key in learned):
         raise InputError(
             "--from: that run has another model, size or kind of data; its weights do not fit here"
-            + ("" if not tuning.asked or mine.keys() != theirs.keys() else f" ({_first_difference(mine, theirs)})")
+            + ("" if not tuning.asked or learned != known else f" ({_first_difference(mine, theirs)})")
         )
     # `space` and `spaces` name the same tensors: both stay this data's own.
     fitted = {key for key in mine if {"space", "spaces"} & set(key.split("."))}
     if tuning.asked:  # frozen weights know no other units than those that they learned in
         fitted = {key for key in fitted if _is_own(key.split("."))}
-    return {key: mine[key] if key in fitted else value for key, value in theirs.items()}
+    return {key: mine[key] if key in fitted else theirs.get(key, mine[key]) for key in mine}
 
 
 def _is_own(parts: list[str]) -> bool:
