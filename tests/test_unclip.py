@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from trilemma.errors import InputError
 from trilemma.impressions import GUIDE, Impression
 from trilemma.maths import samplers
 from trilemma.maths.noise import Noise
+from trilemma.training import restore
 from trilemma.training.guides import clip_of
 from trilemma.training.run import Run
 
@@ -114,6 +116,25 @@ def test_a_clip_guides_a_model_that_is_there_and_a_run_goes_on_without_its_folde
         tl.train(
             folder, model="unclip", out=tmp_path / "no", budget="256", quiet=True, settings={"clip": str(given.folder)}
         )
+
+
+def test_a_run_that_reads_captions_may_begin_one_that_a_clip_leads() -> None:
+    case = CASES["impressions"]
+    led = build("diffusion:clip-guided", case, settings("diffusion:clip-guided", case))
+    plain = {name: space for name, space in led.spaces.items() if name != GUIDE}
+    config = replace(led.config, clip="")
+    start = restore.build("diffusion:text", config, plain, 1)
+    model = restore.build("diffusion:clip-guided", led.config, dict(led.spaces.items()), 2, start=start)
+    learned = {id(p) for group in model.groups().values() for p in group}
+    theirs = dict(start.named_parameters())
+    assert all(torch.equal(p, theirs[name]) for name, p in model.named_parameters() if id(p) in learned)
+    mine, kept = model.spaces[GUIDE].state_dict(), led.spaces[GUIDE].state_dict()
+    assert mine and all(torch.equal(mine[name], kept[name]) for name in kept)
+    back = restore.build("diffusion:text", config, plain, 3, start=model)
+    assert torch.equal(back.level[0].weight, start.level[0].weight)
+    other = replace(config, embedding=2 * config.embedding)
+    with pytest.raises(InputError, match="another model"):
+        restore.build("diffusion:text", other, plain, 4, start=model)
 
 
 def test_an_untrained_guide_conditions_nothing() -> None:

@@ -124,7 +124,14 @@ def train(
     keep: Keep = None,
     from_degradation: Degradation = None,
     classes: Classes = None,
-    start: Annotated[Path | None, typer.Option("--from", help="Run whose weights to start from.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Run whose weights to start from. On a few examples: --set lora=8 adds to weights that stay as they "
+            "are, --set word=NAME learns a new word.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print parameters, memory, examples and finish time; train nothing.")
     ] = False,

@@ -52,6 +52,20 @@ class Training:
     flip: bool = False  # mirror the last grid axis at random: photographs, not letters
 
 
+@dataclass
+class Tuning:
+    """What learns of a run that `--from` names, the rest of it frozen; with none of these all of it learns."""
+
+    lora: int = 0  # rank of what is added to the layers' weights
+    lora_alpha: float = 0.0  # what is added counts alpha / rank; 0: once
+    word: str = ""  # a new word of its vocabulary
+    word_like: str = ""  # the word whose meaning it begins with; '': that of its pieces
+
+    @property
+    def asked(self) -> bool:
+        return bool(self.lora or self.word)
+
+
 LEAST: dict[str, float] = dict.fromkeys(
     ("batch", "latent", "width", "depth", "patch", "components", "condition", "style", "steps"), 1
 )
@@ -72,6 +86,7 @@ LEAST |= {
 }
 LEAST |= {"train_steps": 21, "embedding": 2, "preview_samples": 1, "save_every": 0, "average_every": 1, "threads": 1}
 LEAST |= {"mapping": 1, "pace": 0.01, "mapping_pace": 0.01, "path_length": 0, "path_every": 1, "rise": 1e-6}
+LEAST |= {"lora": 0, "lora_alpha": 0}
 MOST = {"dropout": 0.95, "drop": 1.0, "augment": 1.0, "stay": 1.0, "mixing": 1.0, "target": 1.0}
 
 

@@ -49,15 +49,19 @@ def says_something(text: str) -> bool:
 class Tokenizer:
     """Byte pairs: token 0 is padding, 1 to 256 the bytes, then one for each merge, the most frequent first.
 
-    A word is its bytes after a space, so that joined tokens are the text again.
+    A word is its bytes after a space, so that joined tokens are the text again. Words that were added later are one
+    token each, behind all others: every other word is written as before.
     """
 
-    def __init__(self, merges: Sequence[tuple[int, int]]):
+    def __init__(self, merges: Sequence[tuple[int, int]], added: Sequence[str] = ()):
         self.merges = [(int(a), int(b)) for a, b in merges]
         self.rank = {pair: place for place, pair in enumerate(self.merges)}
         self.bytes: list[bytes] = [b"", *(bytes([value]) for value in range(BYTES))]
         for a, b in self.merges:
             self.bytes.append(self.bytes[a] + self.bytes[b])
+        self.added = [normal(word) for word in added]
+        self.whole = {word: len(self.bytes) + place for place, word in enumerate(self.added)}
+        self.bytes += [(" " + word).encode() for word in self.added]
         self._word = lru_cache(50_000)(self._split)
 
     @property
@@ -107,6 +111,8 @@ class Tokenizer:
         return [token for word in words_of(text) for token in self._word(word)]
 
     def _split(self, word: str) -> tuple[int, ...]:
+        if word in self.whole:
+            return (self.whole[word],)
         tokens = [1 + byte for byte in (" " + word).encode()]
         while len(tokens) > 1:
             ranks = [self.rank.get(pair, len(self.rank)) for pair in pairwise(tokens)]
@@ -152,10 +158,15 @@ class Words(Space):
         self.register_buffer("kept", torch.zeros(KEPT, length, dtype=torch.int32))
 
     @classmethod
-    def fit(cls, texts: Sequence[str], like: Words | None = None) -> Words:
-        """Of the captions of training examples; empty ones say nothing. like: whose vocabulary and length to take."""
+    def fit(cls, texts: Sequence[str], like: Words | None = None, *, word: str = "") -> Words:
+        """Of the captions of training examples; empty ones say nothing.
+
+        like: whose vocabulary and length to take. word: one that is added to it, as a token of its own.
+        """
         texts = [text for text in texts if text.strip()]
         tokenizer = Tokenizer.fit(texts) if like is None else like.tokenizer
+        if word:
+            tokenizer = Tokenizer(tokenizer.merges, [*tokenizer.added, word])
         coded = [tokenizer.encode(text) for text in texts]
         length = int(np.clip(max((len(tokens) for tokens in coded), default=1), 1, LONGEST))
         seen: Counter[str] = Counter(dict.fromkeys([] if like is None else like.known, 1))
@@ -173,13 +184,15 @@ class Words(Space):
             "kind": "words",
             "length": self.shape[1],
             "merges": [list(pair) for pair in self.tokenizer.merges],
+            "added": self.tokenizer.added,
             "known": self.known,
             "digest": self.digest,
         }
 
     @classmethod
     def described(cls, about: dict[str, Any]) -> Words:
-        return cls(about["length"], Tokenizer(about["merges"]), known=about["known"], digest=about["digest"])
+        tokenizer = Tokenizer(about["merges"], about.get("added", ()))
+        return cls(about["length"], tokenizer, known=about["known"], digest=about["digest"])
 
     def rows(self, coded: Sequence[Sequence[int]]) -> np.ndarray:
         """Tokens as raw captions (n, 1, length); what is too long is cut."""
@@ -200,6 +213,10 @@ class Words(Space):
     def unseen(self, text: str) -> list[str]:
         """Words of a text that no training caption has."""
         return [word for word in dict.fromkeys(words_of(text)) if word not in self._seen and word.isalnum()]
+
+    def knows(self, word: str) -> bool:
+        """Does a training caption have this word?"""
+        return normal(word) in self._seen
 
     def cut(self, text: str) -> int:
         """How many tokens of a text are too many."""

@@ -29,7 +29,12 @@ AT_ONCE = 512  # images in flight while decoding
 
 def contents_of(opening: Opening) -> dict[str, Any]:
     """What of an opening decides the contents; `skip_bad` does not where nothing is bad."""
-    late = ("pairs", "degradation", "classes")  # hashes of data without sources are as before these were there
+    late = (
+        "pairs",
+        "degradation",
+        "classes",
+        "fewest",
+    )  # hashes of data without sources are as before these were there
     held = asdict(opening).items()
     return {
         name: value
@@ -176,7 +181,7 @@ def build(
     kept = np.array([index for index in range(total) if index not in lost])
     if lost:
         notes.append(f"{len(lost):,} of {total:,} {_what(sides)} could not be read and were left out")
-    splits.enough(len(kept), shown)
+    splits.enough(len(kept), shown, opening.fewest)
     mode, bits = pictures.mode, pictures.bits
     plain = _plain(x, mode) if bits == 8 else mode
     if second is not None and maps is not None:
@@ -195,7 +200,7 @@ def build(
         official = None
     told = None if second is None else splits.digests(second)
     alike = splits.joined(digest, told) if told is not None and sides.paired else digest
-    parts, more = splits.cut(alike, shown, official=official)
+    parts, more = splits.cut(alike, shown, official=official, fewest=opening.fewest)
     notes += more
     low, high, levels = (0, 65535, 65536) if bits == 16 else _levels(x)
     if levels == 2:

@@ -40,6 +40,7 @@ class Opening:
     degradation: str | None = None  # of images: what makes a source of each, as 'downscale 4'
     template: str | None = None  # a caption made of each label, as 'a photo of a {label}'
     classes: str | None = None  # of images: colours of sources that are maps (modalities/classes.py); None: recognised
+    fewest: int | None = None  # examples that are enough; None: as many as a model from nothing needs
 
 
 OWN = (

@@ -34,10 +34,11 @@ def duplicates(digest: np.ndarray) -> int:
     return int((ranked[1:] == ranked[:-1]).all(1).sum())
 
 
-def enough(count: int, source: str) -> None:
-    """InputError when there are too few examples to learn from."""
-    if count < FEWEST:
-        raise InputError(f"{source}: only {count} examples; at least {FEWEST} are needed, better hundreds: add more")
+def enough(count: int, source: str, fewest: int | None = None) -> None:
+    """InputError when there are too few examples to learn from; fewest: of which something is to be learned."""
+    if count < (fewest or FEWEST):
+        better = "" if fewest else ", better hundreds"
+        raise InputError(f"{source}: only {count} examples; at least {fewest or FEWEST} are needed{better}: add more")
 
 
 def joined(digest: np.ndarray, sources: np.ndarray) -> np.ndarray:
@@ -65,7 +66,12 @@ def joined(digest: np.ndarray, sources: np.ndarray) -> np.ndarray:
 
 
 def cut(
-    digest: np.ndarray, source: str, *, official: np.ndarray | None = None, fraction: float = 0.1
+    digest: np.ndarray,
+    source: str,
+    *,
+    official: np.ndarray | None = None,
+    fraction: float = 0.1,
+    fewest: int | None = None,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Row numbers of the three splits, and notes.
 
@@ -73,7 +79,7 @@ def cut(
     rows that repeat one of its examples are left out. Each split is in the order of the hashes, as good as shuffled:
     its first 64 rows show all classes, and renamed files train the same model.
     """
-    enough(len(digest), source)
+    enough(len(digest), source, fewest)
     order = np.lexsort((np.arange(len(digest)), digest[:, 1], digest[:, 0]))  # equal examples are neighbours
     ranked = digest[order]
     new = np.ones(len(order), dtype=bool)

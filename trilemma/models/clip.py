@@ -102,7 +102,7 @@ class Clip(Model, Encodes, Matches):
             "reading": (64, 64, 96, 128, 192)[number],
             "layers": 1 if number < 2 else 2,
             "flip": words is not None and not SIDES & set(words.known),
-            "optimizer.batch": 64 if count < 2000 else 128 if count < 20_000 else 256,
+            "optimizer.batch": 32 if count < 500 else 64 if count < 2000 else 128 if count < 20_000 else 256,
         }
 
     def groups(self) -> dict[str, list[nn.Parameter]]:

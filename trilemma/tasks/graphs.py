@@ -143,7 +143,7 @@ class Conditions:
             if name in ("x", "other", "source", GUIDE):
                 continue
             if isinstance(space, Words):
-                words = "tokens of a caption as `Words.write` gives them (the merges are in config.json), as numbers; "
+                words = "tokens of a caption as `Words.write` gives them (vocabulary: config.json), as numbers; "
                 self.ports.append(Port(name, space.shape, words + "all 0: not told", self._captions(space)))
                 continue
             if isinstance(space, (Categorical, Clusters)):

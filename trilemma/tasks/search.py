@@ -121,7 +121,7 @@ def _is_picture(query: str) -> bool:
     """A file, or what can only have been meant as one."""
     path = Path(query)
     try:
-        there = path.exists()
+        there = bool(query.strip()) and path.exists()
     except OSError:  # longer than any name of a file
         return False
     return there or (path.suffix.lower() in PICTURES and len(words_of(query)) > 1 and " " not in query)

@@ -12,7 +12,7 @@ from trilemma.errors import InputError
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import find
 from trilemma.spaces import Space
-from trilemma.words import Words
+from trilemma.words import Words, words_of
 
 TEMPLATE = "{label}"
 CAPTION = "caption"  # the condition's name
@@ -34,8 +34,10 @@ def has_captions(data: Data) -> bool:
     return data.captions is not None and any(caption.strip() for caption in data.captions)
 
 
-def captions_of(data: Data) -> list[str]:
+def captions_of(data: Data, word: str = "") -> list[str]:
     """A caption of each example, '' where there is none; made of labels where the data have no captions.
+
+    word: the one for what is on all of them, in place of labels.
 
     Raises:
         InputError: neither captions nor labels with names; a template without its label.
@@ -45,6 +47,8 @@ def captions_of(data: Data) -> list[str]:
         raise InputError(f"setting data.template={template!r}: say where the label goes, as 'a photo of a {{label}}'")
     if template is None and data.captions is not None and any(caption.strip() for caption in data.captions):
         return data.captions
+    if word:
+        return [(template or TEMPLATE).replace("{label}", word)] * len(data.x)
     if not data.label_names or "label" not in data.conditions:
         raise InputError(
             f"setting text: {data.source} has no captions; put a metadata.csv with the columns file_name and text into "
@@ -55,21 +59,30 @@ def captions_of(data: Data) -> list[str]:
     return [sentences[code] if known else "" for code, known in zip(data.conditions["label"][:, 0], here, strict=True)]
 
 
-def worded(data: Data, name: str, settings: dict[str, Any], theirs: Space | None = None) -> Data:
+def worded(data: Data, name: str, settings: dict[str, Any], theirs: Space | None = None, *, word: str = "") -> Data:
     """The data as a model of this name reads them: captions instead of labels, or no captions at all.
 
-    theirs: the Space of the captions of a run whose weights this training begins with: its vocabulary stays.
+    theirs: the Space of the captions of a run whose weights this training begins with: its vocabulary stays. word: one
+    that is added to it.
     """
     if not text_of(name, settings):
+        if word:
+            raise InputError(
+                f"setting word={word!r}: {name} does not read captions; begin with a run of diffusion:text"
+            )
         return data
-    captions = captions_of(data)
+    captions = captions_of(data, word)
     told = np.array([bool(caption.strip()) for caption in captions])
     train = [captions[row] for row in np.sort(data.splits["train"]) if told[row]]
     if not train:
         raise InputError(f"setting text: no training example of {data.source} has a caption; give them some")
     if theirs is not None and not isinstance(theirs, Words):
         raise InputError("--from: that run has not learned from captions, so that its weights do not fit here")
-    space = Words.fit(train, theirs)
+    if word and theirs is not None and theirs.knows(word):
+        raise InputError(f"setting word={word!r}: the run of --from knows that word already; make up another one")
+    if word and not any(word.lower() in words_of(caption) for caption in train):
+        raise InputError(f"setting word={word!r}: no caption of {data.source} has this word; write it into them")
+    space = Words.fit(train, theirs, word=word)
     values = {key: value for key, value in data.conditions.items() if key != "label"}
     present = {key: value for key, value in data.present.items() if key != "label"}
     notes = list(data.notes)

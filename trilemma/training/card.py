@@ -80,6 +80,7 @@ def card(
         "figures are from other examples of these data",
         f"- Trilemma {config['versions'].get('trilemma', trilemma.__version__)}, size {config['size']}, seed "
         f"{config['seed']}, {training['examples']:,} examples seen{took}, {training['dtype']}",
+        *_tuned(config),
         f"- weights: {averaged}; trouble in training: {trouble}",
         "",
         "## Measured",
@@ -96,6 +97,14 @@ def card(
         "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _tuned(config: dict[str, Any]) -> list[str]:
+    """What alone was learned from these data, where the rest is that of another run."""
+    tuning = config.get("tuning") or {}
+    rank, word = tuning.get("lora"), tuning.get("word")
+    learned = [f"additions of rank {rank}"] * bool(rank) + [f"the word {word!r}"] * bool(word)
+    return [f"- of these data only {' and '.join(learned)}; all else is of a run before"] if learned else []
 
 
 def _front(config: dict[str, Any], licence: str) -> list[str]:

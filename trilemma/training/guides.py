@@ -23,6 +23,7 @@ from trilemma.training.engine import Engine
 from trilemma.training.restore import build, described, restore, stored
 from trilemma.training.run import Run
 from trilemma.training.stages import spent_on
+from trilemma.training.tuning import tuning_of
 
 CLIP = "clip"  # the setting's name, and that of the folder within a run
 SHARE = 0.2  # of the budget
@@ -54,6 +55,8 @@ def guide_of(run: Run, unit: str) -> Guide | None:
     if run.finished or run.latest_state() is not None:
         return Guide(held=about, spent=spent_on(first, unit))
     asked = config["asked"]
+    if tuning_of(asked["settings"], asked["from"]).asked:
+        return Guide(held=about)
     if asked["from"]:
         return inherited(Run.at(asked["from"]), asked["settings"])
     chosen = clip_of(asked["model"], asked["settings"])

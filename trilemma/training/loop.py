@@ -58,7 +58,7 @@ class Loop:
             raise InputError("this model's loss needs the whole batch at once: leave out optimizer.micro and torchrun")
         self.seed, self.step, self.seen, self.rollbacks = seed, 0, 0, 0
         self.seconds = 0.0  # of stepping, those before a kill included
-        self.groups = model.groups()
+        self.groups = {name: [p for p in own if p.requires_grad] for name, own in model.groups().items()}
         self.optimizers = {
             name: make(weights) if make else optimizers.make(optimizer, weights)
             for name, weights in self.groups.items()

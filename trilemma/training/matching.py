@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trilemma.batches import Arrays, Batch, Options
 from trilemma.errors import InputError
+from trilemma.maths.losses import matching_softmax
 from trilemma.metrics.matching import found_among
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Matches, Model
@@ -81,8 +82,6 @@ def _found(model: Model, data: Data, device: torch.device | str) -> dict[str, fl
 
 def _surprise(logits: Tensor, kinds: Tensor) -> Tensor:
     """Cross-entropy of finding one's own, both ways: the loss of the split as one batch, nats."""
-    from trilemma.maths.losses import matching_softmax
-
     same = kinds.unsqueeze(0) == kinds.unsqueeze(1)
     return matching_softmax(logits, same, torch.ones(len(kinds), dtype=torch.bool)).mean()
 

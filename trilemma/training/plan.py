@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trilemma.config import Training
+from trilemma.config import Training, Tuning
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Model, Samples
 from trilemma.spaces import Categorical
@@ -99,11 +99,12 @@ def plan(
     make: MakeOptimizer | None = None,
     measure: bool = False,
     given_batch: bool = False,
+    tuning: Tuning | None = None,
 ) -> Plan:
     """Fill in `training` (dtype, threads, examples, counts) and say what will happen. `begun`: time.monotonic()."""
     optimizer = config.optimizer
     optimizer.batch = min(optimizer.batch, max(16, len(data.splits["train"])))
-    probe = Probe(name, config, data, seed, networks=networks, make=make)
+    probe = Probe(name, config, data, seed, networks=networks, make=make, tuning=tuning)
     most = max(0.1, min(3.0, 0.008 * amount)) if kind == "seconds" else 0.5
     training.dtype = training.dtype or dtype_verdict(probe, training, most)
     training.threads = training.threads or threads_verdict(probe, training, most)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trilemma.config import Training, to_json
+from trilemma.config import Training, Tuning, to_json
 from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Now
@@ -32,17 +32,17 @@ class Probe:
     """Times steps and samples of a throw-away copy on real batches."""
 
     def __init__(
-        self, name: str, config: Any, data: Data, seed: int, *, networks: dict | None, make: MakeOptimizer | None
-    ):
+        self, name: str, config: Any, data: Data, seed: int, *, networks: dict | None, make: MakeOptimizer | None,
+        tuning: Tuning | None = None,
+    ):  # fmt: skip
         self.name, self.config, self.data, self.seed = name, config, data, seed
-        self.networks, self.make = networks, make
+        self.networks, self.make, self.tuning = networks, make, tuning
 
     def loop(self, training: Training, dtype: str) -> Loop:
         engine = Engine(dtype=dtype, threads=training.threads)
         networks = copy.deepcopy(self.networks)
-        model = engine.place(
-            build(self.name, copy.deepcopy(self.config), self.data.spaces, self.seed, networks=networks)
-        )
+        config, spaces = copy.deepcopy(self.config), self.data.spaces
+        model = engine.place(build(self.name, config, spaces, self.seed, networks=networks, tuning=self.tuning))
         trial = replace(training, examples=10**9, branches=(), corrections=(), flip=False)
         optimizer = copy.deepcopy(self.config.optimizer)
         optimizer.warm_up = 0

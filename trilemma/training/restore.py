@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from trilemma.config import Training, from_json
+from trilemma.config import Training, Tuning, from_json
 from trilemma.errors import InputError
 from trilemma.impressions import Impression
 from trilemma.latent import Latent
 from trilemma.mixed import space_from
+from trilemma.modalities.contract import Data
 from trilemma.models.contract import Model, find
-from trilemma.spaces import Space
+from trilemma.networks.low_rank import merged
+from trilemma.spaces import Continuous, Space
 from trilemma.training import outside
 from trilemma.training.engine import Engine
 from trilemma.training.run import Run
+from trilemma.training.tuning import begun, frozen_but
 
 
 def build(
-    name: str, config: Any, data_spaces: dict, seed: int, *, networks: dict | None = None, start: Model | None = None
-) -> Model:
-    """A fresh model on its own copies of the Spaces; its initial weights are a function of config and seed."""
+    name: str, config: Any, data_spaces: dict, seed: int, *, networks: dict | None = None, start: Model | None = None,
+    tuning: Tuning | None = None,
+) -> Model:  # fmt: skip
+    """A fresh model on its own copies of the Spaces; its initial weights are a function of config and seed.
+
+    start: the model whose weights to take. tuning: what of them is to learn on.
+    """
+    tuning = tuning or Tuning()
     torch.manual_seed(seed)
     model_class, _ = find(name)
     spaces = copy.deepcopy(data_spaces)
     extra = {"networks": networks} if networks else {}
     model = model_class(config, spaces, start, **extra)  # type: ignore[call-arg]
     if start is not None:
-        mine, theirs = model.state_dict(), start.state_dict()
-        if mine.keys() != theirs.keys() or any(mine[key].shape != theirs[key].shape for key in mine):
-            raise InputError("--from: that run has another model, size or kind of data; its weights do not fit here")
-        # `space` and `spaces` name the same tensors: both stay this data's own.
-        fitted = {k for k in mine if {"space", "spaces"} & set(k.split("."))}
-        model.load_state_dict({k: mine[k] if k in fitted else v for k, v in theirs.items()})
+        model.load_state_dict(begun(model, start, tuning))
+    frozen_but(model, tuning)
     return model
 
 
@@ -58,6 +63,24 @@ def described(description: dict[str, Any]) -> Space:
         model_class, _ = find(made_by["model"])
         autoencoder = model_class(from_json(model_class.Config, made_by["config"]), {"x": theirs})  # type: ignore[call-arg]
     return Latent(autoencoder, space_from(description["base"]), tuple(description["shape"]), made_by=made_by)
+
+
+def in_units_of(run: Run, data: Data) -> Data:
+    """The data with the Space of x of this run, in whose units its weights have learned.
+
+    Raises:
+        InputError: examples of another shape or kind.
+    """
+    about, tensors, mine = run.config()["spaces"]["x"], stored(run), data.spaces["x"]
+    space, within = described(about), "spaces.x."
+    space.load_state_dict({k.removeprefix(within): v for k, v in (tensors or {}).items() if k.startswith(within)})
+    theirs = space.outer
+    if type(mine) is not type(theirs) or mine.shape != theirs.shape:
+        here, there = (" x ".join(map(str, one.shape)) for one in (mine, theirs))
+        raise InputError(f"--from {run.folder}: that run has learned from examples of {there}; these are {here}")
+    if not isinstance(mine, Continuous) and data.modality.describe() != run.config()["data"]["modality"]:
+        raise InputError(f"--from {run.folder}: that run has learned from data with other columns or categories")
+    return replace(data, spaces={**data.spaces, "x": theirs})
 
 
 def stored(run: Run) -> dict[str, Tensor] | None:
@@ -96,6 +119,12 @@ def restore(run: Run, engine: Engine, *, networks: dict[str, nn.Module] | None =
         raise InputError(
             f"{run.folder} has no weights yet: training has not reached its first safe state; try again soon"
         )
+    tuning = from_json(Tuning, config.get("tuning", {}))
+    if tuning.asked and not run.finished:  # what is added is merged at the end
+        tuned = copy.deepcopy(model)
+        frozen_but(tuned, tuning)
+        tuned.load_state_dict(tensors)
+        tensors = merged(tuned)
     model.load_state_dict(tensors)
     model.to(engine.device)
     return model.eval()

@@ -13,8 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from trilemma.config import Training, assign, differences, from_json, parse_budget, to_json
+from trilemma.config import Training, Tuning, assign, differences, from_json, parse_budget, to_json
 from trilemma.errors import InputError, unknown
+from trilemma.impressions import GUIDE
 from trilemma.metrics.protocol import current_versions
 from trilemma.mixed import space_from
 from trilemma.modalities.contract import Data, Opening, opening_of
@@ -29,6 +30,7 @@ from trilemma.models.contract import (
     known_models,
     sets_of,
 )
+from trilemma.networks.low_rank import merged
 from trilemma.spaces import Continuous
 from trilemma.training.captions import CAPTION, check_same, text_of, worded
 from trilemma.training.card import card
@@ -43,10 +45,11 @@ from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Clock, Plan, choose_size, frequencies_of, plan
 from trilemma.training.preview import Preview, Shows, film
 from trilemma.training.progress import Bar
-from trilemma.training.restore import build, restore
+from trilemma.training.restore import build, in_units_of, restore
 from trilemma.training.run import FORMAT, Run, write_json, write_tensors, write_text
 from trilemma.training.sampling import Sampler, told_labels
 from trilemma.training.stages import FEW, FIRST, Stage, chosen_stage, spent_on, stage_of
+from trilemma.training.tuning import FEWEST, KEYS, continued, read_as, tuning_of
 
 FIRST_SHARE = 0.35  # of the budget, for an autoencoder that codes the data first
 Stages = Sequence[Stage | Guide]  # what was trained before
@@ -78,16 +81,20 @@ def train(
     None takes diffusion, of pairs the bridge, of two sets cut.
     budget: a time ('10m': wall-clock with probe, previews and choices) or training examples ('40k', 40000); '+10m' goes
     on with a finished run from its state before the learning rate fell. settings: dotted, {'model.beta': 4}.
-    start: a run whose weights to begin with. networks, optimizer: your own modules by name ('encoder', 'generator',
+    start: a run whose weights to begin with; with settings `lora` or `word` they stay, and what is added learns
+    (training/tuning.py). networks, optimizer: your own modules by name ('encoder', 'generator',
     'network', ...) and a function from parameters to a torch optimizer. Raises InputError for everything you can mend.
     """
     join()
     prepare()
     forget_peak()
     said = Say(quiet or not first())
-    opening, own = opening_of(settings, kind, resolution, skip_bad), {"networks": networks, "make": optimizer}
+    tuning = tuning_of(settings or {}, start)
+    size_of = agreed(lambda: read_as(start, resolution)) if tuning.asked else resolution  # type: ignore[arg-type]
+    opening, own = opening_of(settings, kind, size_of, skip_bad), {"networks": networks, "make": optimizer}
+    opening = replace(opening, fewest=FEWEST) if tuning.asked else opening
     both, opened = (source, data2), list[Data]()
-    model = model or agreed(lambda: _usual(both, opening, opened))
+    model = model or agreed(lambda: _model_of(start, out) or _usual(both, opening, opened))
     both = (opened[0], None) if opened else both
     asked = _asked(source, data2, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
     held: list[Data] = []
@@ -203,15 +210,21 @@ def _open(sources: tuple[Any, Any], opening: Opening, asked: dict[str, Any], run
     run: one that goes on with its own vocabulary, whatever has become of the runs that it began with.
     """
     theirs = None
+    given, tuning = asked["settings"], tuning_of(asked["settings"], asked["from"])
     if run is not None:
         about = run.config()["spaces"].get(CAPTION)
         theirs = space_from(about) if about else None
-    elif asked["from"] and text_of(asked["model"], asked["settings"]):
+        given = {**given, "text": run.config()["config"].get("text", "")}
+    elif tuning.asked:  # which reads as its run does
+        given = {**given, "text": Run.at(asked["from"]).config()["config"].get("text", "")}
+    if run is None and asked["from"] and text_of(asked["model"], given):
         about = Run.at(asked["from"]).config()["spaces"].get(CAPTION)
         theirs = space_from(about) if about else Continuous(())  # a Space that is none of words
-    elif (chosen := clip_of(asked["model"], asked["settings"])) and chosen not in known_models():
+    elif run is None and (chosen := clip_of(asked["model"], asked["settings"])) and chosen not in known_models():
         theirs = space_from(Run.at(chosen).config()["spaces"][CAPTION])  # the words that this CLIP knows
-    return worded(seen_by(asked["model"], _whole(sources, opening)), asked["model"], asked["settings"], theirs)
+    seen = seen_by(asked["model"], _whole(sources, opening))
+    seen = worded(seen, asked["model"], given, theirs, word=tuning.word)
+    return in_units_of(Run.at(asked["from"]), seen) if tuning.asked else seen
 
 
 def _coded(data: Data, stages: Stages, said: Say) -> Data:
@@ -311,6 +324,9 @@ def _guide(
     unit, amount, more = parse_budget(asked["budget"])
     if run.exists:
         return guide_of(run, unit)
+    if tuning_of(asked["settings"], asked["from"]).asked:  # the CLIP comes with the weights of that run
+        about = Run.at(asked["from"]).config()["spaces"].get(GUIDE)
+        return Guide(held=about) if about else None
     chosen = clip_of(asked["model"], asked["settings"])
     if not chosen:
         return None
@@ -363,6 +379,12 @@ def _usual(sources: tuple[Any, Any], opening: Opening, opened: list[Data]) -> st
     data = _whole(sources, opening)
     opened.append(data)
     return {"paired": "bridge", "unpaired": "cut", "alone": "diffusion"}[sets_of(data.spaces)]
+
+
+def _model_of(start: Any, out: str | Path) -> str | None:
+    """The model of the run to begin with; where that is gone, of the run itself."""
+    found = next((Run(place) for place in (start, out) if Run(place).exists), None) if start else None
+    return found.config()["model"] if found else None
 
 
 def _asked(
@@ -429,7 +451,7 @@ def _sorted(settings: dict[str, Any], *, coded: bool) -> tuple[Training, dict[st
             changes[FIRST] = value
         elif head == "training" and rest:
             assign(training, rest, value, setting=key)
-        elif head not in ("data", FIRST):
+        elif head not in ("data", FIRST, *KEYS):
             changes[key.removeprefix("model.")] = value
     if training.flip and coded:
         raise InputError("setting training.flip: a mirrored picture has other codes; leave it out with an autoencoder")
@@ -445,21 +467,26 @@ def _plan(
     model_class, _ = find(name)
     if not issubclass(model_class, TRAINED):
         raise unknown("model", name, known_models())
-    size = asked["size"] or choose_size(data, unit, amount, model_class)
+    usual = Run.at(asked["from"]).config()["size"] if asked["from"] else None  # no other one would fit
+    size = asked["size"] or usual or choose_size(data, unit, amount, model_class)
     training, changes = _sorted(settings, coded=data.codes is not None)
+    tuning = tuning_of(settings, asked["from"])
     start = _start(asked, networks)
     start = start if isinstance(start, model_class) else None  # another model has no clusters to take over
     if start is not None and model_class.finds_clusters:
         # As many as the run to begin with has, however many examples there are now.
         theirs = Run.at(asked["from"]).config()["spaces"].get("cluster", {"count": 0})
         changes.setdefault("clusters", theirs["count"])
-    config = configure(name, data.spaces, size=size, count=count, changes=changes)
+    if tuning.asked:
+        config = continued(name, asked["size"], asked["from"], tuning, changes)
+    else:
+        config = configure(name, data.spaces, size=size, count=count, changes=changes)
     data = clustered(data, model_class, config, start)
     if unit == "examples":
         training.examples = int(amount)
     planned = plan(
         name, config, data, training, kind=unit, amount=amount, seed=asked["seed"], begun=begun,
-        networks=networks, make=make, measure=measure, given_batch="optimizer.batch" in changes,
+        networks=networks, make=make, measure=measure, given_batch="optimizer.batch" in changes, tuning=tuning,
     )  # fmt: skip
     whole = {
         "format": FORMAT,
@@ -470,6 +497,7 @@ def _plan(
         "seed": asked["seed"],
         "config": to_json(config),
         "training": to_json(training),
+        "tuning": to_json(tuning),
         "plan": asdict(planned),
         "data": {
             "name": data.name,
@@ -543,7 +571,8 @@ def _start(asked: dict[str, Any], networks: dict[str, nn.Module] | None) -> Mode
 def _model(config: dict[str, Any], data: Data, networks: dict[str, nn.Module] | None, start: Model | None) -> Model:
     """The model at step 0: fresh weights, or those of `start`."""
     settings = from_json(find(config["model"])[0].Config, config["config"])
-    return build(config["model"], settings, data.spaces, config["seed"], networks=networks, start=start)
+    tuning = from_json(Tuning, config.get("tuning", {}))
+    return build(config["model"], settings, data.spaces, config["seed"], networks=networks, start=start, tuning=tuning)
 
 
 def carry_out(
@@ -646,7 +675,7 @@ def _finish(
     seed, training = config["seed"], loop.training
     with loop.averages.applied(loop.model, average):
         sampler.fit(data.split("train"), seed=seed, limit=training.fit_examples)
-        weights = {key: tensor.clone() for key, tensor in loop.model.state_dict().items()}
+        weights = merged(loop.model)
     film(run.samples_folder)
     total = time.monotonic() - begun + before
     for stage in (Run(run.folder / FIRST), Run(run.folder / CLIP)):  # all stages cost
