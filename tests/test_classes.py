@@ -207,3 +207,7 @@ def test_inspection_names_files_without_partners(cached: Path) -> None:
     (one / "007.png").unlink()
     text = inspect(one, two).text()
     assert "2 files have none" in text and str(one / "003.png") in text and str(two / "007.png") in text
+
+
+def test_a_list_longer_than_any_name_of_a_file_is_a_list() -> None:
+    assert len(parse(",".join(f"#{value:06x}" for value in range(100)))) == 100

@@ -152,6 +152,9 @@ def test_what_does_not_travel(run: Path, tmp_path: Path) -> None:
     within = {"x": {"kind": "latent", "made_by": {"model": "mine.py"}}}
     with pytest.raises(InputError, match="Python file"):
         check_code(config | {"spaces": within}, "run")
+    with pytest.raises(InputError, match="Python file"):
+        check_code(config | {"spaces": {"guide": {"kind": "impression", "made_by": {"model": "mine.py"}}}}, "run")
+    check_code(config | {"model": "diffusion:unclip"}, "run")  # another name for unclip
     out = tmp_path / "own"
     networks = {"encoder": nn.Sequential(nn.Flatten(), nn.Linear(64, 32))}
     tl.train(bars(), model="vae", out=out, budget="300", size="xs", settings=dict(PLAIN), networks=networks, quiet=True)
@@ -163,10 +166,12 @@ def test_what_does_not_travel(run: Path, tmp_path: Path) -> None:
 def test_paths_become_names() -> None:
     config = {
         "asked": {"source": "/gone/photos", "settings": {"model.autoencoder": "/gone/runs/a"}},
+        "config": {"clip": "/gone/runs/clip", "rate": 0.1},
         "x": ["/", "/m/food"],
     }
     assert without_places(config) == {
         "asked": {"source": "photos", "settings": {"model.autoencoder": "a"}},
+        "config": {"clip": "clip", "rate": 0.1},
         "x": ["/", "/m/food"],
     }
     assert config["asked"]["source"] == "/gone/photos"  # type: ignore[index]

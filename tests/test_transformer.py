@@ -103,3 +103,14 @@ def test_where_it_can_be_asked_for() -> None:
         configure("gan", image, changes={"critic.kind": "transformer"})
     with pytest.raises(InputError, match="needs data on a grid"):
         configure("diffusion", {"x": Continuous((3,))}, changes=asked)
+
+
+def test_a_transformer_by_its_short_name_is_no_other_one() -> None:
+    spaces = {"x": Continuous((1, 8, 8))}
+    assert configure("diffusion", spaces, changes={"network": "transformer"}) == configure(
+        "diffusion", spaces, changes={"network.kind": "transformer"}
+    )
+    with pytest.raises(InputError, match="built of"):
+        configure("vae", spaces, changes={"network": "transformer"})
+    with pytest.raises(InputError, match="even"):
+        Transformer(1, 1, (8, 8), Network(kind="transformer", width=33, depth=1), embedding=4)

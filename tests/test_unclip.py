@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from test_words import COLOURS, PLAIN, squares
 
 import trilemma as tl
+from trilemma.batches import Options, Request
 from trilemma.errors import InputError
 from trilemma.impressions import GUIDE, Impression
 from trilemma.maths import samplers
+from trilemma.maths.noise import Noise
 from trilemma.training import restore
 from trilemma.training.guides import clip_of
 from trilemma.training.run import Run
@@ -141,3 +143,61 @@ def test_an_untrained_guide_conditions_nothing() -> None:
     assert set(model.groups()) == {"decoder", "prior"}
     held = {id(p) for p in model.spaces[GUIDE].parameters()}
     assert held and not held & {id(p) for group in model.groups().values() for p in group}
+
+
+def test_a_run_goes_on_without_the_clip_that_it_was_given_and_hands_its_own_on(tmp_path: Path) -> None:
+    folder = squares(tmp_path / "pictures")
+    given = tl.train(folder, model="clip", out=tmp_path / "clip", budget="256", size="xs", quiet=True, settings=PLAIN)
+    assert isinstance(given, Run)
+    told = {**PLAIN, "network.width": 16, "clip": str(given.folder)}
+    asked = {"model": "unclip", "size": "xs", "quiet": True}
+    run = tl.train(folder, out=tmp_path / "run", budget="512", settings=told, **asked)  # type: ignore[arg-type]
+    assert isinstance(run, Run)
+    shutil.rmtree(given.folder)
+    tl.train(folder, out=run.folder, budget="+512", settings=told, **asked)  # type: ignore[arg-type]
+    assert run.finished and run.config()["extended"] == ["+512"]
+
+    # Weights that have learned from one CLIP's impressions would mistake those of another.
+    own = {**PLAIN, "network.width": 16}
+    other = squares(tmp_path / "others", 60)
+    after = tl.train(other, out=tmp_path / "after", budget="256", start=run.folder, settings=own, **asked)  # type: ignore[arg-type]
+    assert isinstance(after, Run) and not (after.folder / "clip").exists()
+    one, two = load_file(run.weights_file), load_file(after.weights_file)
+    matcher = [key for key in one if key.startswith(f"spaces.{GUIDE}.matcher.")]
+    assert matcher and all(torch.equal(one[key], two[key]) for key in matcher)
+    with pytest.raises(InputError, match="know its own clip"):
+        tl.train(other, out=tmp_path / "no", budget="256", start=run.folder, settings={**own, "clip": "clip"}, **asked)  # type: ignore[arg-type]
+
+
+def test_a_clip_and_an_autoencoder_are_refused_before_either_is_trained(tmp_path: Path) -> None:
+    folder = squares(tmp_path / "pictures")
+    with pytest.raises(InputError, match="not codes"):
+        tl.train(
+            folder, model="diffusion:clip-guided", out=tmp_path / "run", budget="256", quiet=True,
+            settings={"autoencoder": "codec"},
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_not_to_make_leads_the_decoder_away() -> None:
+    case = CASES["impressions"]
+    model = build("unclip", case, settings("unclip", case))
+    randomise(model, seed=1)
+    batch = case.batch()
+    raw, present = {"caption": batch.raw["caption"]}, {"caption": batch.present["caption"]}
+
+    def made(against: dict[str, torch.Tensor]) -> torch.Tensor:
+        noise = Noise(0, np.arange(len(batch.x)))
+        return model.sample(Request(noise, raw, present, Options(guidance=3.0, steps=3), against=against))  # type: ignore[operator]
+
+    assert not torch.equal(made({}), made({"caption": batch.raw["caption"].flip(0)}))
+
+
+def test_a_clip_that_sees_no_noise_is_refused_as_a_guide_before_it_is_trained(tmp_path: Path) -> None:
+    folder = squares(tmp_path / "pictures")
+    with pytest.raises(InputError, match="learned to see noise"):
+        tl.train(
+            folder, model="diffusion:clip-guided", out=tmp_path / "run", budget="256", quiet=True,
+            settings={"clip": "clip"},
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()

@@ -186,3 +186,24 @@ def test_prompts_of_a_model_that_does_not_read_are_an_error(tmp_path: Path) -> N
     )  # fmt: skip
     with pytest.raises(InputError, match="has not learned from captions"):
         tl.load(run.folder).generate(1, prompt="a cat")
+
+
+def test_codes_are_made_of_captions_too(tmp_path: Path) -> None:
+    folder, out = squares(tmp_path / "pictures"), tmp_path / "run"
+    settings = {**PLAIN, "text": "words"}
+    tl.train(folder, model="diffusion:latent", out=out, budget="256", size="xs", quiet=True, settings=settings)
+    assert tl.load(out).generate(2, prompt="a red square").shape == (2, 8, 8, 3)
+
+
+def test_a_way_between_samples_begins_and_ends_with_them(tmp_path: Path) -> None:
+    folder, out = squares(tmp_path / "pictures"), tmp_path / "run"
+    tl.train(folder, model="gan:text", out=out, budget="256", size="xs", quiet=True, settings=PLAIN)
+    loaded = tl.load(out)
+    np.testing.assert_array_equal(loaded.interpolate(0, 1, steps=2), loaded.generate(2))
+    with pytest.raises(InputError, match="no guidance"):
+        loaded.generate(2, prompt="a red square", negative="blue")
+
+
+def test_half_a_sign_is_read_as_a_question_mark() -> None:
+    space = Words.fit(["a red bird", "half \ud800 a sign"])
+    assert (space.write(["a red \udcff"]) == space.write(["a red ?"])).all()

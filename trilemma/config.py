@@ -72,6 +72,10 @@ LEAST: dict[str, float] = dict.fromkeys(
 LEAST |= dict.fromkeys(("micro", "warm_up", "clip", "weight_decay", "momentum", "previews", "rate", "beta", "gamma"), 0)
 LEAST |= {
     "matching": 0,
+    "prior_width": 1,
+    "prior_depth": 1,
+    "prior_steps": 1,
+    "reading": 1,
     "penalty_every": 1,
     "critic_steps": 1,
     "gamma_end": 0,

@@ -27,6 +27,10 @@ class Impression(Space):
         self.shape, self.width, self.dtype = (size,), size, torch.float32
         self.codes = Continuous((size,))
 
+    @property
+    def sees_noise(self) -> bool:
+        return bool(self.matcher.sees_noise)
+
     def describe(self) -> dict[str, Any]:
         return {"kind": "impression", "size": self.width, "made_by": self.made_by}
 

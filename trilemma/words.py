@@ -32,8 +32,9 @@ BYTES = 256
 
 
 def normal(text: str) -> str:
-    """One writing for one text: NFKC, lower case, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    """One writing for one text: NFKC, lower case, single spaces; halves of signs, which no file can hold, are '?'."""
+    whole = text.encode(errors="replace").decode()
+    return " ".join(unicodedata.normalize("NFKC", whole).lower().split())
 
 
 def words_of(text: str) -> list[str]:
@@ -172,7 +173,7 @@ class Words(Space):
         for text in texts:
             seen.update(words_of(text))
         known = [word for word, _ in sorted(seen.items(), key=lambda one: (-one[1], one[0]))[:KNOWN]]
-        digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+        digest = hashlib.sha256("\n".join(texts).encode(errors="replace")).hexdigest()[:16]
         space = cls(length if like is None else like.shape[1], tokenizer, known=known, digest=digest)
         evenly = [coded[place * len(coded) // KEPT] for place in range(KEPT)]
         space.kept.copy_(torch.from_numpy(space.rows(evenly)[:, 0]))

@@ -6,6 +6,7 @@ one plane for each class. `--classes` says which colours there are, or that ther
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -193,7 +194,7 @@ def parse(text: str) -> Palette:
         InputError: what is no colour, fewer than two of them, or one twice.
     """
     path = Path(text).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):  # Path.is_file raises for a list that is longer than any name of a file
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:

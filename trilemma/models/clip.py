@@ -78,7 +78,7 @@ class Clip(Model, Encodes, Matches):
         self.config, self.spaces = config, nn.ModuleDict(spaces)
         self.name = next(name for name, space in spaces.items() if space is words)
         space, width = spaces["x"], config.embedding
-        self.level = None
+        self.level, self.sees_noise = None, config.noise_aware
         if config.noise_aware:
             self.level = nn.Sequential(initialise(nn.Linear(64, width)), nn.SiLU(), initialise(nn.Linear(width, width)))
         self.seeing = Down(space.width, width, space.grid, config.network, condition=width if config.noise_aware else 0)

@@ -279,6 +279,7 @@ class Matches(ABC):
     """Puts examples and their captions into one space, where those that belong together point the same way."""
 
     scale: Any  # what a cosine is multiplied by to become a logit: the inverse of the temperature, a tensor ()
+    sees_noise: bool  # has it learned to: may `images` be told a sigma?
 
     @abstractmethod
     def images(self, x: Tensor, sigma: Tensor | None = None) -> Tensor:
@@ -404,9 +405,9 @@ def _kind_of_network(name: str, asked: dict[str, Any], space: Space, size: str) 
     """
     kinds = find(name)[0].kinds
     for key, kind in asked.items():
-        if key.endswith(".kind") and kind == "transformer" and kind not in kinds:
+        if kind == "transformer" and (key.endswith(".kind") or "." not in key) and kind not in kinds:
             raise InputError(f"setting {key}={kind}: {name} is built of {' or '.join(kinds)}")
-    if asked.get("network.kind") != "transformer":
+    if "transformer" not in (asked.get("network.kind"), asked.get("network")):  # the latter is short for it
         return {}
     if not space.grid:
         raise InputError("setting network.kind=transformer: needs data on a grid; these are single rows: take mlp")

@@ -176,7 +176,9 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
-        space, number = spaces["x"], SIZES.index(size)
+        space, number, guide = spaces["x"], SIZES.index(size), spaces.get(GUIDE)
+        if isinstance(guide, Impression) and not guide.sees_noise:
+            raise InputError("setting clip: it has not learned to see noise; take clip:noise-aware, or a run of it")
         if not space.grid:
             table = isinstance(space, Mixed)
             width = (TABLE_WIDTHS if table else (64, 128, 256, 384, 512))[number]

@@ -82,7 +82,7 @@ class UnCLIP(Model, Samples, Redraws):
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
-        found = diffusion.Diffusion.adapt(spaces, size, count)
+        found = diffusion.Diffusion.adapt({k: one for k, one in spaces.items() if k != GUIDE}, size, count)
         return {key: value for key, value in found.items() if key not in ("clusters", "given")}
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
@@ -121,9 +121,12 @@ class UnCLIP(Model, Samples, Redraws):
         return functional.normalize(self.prior.sample(asked).float(), dim=1)
 
     def under(self, seen: Tensor, request: Request) -> Request:
-        """The decoder's request."""
+        """The decoder's request; it is led away from what the captions `against` become."""
         here = torch.ones(len(seen), dtype=torch.bool, device=seen.device)
-        return Request(request.noise, {SEEN: seen}, {SEEN: here}, request.options, request.watch)
+        away = {}
+        if self.caption in request.against:
+            away[SEEN] = self.imagined(Request(request.noise, request.against, {self.caption: here}))
+        return Request(request.noise, {SEEN: seen}, {SEEN: here}, request.options, request.watch, away)
 
     def sample(self, request: Request) -> Tensor:
         return self.decoder.sample(self.under(self.imagined(request), request))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trilemma.config import SIZES
+from trilemma.errors import InputError
 from trilemma.maths.precision import wide
 from trilemma.networks.layers import (
     ACTIVATIONS,
@@ -99,6 +100,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, context: int = 0):
         super().__init__()
+        if width % 2:
+            raise InputError(f"setting network.width={width}: a transformer's is even, as pairs of channels turn")
         self.heads = max(width // HEAD, 1)
         while width % self.heads or width // self.heads % 2:
             self.heads -= 1

@@ -25,6 +25,7 @@ from trilemma.models.contract import Model
 from trilemma.spaces import Space
 from trilemma.tasks.graphs import Graph, graphs
 from trilemma.tasks.pipeline import export_pipeline
+from trilemma.tasks.travel import without_places
 
 Loaded = Any  # a run as `load` gives it; imports point downward
 
@@ -167,7 +168,9 @@ def _told(loaded: Loaded, found: list[Graph], notes: list[str], version: str) ->
         "files": {f"{graph.name}.onnx": _file(graph) for graph in found},
         "notes": notes,
         "options": {key: value for key, value in asdict(loaded.options).items() if value is not None},
-        "settings": {k: v for k, v in loaded.config["config"].items() if isinstance(v, (int, float, str, bool))},
+        "settings": {
+            k: v for k, v in without_places(loaded.config)["config"].items() if isinstance(v, (int, float, str, bool))
+        },
         "spaces": spaces,
         "modality": loaded.config["data"]["modality"],
     }

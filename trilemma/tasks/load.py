@@ -195,6 +195,7 @@ class Loaded:
         them, a data frame for tables.
         """
         asked = Options(steps, sampler, guidance, interval, eta, prior, truncation, noise_seed)
+        told = self.prompted(prompt, negative)
         if where is not None or balance is not None or length is not None:
             self.require("generate")
             self.check_options(asked)
@@ -219,7 +220,6 @@ class Loaded:
                 self.sampler, self.modality, n, where=where, balance=balance, seed=seed, start=start, options=options
             )
             return x if raw else self.modality.export(x)
-        told = self.prompted(prompt, negative)
         parts = self._parts(n, [BATCH], seed=seed, label=label, asked=asked, start=start, prompt=told)
         x = np.concatenate(list(parts))
         return x if raw else self.shown(label).export(x)
@@ -532,9 +532,9 @@ class Loaded:
             return x if raw else self.modality.export(x)
         t = torch.linspace(0, 1, steps, device=codes.device).unsqueeze(1)
         way = spherical(codes[:1], codes[1:], t)
-        # Conditions go the way too, as shares of the two ends' values; each half of it is as present as its end.
+        # Conditions go the way too, as shares of the two ends' values; others are those of the nearer end.
         end = (torch.arange(steps, device=codes.device) * 2 >= steps).long()
-        between, present = {}, {name: value[end] for name, value in request.present.items()}
+        between, present = ({name: value[end] for name, value in one.items()} for one in (request.raw, request.present))
         for name, shares in self.shares().items():
             ends = one_hot(request.raw[name][:, 0], len(shares)).float()
             between[name] = torch.lerp(ends[:1], ends[1:], t)

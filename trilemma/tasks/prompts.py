@@ -31,6 +31,8 @@ def prompted(run: Loaded, prompt: str | None, negative: str | None = None) -> Pr
         raise InputError("--negative says what not to make: say with --prompt what to make")
     check_text(run, space, prompt, "--prompt")
     if negative is not None:
+        if "guidance" not in run.config["config"]:
+            raise InputError(f"--negative: {run.config['model']} has no guidance that could lead away; leave it out")
         check_text(run, space, negative, "--negative")
     return Prompt(space.write([prompt]), None if negative is None else space.write([negative]))
 

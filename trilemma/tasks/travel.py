@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trilemma.errors import InputError
-from trilemma.models.contract import known_models
+from trilemma.models.contract import ALIASES, known_models
 from trilemma.training.run import Run
 
 
@@ -27,20 +27,20 @@ def check_code(config: dict[str, Any], shown: str) -> None:
             f"{shown}: was trained with own networks in Python ({', '.join(own)}), which are not part of a run; hand "
             "the folder on together with their code"
         )
-    inner = (config["spaces"].get("x") or {}).get("made_by") or {}
-    for model in (config["model"], *([inner["model"]] if "model" in inner else [])):
+    inner = [space.get("made_by") or {} for space in config["spaces"].values()]  # an autoencoder, a CLIP
+    for model in (config["model"], *(made["model"] for made in inner if "model" in made)):
         if model.partition(":")[0].endswith(".py"):
             raise InputError(f"{shown}: its model is a Python file ({Path(model).name}), which is not part of a run")
-        if model not in known_models() and not model.startswith("diffusers"):
+        if ALIASES.get(model, model) not in known_models() and not model.startswith("diffusers"):
             raise InputError(f"{shown}: its model {model!r} is not known here; update Trilemma")
 
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:
-    """config.json without paths of this machine: each becomes its last name."""
+    """config.json without paths of this machine: each becomes its last name, in settings also where it is gone."""
 
     def named(value: Any, asked: bool) -> Any:
         if isinstance(value, dict):
-            return {key: named(one, asked or key == "asked") for key, one in value.items()}
+            return {key: named(one, asked or key in ("asked", "config", "opening")) for key, one in value.items()}
         if isinstance(value, list):
             return [named(one, asked) for one in value]
         if isinstance(value, str) and 1 < len(value) < 4096 and os.path.isabs(value):

@@ -55,8 +55,7 @@ def varied(
                 raw[name], present[name] = batch.raw[name], batch.present[name]
             elif name in told.raw and (label if name == "label" else prompt) is not None:
                 raw[name], present[name] = told.raw[name], told.present[name]
-        alone = options if raw else Options(**{**vars(options), "guidance": None})
-        request = Request(Noise(seed, index, device), raw, present, alone, against=told.against)
+        request = Request(Noise(seed, index, device), raw, present, options, against=told.against)
         with torch.no_grad(), run.engine.autocast():
             made.append(run.sampler.array(run.model.redraw(batch.x, request, strength=strength)))
     return np.concatenate(made)

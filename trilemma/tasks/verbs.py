@@ -51,6 +51,9 @@ def generate(
     out = out or Path(f"samples{loaded.modality.usual}")
     check_out(out, loaded.modality.writes)
     count = loaded.fewest_steps() if steps == "auto" else _steps(steps)
+    asked = [prompt] if prompts is None else _lines(prompts, prompt)
+    for text in asked:  # before the first sample is made
+        loaded.prompted(text, negative)
     if where is not None or balance is not None or length is not None:
         rows = loaded.generate(
             n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
@@ -58,9 +61,6 @@ def generate(
             balance=balance, length=length, raw=True,
         )  # fmt: skip
         return loaded.shown(label).save(rows, out)
-    asked = [prompt] if prompts is None else _lines(prompts, prompt)
-    for text in asked:  # before the first sample is made
-        loaded.prompted(text, negative)
     each = [
         loaded.stream(
             n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
@@ -246,6 +246,9 @@ def edit(
             run, source, n=1, strength=strength, prompt=prompt, negative=negative, label=None, guidance=guidance,
             steps=None, seed=seed, out=out,
         )  # fmt: skip
+    for option, told in (("--negative", negative), ("--guidance", guidance)):
+        if told is not None:
+            raise InputError(f"{option} {told}: goes with --prompt; say with it what to turn the picture into")
     loaded = load(run)
     check_out(out, loaded.modality.writes)
     try:

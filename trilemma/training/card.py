@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import trilemma
-from trilemma.models.contract import CAPABILITIES, Translates, find
+from trilemma.models.contract import CAPABILITIES, Matches, Translates, find
 
 FEW = 2000  # training examples below which a card warns of them
 # What a table of measured figures shows, where it was measured.
@@ -67,8 +67,7 @@ def card(
         "```bash",
         *([f"trilemma pull {place} --out {folder}  # Trilemma {trilemma.__version__} or newer, with its extra 'hub'"]
           if place else []),
-        f"trilemma {'translate' if _translates(config) else 'generate'} {folder}"
-        f"{' IN --out translated' if _translates(config) else ' -n 64 --seed 0'}",
+        f"trilemma {_first_use(config, folder)}",
         f"trilemma info {folder}  # what else it can do",
         "```",
         "",
@@ -114,13 +113,39 @@ def _front(config: dict[str, Any], licence: str) -> list[str]:
     kind = config["data"]["kind"]
     lines = ["---", "library_name: trilemma", f"license: {json.dumps(licence)}"]
     if kind == "image":
-        lines.append(f"pipeline_tag: {'image-to-image' if _translates(config) else 'unconditional-image-generation'}")
+        lines.append(f"pipeline_tag: {_tag(config)}")
     return [*lines, f"tags: {json.dumps(['trilemma', family, kind])}", "---", ""]
 
 
 def _translates(config: dict[str, Any]) -> bool:
     known = {"source", "other"} & set(config["spaces"])
     return bool(known) and issubclass(find(config["model"])[0], Translates)
+
+
+def _matches(config: dict[str, Any]) -> bool:
+    return issubclass(find(config["model"])[0], Matches)
+
+
+def _reads(config: dict[str, Any]) -> bool:
+    return any(space["kind"] == "words" for space in config["spaces"].values())
+
+
+def _tag(config: dict[str, Any]) -> str:
+    """What the Hub calls what it does with pictures."""
+    if _translates(config):
+        return "image-to-image"
+    if _matches(config):
+        return "zero-shot-image-classification"
+    return "text-to-image" if _reads(config) else "unconditional-image-generation"
+
+
+def _first_use(config: dict[str, Any], folder: str) -> str:
+    """A command that such a run takes."""
+    if _translates(config):
+        return f"translate {folder} IN --out translated"
+    if _matches(config):
+        return f'search {folder} "WORDS" PICTURES/'
+    return f"generate {folder}{' --prompt WORDS' if _reads(config) else ''} -n 64 --seed 0"
 
 
 def _shape(config: dict[str, Any]) -> list[int]:

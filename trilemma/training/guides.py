@@ -20,7 +20,7 @@ from trilemma.modalities.contract import Data
 from trilemma.models.contract import Matches, Model, configure, find, known_models
 from trilemma.spaces import fit_continuous
 from trilemma.training.engine import Engine
-from trilemma.training.restore import build, described, restore
+from trilemma.training.restore import build, described, restore, stored
 from trilemma.training.run import Run
 from trilemma.training.stages import spent_on
 
@@ -54,6 +54,8 @@ def guide_of(run: Run, unit: str) -> Guide | None:
     if run.finished or run.latest_state() is not None:
         return Guide(held=about, spent=spent_on(first, unit))
     asked = config["asked"]
+    if asked["from"]:
+        return inherited(Run.at(asked["from"]), asked["settings"])
     chosen = clip_of(asked["model"], asked["settings"])
     outside = first if chosen in known_models() else Run(chosen)
     if not outside.exists:
@@ -62,6 +64,25 @@ def guide_of(run: Run, unit: str) -> Guide | None:
             "first safe state: remove the folder and train it again"
         )
     return Guide(run=outside, spent=spent_on(first, unit))
+
+
+def inherited(start: Run, settings: dict[str, Any]) -> Guide:
+    """The CLIP within the run whose weights a training begins with: they know its impressions, and no others.
+
+    Raises:
+        InputError: there is none in it, or the settings name another one.
+    """
+    if GUIDE not in start.config()["spaces"]:
+        raise InputError(
+            f"--from {start.folder}: there is no {CLIP} in that run, so that its weights do not fit; begin with one "
+            "of the same model, or without --from"
+        )
+    for key in (CLIP, f"model.{CLIP}"):
+        if key in settings:
+            raise InputError(
+                f"setting {key}: the weights of --from {start.folder} know its own {CLIP}, no other; leave it out"
+            )
+    return Guide(run=start)
 
 
 def clip_of(name: str, settings: dict[str, Any]) -> str:
@@ -90,13 +111,21 @@ def clip_of(name: str, settings: dict[str, Any]) -> str:
 
 
 def guided(data: Data, run: Run) -> Data:
-    """The data with the Space `guide` of this run of a CLIP.
+    """The data with the Space `guide` of this run of a CLIP, or of a run that has one within it.
 
     Raises:
-        InputError: a CLIP of examples of another shape, or codes instead of examples.
+        InputError: a CLIP of examples of another shape, codes instead of examples, or no weights yet.
     """
-    matcher = restore(run, Engine(device="cpu"))
-    return _with(data, matcher, made_by(run.config()))
+    about = run.config()["spaces"].get(GUIDE)
+    if about is None:
+        return _with(data, restore(run, Engine(device="cpu")), made_by(run.config()))
+    tensors, within = stored(run), f"spaces.{GUIDE}."
+    if tensors is None:
+        raise InputError(f"{run.folder} has no weights yet: training has not reached its first safe state")
+    space = described(about)
+    space.load_state_dict({k.removeprefix(within): v for k, v in tensors.items() if k.startswith(within)})
+    assert isinstance(space, Impression)
+    return _with(data, space.matcher, about["made_by"])
 
 
 def made_by(config: dict[str, Any]) -> dict[str, Any]:

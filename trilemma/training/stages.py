@@ -242,7 +242,9 @@ def autoencoder_of(run: Run) -> tuple[Model | outside.Outside, dict[str, Any]]:
     config = run.config()
     if not coded_in(run):
         made_by = {"model": config["model"], "config": config["config"], "threads": config["training"]["threads"]}
-        return restore(run, Engine(device="cpu")), made_by
+        model = restore(run, Engine(device="cpu"))
+        model.spaces = torch.nn.ModuleDict({"x": model.space})  # captions and numbers of its data are no part of it
+        return model, made_by
     about = config["spaces"]["x"]
     tensors = stored(run)
     if tensors is None:

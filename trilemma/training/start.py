@@ -37,7 +37,7 @@ from trilemma.training.card import card
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
 from trilemma.training.engine import Engine, agreed, energy, first, forget_peak, join, peak_memory, prepare, when_killed
-from trilemma.training.guides import CLIP, Guide, clip_of, guide_of
+from trilemma.training.guides import CLIP, Guide, clip_of, guide_of, inherited
 from trilemma.training.guides import SHARE as CLIP_SHARE
 from trilemma.training.loop import Correct, Loop, Stopped
 from trilemma.training.matching import Found, best_average
@@ -113,7 +113,7 @@ def train(
     made = agreed(ready)
     if made.config is None:
         return made.plan or Run(out)
-    data = held[0] if held else _coded(_open(both, opening, asked), stages, said)
+    data = held[0] if held else _coded(_open(both, opening, asked, Run(out)), stages, said)
     carry_out(
         Run(out), data, made.config, networks=networks, make=optimizer, said=said, begun=made.begun, limit=made.limit
     )
@@ -156,7 +156,7 @@ def _ready(
                 f"{run.folder} was trained with your own {_named(config['own'])}, this call brings {_named(own)}: "
                 "hand in the same ones from Python to go on"
             )
-        data = _open(sources, opening, asked)
+        data = _open(sources, opening, asked, run)
         check_same(data, config["spaces"], run.folder)
         if data.hash != config["data"]["hash"]:
             raise InputError(f"{run.folder} was trained on other data than {sources[0]} is now; give a new --out")
@@ -204,13 +204,19 @@ class Say:
             print(text, file=sys.stderr, flush=True)
 
 
-def _open(sources: tuple[Any, Any], opening: Opening, asked: dict[str, Any]) -> Data:
-    """The data, as this model learns from them: pairs are two sets to one that knows no pairs, captions are tokens."""
+def _open(sources: tuple[Any, Any], opening: Opening, asked: dict[str, Any], run: Run | None = None) -> Data:
+    """The data, as this model learns from them: pairs are two sets to one that knows no pairs, captions are tokens.
+
+    run: one that goes on with its own vocabulary, whatever has become of the runs that it began with.
+    """
     theirs = None
     given, tuning = asked["settings"], tuning_of(asked["settings"], asked["from"])
     if tuning.asked:  # which reads as its run does
         given = {**given, "text": Run.at(asked["from"]).config()["config"].get("text", "")}
-    if asked["from"] and text_of(asked["model"], given):
+    if run is not None and not tuning.asked:
+        about = run.config()["spaces"].get(CAPTION)
+        theirs = space_from(about) if about else None
+    elif asked["from"] and text_of(asked["model"], given):
         about = Run.at(asked["from"]).config()["spaces"].get(CAPTION)
         theirs = space_from(about) if about else Continuous(())  # a Space that is none of words
     elif (chosen := clip_of(asked["model"], asked["settings"])) and chosen not in known_models():
@@ -273,6 +279,8 @@ def _stage(
         return None
     if more:
         raise _nothing_finished(run, asked["budget"])
+    if clip_of(asked["model"], settings):  # before any of them is trained
+        raise InputError(f"setting {CLIP}: a CLIP sees examples, not codes; leave it or the autoencoder out")
     run.check()
     data = _open(sources, opening, asked)
     if stage.to_train:
@@ -324,6 +332,8 @@ def _guide(
     if more:
         raise _nothing_finished(run, asked["budget"])
     run.check()
+    if asked["from"]:
+        return inherited(Run.at(asked["from"]), asked["settings"])
     data = _open(sources, opening, asked)
     if chosen not in known_models():
         return Guide(run=Run.at(chosen))
