@@ -20,6 +20,7 @@ from trilemma.metrics.protocol import current_versions
 from trilemma.mixed import space_from
 from trilemma.modalities.contract import Data, Opening, opening_of
 from trilemma.modalities.door import open_data
+from trilemma.modalities.splits import LEAST
 from trilemma.models.contract import (
     TRAINED,
     Matches,
@@ -477,6 +478,8 @@ def _plan(
         theirs = Run.at(asked["from"]).config()["spaces"].get("cluster", {"count": 0})
         changes.setdefault("clusters", theirs["count"])
     if tuning.asked:
+        if training.choose_samples is None and len(data.splits["choose"]) < LEAST:
+            training.choose_samples = 0  # so few choose by chance
         config = continued(name, asked["size"], asked["from"], tuning, changes)
     else:
         config = configure(name, data.spaces, size=size, count=count, changes=changes)
