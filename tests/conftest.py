@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 # What a training does beside its steps, at its cheapest: no verdict of the clock on bf16, which each model on each data
 # set would ask anew; small networks for features; the fewest samples that choices are made by.
-CHEAP: dict[str, Callable[..., Any]] = {
+CHEAP: dict[str, Any] = {
     "trilemma.training.probe.bf16_possible": lambda: False,
     "trilemma.training.features.examples_for": lambda data: 512,
+    "trilemma.training.matcher.examples_for": lambda data: 512,
     "trilemma.training.plan.default_samples": lambda model: 100,
+    "trilemma.report.of_styles.MOST": 60,  # examples that are changed
 }
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cheap_trainings() -> Iterator[dict[str, Callable[..., Any]]]:
-    """The real functions, by their path: trainings in this process go without them."""
+def cheap_trainings() -> Iterator[dict[str, Any]]:
+    """The real ones, by their path: trainings in this process go without them."""
     real = {path: pkgutil.resolve_name(path) for path in CHEAP}
     with pytest.MonkeyPatch.context() as patch:
         for path, cheap in CHEAP.items():
@@ -51,9 +53,7 @@ def cheap_trainings() -> Iterator[dict[str, Callable[..., Any]]]:
 
 
 @pytest.fixture
-def whole_trainings(
-    cheap_trainings: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Callable[..., Any]]:
+def whole_trainings(cheap_trainings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Trainings as users have them, for tests that compare with those of other processes; and the real functions."""
     for path, real in cheap_trainings.items():
         monkeypatch.setattr(path, real)

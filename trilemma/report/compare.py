@@ -482,7 +482,7 @@ class Comparison:
                 row["draws"] = None if draws is None else write_samples(self.folder, f"{name}-draws", draws)
         with self._beside(row, "what its codes and likelihood are worth"):
             row["metrics"] |= probes(loaded, self.data, ruler, samples)
-        if has_control(loaded):
+        if row["kind"] == "model" and has_control(loaded):
             with self._beside(row, "what its styles control"):
                 row["metrics"] |= of_styles(loaded, ruler)
                 names, moved = sheet(loaded)

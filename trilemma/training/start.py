@@ -20,6 +20,7 @@ from trilemma.metrics.protocol import current_versions
 from trilemma.mixed import space_from
 from trilemma.modalities.contract import Data, Opening, opening_of
 from trilemma.modalities.door import open_data
+from trilemma.modalities.splits import LEAST
 from trilemma.models.contract import (
     TRAINED,
     Matches,
@@ -211,16 +212,15 @@ def _open(sources: tuple[Any, Any], opening: Opening, asked: dict[str, Any], run
     """
     theirs = None
     given, tuning = asked["settings"], tuning_of(asked["settings"], asked["from"])
-    if run is not None:
+    if tuning.asked:  # which reads as its run does
+        given = {**given, "text": Run.at(asked["from"]).config()["config"].get("text", "")}
+    if run is not None and not tuning.asked:
         about = run.config()["spaces"].get(CAPTION)
         theirs = space_from(about) if about else None
-        given = {**given, "text": run.config()["config"].get("text", "")}
-    elif tuning.asked:  # which reads as its run does
-        given = {**given, "text": Run.at(asked["from"]).config()["config"].get("text", "")}
-    if run is None and asked["from"] and text_of(asked["model"], given):
+    elif asked["from"] and text_of(asked["model"], given):
         about = Run.at(asked["from"]).config()["spaces"].get(CAPTION)
         theirs = space_from(about) if about else Continuous(())  # a Space that is none of words
-    elif run is None and (chosen := clip_of(asked["model"], asked["settings"])) and chosen not in known_models():
+    elif (chosen := clip_of(asked["model"], asked["settings"])) and chosen not in known_models():
         theirs = space_from(Run.at(chosen).config()["spaces"][CAPTION])  # the words that this CLIP knows
     seen = seen_by(asked["model"], _whole(sources, opening))
     seen = worded(seen, asked["model"], given, theirs, word=tuning.word)
@@ -478,6 +478,8 @@ def _plan(
         theirs = Run.at(asked["from"]).config()["spaces"].get("cluster", {"count": 0})
         changes.setdefault("clusters", theirs["count"])
     if tuning.asked:
+        if training.choose_samples is None and len(data.splits["choose"]) < LEAST:
+            training.choose_samples = 0  # so few choose by chance
         config = continued(name, asked["size"], asked["from"], tuning, changes)
     else:
         config = configure(name, data.spaces, size=size, count=count, changes=changes)

@@ -145,6 +145,6 @@ def _with_word(start: Model, tuning: Tuning, state: dict[str, Tensor]) -> None:
 
 
 def _first_difference(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> str:
-    key = next(key for key in mine if mine[key].shape != theirs[key].shape)
+    key = next(key for key in mine if key in theirs and mine[key].shape != theirs[key].shape)
     here, there = (" x ".join(map(str, one[key].shape)) for one in (mine, theirs))
     return f"{key} is {here} here, {there} there"
