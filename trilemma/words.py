@@ -168,7 +168,8 @@ class Words(Space):
         if word:
             tokenizer = Tokenizer(tokenizer.merges, [*tokenizer.added, word])
         coded = [tokenizer.encode(text) for text in texts]
-        length = int(np.clip(max((len(tokens) for tokens in coded), default=1), 1, LONGEST))
+        # Room for prompts that are longer than any caption, and whose unknown words take more tokens.
+        length = min(2 * max((len(tokens) for tokens in coded), default=1) + 8, LONGEST)
         seen: Counter[str] = Counter(dict.fromkeys([] if like is None else like.known, 1))
         for text in texts:
             seen.update(words_of(text))

@@ -342,7 +342,7 @@ class Comparison:
                     row["config"], kept = samples.facts(), self.folder / "samples" / f"{file}-made.npy"
                     samples, row["speed"] = samples.samples(self.data, self.count, kept, quiet=self.quiet)
                 self._measured(row, ruler, samples, file)
-            except (InputError, RuntimeError) as problem:  # of a pipeline, whose memory may not do
+            except (InputError, RuntimeError, TypeError, ValueError) as problem:  # of a pipeline: code of others
                 row["status"], row["error"] = "failed", f"{type(problem).__name__}: {problem}"
                 self._log(row)
             row["metrics"] |= figures
