@@ -488,8 +488,9 @@ def shared_pairs() -> list[tuple[str, str]]:
     """
     pairs = [pair for pair in PAIRS if not find(pair[0])[0].couples_batch]
     kinds = ("image", "series", "table", "pairs", "unpaired")
-    only = {name for name, _ in pairs} - {name for name, case in pairs if case in kinds}  # that learn from tokens alone
-    return [(name, case) for name, case in pairs if case in kinds or (name in only and case == "tokens")]
+    only = {name for name, _ in pairs} - {name for name, case in pairs if case in kinds}  # tokens, captions
+    rest = ("tokens", "impressions")
+    return [(name, case) for name, case in pairs if case in kinds or (name in only and case in rest)]
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import Samples, configure, find, known_models
+from trilemma.spaces import Continuous
 from trilemma.training.engine import Engine, forget_peak, peak_memory
 from trilemma.training.loop import Loop
 from trilemma.training.machine import limits
@@ -93,8 +94,10 @@ class Bench:
     """The models to be timed, on one set of data, and what was found."""
 
     def __init__(self, models: list[str] | None, size: str | None, dtype: str | None, *, quiet: bool):
-        usual = (name for name in known_models(Samples) if ":" not in name and "alone" in find(name)[0].sets)
-        self.names = models or list(usual)
+        usual = [name for name in known_models(Samples) if ":" not in name and "alone" in find(name)[0].sets]
+        # What learns from captions or codes alone learns nothing from these pictures.
+        usual = [n for n in usual if Continuous in find(n)[0].accepts and not find(n)[0].needs_captions]
+        self.names = models or usual
         for name in self.names:
             if not issubclass(find(name)[0], Samples):
                 raise InputError(f"model {name!r} makes no samples: choose one of {', '.join(known_models(Samples))}")
