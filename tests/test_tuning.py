@@ -128,7 +128,7 @@ def far(run: Path, prompt: str) -> float:
 def test_a_new_word_for_a_new_thing(base: Path, few: Path, tmp_path: Path) -> None:
     settings = {**PLAIN, "word": "zork", "data.template": "a {label} square", "training.save_every": 20}
     run = tl.train(few, out=tmp_path / "run", start=base, budget="900", settings=settings, quiet=True)
-    assert far(run.folder, "a zork square") < 0.7 * far(base, "a zork square")
+    assert far(run.folder, "a zork square") < 0.85 * far(base, "a zork square")
     for prompt in ("a red square", "blue"):
         one, two = (tl.load(folder).generate(3, prompt=prompt, seed=4) for folder in (base, run.folder))
         np.testing.assert_array_equal(one, two)
@@ -148,7 +148,7 @@ def test_additions_to_a_run_and_where_they_are_stopped(base: Path, few: Path, tm
     settings = {**PLAIN, "lora": 4, "word": "zork", "data.template": "a {label} square", "training.save_every": 5}
     given = {"start": base, "settings": settings, "quiet": True, "budget": "480"}
     run = tl.train(few, out=tmp_path / "run", **given)
-    assert far(run.folder, "a zork square") < 0.7 * far(base, "a zork square")
+    assert far(run.folder, "a zork square") < 0.85 * far(base, "a zork square")
     assert set(load_file(run.folder / "weights.safetensors")) == set(load_file(base / "weights.safetensors"))
     assert run.config()["tuning"]["lora"] == 4
 
