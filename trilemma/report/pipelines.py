@@ -19,6 +19,7 @@ import torch
 from trilemma.errors import InputError, first_line
 from trilemma.modalities.contract import Data
 from trilemma.report.measure import SEED, read_samples
+from trilemma.training import outside
 from trilemma.training.progress import Bar
 from trilemma.training.run import disk_errors, write_json
 
@@ -47,7 +48,9 @@ class Pipeline:
     def facts(self) -> dict[str, Any]:
         """What it is, in words for the row."""
         index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
-        call = inspect.signature(getattr(library(), index["_class_name"]).__call__).parameters
+        call = inspect.signature(
+            getattr(outside.library("--include of a pipeline"), index["_class_name"]).__call__
+        ).parameters
         usual = call["num_inference_steps"].default if "num_inference_steps" in call else None
         return {
             "pipeline": index["_class_name"], "scheduler": (index.get("scheduler") or [None, None])[1],
@@ -112,7 +115,7 @@ class Pipeline:
     @contextmanager
     def _working(self) -> Iterator[tuple[Any, list[int]]]:
         """The pipeline where it computes fastest, and a list that grows with each call of its denoising network."""
-        diffusers, calls = library(), list[int]()
+        diffusers, calls = outside.library("--include of a pipeline"), list[int]()
         diffusers.utils.logging.disable_progress_bar()
         try:
             pipeline = diffusers.DiffusionPipeline.from_pretrained(
@@ -180,8 +183,8 @@ def pipeline_of(name: str, given: Any) -> Pipeline | None:
     text, steps = str(given), None
     if not Path(text).exists() and (ending := re.fullmatch(r"(.+):(\d+)", text)):
         text, steps = ending[1], int(ending[2])
-    if text.startswith("hub:"):
-        folder = _cached(name, text.removeprefix("hub:"))
+    if text.startswith(outside.HUB):
+        folder = outside.cached(text.removeprefix(outside.HUB), f"--include {name}")
     else:
         folder = Path(text).expanduser()
         if not (folder / INDEX).is_file():
@@ -201,26 +204,3 @@ def pipeline_of(name: str, given: Any) -> Pipeline | None:
             "which is not run; make the pictures with it and include their folder"
         )
     return Pipeline(name, folder, steps)
-
-
-def _cached(name: str, place: str) -> Path:
-    """The folder where the Hub's library keeps OWNER/NAME; nothing is downloaded."""
-    library()
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(place, local_files_only=True))
-    except (OSError, ValueError) as problem:
-        raise InputError(
-            f"--include {name}=hub:{place}: it is not in the cache of this machine; get it first: hf download {place}"
-        ) from problem
-
-
-def library() -> Any:
-    try:
-        import diffusers
-    except ImportError:
-        raise InputError(
-            "--include of a pipeline needs diffusers: pip install 'trilemma[diffusers]' (or pip install diffusers)"
-        ) from None
-    return diffusers

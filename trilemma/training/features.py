@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -17,16 +16,13 @@ import torch
 from safetensors.torch import load_file
 
 from trilemma.batches import Arrays
-from trilemma.config import Training, to_json
+from trilemma.config import to_json
 from trilemma.metrics.protocol import fingerprint
 from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import configure
 from trilemma.models.features import Config, Features
-from trilemma.training.engine import Engine, bf16_possible
-from trilemma.training.loop import Loop
-from trilemma.training.progress import Bar
-from trilemma.training.run import write_json, write_tensors
+from trilemma.training.once import fitted, keep
 
 PURPOSES = {"choose": (202, 28), "measure": (303, 32)}  # purpose -> (seed, width)
 BATCH = 500
@@ -128,32 +124,20 @@ def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
         if not quiet:
             print(f"features ({purpose}): most examples share theirs, as units of {activation} died", file=sys.stderr)
     scale = float(np.sqrt(features.var(0).mean())) or 1.0
-    aside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    write_tensors(aside / "weights.safetensors", state)
     facts = {"purpose": purpose, "seed": PURPOSES[purpose][0], "data": data.hash, "examples": examples_for(data)}
-    write_json(aside / "facts.json", {**facts, "scale": scale, "activation": activation})
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    keep(folder, state, {**facts, "scale": scale, "activation": activation})
 
 
 def _fitted(data: Data, purpose: str, activation: str, *, quiet: bool) -> tuple[Features, dict[str, torch.Tensor]]:
     """The trained model with its averaged weights, and those weights."""
     seed, _ = PURPOSES[purpose]
     config = _config(data, purpose, activation)
-    training = Training(examples=examples_for(data), averages=(0.1,), average_every=4, previews=0)
     torch.manual_seed(seed)
-    engine = Engine(dtype="bfloat16" if bf16_possible("cpu") else "float32", device="cpu")
-    model = engine.place(Features(config, _spaces(data)))
-    loop = Loop(model, data.split("train"), config.optimizer, training, engine, seed=seed)  # type: ignore[arg-type]
-    bar = Bar(f"features ({purpose})", training.examples, quiet=quiet)
-    loop.go(bar=bar)
-    bar.close()
-    with loop.averages.applied(model, "0.10"):
-        state = {key: value.clone() for key, value in model.state_dict().items()}
-    model.load_state_dict(state)
-    return model.eval(), state  # type: ignore[return-value]
+    model, what = Features(config, _spaces(data)), f"features ({purpose})"
+    state = fitted(
+        model, data.split("train"), config.optimizer, examples=examples_for(data), seed=seed, what=what, quiet=quiet
+    )
+    return model.eval(), state
 
 
 def _distinct(rows: np.ndarray) -> int:

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
-from trilemma.config import Training, to_json
+from trilemma.config import to_json
 from trilemma.metrics.protocol import fingerprint
 from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.clip import Clip, Config
 from trilemma.models.contract import configure
 from trilemma.training.captions import CAPTION, worded
-from trilemma.training.engine import Engine, bf16_possible
-from trilemma.training.loop import Loop
-from trilemma.training.progress import Bar
-from trilemma.training.run import write_json, write_tensors
+from trilemma.training.once import fitted, keep
 from trilemma.words import Words
 
 SEED, WIDTH, EMBEDDING, READING = 707, 28, 96, 80  # none of these is on the size dial
@@ -76,20 +72,8 @@ def matcher(data: Data, *, quiet: bool = False) -> Matcher:
 
 
 def _train(data: Data, config: Config, folder: Path, *, quiet: bool) -> None:
-    training = Training(examples=examples_for(data), averages=(0.1,), average_every=4, previews=0)
     torch.manual_seed(SEED)
-    engine = Engine(dtype="bfloat16" if bf16_possible("cpu") else "float32", device="cpu")
-    model = engine.place(Clip(config, _spaces(data)))
-    loop = Loop(model, data.split("train"), config.optimizer, training, engine, seed=SEED)  # type: ignore[arg-type]
-    bar = Bar("clip (measure)", training.examples, quiet=quiet)
-    loop.go(bar=bar)
-    bar.close()
-    with loop.averages.applied(model, "0.10"):
-        state = {key: value.clone() for key, value in model.state_dict().items()}
-    aside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    write_tensors(aside / "weights.safetensors", state)
-    write_json(aside / "facts.json", {"purpose": "measure captions", "seed": SEED, "data": data.hash})
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    model, examples = Clip(config, _spaces(data)), examples_for(data)
+    held, optimizer = data.split("train"), config.optimizer
+    state = fitted(model, held, optimizer, examples=examples, seed=SEED, what="clip (measure)", quiet=quiet)
+    keep(folder, state, {"purpose": "measure captions", "seed": SEED, "data": data.hash})

@@ -74,7 +74,7 @@ def place_of(chosen: str) -> Path | None:
     """
     folder = Path(chosen).expanduser()
     if chosen.startswith(HUB):
-        folder = _cached(chosen.removeprefix(HUB))
+        folder = cached(chosen.removeprefix(HUB), "setting autoencoder")
     for place in (folder, folder / "vae"):
         try:
             if json.loads((place / "config.json").read_text(encoding="utf-8")).get("_class_name") == KIND:
@@ -102,23 +102,25 @@ def opened(place: Path, space: Space) -> Outside:
     return made.requires_grad_(False).eval()
 
 
-def _cached(name: str) -> Path:
-    library()
+def cached(name: str, asked: str) -> Path:
+    """The folder where the Hub's library keeps OWNER/NAME; nothing is downloaded. asked: the option, for an error."""
+    library(asked)
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except (OSError, ValueError) as problem:
         raise InputError(
-            f"setting autoencoder=hub:{name}: it is not in the cache of this machine; get it first: hf download {name}"
+            f"{asked}=hub:{name}: it is not in the cache of this machine; get it first: hf download {name}"
         ) from problem
 
 
-def library() -> Any:
+def library(what: str = KIND) -> Any:
+    """The module `diffusers`. InputError where it is not installed."""
     try:
         import diffusers
     except ImportError:
         raise InputError(
-            f"{KIND} needs diffusers: pip install 'trilemma[diffusers]' (or pip install diffusers)"
+            f"{what} needs diffusers: pip install 'trilemma[diffusers]' (or pip install diffusers)"
         ) from None
     return diffusers

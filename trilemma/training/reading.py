@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 from trilemma.batches import Arrays
-from trilemma.config import Training, to_json
+from trilemma.config import to_json
 from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import configure
 from trilemma.models.reader import Config, Reader
-from trilemma.training.engine import Engine, bf16_possible
-from trilemma.training.loop import Loop
-from trilemma.training.progress import Bar
-from trilemma.training.run import write_json, write_tensors
+from trilemma.training.once import fitted, keep
 
 SEED = 505
 BATCH = 100
@@ -67,20 +63,8 @@ def source_reader(data: Data, *, quiet: bool = False) -> SourceReader:
 
 
 def _train(model: Reader, config: Config, data: Data, folder: Path, *, quiet: bool) -> None:
-    training = Training(examples=examples_for(data), averages=(0.1,), average_every=4, previews=0)
-    engine = Engine(dtype="bfloat16" if bf16_possible("cpu") else "float32", device="cpu")
-    held = data.split("train")
+    held, examples = data.split("train"), examples_for(data)
     pairs = Arrays(held.x, {"source": held.conditions["source"]}, rows=held.rows)
-    loop = Loop(engine.place(model), pairs, config.optimizer, training, engine, seed=SEED)  # type: ignore[arg-type]
-    bar = Bar("what reads sources off targets", training.examples, quiet=quiet)
-    loop.go(bar=bar)
-    bar.close()
-    with loop.averages.applied(model, "0.10"):
-        state = {key: value.clone() for key, value in model.state_dict().items()}
-    aside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    write_tensors(aside / "weights.safetensors", state)
-    write_json(aside / "facts.json", {"seed": SEED, "data": data.hash, "examples": training.examples})
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    what = "what reads sources off targets"
+    state = fitted(model, pairs, config.optimizer, examples=examples, seed=SEED, what=what, quiet=quiet)
+    keep(folder, state, {"seed": SEED, "data": data.hash, "examples": examples})
