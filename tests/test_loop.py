@@ -647,7 +647,7 @@ def test_a_plus_on_a_slow_machine_is_still_more(
     out = tmp_path / "run"
     shutil.copytree(finished, out)
     before = Run.at(out).config()["training"]["examples"]
-    monkeypatch.setattr("trilemma.training.start.Clock", Slow)
+    monkeypatch.setattr("trilemma.training.carry.Clock", Slow)
     tl.train(moons(), model="vae", out=out, budget="+20s", size="xs", settings=dict(PLAIN), quiet=True)
     run = Run.at(out)
     assert run.finished and before < run.config()["training"]["examples"] <= before + 1000
@@ -700,7 +700,7 @@ def test_a_corrected_count_is_repeated(tmp_path: Path, monkeypatch: pytest.Monke
         def corrected(self, step: int, batch: int, *_: Any) -> int:
             return 60 * batch
 
-    monkeypatch.setattr("trilemma.training.start.Clock", Once)
+    monkeypatch.setattr("trilemma.training.carry.Clock", Once)
     settings = {**PLAIN, "training.save_every": 10, "optimizer.batch": 16, "training.choose_samples": 0}
 
     def command(out: Path) -> None:

@@ -15,10 +15,10 @@ from trilemma.impressions import GUIDE
 from trilemma.mixed import space_from
 from trilemma.modalities.contract import Data
 from trilemma.training.captions import CAPTION, worded
+from trilemma.training.carry import Say, carry_out
 from trilemma.training.guides import Guide
 from trilemma.training.run import Run, branch_state, write_json
 from trilemma.training.stages import coded_by, coded_in
-from trilemma.training.start import Say, carry_out
 
 
 def branch(data: Data, of: Run, share: float, *, quiet: bool = False) -> Run:
