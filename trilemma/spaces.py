@@ -313,7 +313,27 @@ def gumbel(logits: Tensor, uniform: Tensor) -> Tensor:
     return (logits - (-uniform.clamp(1e-6, 1 - 1e-6).log()).log()) / TEMPERATURE
 
 
-class Clusters(Space):
+class Numbered(Space):
+    """Whole numbers that a model is told, embedded as tokens are: `numbers` says how."""
+
+    numbers: Categorical
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.numbers.embed(x)
+
+    def decode(self, params: Tensor) -> Tensor:
+        return self.numbers.decode(params)
+
+    def terms(
+        self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
+    ) -> Tensor:
+        return self.numbers.terms(params, x, log_scale=log_scale, likelihood=likelihood)
+
+    def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
+        return self.numbers.relax(params, uniform)
+
+
+class Clusters(Numbered):
     """The number (B, 1) of the nearest of `count` centres: a label that x itself gives, so that nobody has to name it.
 
     `shares` are those of the training examples.
@@ -344,20 +364,6 @@ class Clusters(Space):
         """(B, D) -> (B, 1), the same whatever stands beside an example in its batch."""
         exact = "donot_use_mm_for_euclid_dist"
         return torch.cdist(coarse, self.centres.float(), compute_mode=exact).argmin(1, keepdim=True)
-
-    def embed(self, x: Tensor) -> Tensor:
-        return self.numbers.embed(x)
-
-    def decode(self, params: Tensor) -> Tensor:
-        return self.numbers.decode(params)
-
-    def terms(
-        self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
-    ) -> Tensor:
-        return self.numbers.terms(params, x, log_scale=log_scale, likelihood=likelihood)
-
-    def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
-        return self.numbers.relax(params, uniform)
 
 
 def fit_continuous(

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trilemma.spaces import Categorical, Space
+from trilemma.spaces import Categorical, Numbered
 
 PIECES = re.compile(r"\w+|[^\w\s]")  # words, and every other sign by itself
 MERGES = 1500  # at most; of a small set of captions there are fewer
@@ -139,7 +139,7 @@ def _joined(tokens: list[int], pair: tuple[int, int], token: int) -> list[int]:
     return result
 
 
-class Words(Space):
+class Words(Numbered):
     """A caption (B, 1, length): tokens of a fitted vocabulary, 0 behind its end. Absent captions are empty.
 
     `kept`: captions of training examples, (KEPT, length), which samples are asked for when nobody gives a prompt.
@@ -227,17 +227,3 @@ class Words(Space):
     def mask(raw: Tensor) -> Tensor:
         """(B, 1, length) -> (B, length): where there are tokens."""
         return raw[:, 0] > 0
-
-    def embed(self, x: Tensor) -> Tensor:
-        return self.numbers.embed(x)
-
-    def decode(self, params: Tensor) -> Tensor:
-        return self.numbers.decode(params)
-
-    def terms(
-        self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
-    ) -> Tensor:
-        return self.numbers.terms(params, x, log_scale=log_scale, likelihood=likelihood)
-
-    def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
-        return self.numbers.relax(params, uniform)
