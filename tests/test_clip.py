@@ -152,6 +152,15 @@ def test_scores_and_shuffled_pairs() -> None:
 # --- the verbs --------------------------------------------------------------------------------------------------------
 
 
+def test_a_word_is_no_folder_of_that_name(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = tl.load(run / "run")
+    (tmp_path / "red").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert len(loaded.search("red", np.stack([draw("red", "bar", 0), draw("blue", "bar", 0)]), n=2).names) == 2
+    with pytest.raises(InputError, match="is a folder"):
+        loaded.search("./red")
+
+
 def test_search_finds_pictures_by_words(run: Path) -> None:
     loaded = tl.load(run / "run")
     assert loaded.can() == ["embed", "search", "classify", "info"]

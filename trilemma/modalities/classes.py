@@ -22,6 +22,7 @@ from trilemma.modalities import decode
 from trilemma.modalities.gather import ArrayPictures, FilePictures, Found
 from trilemma.modalities.progress import progress
 
+AT_ONCE = 8192  # colours that are compared with the palette
 MOST = 256  # classes
 FEWEST, MOST_GREYS = 3, 32  # colours (levels of grey) of maps that are recognised: two may be a drawing, more a picture
 FLAT = 0.6  # share of neighbours that are equal in what is recognised as a map
@@ -58,9 +59,12 @@ class Palette:
         """(H, W, C) uint8 -> classes (H, W) uint8, the nearest where a colour is none of ours; the share of those."""
         seen, place, counts = np.unique(coded(pixels), return_inverse=True, return_counts=True)
         parts = np.stack([seen >> 16, seen >> 8 & 255, seen & 255], -1)
-        apart = np.square(parts[:, None] - self.colours.astype(np.int64)[None]).sum(-1)  # (colours seen, K)
-        nearest = apart.argmin(1)
-        foreign = counts[apart.min(1) > 0].sum() / max(pixels.shape[0] * pixels.shape[1], 1)
+        nearest, nearness = np.empty(len(parts), np.int64), np.empty(len(parts), np.int64)
+        for start in range(0, len(parts), AT_ONCE):  # a photograph has half a million colours
+            some = slice(start, start + AT_ONCE)
+            apart = np.square(parts[some, None] - self.colours.astype(np.int64)[None]).sum(-1)  # (colours seen, K)
+            nearest[some], nearness[some] = apart.argmin(1), apart.min(1)
+        foreign = counts[nearness > 0].sum() / max(pixels.shape[0] * pixels.shape[1], 1)
         return nearest[place].reshape(pixels.shape[:2]).astype(np.uint8), float(foreign)
 
     def painted(self, classes: np.ndarray, channels: int = 3) -> np.ndarray:

@@ -56,7 +56,7 @@ def search(loaded: Loaded, query: Any, source: Any = None, *, n: int = 8) -> Hit
     loaded.require("search")
     if n < 1:
         raise InputError(f"-n {n}: ask for at least one")
-    if not isinstance(query, str) or (query.strip() and _is_picture(query)):
+    if not isinstance(query, str) or _is_picture(query):
         if source is not None:
             raise InputError("search: for a picture the captions of the run's own data are searched; leave DATA out")
         if isinstance(query, (str, Path)) and Path(query).is_dir():
@@ -121,7 +121,7 @@ def _is_picture(query: str) -> bool:
     """A file, or what can only have been meant as one."""
     path = Path(query)
     try:
-        there = bool(query.strip()) and path.exists()
+        there = path.is_file() or (path.is_dir() and "/" in query)  # a plain word is one, whatever folders lie here
     except OSError:  # longer than any name of a file
         return False
     return there or (path.suffix.lower() in PICTURES and len(words_of(query)) > 1 and " " not in query)

@@ -334,8 +334,8 @@ def _clip(
     share: str | int = f"{CLIP_SHARE * amount:.2f}s" if unit == "seconds" else max(int(CLIP_SHARE * amount), 1)
     own = Run(run.folder / CLIP)
     train(
-        seen_by(asked["model"], _whole(sources, opening)), model=guide.name, out=own.folder, budget=share,
-        seed=asked["seed"], settings=theirs, quiet=quiet,
+        seen_by(asked["model"], _whole(sources, opening)), model=guide.name, out=own.folder, size=asked["size"],
+        budget=share, seed=asked["seed"], settings=theirs, quiet=quiet,
     )  # fmt: skip
     return replace(guide, run=own, spent=spent_on(own, unit))
 
