@@ -436,8 +436,8 @@ def test_metadata_gives_labels_captions_and_numbers(tmp_path: Path, form: str) -
     assert data.present["label"].tolist() == [True] * 19 + [False]
     assert data.conditions["age"].shape == (20, 1) and data.conditions["age"].dtype == np.float32
     assert not data.present["age"][3] and data.conditions["age"][4, 0] == 2
-    assert set(data.spaces) == {"x", "label"}  # numbers condition nothing: nobody could ask for them when sampling
-    assert any("'age'" in note for note in data.notes)
+    assert set(data.spaces) == {"x", "label", "attributes"}
+    assert any("age (number, with gaps)" in note for note in data.notes)
     assert outlook.inspect(folder).numbers["age"].startswith("0 to 9")
     assert open_data(folder).captions == data.captions
 

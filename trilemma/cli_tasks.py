@@ -53,7 +53,8 @@ def generate(
         int | None, typer.Option(help="Other noise in the layers, the same styles (StyleGAN).")
     ] = None,
     where: Annotated[
-        str | None, typer.Option(help="Of tables: conditions that all rows meet, as 'sex = Female and age > 60'.")
+        str | None,
+        typer.Option(help="What all are, as 'sex = Female and age > 60': tables, attributes."),
     ] = None,
     balance: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Of tables: a category whose values come equally often.")

@@ -11,7 +11,9 @@ from torch.nn import functional
 
 from trilemma.batches import Batch
 from trilemma.impressions import GUIDE
+from trilemma.maths.noise import Noise
 from trilemma.maths.shapes import expand
+from trilemma.mixed import Attributes
 from trilemma.networks.layers import initialise
 from trilemma.networks.text import TextTower
 from trilemma.spaces import Categorical, Clusters, Continuous, Space, masked
@@ -31,9 +33,9 @@ class Cond:
 class Conditioner(nn.Module):
     """Raw conditions -> Cond. Owned by the model; an absent condition becomes its learned null vector, per example.
 
-    Labels (Categorical, grid ()) and numbers (Continuous, grid ()) add up on the `vector` route; a caption (Words) is
-    read by a text tower: its tokens are the `tokens` route, and the whole of it adds to the vector. The one with a
-    grid, a 'source', is the `grid` route: embedded, behind it whether it is there. `scale` is the deviation of a
+    Labels (Categorical, grid ()), numbers (Continuous, grid ()) and Attributes add up on the `vector` route; a caption
+    (Words) is read by a text tower: its tokens are the `tokens` route, and the whole of it adds to the vector. The one
+    with a grid, a 'source', is the `grid` route: embedded, behind it whether it is there. `scale` is the deviation of a
     label's vector at the start.
     """
 
@@ -60,6 +62,10 @@ class Conditioner(nn.Module):
                 self.maps[name] = embedding
             elif isinstance(space, Continuous):
                 self.maps[name] = nn.Linear(space.width, width)
+            elif isinstance(space, Attributes):
+                self.maps[name] = layer = nn.Linear(space.width, width)
+                nn.init.normal_(layer.weight, std=scale / space.width**0.5)
+                nn.init.zeros_(layer.bias)
             else:
                 raise ValueError(f"condition {name!r} is of a kind that cannot condition a model yet")
             self.nulls[name] = nn.Parameter(torch.randn(width) * 0.5 * scale)
@@ -152,6 +158,19 @@ def tell(spaces: nn.ModuleDict, batch: Batch) -> Batch:
             coarse = space.coarse(x.embed(batch.x), masked(x, batch.observed, batch.valid))
             batch.raw[name] = space.nearest(coarse)
             batch.present[name] = torch.ones(len(batch), dtype=torch.bool, device=batch.x.device)
+    return batch
+
+
+HIDING = 0x686964696E67  # what is hidden is drawn from a stream of its own
+
+
+def hide(spaces: nn.ModuleDict, batch: Batch) -> Batch:
+    """Leave some of the attributes of a training batch untold, so that any part of them can be asked for later."""
+    for name, space in spaces.items():
+        if isinstance(space, Attributes):
+            noise = Noise(batch.noise.seed ^ HIDING, batch.noise.index, batch.noise.device)
+            batch.raw[name] = space.hidden(batch.raw[name], noise)
+            batch.present[name] = batch.present[name] & ~batch.raw[name].isnan().all(1)
     return batch
 
 

@@ -214,6 +214,42 @@ class Mixed(Space):
         return mask.index_select(1, self.owner)
 
 
+class Attributes(Mixed):
+    """What is known beside an example, as a row of a table: a condition of which any part may be told.
+
+    `kept` are rows (KEPT, columns) of training examples, and `labels` theirs (-1: none known; -2: the row is not used).
+    """
+
+    kept: Tensor
+    labels: Tensor
+    KEPT = 4096
+    ALL, SOME = 0.15, 0.35  # chances in training that nothing is told, and that, or a part only
+
+    def __init__(self, columns: list[int]):
+        super().__init__(columns, [True] * len(columns))
+        self.register_buffer("kept", torch.full((self.KEPT, len(columns)), torch.nan))
+        self.register_buffer("labels", torch.full((self.KEPT,), -2, dtype=torch.int32))
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "attributes", "columns": self.columns}
+
+    def keep(self, rows: np.ndarray, labels: np.ndarray) -> None:
+        """Rows (n, columns) of training examples and their labels (n,)."""
+        self.kept[: len(rows)] = torch.from_numpy(rows)
+        self.labels[: len(rows)] = torch.from_numpy(labels.astype(np.int32))
+
+    def pool(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows (n, columns) that are kept, and their labels (n,)."""
+        labels = self.labels.cpu().numpy()
+        return self.kept.float().cpu().numpy()[labels > -2], labels[labels > -2]
+
+    def hidden(self, x: Tensor, noise: Noise) -> Tensor:
+        """Rows as a model in training is told them: some are not told at all, and some in part."""
+        coin, each = noise.uniform(), noise.uniform(x.shape[1])
+        gone = (coin < self.ALL).unsqueeze(1) | ((coin < self.SOME).unsqueeze(1) & (each < 0.5))
+        return torch.where(gone, torch.nan, x)
+
+
 def _exact(values: Tensor, matrix: Tensor) -> Tensor:
     """values @ matrix in the precision of `values`, also where a network's products are taken in bf16."""
     with torch.autocast(values.device.type, enabled=False):
@@ -233,6 +269,8 @@ def space_from(description: dict[str, Any]) -> Space:
         return Clusters(description["count"], description["size"])
     if kind == "mixed":
         return Mixed(description["columns"], description["gaps"])
+    if kind == "attributes":
+        return Attributes(description["columns"])
     if kind == "words":
         return Words.described(description)
     raise ValueError(f"unknown kind of space {kind!r}")

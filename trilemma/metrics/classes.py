@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from trilemma.metrics.protocol import Measure
+from trilemma.metrics.protocol import Measure, interval
 
 
 def class_reader(features: np.ndarray, labels: np.ndarray) -> object:
@@ -41,6 +41,24 @@ def class_shares(
         "classes": Measure(float(there.sum()), None, None, "classes", "higher", f"of {count or int((real > 0).sum())}"),
         "balance": Measure(float(1 - np.abs(real - made).sum() / 2), None, None, "balance", "higher"),
     }
+
+
+def mean_control(hits: np.ndarray) -> Measure:
+    """Return the share of attributes that samples have as they were asked for, [0, 1].
+
+    Shape (M, A): 1 where attribute a of sample m is read as it was asked for, 0 where not, NaN where nobody asked. A
+    sample counts with the mean over its attributes. Interval: Student's t over samples. Known biases: those of
+    `control`, of each attribute; attributes that hang together count as often as others.
+    """
+    each = np.nanmean(hits[~np.isnan(hits).all(1)], 1)
+    if hits.ndim != 2 or len(each) == 0:
+        raise ValueError(f"attributes: (samples, attributes) with one that was asked for, got {hits.shape}")
+    value = float(each.mean())
+    if len(each) < 4:
+        return Measure(value, None, None, "attributes", "higher")
+    quantile = float(stats.t.ppf(0.975, len(each) - 1))
+    low, high = interval(value, float(each.std(ddof=1)) / len(each) ** 0.5, quantile=quantile, floor=0.0, ceiling=1.0)
+    return Measure(value, low, high, "attributes", "higher")
 
 
 def control(asked: np.ndarray, read: np.ndarray) -> Measure:

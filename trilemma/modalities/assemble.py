@@ -13,7 +13,7 @@ import torch
 
 from trilemma.errors import InputError
 from trilemma.mixed import space_from
-from trilemma.modalities import cache, decode, pixels, splits
+from trilemma.modalities import attributes, cache, decode, pixels, splits
 from trilemma.modalities.classes import Mapped, classified
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.degrade import degraded
@@ -209,7 +209,7 @@ def build(
         levels = found.levels
     space = fit_continuous(x, low=float(low), high=float(high), levels=levels, rows=np.sort(parts["train"]))
     columns = {column: np.asarray(values, dtype=object)[kept].tolist() for column, values in found.columns.items()}
-    condition = columns_of(columns, len(x), parts["train"], shown, label_names=found.label_names)
+    condition = columns_of(columns, len(x), parts["train"], shown, label_names=found.label_names, kinds=opening.columns)
     notes += condition.notes
     palette = None if maps is None else maps.palette
     modality = cls(plain, bits, opening.fit, palette)
@@ -277,11 +277,13 @@ def build(
         other=None if sides.paired else second,
         other_splits=other_splits,
         label_names=condition.label_names,
+        attributes=condition.attributes,
         captions=captions,
         notes=notes,
         opening=opening,
         facts=facts,
     )
+    attributes.remember(data)
     if folder is not None:
         _store(data, digest if told is None else np.concatenate([digest, told]), folder, key)
     return data
@@ -364,6 +366,8 @@ def _store(data: Data, digest: np.ndarray, folder: Path, key: str | None) -> Non
         "facts": facts,
     }
     meta |= {"label_names": data.label_names, "captions": captions, "notes": data.notes}
+    if data.attributes:
+        meta["attributes"] = [vars(column) for column in data.attributes]
     entry = cache.key_of(data.hash, digest.tobytes(), captions, facts, data.notes)
     target = cache.commit(folder, entry, key, columns, meta)
     data.x = np.load(target / "x.npy", mmap_mode="r")
@@ -398,6 +402,11 @@ def restore(cls: Any, key: str, name: str, shown: str, opening: Opening) -> Data
         if isinstance(space, Continuous):
             space.load_state_dict({key: torch.tensor(stored_space[key]) for key in ("mean", "deviation")})
         spaces[column] = space
+    told: list[Any] = []
+    if meta.get("attributes"):
+        from trilemma.modalities.columns import Column
+
+        told = [Column.from_json(each) for each in meta["attributes"]]
     data = Data(
         name=name,
         source=shown,
@@ -410,11 +419,13 @@ def restore(cls: Any, key: str, name: str, shown: str, opening: Opening) -> Data
         present=named_columns("present."),
         other_splits=named_columns("other."),
         label_names=meta["label_names"],
+        attributes=told,
         captions=meta["captions"],
         notes=meta["notes"],
         opening=opening,
         facts=meta["facts"],
     )
+    attributes.remember(data)
     if spaces.keys() & {"source", "other"}:
         assert entry is not None
         try:

@@ -133,6 +133,7 @@ class Data:
     other: np.ndarray | None = None  # (M, channels, *grid) raw, a second set without pairs
     other_splits: dict[str, np.ndarray] = field(default_factory=dict)
     label_names: list[str] = field(default_factory=list)  # of condition 'label', by number
+    attributes: list[Any] = field(default_factory=list)  # of condition 'attributes': what its columns are
     captions: list[str] | None = None  # one for each example, '' where there is none
     notes: list[str] = field(default_factory=list)  # what was done to the files, in plain words
     log_density: Callable[[np.ndarray], np.ndarray] | None = None  # (M, C) -> (M,) nats, where it is known

@@ -132,7 +132,7 @@ def open_data(
 def _opened(kind: type[Modality], source: Any, opening: Opening, data2: Any) -> Data:
     """What settings of other kinds of data would say nothing of is an error."""
     meant: dict[str, tuple[Any, tuple[str, ...]]] = {
-        "data.columns": (opening.columns, ("table", "series")),
+        "data.columns": (opening.columns, ("table", "series", "image")),
         "data.target": (opening.target, ("table",)),
         "data.keep": (opening.keep, ("table",)),
         "data.window": (opening.window, ("series",)),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from trilemma.modalities.attributes import NAME
 from trilemma.modalities.contract import SPLITS, Data
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Categorical, Continuous
@@ -31,7 +32,7 @@ class Inspection:
     splits: dict[str, int]
     labels: dict[str, int]  # examples per label
     numbers: dict[str, str]  # numeric conditions: their range, in words
-    columns: dict[str, str]  # of a table: what each is, in words
+    columns: dict[str, str]  # of a table, or beside pictures (attributes): what each is, in words
     more: dict[str, str]  # what else the kind of data says of itself, in words
     captions: int
     duplicates: int
@@ -74,7 +75,7 @@ class Inspection:
         for name, value in self.numbers.items():
             row("number", f"{name}: {value}")
         for name, value in self.columns.items():
-            row("column", f"{name}: {value}")
+            row("column" if len(self.shape) == 1 else "attribute", f"{name}: {value}")
         for name, value in self.more.items():
             row(name, value if len(value) <= LONG else f"{value[:LONG].rpartition(',')[0]} and more")
         if self.captions:
@@ -123,7 +124,7 @@ def of_data(data: Data) -> Inspection:
         if name != "source" and isinstance(data.spaces.get(name), Categorical):
             counts = np.bincount(values[here, 0], minlength=len(data.label_names))
             labels = dict(zip(data.label_names, counts.tolist(), strict=True))
-        elif name != "source":  # a picture, or a map of classes
+        elif name not in ("source", NAME):  # a picture, or a map of classes
             numbers[name] = f"{values[here].min():g} to {values[here].max():g}, mean {values[here].mean():g}"
     described = "numbers"
     if isinstance(space, Continuous) and space.levels:
@@ -138,7 +139,7 @@ def of_data(data: Data) -> Inspection:
         splits={name: len(data.splits[name]) for name in SPLITS},
         labels=labels,
         numbers=numbers,
-        columns=dict(data.facts.get("columns", {})),
+        columns={**data.facts.get("columns", {}), **{one.name: one.said() for one in data.attributes}},
         more={name: ", ".join(v) if isinstance(v, list) else str(v) for name, v in data.facts.items() if name in MORE},
         captions=sum(bool(caption) for caption in data.captions or []),
         duplicates=int(data.facts.get("duplicates", 0)),

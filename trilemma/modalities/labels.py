@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trilemma.errors import InputError
+from trilemma.modalities import attributes
 from trilemma.spaces import Categorical, Space
 
+if TYPE_CHECKING:
+    from trilemma.modalities.columns import Column
+
 MOST_LABELS = 10_000
+TAKEN = ("attributes", "caption", "cluster", "other", "source", "x")  # names of conditions that are no column's
 
 
 @dataclass
@@ -22,6 +27,7 @@ class Columns:
     present: dict[str, np.ndarray] = field(default_factory=dict)
     spaces: dict[str, Space] = field(default_factory=dict)
     label_names: list[str] = field(default_factory=list)
+    attributes: list[Column] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def hashable(self, digest: np.ndarray) -> list[Any]:
@@ -37,12 +43,21 @@ def columns_of(
     source: str,
     *,
     label_names: Sequence[str] | None = None,
+    kinds: Sequence[tuple[str, str]] = (),
 ) -> Columns:
-    """'label' -> (N, 1) int64 codes of a Categorical; every other name -> (N, 1) float32 numbers, without a Space.
+    """'label' -> (N, 1) int64 codes of a Categorical; all others together -> 'attributes', a row of a table each.
 
-    None, '' and NaN mean that the value is missing; a column needs a value among the rows `train`.
+    Numbers are conditions of their own as well, (N, 1) float32 without a Space, by which data can be put in order.
+    None, '' and NaN mean that the value is missing; a column needs a value among the rows `train`. `kinds`: of columns
+    whose kind the user names.
     """
     result = Columns()
+    found = attributes.found_in(
+        {name: values for name, values in given.items() if name != "label"}, train, source, kinds
+    )
+    if found.columns:
+        result.values[attributes.NAME], result.spaces[attributes.NAME] = found.x, found.space
+        result.attributes = found.columns
     for name, values in given.items():
         if len(values) != count:
             raise InputError(f"{source}: {len(values)} values of {name!r} for {count} examples; give one for each")
@@ -50,6 +65,7 @@ def columns_of(
             _label(result, values, source, label_names)
         else:
             _number(result, name, values, train)
+    result.notes += found.notes
     return result
 
 
@@ -91,14 +107,14 @@ def _natural(value: Any) -> tuple[int, float, str]:
 
 
 def _number(result: Columns, name: str, values: Any, train: np.ndarray) -> None:
-    numbers = np.array([np.nan if value in (None, "") else value for value in np.asarray(values).tolist()], dtype=float)
+    try:
+        numbers = np.array([np.nan if v in (None, "") else v for v in np.asarray(values).tolist()], dtype=float)
+    except ValueError:
+        return
     here = np.isfinite(numbers)
-    if not here[train].any():
-        result.notes.append(f"column {name!r} has no value in the training examples: not used")
+    if not here[train].any() or name in TAKEN:
         return
     column = np.where(here, numbers, numbers[here].mean()).astype(np.float32)[:, None]
     result.values[name] = column
     if not here.all():
         result.present[name] = here
-    # Without a Space: no model is conditioned on what nobody can ask for when sampling (only labels can be asked for).
-    result.notes.append(f"numbers of {name!r} are kept beside the examples; models are not told them")

@@ -125,7 +125,7 @@ def _rows(listing: Listing, name: str, shown: str) -> list[dict[str, Any]]:
 
 
 def assign(table: Any, rows: dict[str, list[Any]]) -> None:
-    """Sort columns (one value per image, None where there is none) into `table`'s label, captions and numbers."""
+    """Sort columns (one value per image, None where there is none) into `table`'s label, captions and attributes."""
     ignored = []
     for column, values in rows.items():
         lower = column.lower()
@@ -135,10 +135,12 @@ def assign(table: Any, rows: dict[str, list[Any]]) -> None:
             table.captions = ["" if value is None else str(value) for value in values]
         else:
             numbers = _numbers(values)
-            if numbers is None:
+            if numbers is not None:
+                table.columns[column] = numbers
+            elif any(isinstance(value, (list, dict)) for value in values):
                 ignored.append(column)
             else:
-                table.columns[column] = numbers
+                table.columns[column] = values
     if ignored:
         table.notes.append(f"columns not used: {', '.join(ignored)}")
 

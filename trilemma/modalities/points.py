@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from trilemma.errors import InputError
-from trilemma.modalities import arrays, splits, toys
+from trilemma.modalities import arrays, attributes, splits, toys
 from trilemma.modalities.contract import Data, Modality, Opening, alone_and_plain
 from trilemma.modalities.labels import columns_of
 from trilemma.modalities.writing import own_folder, writing_to
@@ -50,7 +50,7 @@ class Points(Modality):
         parts, more = splits.cut(digest, shown)
         condition = columns_of(labels, len(x), parts["train"], shown)
         modality = cls(*_frame(x[parts["train"]]))
-        return Data(
+        data = Data(
             name=name,
             source=shown,
             modality=modality,
@@ -61,12 +61,15 @@ class Points(Modality):
             conditions=condition.values,
             present=condition.present,
             label_names=condition.label_names,
+            attributes=condition.attributes,
             notes=notes + more + condition.notes,
             log_density=log_density,
             centres=centres,
             opening=opening,
             facts={"examples": len(x), "duplicates": splits.duplicates(digest), "numbers": int(x.shape[1])},
         )
+        attributes.remember(data)
+        return data
 
     def describe(self) -> dict[str, Any]:
         return {"kind": self.kind, "low": self.low, "high": self.high}

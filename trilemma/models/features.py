@@ -1,9 +1,9 @@
 """A network that gives features for measuring, trained on the user's own data by the one loop.
 
-It learns, from damaged examples, (1) the label where there is one, (2) along which axes the example was mirrored,
-(3) how it was damaged (clean, blurred, noisy, torn, phases scrambled) and (4) coarse random projections of the clean
-example. Together these make features that know the data's classes and shapes and see blur, noise and textures that
-hold together nowhere; no network trained elsewhere is needed.
+It learns, from damaged examples, (1) the label and the attributes where there are any, (2) along which axes the example
+was mirrored, (3) how it was damaged (clean, blurred, noisy, torn, phases scrambled) and (4) coarse random projections
+of the clean example. Together these make features that know the data's classes and shapes and see blur, noise and
+textures that hold together nowhere; no network trained elsewhere is needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trilemma.config import Optimizer
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand
-from trilemma.mixed import Mixed
+from trilemma.mixed import Attributes, Mixed
 from trilemma.models.contract import Encodes, Model, Now, Turn
 from trilemma.networks.conv import Down, pooled
 from trilemma.networks.layers import ACTIVATIONS, Network, initialise
@@ -56,10 +56,11 @@ class Features(Model, Encodes):
         label = spaces.get("label")
         self.out = ACTIVATIONS[config.network.activation]
         self.classes = label.count if isinstance(label, Categorical) else 0
+        told = spaces.get("attributes")
         self.mirrors = min(len(space.grid), 2)
-        heads = self.classes + 2**self.mirrors + DAMAGES + PROJECTIONS
-        self.sizes = [self.classes, 2**self.mirrors, DAMAGES, PROJECTIONS]
-        self.heads = initialise(nn.Linear(config.features, heads))
+        cells = told.width if isinstance(told, Attributes) else 0
+        self.sizes = [self.classes, 2**self.mirrors, DAMAGES, PROJECTIONS, cells]
+        self.heads = initialise(nn.Linear(config.features, sum(self.sizes)))
         generator = torch.Generator().manual_seed(0)
         probe = self.coarse(torch.zeros(1, space.width, *space.grid))
         self.register_buffer(
@@ -115,7 +116,7 @@ class Features(Model, Encodes):
         x = self.embedded(batch)
         seen, flips, kind = self.damage(x, batch.noise)
         features = self.out(wide(self.body(seen)))
-        label, mirror, damage, projections = wide(self.heads(features)).split(self.sizes, 1)
+        label, mirror, damage, projections, attributes = wide(self.heads(features)).split(self.sizes, 1)
         error = (projections - self.coarse(x) @ self.projection).square().mean(1).sum()
         loss = error + 0.3 * functional.cross_entropy(damage, kind, reduction="sum")
         if self.mirrors:
@@ -125,6 +126,11 @@ class Features(Model, Encodes):
             cross = functional.cross_entropy(label, batch.raw["label"][:, 0].long(), reduction="none")
             cross = (cross * batch.present["label"]).sum()
             loss, logs["label"] = loss + cross, cross.detach()
+        if self.sizes[-1]:
+            cells, told = batch.raw["attributes"], self.spaces["attributes"]
+            assert isinstance(told, Attributes)
+            nats = (told.terms(attributes, cells) * ~cells.isnan()).sum() / cells.shape[1]
+            loss, logs["attributes"] = loss + nats, nats.detach()
         yield Turn("model", loss, len(batch), logs)
 
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:

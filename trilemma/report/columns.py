@@ -103,6 +103,7 @@ COLUMNS = (
     Column("Diversity", "modes", "Modes"),
     Column("Diversity", "at_modes", "At modes", first=False),
     Column("Control", "control", "As asked"),
+    Column("Control", "attributes", "Attributes as asked"),
     Column("Control", "clip_score", "Caption score"),
     Column("Control", "clip_shuffled", "Of other captions", first=False),
     Column("Control", "retrieval_1", "Found first", first=False),

@@ -475,6 +475,10 @@ class Comparison:
             with self._beside(row, "whether its samples are of what their captions say"):
                 told = ruler.text.of_model(loaded, samples, SEED)
                 row["metrics"] |= {name: measure.record() for name, measure in told.items()}
+        if ruler.attributes is not None:
+            with self._beside(row, "whether its samples have the attributes that were asked for"):
+                told = ruler.attributes.of_model(loaded, ruler.network(samples), SEED)
+                row["metrics"] |= {name: measure.record() for name, measure in told.items()}
         if ruler.translation is not None:
             with self._beside(row, "how varied its outputs are"):
                 more, draws = ruler.translation.of_model(loaded, samples)
@@ -512,12 +516,12 @@ class Comparison:
                 row["noised"] = write_samples(self.folder, "real-noised", shown)
 
     def _climb(self, row: dict[str, Any], loaded: Loaded, ruler: Ruler) -> None:
-        """Quality over steps, where a sampler takes any, and over guidance, where there are labels to be guided by."""
+        """Quality over steps, where a sampler takes any, and over guidance, where there are conditions."""
         config = loaded.config["config"]
         if "steps" in config:
             samplers = ("ddpm", "ddim") if config.get("path") == "ddpm" else (config["sampler"],)
             row["ladder"] = ladder(loaded, ruler, samplers)
-        if "guidance" in config and loaded.sampler.frequencies:
+        if "guidance" in config and (loaded.sampler.frequencies or loaded.attributes):
             row["guided"] = guided(loaded, ruler)
 
     def _measured(

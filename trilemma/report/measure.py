@@ -38,6 +38,7 @@ from trilemma.modalities.series import Series
 from trilemma.modalities.table import Table
 from trilemma.models.contract import CAPABILITIES, Decodes, Encodes, Samples, Scores, find
 from trilemma.report.judges import judges_for
+from trilemma.report.of_attributes import AttributeRuler
 from trilemma.report.of_series import SeriesRuler
 from trilemma.report.of_text import TextRuler
 from trilemma.report.of_translation import TranslationRuler
@@ -121,6 +122,7 @@ class Ruler:
         self.unseen: dict[int | None, list[Unseen]] = {}  # for each view of `copies`, by how much the model has seen
         self.series = SeriesRuler(data) if isinstance(data.modality, Series) else None
         self.text = TextRuler(data, count, quiet=quiet) if worded else None
+        self.attributes = AttributeRuler(data, self.train_features, self.features) if data.attributes else None
         self.translation = None
         if data.sources("test") is not None:
             self.translation = TranslationRuler(data, self.network, count, quiet=quiet)
@@ -188,6 +190,8 @@ class Ruler:
             metrics |= {name: measure.record() for name, measure in self.translation.floor().items()}
         if self.text is not None:
             metrics |= {name: measure.record() for name, measure in self.text.floor().items()}
+        if self.attributes is not None:
+            metrics |= {name: measure.record() for name, measure in self.attributes.real.items()}
         if self.reader is not None:
             labels, known = self._labels("test", REFERENCE)
             if known.any():

@@ -99,6 +99,8 @@ def _raw(loaded: Loaded, x: Tensor) -> np.ndarray:
 def sheet(loaded: Loaded) -> tuple[list[str], np.ndarray]:
     """Names of directions, and raw (names, STEPS, channels, *grid): the first sample moved along each."""
     labels = loaded.label_names[:LABELS] if loaded.sampler.frequencies else []
+    told = [name for name in loaded.direction_names() if loaded.attributes and "=" in name]
+    labels = [*labels, *told][:LABELS]
     names = [name for name in (*labels, "brightness", "pca-1", "pca-2", "pca-3") if name in loaded.direction_names()]
     rows = []
     for name in names:

@@ -217,8 +217,9 @@ def _guided(models: list[Summary]) -> list[dict[str, Any]]:
         if points:
             names = ("precision", "recall", "control", "frechet")
             lines = [
-                (f"{point['guidance']:g}", [_interval_of(point["metrics"].get(name)) for name in names])
+                (f"{point['guidance']:g}", [_interval_of(figures.get(name)) for name in names])
                 for point in points
+                for figures in [{"control": point["metrics"].get("attributes"), **point["metrics"]}]
             ]
             style = plots.family_class(one.family)
             found.append({"name": one.name, "style": style, "samples": points[0]["samples"], "points": lines})

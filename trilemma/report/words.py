@@ -150,6 +150,10 @@ WORDS = {
         "Share of samples that a classifier, trained on real data, takes for the class that was asked for; in the last "
         "row: how often it is right on unseen real data."
     ),
+    "attributes": (
+        "Share of the attributes that samples have as they were asked for, read as classes are; results.json has it "
+        "for each attribute. The last row: how often they are read right off unseen real data."
+    ),
     "clip_score": (
         "Whether samples are of what their captions say: the mean cosine of a sample and its caption, by a CLIP that "
         "was trained on these data to measure with, apart from any that guides. Read it beside the floor, unseen real "

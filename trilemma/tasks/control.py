@@ -64,7 +64,7 @@ def edit(
     if not amounts or not np.isfinite(amounts).all():
         raise InputError(f"--amount {amount}: give finite numbers, such as 2 or -2,0,2")
     places = styles.layers_of(layers, styles.layers_count(run.sampler))
-    way = styles.direction(run.sampler, direction, run.label_names, layers=places)
+    way = styles.direction(run.sampler, direction, run.label_names, run.attributes, layers=places)
     if source is None:
         found = styles.sample_of(run.sampler, seed, number)
     else:

@@ -19,7 +19,7 @@ from trilemma.batches import Batch, Options, Request
 from trilemma.errors import InputError
 from trilemma.impressions import GUIDE
 from trilemma.maths.noise import Noise
-from trilemma.mixed import Mixed
+from trilemma.mixed import Attributes, Mixed
 from trilemma.models.contract import Decodes, Denoises, Encodes, Model, Styles, Translates
 from trilemma.spaces import Categorical, Clusters, Continuous, Space
 from trilemma.words import Words
@@ -146,6 +146,10 @@ class Conditions:
                 words = "tokens of a caption as `Words.write` gives them (vocabulary: config.json), as numbers; "
                 self.ports.append(Port(name, space.shape, words + "all 0: not told", self._captions(space)))
                 continue
+            if isinstance(space, Attributes):
+                words = "a row of attributes, see data.attributes in config.json; NaN: not told"
+                self.ports.append(Port(name, space.shape, words, self._examples(space)))
+                continue
             if isinstance(space, (Categorical, Clusters)):
                 self.shares[name] = space.width
                 told = "share of each value, as 0 0 1 0: between two where they are mixed; all 0: not told"
@@ -155,6 +159,8 @@ class Conditions:
 
     @staticmethod
     def _examples(space: Space) -> Callable[[int, torch.Generator], Tensor]:
+        if isinstance(space, Attributes):
+            return lambda count, generator: space.decode(torch.randn(count, space.width, generator=generator))
         if not isinstance(space, (Categorical, Clusters)):
             return lambda count, generator: torch.randn(count, space.width, generator=generator)
         # The last of several is told nothing.
@@ -177,6 +183,9 @@ class Conditions:
             value = values[port.name]
             if isinstance(self.spaces[port.name], Words):
                 present[port.name], raw[port.name] = (value > 0).flatten(1).any(1), value.long()
+                continue
+            if isinstance(self.spaces[port.name], Attributes):
+                present[port.name], raw[port.name] = ~value.isnan().all(1), value
                 continue
             is_share = port.name in self.shares
             present[port.name] = value.sum(1) > 0.5 if is_share else ~value.isnan().any(1)

@@ -20,6 +20,7 @@ from trilemma.errors import InputError
 from trilemma.latent import Coder, Latent
 from trilemma.maths.noise import Noise
 from trilemma.maths.signals import estimated_noise, spherical
+from trilemma.modalities.attributes import NAME as ATTRIBUTES
 from trilemma.modalities.contract import Data, Gaps, Modality, Opening
 from trilemma.modalities.door import modality, open_data
 from trilemma.models.contract import (
@@ -85,6 +86,7 @@ class Loaded:
         self.modality = modality(data["kind"]).from_description(data["modality"])
         self.space = self.model.space  # with the statistics that were fitted: they are saved with the weights
         self.label_names: list[str] = data["label_names"]
+        self.attributes: list[Any] = columns_from(data.get("attributes") or [])
         self.options = Options(**{k: _tuple(v) for k, v in (self.run.choices().get("options") or {}).items()})
         self.sampler = Sampler(self.model, self.engine, frequencies=data["frequencies"], dtype=np.dtype(data["dtype"]))
 
@@ -186,16 +188,19 @@ class Loaded:
         prompt: what to make, in words, of models that have learned from captions; negative: what guidance leads away
         from. Without a prompt captions are those of training examples.
 
+        where: conditions that all rows of a table meet, as 'sex = Female and age > 60', or by which attributes that
+        pictures were learned with are chosen, as 'hair = black and smiling = yes'.
         guidance, interval: strength, and the noise levels s (of data of unit variance) between which it acts. eta:
         noise that ddim adds, 0 to 1. Of models with styles, truncation: styles go this share of their way from the
         mean one (less: less varied, more usual); noise_seed: other noise in the layers, the same styles. Of tables,
-        where: conditions that all rows meet, as 'sex = Female and age > 60';
         balance: a category whose values come equally often. Of series, length: steps of each, as many as you like, by
         models that fill in. raw: (n, channels, *grid) instead of arrays as people have
         them, a data frame for tables.
         """
         asked = Options(steps, sampler, guidance, interval, eta, prior, truncation, noise_seed)
         told = self.prompted(prompt, negative)
+        if where is not None and self.attributes:
+            told, where = self.pooled(where, label), None
         if where is not None or balance is not None or length is not None:
             self.require("generate")
             self.check_options(asked)
@@ -273,13 +278,14 @@ class Loaded:
         truncation: float | None = None,
         noise_seed: int | None = None,
         start: int = 0,
+        where: str | None = None,
         prompt: str | None = None,
         negative: str | None = None,
         raw: bool = False,
     ) -> Iterator[np.ndarray]:
         """The samples of `generate` in parts, the first ones at once: 4 of them, then 16, 64 and 250 at a time."""
         asked = Options(steps, sampler, guidance, interval, eta, prior, truncation, noise_seed)
-        told = self.prompted(prompt, negative)
+        told = self.prompted(prompt, negative) if where is None else self.pooled(where, label)
         parts = self._parts(n, PARTS, seed=seed, label=label, asked=asked, start=start, prompt=told)
         return parts if raw else map(self.shown(label).export, parts)
 
@@ -659,7 +665,7 @@ class Loaded:
         from trilemma.tasks.styles import names_of
 
         self.require("edit")
-        return names_of(self.sampler, self.label_names)
+        return names_of(self.sampler, self.label_names, self.attributes)
 
     def directions(
         self,
@@ -734,6 +740,14 @@ class Loaded:
 
         return prompted(self, prompt, negative)
 
+    def pooled(self, where: str, label: str | int | None = None) -> Prompt:
+        """Attributes to ask for, of pictures that were learned with some: rows that meet the conditions."""
+        from trilemma.tasks.prompts import pooled
+
+        if not self.attributes:
+            raise InputError("--where is for tables, and for pictures with attributes (columns of a metadata.csv)")
+        return pooled(self, where, self.label(label))
+
     def shown(self, label: str | int | None) -> Modality:
         """The modality as it writes what was made for a label: of a series, from that entity's levels on."""
         if self.modality.kind != "series" or label is None:
@@ -757,7 +771,7 @@ class Loaded:
         if steps is not None and steps < 1:
             raise InputError(f"--steps {steps}: a sampler needs at least one step")
         worded = any(isinstance(space, Words) for space in self.model.spaces.values())
-        if guidance is not None and not self.shares() and not worded:
+        if guidance is not None and not (self.shares() or worded or self.attributes):
             raise InputError(f"--guidance {guidance:g}: this model was trained without any condition; leave it out")
         if guidance is not None and not np.isfinite(guidance):
             raise InputError(f"--guidance {guidance}: give a number, such as 1.5")
@@ -771,6 +785,9 @@ class Loaded:
         batches = list(arrays.batches(BATCH, seed=seed, device=str(self.engine.device)))
         for batch in batches:
             tell(self.model.spaces, batch)
+            if self.attributes:
+                batch.raw[ATTRIBUTES] = torch.full((len(batch), len(self.attributes)), torch.nan).to(batch.x.device)
+                batch.present[ATTRIBUTES] = torch.zeros(len(batch), dtype=torch.bool, device=batch.x.device)
             if "label" in self.config["spaces"]:
                 self._fill_label(batch)
         return batches
@@ -839,6 +856,15 @@ class Loaded:
 def load(folder: str | Path, *, networks: dict[str, nn.Module] | None = None) -> Loaded:
     """A trained (or unfinished) run, ready for every task its model can do."""
     return Loaded(folder, networks=networks)
+
+
+def columns_from(described: list[dict[str, Any]]) -> list[Any]:
+    """Attributes as a run's config.json has them."""
+    if not described:
+        return []
+    from trilemma.modalities.columns import Column  # pandas is for data with attributes only
+
+    return [Column.from_json(each) for each in described]
 
 
 def _tuple(value: Any) -> Any:

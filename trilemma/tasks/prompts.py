@@ -1,11 +1,14 @@
-"""What people write, as a model reads it: what it does not know, or cuts off, is said."""
+"""What people ask for in words or as attributes, as a model reads it: what it does not know is said."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
+
 from trilemma.errors import InputError
+from trilemma.modalities.attributes import NAME
 from trilemma.training.sampling import Prompt
 from trilemma.words import Words, says_something
 
@@ -35,6 +38,31 @@ def prompted(run: Loaded, prompt: str | None, negative: str | None = None) -> Pr
             raise InputError(f"--negative: {run.config['model']} has no guidance that could lead away; leave it out")
         check_text(run, space, negative, "--negative")
     return Prompt(space.write([prompt]), None if negative is None else space.write([negative]))
+
+
+def pooled(run: Loaded, where: str, label: int | None) -> Prompt:
+    """Attributes of training examples that meet the conditions; else of any, with the values that are demanded.
+
+    Raises:
+        InputError: conditions that cannot be read, or that no training example meets and no value says.
+    """
+    from trilemma.modalities.where import parse  # pandas is for data with attributes only
+
+    wanted = parse(where, run.attributes)
+    rows, labels = run.model.spaces[NAME].pool()
+    some = [rows, *([rows[labels == label]] if label is not None and (labels == label).any() else [])]
+    theirs = [labels, labels[labels == label]]
+    for pool, own in reversed(list(zip(some, theirs, strict=False))):
+        good = wanted.holds(pool)
+        if good.any():
+            return Prompt(pool=(pool[good], own[good]))
+    x, observed = wanted.given(len(some[-1]), np.random.default_rng(0))
+    made = np.where(observed, x, some[-1])
+    good = wanted.holds(made)
+    if not good.any():
+        raise InputError(f"--where {where!r}: no training example meets it; ask for single values, as NAME = VALUE")
+    run.say(f"--where {where!r}: no training example has all of this; it is a new combination for the model")
+    return Prompt(pool=(made[good], np.full(int(good.sum()), -1)))
 
 
 def check_text(run: Loaded, space: Words, text: str, what: str) -> None:

@@ -20,11 +20,13 @@ from trilemma.batches import Request
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.maths.signals import spherical
+from trilemma.mixed import Attributes
+from trilemma.modalities.attributes import NAME as TOLD
 from trilemma.models.contract import Model, Styles, frozen
 from trilemma.networks.conv import pooled
 from trilemma.spaces import Categorical, Clusters, Continuous
 from trilemma.training.progress import Bar
-from trilemma.training.sampling import Sampler
+from trilemma.training.sampling import Prompt, Sampler
 
 COUNT = 2048  # samples whose styles say what directions there are
 STARTS = 256  # samples that projection looks for its start among
@@ -149,9 +151,12 @@ ATTRIBUTES: dict[str, Callable[[Tensor], Tensor]] = {  # of embedded x: what can
 }
 
 
-def names_of(sampler: Sampler, label_names: Sequence[str]) -> list[str]:
-    """Names of all directions of this model: labels or clusters, what can be read off examples, PCA and SeFa."""
+def names_of(sampler: Sampler, label_names: Sequence[str], columns: Sequence[Any] = ()) -> list[str]:
+    """Names of all directions of this model: labels or clusters, attributes (of the data, with these `columns`, and
+    those that can be read off any example), PCA and SeFa."""
     spaces, names = sampler.model.spaces, []
+    for column in columns:
+        names += [column.name] if column.scored else [f"{column.name}={value}" for value in column.values]
     for name, space in spaces.items():
         if name not in ("x", "other") and isinstance(space, (Categorical, Clusters)):
             names += [label_names[i] if name == "label" and label_names else f"{name}-{i}" for i in range(space.count)]
@@ -161,19 +166,24 @@ def names_of(sampler: Sampler, label_names: Sequence[str]) -> list[str]:
 
 
 def direction(
-    sampler: Sampler, name: str, label_names: Sequence[str] = (), *, layers: Sequence[int] | None = None
-) -> Direction:
+    sampler: Sampler, name: str, label_names: Sequence[str] = (), columns: Sequence[Any] = (), *,
+    layers: Sequence[int] | None = None,
+) -> Direction:  # fmt: skip
     """The direction of this name.
 
-    A label's is the difference of the mean style under it from that of all labels: a step of 1 goes the whole way. An
-    attribute's is a linear regression of it on styles; `pca-K` the K-th principal component of styles (Harkonen et al.
-    2020); `sefa-K` the K-th direction that changes the layers' inputs most, from their weights alone (Shen & Zhou
-    2021, closed form). Those three are in deviations of styles along them.
+    A label's is the difference of the mean style under it from that of all labels: a step of 1 goes the whole way; so
+    is that of an attribute's value that the model was told, NAME=VALUE, and of a number that of its upper half. That of
+    what is read off examples is a linear regression of it on styles; `pca-K` the K-th principal component of styles
+    (Harkonen et al. 2020); `sefa-K` the K-th direction that changes the layers' inputs most, from their weights alone
+    (Shen & Zhou 2021, closed form). Those three are in deviations of styles along them.
     """
-    known = names_of(sampler, label_names)
+    known = names_of(sampler, label_names, columns)
     if name not in known:
         few = ", ".join(known[:12])
         raise InputError(f"--direction {name}: not a direction of this run. It has {few}, ... and sefa-1 to sefa-16")
+    place = next((i for i, column in enumerate(columns) if name.partition("=")[0] == column.name), None)
+    if place is not None:
+        return Direction(name, _of_told(sampler, columns[place], place, name.partition("=")[2]))
     w, request = many_styles(sampler, COUNT)
     kind, _, number = name.rpartition("-")
     if name in ATTRIBUTES:
@@ -204,6 +214,23 @@ def _of_label(sampler: Sampler, name: str, label_names: Sequence[str]) -> Tensor
         means = model.mean_style(request)[:, 0]
     weights = torch.tensor(shares, dtype=means.dtype, device=means.device)
     return means[number] - (weights / weights.sum()) @ means
+
+
+def _of_told(sampler: Sampler, column: Any, place: int, value: str) -> Tensor:
+    """The mean style of training examples with this value (of a number: above its median) less that of all."""
+    space = sampler.model.spaces[TOLD]
+    assert isinstance(space, Attributes)
+    rows, labels = space.pool()
+    cells = rows[:, place]
+    here = cells > np.nanmedian(cells) if column.scored else cells == column.values.index(value)
+    if not here.any():
+        raise InputError(f"--direction {column.name}={value}: no training example that the run remembers has it")
+    means, model = [], capable(sampler)
+    for chosen in (np.flatnonzero(here), np.arange(len(rows))):  # the same codes for both
+        request = sampler.request(0, np.arange(COUNT), prompt=Prompt(pool=(rows[chosen], labels[chosen])))
+        with torch.no_grad():
+            means.append(model.style(model.draw(request), request)[:, 0].mean(0))  # type: ignore[attr-defined]
+    return means[0] - means[1]
 
 
 def regressed(w: Tensor, values: Tensor) -> Tensor:

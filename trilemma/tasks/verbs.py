@@ -54,7 +54,8 @@ def generate(
     asked = [prompt] if prompts is None else _lines(prompts, prompt)
     for text in asked:  # before the first sample is made
         loaded.prompted(text, negative)
-    if where is not None or balance is not None or length is not None:
+    pictured = where if loaded.attributes else None
+    if pictured is None and (where is not None or balance is not None or length is not None):
         rows = loaded.generate(
             n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
             interval=_interval(interval), prior=prior, truncation=truncation, noise_seed=noise_seed, where=where,
@@ -65,7 +66,7 @@ def generate(
         loaded.stream(
             n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,
             interval=_interval(interval), prior=prior, truncation=truncation, noise_seed=noise_seed, prompt=text,
-            negative=negative, raw=True,
+            negative=negative, where=pictured, raw=True,
         )
         for text in asked
     ]  # fmt: skip

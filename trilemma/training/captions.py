@@ -16,6 +16,7 @@ from trilemma.words import Words, words_of
 
 TEMPLATE = "{label}"
 CAPTION = "caption"  # the condition's name
+SAID = ("label", "attributes")  # conditions in whose place captions are
 
 
 def text_of(name: str, settings: dict[str, Any]) -> str:
@@ -83,8 +84,8 @@ def worded(data: Data, name: str, settings: dict[str, Any], theirs: Space | None
     if word and not any(word.lower() in words_of(caption) for caption in train):
         raise InputError(f"setting word={word!r}: no caption of {data.source} has this word; write it into them")
     space = Words.fit(train, theirs, word=word)
-    values = {key: value for key, value in data.conditions.items() if key != "label"}
-    present = {key: value for key, value in data.present.items() if key != "label"}
+    values = {key: value for key, value in data.conditions.items() if key not in SAID}
+    present = {key: value for key, value in data.present.items() if key not in SAID}
     notes = list(data.notes)
     if not told.all():
         notes.append(f"{int((~told).sum()):,} examples have no caption")
@@ -95,8 +96,9 @@ def worded(data: Data, name: str, settings: dict[str, Any], theirs: Space | None
         data,
         conditions={**values, CAPTION: space.write(captions)},
         present={**present, CAPTION: told},
-        spaces={**{key: one for key, one in data.spaces.items() if key != "label"}, CAPTION: space},
+        spaces={**{key: one for key, one in data.spaces.items() if key not in SAID}, CAPTION: space},
         label_names=[],
+        attributes=[],
         notes=notes,
     )
 

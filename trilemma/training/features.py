@@ -90,7 +90,7 @@ def _config(data: Data, purpose: str, activation: str = "relu") -> Config:
 
 
 def _spaces(data: Data) -> dict:
-    return {name: space for name, space in data.spaces.items() if name in ("x", "label")}
+    return {name: space for name, space in data.spaces.items() if name in ("x", "label", "attributes")}
 
 
 def is_cached(data: Data, purpose: str) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trilemma.batches import Arrays, Batch, endless
-from trilemma.conditions import tell
+from trilemma.conditions import hide, tell
 from trilemma.config import Optimizer, Training
 from trilemma.errors import InputError
 from trilemma.models.contract import Model, Now, Turn
@@ -82,7 +82,7 @@ class Loop:
         batch = self.data.gather(places, seed=self.seed, index=index, device=str(self.engine.device))
         if self.training.flip:
             self._mirror(batch, index)
-        return tell(self.model.spaces, batch)
+        return hide(self.model.spaces, tell(self.model.spaces, batch))
 
     def _mirror(self, batch: Batch, index: Any) -> None:
         """Turn examples over along the last axis of their grid: by one coin each, its source with it."""

@@ -13,6 +13,7 @@ from trilemma.batches import Arrays, Batch, Options, Request, Rows
 from trilemma.conditions import tell
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
+from trilemma.mixed import Attributes
 from trilemma.models.contract import Decodes, Encodes, Model, Samples, Translates
 from trilemma.spaces import Clusters
 from trilemma.training.engine import Engine
@@ -21,6 +22,7 @@ from trilemma.words import Words
 LABEL_SEED = 0x6C6162656C  # labels come from a stream of their own, so that they do not move the noise,
 CLUSTER_SEED = 0x636C7573746572  # and so do clusters
 CAPTION_SEED = 0x63617074696F6E  # and captions
+ATTRIBUTE_SEED = 0x617474726962  # and attributes
 BATCH = 250
 
 
@@ -51,10 +53,14 @@ def draw(frequencies: list[float], seed: int, index: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Prompt:
-    """What to make, and what not: raw captions (1, 1, length) of the model's own vocabulary."""
+    """What to make, and what not: raw captions (1, 1, length) of the model's own vocabulary; or rows of attributes.
 
-    caption: np.ndarray
+    pool: rows (n, columns) of which each sample gets one, and their labels (n,), -1 where none is known.
+    """
+
+    caption: np.ndarray | None = None
     negative: np.ndarray | None = None
+    pool: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Sampler:
@@ -91,6 +97,25 @@ class Sampler:
         row = draw([1.0] * len(space.kept), seed ^ CAPTION_SEED, index)[:, 0]
         return space.kept.cpu().numpy()[row].astype(np.int64)[:, None]
 
+    def attributes(
+        self, space: Attributes, seed: int, index: np.ndarray, labels: np.ndarray | None, prompt: Prompt | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(n, columns) attributes for which the images `index` are asked, and the labels (n,) that go with them, or -1.
+
+        Those of training examples: of ones with the sample's label, where labels (n, 1) are given.
+        """
+        rows, theirs = space.pool() if prompt is None or prompt.pool is None else prompt.pool
+        shares = Noise(seed ^ ATTRIBUTE_SEED, index).spread().numpy()
+        if labels is None:
+            places = (shares * len(rows)).astype(int)
+            return rows[places], theirs[places]
+        told = np.zeros((len(index), rows.shape[1]), dtype=np.float32)
+        for label in np.unique(labels):
+            here = labels[:, 0] == label
+            own = rows[theirs == label] if (theirs == label).any() else rows
+            told[here] = own[(shares[here] * len(own)).astype(int)]
+        return told, labels[:, 0]
+
     def request(
         self, seed: int, index: np.ndarray, *, label: int | np.ndarray | None = None, options: Options | None = None,
         prompt: Prompt | None = None,
@@ -101,14 +126,23 @@ class Sampler:
         drawn: dict[str, np.ndarray] = {}
         labels = self.labels(seed, index)
         if labels is not None:
-            drawn["label"] = labels if label is None else np.full((len(index), 1), label)
+            labels = labels if label is None else np.broadcast_to(label, (len(index), 1))
+            drawn["label"] = labels
         elif label is not None:
             raise InputError("--label: this model was trained on data without labels")
         for name, space in self.model.spaces.items():
-            if isinstance(space, Clusters):
+            if isinstance(space, Attributes):
+                free = label is None and prompt is not None and prompt.pool is not None
+                rows, theirs = self.attributes(space, seed, index, None if free else labels, prompt)
+                request.raw[name] = torch.from_numpy(rows).to(device)
+                request.present[name] = ~request.raw[name].isnan().all(1)
+                if labels is not None:  # of what was asked for, the label that training examples of it have
+                    drawn["label"] = np.where(theirs < 0, labels[:, 0], theirs)[:, None]
+            elif isinstance(space, Clusters):
                 drawn[name] = draw(space.shares.tolist(), seed ^ CLUSTER_SEED, index)
             elif isinstance(space, Words):
-                drawn[name] = self.captions(seed, index) if prompt is None else np.repeat(prompt.caption, len(index), 0)
+                caption = None if prompt is None else prompt.caption
+                drawn[name] = self.captions(seed, index) if caption is None else np.repeat(caption, len(index), 0)
                 if prompt is not None and prompt.negative is not None:
                     negative = np.repeat(prompt.negative, len(index), 0)
                     request.against[name] = torch.from_numpy(negative).to(device)

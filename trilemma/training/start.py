@@ -239,7 +239,12 @@ def seen_by(model: str, data: Data) -> Data:
         return {name: one for name, one in held.items() if name in ("x", "source", "other")}
 
     return replace(
-        data, conditions=kept(data.conditions), present=kept(data.present), spaces=kept(data.spaces), label_names=[]
+        data,
+        conditions=kept(data.conditions),
+        present=kept(data.present),
+        spaces=kept(data.spaces),
+        label_names=[],
+        attributes=[],
     )
 
 
@@ -488,6 +493,7 @@ def _plan(
             "scale_back": scale_of(data, "target"),
             "counts": {split: len(rows) for split, rows in data.splits.items()},
             "label_names": data.label_names,
+            **({"attributes": [vars(column) for column in data.attributes]} if data.attributes else {}),
             "frequencies": frequencies_of(data),
         },
         "spaces": {key: space.describe() for key, space in data.spaces.items()},
