@@ -29,10 +29,12 @@ import numpy as np
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from trilemma.metrics.classes import control
+from trilemma.metrics.classes import control, mean_control
 from trilemma.metrics.classifier import two_sample_test
+from trilemma.metrics.control import changed_as_asked, kept, perceptual_path_length
 from trilemma.metrics.fidelity import frechet_distance, kernel_distance
 from trilemma.metrics.latent import bits_per_dimension, critic_area, midpoints, noise_left, path_length
+from trilemma.metrics.matching import caption_score, found_among
 from trilemma.metrics.memorisation import memorisation
 from trilemma.metrics.neighbours import precision_recall_density_coverage
 from trilemma.metrics.pixels import (
@@ -42,8 +44,12 @@ from trilemma.metrics.pixels import (
     sharpness,
     spectrum_distance,
 )
+from trilemma.metrics.privacy import attribute_gain, closer_to_train, exact_copies, membership
 from trilemma.metrics.protocol import Measure
+from trilemma.metrics.signatures import signature_distance
+from trilemma.metrics.translation import map_agreement, psnr, ssim
 from trilemma.metrics.variety import vendi_score
+from trilemma.metrics.windows import discriminative_score, predictive_score
 
 Draw = Callable[[np.random.Generator, int, int], np.ndarray]  # generator, count, dimension -> (count, dimension)
 
@@ -241,6 +247,98 @@ def of_scores(case: Case, generator: np.random.Generator) -> dict[str, Measure]:
     return {"critic": critic_area(real[:, 0], made[:, 0] - 0.5), "bits_per_dimension": bits}
 
 
+def of_attributes(case: Case, generator: np.random.Generator) -> dict[str, Measure]:
+    """Three attributes that come right together more often than by chance, some of them not asked for; and changes."""
+    share = float(case.name.split()[1])
+    easy = generator.random((case.n, 1)) < 0.5
+    hits = (generator.random((case.n, 3)) < np.where(easy, min(share + 0.2, 1), share - 0.2)).astype(float)
+    hits[generator.random(hits.shape) < 0.2] = np.nan
+    before = generator.integers(10, size=(case.n, 2))
+    moved = generator.random((case.n, 1)) >= share
+    after = np.where(moved, before + 1, before)
+    return {
+        "attributes": mean_control(hits),
+        "changed": changed_as_asked(before[:, 0], after[:, 0]),
+        "kept": kept(before, after),
+    }
+
+
+def of_small_ways(case: Case, generator: np.random.Generator) -> Measure:
+    here = case.reference(generator, case.n, case.dimension)
+    step = 0.01 * case.samples(generator, case.n, case.dimension)
+    return perceptual_path_length(here, here + step, step=0.01)
+
+
+def of_matching(case: Case, generator: np.random.Generator) -> dict[str, Measure]:
+    """Two noisy views of each example, one for its caption; a tenth of the captions are another one's."""
+    own = case.reference(generator, case.n, case.dimension)
+    views = [own + 0.7 * case.samples(generator, case.n, case.dimension) for _ in range(2)]
+    kinds = np.where(generator.random(case.n) < 0.1, generator.integers(case.n, size=case.n), np.arange(case.n))
+    views[1] = views[1][kinds]
+    views = [view / np.linalg.norm(view, axis=1, keepdims=True) for view in views]
+    cosines = views[1] @ views[0].T
+    return {
+        "retrieval_1": found_among(cosines, kinds, most=1, name="retrieval_1"),
+        "retrieval_5": found_among(cosines, kinds, most=5, name="retrieval_5"),
+        "clip_score": caption_score(np.diagonal(cosines)),
+    }
+
+
+def of_privacy(case: Case, generator: np.random.Generator) -> dict[str, Measure]:
+    """Rows of numbers; a tenth of the samples are copies of training rows where the name says so."""
+    train, unseen = (case.reference(generator, case.n, case.dimension) for _ in range(2))
+    samples = case.samples(generator, case.m, case.dimension)
+    if "copies" in case.name:
+        copied = generator.random(case.m) < 0.1
+        samples[copied] = train[generator.integers(len(train), size=int(copied.sum()))]
+    kinds = tuple((x[:, -1] > 0).astype(float) for x in (train, unseen, samples))
+    rest = [x[:, :-1] for x in (train, unseen, samples)]
+    return {
+        "exact_copies": exact_copies(train, samples),
+        "membership": membership(train, unseen, samples),
+        "attribute_gain": attribute_gain(*rest, (kinds[0], kinds[1], kinds[2])),
+        "closer_to_train": closer_to_train(train, unseen, samples, [True] * case.dimension),
+    }
+
+
+def walks(generator: np.random.Generator, count: int, length: int, memory: float = 0.7) -> np.ndarray:
+    """Windows (count, length, 2) of an autoregression with heavy tails, each by itself."""
+    x = generator.laplace(size=(count, length, 2))
+    for step in range(1, length):
+        x[:, step] += memory * x[:, step - 1]
+    return x
+
+
+def other_walks(generator: np.random.Generator, count: int, length: int) -> np.ndarray:
+    return walks(generator, count, length, memory=0.5)
+
+
+def of_windows(case: Case, generator: np.random.Generator) -> dict[str, Measure]:
+    real, made = case.reference(generator, case.n, case.dimension), case.samples(generator, case.m, case.dimension)
+    predictive = predictive_score(real, made)
+    assert predictive is not None
+    return {**discriminative_score(real, made), "predictive": predictive}
+
+
+def of_translations(case: Case, generator: np.random.Generator) -> dict[str, Measure]:
+    """Pictures and the same under noise of a loudness of their own; maps of three classes and how they are read."""
+    x = pictures(generator, case.n, case.dimension)
+    made = x + 0.3 * np.exp(0.5 * generator.normal(size=(case.n, 1, 1, 1))) * generator.normal(size=x.shape)
+    maps = np.digitize(x, [-0.3, 0.6])
+    wrong = generator.random(maps.shape) < 0.2 * generator.random((case.n, 1, 1, 1))
+    read = np.where(wrong, generator.integers(3, size=maps.shape), maps)
+    return {
+        "psnr (outputs)": psnr(x, made, span=4.0),
+        "ssim": ssim(x, made, span=4.0),
+        "agreement": map_agreement(maps, read, 3),
+    }
+
+
+WALKS = (
+    Case("equal walks", walks, walks, 200, 200, 24),
+    Case("other memory", walks, other_walks, 200, 200, 24),
+    Case("other memory", walks, other_walks, 500, 300, 12),
+)
 COPIES = tuple(
     Case(f"{each.name}, copies", each.reference, each.samples, each.n, each.m, each.dimension)
     for each in (EQUAL_16, HEAVY_16)
@@ -261,6 +359,13 @@ FAMILIES: dict[str, tuple[Callable[[Case, np.random.Generator], Any], tuple[Case
     "midpoints": (of_midpoints, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64)),
     "ways": (of_ways, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
     "noise": (of_noise, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
+    "attributes": (of_attributes, SHARES[:2] + SHARES[-1:]),
+    "small ways": (of_small_ways, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
+    "matching": (of_matching, (EQUAL_16, HEAVY_64, Case("few", gaussian, gaussian, 150, 150, 16))),
+    "privacy": (of_privacy, (EQUAL_16, SHIFTED, HEAVY_16, SCALED_2, *COPIES)),
+    "signature": (of_sets(signature_distance), WALKS),
+    "windows": (of_windows, WALKS),
+    "translations": (of_translations, tuple(case for case in PICTURES if case.reference is pictures)),
     "scores": (of_scores, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
 }
 
