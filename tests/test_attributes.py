@@ -156,6 +156,16 @@ def test_without_being_asked_samples_have_the_attributes_of_training_examples(ru
     assert np.array_equal(one[0], drawn[7], equal_nan=True)
 
 
+def test_a_picture_is_turned_into_what_is_asked_and_nothing_is_said_of_the_rest(run: Path, folder: Path) -> None:
+    loaded = tl.load(run)
+    prompt = loaded.pooled("place = top", alone=True)
+    assert prompt.pool is not None and np.isnan(prompt.pool[0]).mean(0).tolist() == [0, 1, 1]
+    bottom = [str(folder / row["file_name"]) for row in rows()[:40] if row["place"] == "bottom"]
+    turned = np.concatenate([loaded.vary(one, strength=0.9, where="place = top") for one in bottom])
+    left = np.concatenate([loaded.vary(one, strength=0.1, where="place = top") for one in bottom])
+    assert read(turned)[0].mean() > 0.8 and read(left)[0].mean() < 0.2
+
+
 def test_a_combination_that_no_example_has(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = tl.load(run)
     prompt = loaded.pooled("shade = dark and value > 200")
@@ -179,12 +189,14 @@ def test_what_cannot_be_asked_for_is_an_error(run: Path, tmp_path: Path) -> None
     plain = tl.train(
         np.random.default_rng(0).integers(0, 255, (60, 8, 8), dtype=np.uint8), model="vae", budget="200", size="xs",
         out=tmp_path / "plain", settings=SETTINGS, quiet=True,
-    ).folder  # fmt: skip
+    )  # fmt: skip
     with pytest.raises(InputError, match="--where"):
         tl.load(plain).generate(4, where="place = top")
 
 
 def test_from_the_command_line(run: Path, tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["edit", str(run), "--where", "place = top"])
+    assert told.exit_code and "name the picture to edit" in str(told.exception)
     out = tmp_path / "top.npy"
     told = CliRunner().invoke(app, ["generate", str(run), "-n", "20", "--where", "place = top", "--out", str(out)])
     assert told.exit_code == 0, told.output
@@ -195,7 +207,7 @@ def test_from_the_command_line(run: Path, tmp_path: Path) -> None:
 def test_every_family_is_told_attributes(model: str, folder: Path, tmp_path: Path) -> None:
     run = tl.train(folder, model=model, size="xs", budget="300", out=tmp_path / "run", settings={
         key: value for key, value in SETTINGS.items() if not key.startswith("network")
-    }, quiet=True).folder  # fmt: skip
+    }, quiet=True)  # fmt: skip
     loaded = tl.load(run)
     assert loaded.generate(4, where="place = top").shape == (4, 8, 8)
     one, other = (

@@ -267,14 +267,20 @@ def edit(
         str | None, typer.Option(help="What to turn FILE into, in words (models that learned captions).")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="With --prompt: what to lead away from.")] = None,
+    where: Annotated[str | None, typer.Option(help="Attributes to turn FILE into, as 'smiling = yes'.")] = None,
     strength: Annotated[
-        float, typer.Option(help="With --prompt: 0 leaves FILE as it is, 1 leaves nothing of it.")
+        float, typer.Option(help="With --prompt or --where: 0 leaves FILE as it is, 1 leaves nothing of it.")
     ] = 0.6,
-    guidance: Annotated[float | None, typer.Option(help="With --prompt: strength of guidance.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="With --prompt or --where: strength of guidance.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layers that move, as 4-8; default: all.")] = None,
     seed: Seed = 0,
     number: Annotated[int, typer.Option(help="Which sample of the seed, without FILE.")] = 0,
-    steps: Annotated[int, typer.Option(help="Steps of the search for the FILE's styles.")] = 300,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Of the search for the FILE's styles (default 300); with --prompt or --where of the whole way."
+        ),
+    ] = None,
     tune: Annotated[int, typer.Option(help="Then as many steps of the generator itself.")] = 0,
     out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("edited.png"),
     debug: Debug = False,
@@ -283,8 +289,9 @@ def edit(
     from trilemma.tasks.verbs import edit as make
 
     show(make(
-        run, source, direction=direction, amount=amount, layers=layers, seed=seed, number=number, steps=steps,
-        tune=tune, out=out, prompt=prompt, negative=negative, strength=strength, guidance=guidance,
+        run, source, direction=direction, amount=amount, layers=layers, seed=seed, number=number,
+        steps=300 if steps is None else steps, tune=tune, out=out, prompt=prompt, negative=negative, where=where,
+        strength=strength, guidance=guidance, sampler_steps=steps,
     ))  # fmt: skip
 
 
@@ -295,6 +302,7 @@ def vary(
     strength: Annotated[float, typer.Option(help="0 leaves them as they are, 1 leaves nothing of them.")] = 0.6,
     prompt: Annotated[str | None, typer.Option(help="What to turn them into (models that learned captions).")] = None,
     negative: Annotated[str | None, typer.Option(help="With --prompt: what to lead away from.")] = None,
+    where: Annotated[str | None, typer.Option(help="Attributes to turn them into, as 'smiling = yes'.")] = None,
     label: Annotated[str | None, typer.Option(help="Name or number of a label to turn them into.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Strength of guidance.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the whole way; a share of them is gone.")] = None,
@@ -306,8 +314,8 @@ def vary(
     from trilemma.tasks.verbs import vary as make
 
     show(make(
-        run, source, n=n, strength=strength, prompt=prompt, negative=negative, label=label, guidance=guidance,
-        steps=steps, seed=seed, out=out,
+        run, source, n=n, strength=strength, prompt=prompt, negative=negative, where=where, label=label,
+        guidance=guidance, steps=steps, seed=seed, out=out,
     ))  # fmt: skip
 
 

@@ -256,6 +256,7 @@ class Jobs(Opened):
         strength: float = 0.6,
         prompt: str | None = None,
         negative: str | None = None,
+        where: str | None = None,
         label: str | int | None = None,
         guidance: float | None = None,
         steps: int | None = None,
@@ -264,13 +265,15 @@ class Jobs(Opened):
     ) -> np.ndarray:
         """n others of each file or array, one after the other: noise takes part of it away, and that is drawn anew.
 
-        strength: 0 leaves it as it is, 1 leaves nothing of it. prompt, negative, label: what to turn it into.
+        strength: 0 leaves it as it is, 1 leaves nothing of it. prompt, negative, where, label: what to turn it
+        into; where: attributes, as 'smiling = yes', the others being free.
         """
         from trilemma.tasks.vary import varied
 
         self.require("vary")
+        told = self.prompted(prompt, negative) if where is None else self.pooled(where, label, alone=True)
         x = varied(
-            self, source, draws=n, strength=strength, prompt=self.prompted(prompt, negative), label=self.label(label),
+            self, source, draws=n, strength=strength, prompt=told, label=self.label(label),
             asked=Options(steps=steps, guidance=guidance), seed=seed,
         )  # fmt: skip
         return x if raw else self.modality.export(x)

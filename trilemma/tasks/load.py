@@ -22,7 +22,7 @@ from trilemma.models.contract import (
 )
 from trilemma.tasks.jobs import Jobs
 from trilemma.training.choose import fewest_steps
-from trilemma.training.run import write_json
+from trilemma.training.run import Run, write_json
 from trilemma.training.sampling import BATCH, Prompt, merged
 
 if TYPE_CHECKING:
@@ -297,6 +297,6 @@ class Loaded(Jobs):
         return np.stack([np.concatenate(part) for part in parts])
 
 
-def load(folder: str | Path, *, networks: dict[str, nn.Module] | None = None) -> Loaded:
-    """A trained (or unfinished) run, ready for every task its model can do."""
+def load(folder: str | Path | Run, *, networks: dict[str, nn.Module] | None = None) -> Loaded:
+    """A trained (or unfinished) run, its folder or what `train` gave, ready for every task its model can do."""
     return Loaded(folder, networks=networks)

@@ -58,7 +58,9 @@ OF_DATA = {
 class Opened:
     """A trained model with all that its tasks need, and what it can do."""
 
-    def __init__(self, folder: str | Path, *, networks: dict[str, nn.Module] | None = None, device: str | None = None):
+    def __init__(
+        self, folder: str | Path | Run, *, networks: dict[str, nn.Module] | None = None, device: str | None = None
+    ):
         self.run = Run.at(folder)
         self.config = self.run.config()
         training = self.config["training"]
@@ -180,13 +182,16 @@ class Opened:
 
         return prompted(self, prompt, negative)
 
-    def pooled(self, where: str, label: str | int | None = None) -> Prompt:
-        """Attributes to ask for, of pictures that were learned with some: rows that meet the conditions."""
+    def pooled(self, where: str, label: str | int | None = None, *, alone: bool = False) -> Prompt:
+        """Attributes to ask for, of pictures that were learned with some: rows that meet the conditions.
+
+        alone: nothing is said of attributes that the conditions do not name.
+        """
         from trilemma.tasks.prompts import pooled
 
         if not self.attributes:
             raise InputError("--where is for tables, and for pictures with attributes (columns of a metadata.csv)")
-        return pooled(self, where, self.label(label))
+        return pooled(self, where, self.label(label), alone=alone)
 
     def shown(self, label: str | int | None) -> Modality:
         """The modality as it writes what was made for a label: of a series, from that entity's levels on."""

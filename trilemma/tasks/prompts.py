@@ -40,8 +40,10 @@ def prompted(run: Loaded, prompt: str | None, negative: str | None = None) -> Pr
     return Prompt(space.write([prompt]), None if negative is None else space.write([negative]))
 
 
-def pooled(run: Loaded, where: str, label: int | None) -> Prompt:
+def pooled(run: Loaded, where: str, label: int | None, *, alone: bool = False) -> Prompt:
     """Attributes of training examples that meet the conditions; else of any, with the values that are demanded.
+
+    alone: nothing is said of attributes that the conditions do not name.
 
     Raises:
         InputError: conditions that cannot be read, or that no training example meets and no value says.
@@ -52,17 +54,19 @@ def pooled(run: Loaded, where: str, label: int | None) -> Prompt:
     rows, labels = run.model.spaces[NAME].pool()
     some = [rows, *([rows[labels == label]] if label is not None and (labels == label).any() else [])]
     theirs = [labels, labels[labels == label]]
+    named = {clause.place for clause in wanted.clauses}
+    silent = [place not in named for place in range(rows.shape[1])] if alone else [False] * rows.shape[1]
     for pool, own in reversed(list(zip(some, theirs, strict=False))):
         good = wanted.holds(pool)
         if good.any():
-            return Prompt(pool=(pool[good], own[good]))
+            return Prompt(pool=(np.where(silent, np.nan, pool[good]), own[good]))
     x, observed = wanted.given(len(some[-1]), np.random.default_rng(0))
     made = np.where(observed, x, some[-1])
     good = wanted.holds(made)
     if not good.any():
         raise InputError(f"--where {where!r}: no training example meets it; ask for single values, as NAME = VALUE")
     run.say(f"--where {where!r}: no training example has all of this; it is a new combination for the model")
-    return Prompt(pool=(made[good], np.full(int(good.sum()), -1)))
+    return Prompt(pool=(np.where(silent, np.nan, made[good]), np.full(int(good.sum()), -1)))
 
 
 def check_text(run: Loaded, space: Words, text: str, what: str) -> None:

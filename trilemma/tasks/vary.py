@@ -11,6 +11,7 @@ from trilemma.batches import Arrays, Options, Request
 from trilemma.conditions import tell
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
+from trilemma.mixed import Attributes
 from trilemma.models.contract import Redraws
 from trilemma.spaces import Clusters
 from trilemma.training.sampling import BATCH, Prompt, merged
@@ -31,7 +32,8 @@ def varied(
 ) -> np.ndarray:
     """Raw (n * draws, channels, *grid): `draws` of each given example, one after the other.
 
-    strength: 0 leaves an example as it is, 1 leaves nothing of it. Without prompt or label nothing is asked for.
+    strength: 0 leaves an example as it is, 1 leaves nothing of it. Without prompt, attributes or label
+    nothing is asked for.
     """
     run.require("vary")
     spaces = run.model.spaces
@@ -53,6 +55,8 @@ def varied(
         for name, space in spaces.items():
             if isinstance(space, Clusters):  # what it was like; much noise may lead it elsewhere
                 raw[name], present[name] = batch.raw[name], batch.present[name]
+            elif isinstance(space, Attributes) and (prompt is None or prompt.pool is None):
+                continue
             elif name in told.raw and (label if name == "label" else prompt) is not None:
                 raw[name], present[name] = told.raw[name], told.present[name]
         request = Request(Noise(seed, index, device), raw, present, options, against=told.against)

@@ -236,16 +236,18 @@ def project(run: Path, source: Any, *, steps: int, tune: int, seed: int, out: Pa
 
 def edit(
     run: Path, source: Any, *, direction: str, amount: str, layers: str | None, seed: int, number: int, steps: int,
-    tune: int, out: Path, prompt: str | None = None, negative: str | None = None, strength: float = 0.6,
-    guidance: float | None = None,
+    tune: int, out: Path, prompt: str | None = None, negative: str | None = None, where: str | None = None,
+    strength: float = 0.6, guidance: float | None = None, sampler_steps: int | None = None,
 ) -> list[Path]:  # fmt: skip
-    """One example moved along a direction (of several amounts, side by side), or drawn anew as a prompt asks."""
-    if prompt is not None:
+    """One example moved along a direction (of several amounts, side by side), or drawn anew as is asked in words or
+    attributes."""
+    if prompt is not None or where is not None:
         if source is None:
-            raise InputError("edit --prompt: name the picture to edit; `generate --prompt` makes new ones")
+            option = "--prompt" if where is None else "--where"
+            raise InputError(f"edit {option}: name the picture to edit; `generate {option}` makes new ones")
         return vary(
-            run, source, n=1, strength=strength, prompt=prompt, negative=negative, label=None, guidance=guidance,
-            steps=None, seed=seed, out=out,
+            run, source, n=1, strength=strength, prompt=prompt, negative=negative, where=where, label=None,
+            guidance=guidance, steps=sampler_steps, seed=seed, out=out,
         )  # fmt: skip
     for option, told in (("--negative", negative), ("--guidance", guidance)):
         if told is not None:
@@ -264,8 +266,8 @@ def edit(
 
 
 def vary(
-    run: Path, source: Any, *, n: int, strength: float, prompt: str | None, negative: str | None, label: str | None,
-    guidance: float | None, steps: int | None, seed: int, out: Path,
+    run: Path, source: Any, *, n: int, strength: float, prompt: str | None, negative: str | None, where: str | None,
+    label: str | None, guidance: float | None, steps: int | None, seed: int, out: Path,
 ) -> list[Path]:  # fmt: skip
     """n others of each example, one after the other."""
     loaded = load(run)
@@ -273,8 +275,8 @@ def vary(
     loaded.require("vary")
     given = loaded.read(source)
     x = loaded.vary(
-        given, n=n, strength=strength, prompt=prompt, negative=negative, label=label, guidance=guidance, steps=steps,
-        seed=seed, raw=True,
+        given, n=n, strength=strength, prompt=prompt, negative=negative, where=where, label=label, guidance=guidance,
+        steps=steps, seed=seed, raw=True,
     )  # fmt: skip
     names = given.names if n == 1 else [_numbered(name, k) for name in given.names for k in range(1, n + 1)]
     return loaded.modality.save(x, out, names=names)

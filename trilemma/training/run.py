@@ -100,9 +100,9 @@ class Run:
         self.samples_folder = self.folder / "samples"
 
     @classmethod
-    def at(cls, folder: str | Path) -> Run:
+    def at(cls, folder: str | Path | Run) -> Run:
         """An existing run, or an error that says what the folder is instead."""
-        run = cls(folder)
+        run = folder if isinstance(folder, Run) else cls(folder)
         if not run.folder.exists():
             raise InputError(f"run {run.folder} does not exist: give the folder that `trilemma train --out` wrote")
         first = next((cls(run.folder / name) for name in FIRST_STAGES if cls(run.folder / name).exists), None)
