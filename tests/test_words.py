@@ -84,7 +84,7 @@ def test_an_absent_caption_is_the_null_token_whatever_was_written() -> None:
     none = conditioner({}, {}, 2)
     assert cond.tokens is not None and cond.token_mask is not None and cond.vector is not None
     assert none.tokens is not None and none.vector is not None
-    assert cond.token_mask[1].tolist() == [True] + [False] * (space.shape[1] - 1)
+    assert cond.token_mask[1].tolist() == [True] + [False] * (told.shape[2] - 1)
     torch.testing.assert_close(cond.tokens[1, 0], none.tokens[1, 0])
     torch.testing.assert_close(cond.vector[1], none.vector[1])
     assert not torch.allclose(cond.vector[0], none.vector[0])
@@ -94,10 +94,13 @@ def test_padding_says_nothing() -> None:
     space = Words.fit(["red bird on a tree", "bird"])
     torch.manual_seed(0)
     tower = Conditioner({"x": space, "caption": space}, 16).maps["caption"]
-    told = torch.from_numpy(space.write(["bird"]))[:, 0]
+    told = torch.from_numpy(space.write(["bird", "red bird on a tree"]))[:1, 0]
     length = int((told > 0).sum())
     assert length < told.shape[1]
     tokens, whole = tower(told)
+    alone, shorter = tower(told[:, :length])
+    torch.testing.assert_close(tokens[:, :length], alone)
+    torch.testing.assert_close(whole, shorter)
     with torch.no_grad():
         tower.embedding.weight[0] += 1.0  # of padding
     again, same = tower(told)
@@ -173,7 +176,8 @@ def test_the_critic_rejects_real_data_under_captions_of_others() -> None:
     assert isinstance(words, Words)
     real = model.space.embed(batch.x)
     on_real = model.judge(real, batch.raw, batch.present)
-    words.kept.copy_(torch.from_numpy(words.write(["red bird"])[0]).expand_as(words.kept))
+    kept = torch.from_numpy(words.write(["red bird"])[0])
+    words.kept.zero_()[:, : kept.shape[1]] = kept
     loss = model.mismatch(real, on_real, batch)
     own = words.read(batch.raw["caption"])
     assert [bool(value != 0) for value in loss] == [text not in ("", "red bird") for text in own]

@@ -140,7 +140,7 @@ def _joined(tokens: list[int], pair: tuple[int, int], token: int) -> list[int]:
 
 
 class Words(Numbered):
-    """A caption (B, 1, length): tokens of a fitted vocabulary, 0 behind its end. Absent captions are empty.
+    """A caption (B, 1, L): up to `length` tokens of a fitted vocabulary, 0 behind its end. Absent captions are empty.
 
     `kept`: captions of training examples, (KEPT, length), which samples are asked for when nobody gives a prompt.
     """
@@ -177,7 +177,8 @@ class Words(Numbered):
         digest = hashlib.sha256("\n".join(texts).encode(errors="replace")).hexdigest()[:16]
         space = cls(length if like is None else like.shape[1], tokenizer, known=known, digest=digest)
         evenly = [coded[place * len(coded) // KEPT] for place in range(KEPT)]
-        space.kept.copy_(torch.from_numpy(space.rows(evenly)[:, 0]))
+        kept = torch.from_numpy(space.rows(evenly)[:, 0])
+        space.kept[:, : kept.shape[1]] = kept
         return space
 
     def describe(self) -> dict[str, Any]:
@@ -196,20 +197,22 @@ class Words(Numbered):
         return cls(about["length"], tokenizer, known=about["known"], digest=about["digest"])
 
     def rows(self, coded: Sequence[Sequence[int]]) -> np.ndarray:
-        """Tokens as raw captions (n, 1, length); what is too long is cut."""
-        result = np.zeros((len(coded), 1, self.shape[1]), dtype=np.int64)
+        """Tokens as raw captions (n, 1, L), as long as the longest of them; what is longer than `length` is cut."""
+        longest = min(max(map(len, coded), default=1), self.shape[1])
+        result = np.zeros((len(coded), 1, max(longest, 1)), dtype=np.int64)
         for row, tokens in enumerate(coded):
-            cut = list(tokens)[: self.shape[1]]
+            cut = list(tokens)[:longest]
             result[row, 0, : len(cut)] = cut
         return result
 
     def write(self, texts: Sequence[str]) -> np.ndarray:
-        """Texts -> raw captions (n, 1, length)."""
+        """Texts -> raw captions (n, 1, L)."""
         return self.rows([self.tokenizer.encode(text) for text in texts])
 
     def read(self, raw: np.ndarray | Tensor) -> list[str]:
-        """Raw captions (n, 1, length) -> texts, in their normal writing."""
-        return [self.tokenizer.decode(tokens) for tokens in np.asarray(raw).reshape(-1, self.shape[1]).tolist()]
+        """Raw captions (n, 1, L) -> texts, in their normal writing."""
+        raw = np.asarray(raw)
+        return [self.tokenizer.decode(tokens) for tokens in raw.reshape(-1, raw.shape[-1]).tolist()]
 
     def unseen(self, text: str) -> list[str]:
         """Words of a text that no training caption has."""
@@ -225,5 +228,5 @@ class Words(Numbered):
 
     @staticmethod
     def mask(raw: Tensor) -> Tensor:
-        """(B, 1, length) -> (B, length): where there are tokens."""
+        """(B, 1, L) -> (B, L): where there are tokens."""
         return raw[:, 0] > 0

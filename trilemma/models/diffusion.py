@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trilemma.batches import Batch, Options, Request
-from trilemma.conditions import Conditioner, drop
+from trilemma.conditions import Cond, Conditioner, drop
 from trilemma.config import SIZES, Optimizer
 from trilemma.errors import InputError, unknown
 from trilemma.impressions import GUIDE, Impression
@@ -222,13 +222,14 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         raw: dict[str, Tensor],
         present: dict[str, Tensor],
         known: Tensor | None = None,
+        cond: Cond | None = None,
     ) -> Tensor:
         """The network's raw prediction at y (B, width, *grid) and s (B,); levels and sinusoids stay fp32.
 
-        known: the elements of y that are x_0's own, a mask.
+        known: the elements of y that are x_0's own, a mask. cond: the conditions, where they are embedded already.
         """
         embedding = self.level(sinusoids(sigma.log() / 4, 64).to(self.dtype))
-        cond = self.conditioner(raw, present, len(y))
+        cond = self.conditioner(raw, present, len(y)) if cond is None else cond
         if cond.vector is not None:
             embedding = embedding + cond.vector
         scaled = (y * expand((1 + sigma**2).rsqrt(), y)).to(self.dtype)
@@ -247,11 +248,12 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         raw: dict[str, Tensor],
         present: dict[str, Tensor],
         given: Given | None = None,
+        cond: Cond | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """x_0 from y at s (B,); with a learned variance also its interpolation v in [0, 1]."""
         alpha, sigma_t = self.coefficients(sigma)
         y = y if given is None else torch.where(given.known, given.values, y)
-        out, v = self.split(self.output(y, sigma, raw, present, None if given is None else given.known))
+        out, v = self.split(self.output(y, sigma, raw, present, None if given is None else given.known, cond))
         if given is not None and given.complete:
             out = self.space.complete(out)
         x0 = self.space.settle(to_x0(self.config.prediction, out, y * expand(alpha, y), alpha, sigma_t), out, y, sigma)
@@ -392,18 +394,18 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         options = request.options
         guidance = self.config.guidance if options.guidance is None else options.guidance
 
-        def conditional(y: Tensor, s: float) -> Any:
-            return self.estimate(y, torch.full((len(y),), s, device=y.device), request.raw, request.present, given)
+        def under(raw: dict[str, Tensor], present: dict[str, Tensor]) -> Callable[[Tensor, float], Any]:
+            cond = self.conditioner(raw, present, len(request))  # a caption is read once, not at each step
+            return lambda y, s: self.estimate(y, torch.full((len(y),), s, device=y.device), raw, present, given, cond)
 
-        def unconditional(y: Tensor, s: float) -> Any:
-            source = {name: value for name, value in request.raw.items() if name == "source"}
-            return self.estimate(y, torch.full((len(y),), s, device=y.device), {**source, **request.against}, {}, given)
-
+        conditional = under(request.raw, request.present)
         if guidance == 1 or not self.conditioner.names:
             return conditional
         if GUIDE in self.spaces:
             return self.guided_by_clip(conditional, request, guidance - 1)
         interval = options.interval or self.config.interval
+        source = {name: value for name, value in request.raw.items() if name == "source"}
+        unconditional = under({**source, **request.against}, {})
         return samplers.guided(conditional, unconditional, weight=guidance, interval=interval)
 
     def guided_by_clip(self, denoise: Callable[[Tensor, float], Any], request: Request, weight: float) -> Any:

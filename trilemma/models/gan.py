@@ -263,7 +263,8 @@ class GAN(Model, Samples, Styles, Criticizes):
         space, own = self.spaces[self.worded], batch.raw[self.worded]
         assert isinstance(space, Words)
         row = (batch.noise.uniform() * len(space.kept)).long().clamp(max=len(space.kept) - 1)
-        other = space.kept[row].unsqueeze(1).to(own.dtype)
+        # As long as the longest caption of the data, which none of those that are kept exceeds.
+        other = space.kept[row].unsqueeze(1).to(own.dtype)[:, :, : own.shape[2]]
         differs = (other != own).flatten(1).any(1) & batch.present[self.worded]
         raw, present = {**batch.raw, self.worded: other}, {**batch.present, self.worded: differs}
         return self.play.critic(on_real, self.judge(real, raw, present)) * differs

@@ -54,7 +54,7 @@ class Layer(nn.Module):
 
 
 class TextTower(nn.Module):
-    """(B, length) tokens, 0 behind the end -> (B, length, width) of each and (B, width) of the whole caption."""
+    """(B, L) tokens, L <= length, 0 behind the end -> (B, L, width) of each and (B, width) of the whole caption."""
 
     def __init__(self, count: int, length: int, width: int, depth: int = 2):
         super().__init__()
@@ -70,7 +70,7 @@ class TextTower(nn.Module):
         first = torch.zeros_like(mask)
         first[:, 0] = True
         mask = mask | (first & ~mask.any(1, keepdim=True))
-        x = self.embedding(tokens) + self.places
+        x = self.embedding(tokens) + self.places[: tokens.shape[1]]
         for layer in self.layers:
             x = layer(x, mask)
         x = self.norm(x)

@@ -53,7 +53,7 @@ def draw(frequencies: list[float], seed: int, index: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Prompt:
-    """What to make, and what not: raw captions (1, 1, length) of the model's own vocabulary; or rows of attributes.
+    """What to make, and what not: raw captions (1, 1, L) of the model's own vocabulary; or rows of attributes.
 
     pool: rows (n, columns) of which each sample gets one, and their labels (n,), -1 where none is known.
     """
@@ -92,10 +92,11 @@ class Sampler:
         return np.where(own < 0, drawn, own)
 
     def captions(self, seed: int, index: np.ndarray) -> np.ndarray:
-        """(n, 1, length) captions of training examples for which the images `index` are asked when nobody prompts."""
+        """(n, 1, L) captions of training examples for which the images `index` are asked when nobody prompts."""
         space = next(space for space in self.model.spaces.values() if isinstance(space, Words))
-        row = draw([1.0] * len(space.kept), seed ^ CAPTION_SEED, index)[:, 0]
-        return space.kept.cpu().numpy()[row].astype(np.int64)[:, None]
+        row, kept = draw([1.0] * len(space.kept), seed ^ CAPTION_SEED, index)[:, 0], space.kept.cpu().numpy()
+        longest = max(int((kept > 0).any(0).sum()), 1)
+        return kept[row, :longest].astype(np.int64)[:, None]
 
     def attributes(
         self, space: Attributes, seed: int, index: np.ndarray, labels: np.ndarray | None, prompt: Prompt | None = None
