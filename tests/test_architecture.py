@@ -34,6 +34,7 @@ LAYERS = (
     "latent",
     "mixed",
     "words",
+    "borrowed",
     "spaces",
     "maths",
     "config",

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trilemma.borrowed import Borrowed
+from trilemma.errors import InputError
 from trilemma.spaces import Categorical, Numbered
 
 PIECES = re.compile(r"\w+|[^\w\s]")  # words, and every other sign by itself
@@ -147,7 +149,7 @@ class Words(Numbered):
 
     kept: Tensor
 
-    def __init__(self, length: int, tokenizer: Tokenizer, *, known: Sequence[str] = (), digest: str = ""):
+    def __init__(self, length: int, tokenizer: Tokenizer | Borrowed, *, known: Sequence[str] = (), digest: str = ""):
         """known: words of the training captions. digest: of the captions themselves."""
         super().__init__()
         self.shape, self.dtype, self.tokenizer = (1, length), torch.int64, tokenizer
@@ -158,16 +160,22 @@ class Words(Numbered):
         self.register_buffer("kept", torch.zeros(KEPT, length, dtype=torch.int32))
 
     @classmethod
-    def fit(cls, texts: Sequence[str], like: Words | None = None, *, word: str = "") -> Words:
+    def fit(cls, texts: Sequence[str], like: Words | None = None, *, word: str = "", table: str = "") -> Words:
         """Of the captions of training examples; empty ones say nothing.
 
-        like: whose vocabulary and length to take. word: one that is added to it, as a token of its own.
+        like: whose vocabulary and length to take. word: one that is added to it, as a token of its own. table: the
+        package whose words are taken instead of a vocabulary of the texts.
         """
         texts = [text for text in texts if text.strip()]
-        tokenizer = Tokenizer.fit(texts) if like is None else like.tokenizer
-        if word:
+        own: Tokenizer | Borrowed = Borrowed(table) if table else Tokenizer.fit(texts)
+        tokenizer = own if like is None else like.tokenizer
+        if word and isinstance(tokenizer, Borrowed):
+            raise InputError(
+                f"setting word={word!r}: {tokenizer.name} knows no new words; begin with a run of text=words"
+            )
+        if word and isinstance(tokenizer, Tokenizer):
             tokenizer = Tokenizer(tokenizer.merges, [*tokenizer.added, word])
-        coded = [tokenizer.encode(text) for text in texts]
+        coded = [tokenizer.encode(normal(text)) for text in texts]
         # Room for prompts that are longer than any caption, and whose unknown words take more tokens.
         length = min(2 * max((len(tokens) for tokens in coded), default=1) + 8, LONGEST)
         seen: Counter[str] = Counter(dict.fromkeys([] if like is None else like.known, 1))
@@ -185,15 +193,29 @@ class Words(Numbered):
         return {
             "kind": "words",
             "length": self.shape[1],
-            "merges": [list(pair) for pair in self.tokenizer.merges],
-            "added": self.tokenizer.added,
+            **self._written(),
             "known": self.known,
             "digest": self.digest,
         }
 
+    def _written(self) -> dict[str, Any]:
+        """The tokenizer as JSON."""
+        if isinstance(self.tokenizer, Borrowed):
+            return {"table": self.tokenizer.name, "table_digest": self.tokenizer.digest}
+        return {"merges": [list(pair) for pair in self.tokenizer.merges], "added": self.tokenizer.added}
+
+    @property
+    def table(self) -> Tensor | None:
+        """Vectors (count, D) of all tokens that a package brings; None: they are learned."""
+        return self.tokenizer.table if isinstance(self.tokenizer, Borrowed) else None
+
     @classmethod
     def described(cls, about: dict[str, Any]) -> Words:
-        tokenizer = Tokenizer(about["merges"], about.get("added", ()))
+        tokenizer: Tokenizer | Borrowed
+        if "table" in about:
+            tokenizer = Borrowed(about["table"], about["table_digest"])
+        else:
+            tokenizer = Tokenizer(about["merges"], about.get("added", ()))
         return cls(about["length"], tokenizer, known=about["known"], digest=about["digest"])
 
     def rows(self, coded: Sequence[Sequence[int]]) -> np.ndarray:
@@ -207,7 +229,7 @@ class Words(Numbered):
 
     def write(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> raw captions (n, 1, L)."""
-        return self.rows([self.tokenizer.encode(text) for text in texts])
+        return self.rows([self.tokenizer.encode(normal(text)) for text in texts])
 
     def read(self, raw: np.ndarray | Tensor) -> list[str]:
         """Raw captions (n, 1, L) -> texts, in their normal writing."""
@@ -224,7 +246,7 @@ class Words(Numbered):
 
     def cut(self, text: str) -> int:
         """How many tokens of a text are too many."""
-        return max(len(self.tokenizer.encode(text)) - self.shape[1], 0)
+        return max(len(self.tokenizer.encode(normal(text))) - self.shape[1], 0)
 
     @staticmethod
     def mask(raw: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class Config:
     optimizer: Optimizer = field(
         default_factory=lambda: Optimizer(kind="adamw", rate=3e-3, betas=(0.9, 0.98), weight_decay=0.1, stay=0.3)
     )
-    text: Literal["words"] = "words"  # captions, by a vocabulary of their own
+    text: Literal["words", "wordllama"] = "words"  # captions, by a vocabulary of their own, or a package's
     embedding: int = 128  # width of the common space
     reading: int = 64  # width of the text tower,
     layers: int = 1  # and how deep it is
@@ -82,7 +82,7 @@ class Clip(Model, Encodes, Matches):
         if config.noise_aware:
             self.level = nn.Sequential(initialise(nn.Linear(64, width)), nn.SiLU(), initialise(nn.Linear(width, width)))
         self.seeing = Down(space.width, width, space.grid, config.network, condition=width if config.noise_aware else 0)
-        self.reading = TextTower(words.count, words.shape[1], config.reading, config.layers)
+        self.reading = TextTower(words.count, words.shape[1], config.reading, config.layers, table=words.table)
         self.said = initialise(nn.Linear(config.reading, width))
         # The logit of what cosines are multiplied by, as a share of its limit: 1 / 0.07 at the start.
         self.sharpness = nn.Parameter(torch.tensor(-1.79))

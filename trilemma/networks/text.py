@@ -56,11 +56,18 @@ class Layer(nn.Module):
 class TextTower(nn.Module):
     """(B, L) tokens, L <= length, 0 behind the end -> (B, L, width) of each and (B, width) of the whole caption."""
 
-    def __init__(self, count: int, length: int, width: int, depth: int = 2):
+    table: Tensor | None
+
+    def __init__(self, count: int, length: int, width: int, depth: int = 2, *, table: Tensor | None = None):
+        """table: vectors (count, D) of the tokens, which stay as they are; without, each token's is learned."""
         super().__init__()
-        self.embedding = nn.Embedding(count, width)
+        self.register_buffer("table", table, persistent=False)  # a package brings it, not the weights of a run
         self.places = nn.Parameter(torch.randn(length, width) * 0.3)
-        nn.init.normal_(self.embedding.weight, std=1.0)
+        if table is None:
+            self.embedding = nn.Embedding(count, width)
+            nn.init.normal_(self.embedding.weight, std=1.0)
+        else:
+            self.enter = initialise(nn.Linear(table.shape[1], width))
         self.layers = nn.ModuleList(Layer(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
@@ -70,7 +77,8 @@ class TextTower(nn.Module):
         first = torch.zeros_like(mask)
         first[:, 0] = True
         mask = mask | (first & ~mask.any(1, keepdim=True))
-        x = self.embedding(tokens) + self.places[: tokens.shape[1]]
+        x = self.embedding(tokens) if self.table is None else self.enter(functional.embedding(tokens, self.table))
+        x = x + self.places[: tokens.shape[1]]
         for layer in self.layers:
             x = layer(x, mask)
         x = self.norm(x)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from trilemma.borrowed import Borrowed
 from trilemma.errors import InputError
 from trilemma.modalities.attributes import NAME
 from trilemma.training.sampling import Prompt
@@ -77,6 +78,7 @@ def check_text(run: Loaded, space: Words, text: str, what: str) -> None:
     if unseen:
         known = [match for word in unseen for match in get_close_matches(word, space.known, 1)]
         near = f"; near ones: {', '.join(dict.fromkeys(known))}" if known else ""
-        run.say(f"{what}: no training caption has {', '.join(map(repr, unseen[:SHOWN]))}{near}")
+        read = f"; read as {space.tokenizer.name} knows it" if isinstance(space.tokenizer, Borrowed) else near
+        run.say(f"{what}: no training caption has {', '.join(map(repr, unseen[:SHOWN]))}{read}")
     if space.cut(text):
         run.say(f"{what} {text[:20]!r}...: longer than {space.shape[1]} tokens, the rest is not read")

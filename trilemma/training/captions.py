@@ -66,7 +66,8 @@ def worded(data: Data, name: str, settings: dict[str, Any], theirs: Space | None
     theirs: the Space of the captions of a run whose weights this training begins with: its vocabulary stays. word: one
     that is added to it.
     """
-    if not text_of(name, settings):
+    text = text_of(name, settings)
+    if not text:
         if word:
             raise InputError(
                 f"setting word={word!r}: {name} does not read captions; begin with a run of diffusion:text"
@@ -83,7 +84,7 @@ def worded(data: Data, name: str, settings: dict[str, Any], theirs: Space | None
         raise InputError(f"setting word={word!r}: the run of --from knows that word already; make up another one")
     if word and not any(word.lower() in words_of(caption) for caption in train):
         raise InputError(f"setting word={word!r}: no caption of {data.source} has this word; write it into them")
-    space = Words.fit(train, theirs, word=word)
+    space = Words.fit(train, theirs, word=word, table="" if text == "words" else text)
     values = {key: value for key, value in data.conditions.items() if key not in SAID}
     present = {key: value for key, value in data.present.items() if key not in SAID}
     notes = list(data.notes)
