@@ -139,7 +139,7 @@ def test_a_run_with_clusters(model: str, tmp_path: Path) -> None:
     """Trained, loaded, drawn by frequency, resumed and started from: the weights keep their own centres."""
     narrow = {"critic.width": 16} if model == "gan" else {}
     usual: dict[str, Any] = {"model": model, "size": "xs", "settings": {**SETTINGS, **narrow}, "quiet": True}
-    run = tl.train(bars(), out=tmp_path / "run", budget="3k", **usual)
+    run = tl.train(bars(), out=tmp_path / "run", budget="1k", **usual)
     assert isinstance(run, Run)
     loaded = tl.load(run.folder)
     space = loaded.model.spaces["cluster"]
@@ -168,18 +168,18 @@ def test_a_run_with_clusters(model: str, tmp_path: Path) -> None:
     shutil.copytree(state, other / "state" / "step-000000001")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sklearn.cluster.KMeans", None)
-        tl.train(bars(), out=other, budget="3k", **usual)
+        tl.train(bars(), out=other, budget="1k", **usual)
     assert (other / "weights.safetensors").read_bytes() == (run.folder / "weights.safetensors").read_bytes()
     # Begun from that run on other pictures, the numbers mean what its weights have learned.
     usual["settings"].pop("clusters")
-    started = tl.train(bars()[:90, ::-1].copy(), out=tmp_path / "started", budget="1k", start=run.folder, **usual)
+    started = tl.train(bars()[:90, ::-1].copy(), out=tmp_path / "started", budget="300", start=run.folder, **usual)
     assert isinstance(started, Run)
     assert torch.equal(tl.load(started.folder).model.spaces["cluster"].centres, centres)
     with pytest.raises(InputError, match="another shape"):
-        tl.train(bars()[:, :7, :7].copy(), out=tmp_path / "small", budget="1k", start=run.folder, **usual)
+        tl.train(bars()[:, :7, :7].copy(), out=tmp_path / "small", budget="300", start=run.folder, **usual)
     # Half as much again: the extension keeps them too.
     usual["settings"]["clusters"] = 3
-    tl.train(bars(), out=run.folder, budget="+3k", **usual)
+    tl.train(bars(), out=run.folder, budget="+1k", **usual)
     assert torch.equal(tl.load(run.folder).model.spaces["cluster"].centres, centres)
 
 

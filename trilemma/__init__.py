@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+
+
+def _crowded() -> bool:
+    """Do other processes run on this machine that our threads would have to share a core with?"""
+    try:
+        with open("/proc/loadavg", encoding="ascii") as file:
+            others = int(file.read().split()[3].split("/")[0]) - 1
+        threads = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError, ValueError, IndexError):  # not on this system
+        return False
+    return others > (os.cpu_count() or 1) - threads
+
+
+# Threads that wait for one another spin. Where something else needs their cores sleeping is 1.4 to 3 times as fast
+# (benchmarks/2026-11-29-waiting.md). OpenMP reads it when torch is loaded.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys() and _crowded():
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 _WHERE = {
     "compare": "trilemma.report.compare",
