@@ -24,6 +24,7 @@ ENOUGH_STEPS, LEAST_BATCH = 1500, 16  # a budget for fewer steps than this gets 
 COMMON_PLACES = 784  # of the grid on which the dial was tuned, with two threads
 MOST_FOR_FEATURES = 0.2  # of a budget may go into the network behind the choices
 FEATURES_RATE = 2300  # examples of 28 x 28 a second, of the training of the network behind the choices
+A_PREVIEW, LEAST_TO_FIT = 5000, 2000  # examples: of a budget for each preview; of codes for a density
 LEAST_TO_CHOOSE = 150  # samples; fewer choose by chance: then the defaults are as good
 SAFE_SECONDS = 20.0  # at most this much work is lost by a kill,
 SAFE_SHARE = 0.04  # or this share of the budget
@@ -116,6 +117,7 @@ def plan(
     step = rate = train_seconds = total = after = memory = None
     if kind == "examples":
         training.examples = -(-int(amount) // optimizer.batch) * optimizer.batch
+        _not_much_beside(training)
     if kind == "seconds" or measure:
         step = probe.seconds(loop, most)
         if kind == "seconds" and not given_batch:
@@ -149,6 +151,17 @@ def plan(
     return Plan(
         parameters, training.examples, steps, training.dtype, step, train_seconds, total, after, memory, rate,
     )  # fmt: skip
+
+
+def _not_much_beside(training: Training) -> None:
+    """Of a few examples few previews, and a density on few codes: what comes beside the steps must not outlast them.
+
+    By numbers alone: what is trained by examples is the same on every machine.
+    """
+    if training.previews == Training().previews:
+        training.previews = min(training.previews, max(training.examples // A_PREVIEW, 1))
+    if training.fit_examples == Training().fit_examples:
+        training.fit_examples = min(training.fit_examples, max(training.examples, LEAST_TO_FIT))
 
 
 def _smaller_batches(probe: Probe, training: Training, step: float, most: float, left: float) -> float:
