@@ -164,7 +164,7 @@ def main() -> None:
         order = generator.permutation(len(every))
         kept, left = order[: len(order) // 2], order[len(order) // 2 :]
         ruler.train, ruler.train_features = every[kept], every_features[kept]
-        ruler.unseen = []  # it is taken anew
+        ruler.unseen, ruler.searched = {}, np.arange(len(kept))  # taken anew
         said = {
             name: ruler.copies(samples, ruler.network(samples))[1]
             for name, samples in copies(ruler.train, every[left], count, generator).items()

@@ -32,7 +32,7 @@ from trilemma.report.asked import PREFERENCES, budget_for_each, check_settings, 
 from trilemma.report.baselines import FLOOR, baselines_for, real
 from trilemma.report.claims import decide
 from trilemma.report.columns import KINDS as KINDS_OF_ROWS
-from trilemma.report.columns import as_csv
+from trilemma.report.columns import amount, as_csv
 from trilemma.report.measure import (
     SEED,
     Ruler,
@@ -187,6 +187,7 @@ class Comparison:
         self.settings, self.prefer, self.need, self.included, self.given = settings, prefer, need, included, given
         self.studies, self.names, self.seeds = studies, names, [seed + number for number in range(seeds)]
         self.trainings = [(name, one) for one in self.seeds for name in names]
+        self.paces: list[float] = []  # seconds of each training and what is measured of it, of this session
         self.stale: set[tuple[str, int | None]] = set()  # rows that are to be measured anew
         self.past: dict[tuple[str, int], Variant] = {}  # variants that this folder has rows of
         self.count = count_for(data)
@@ -359,6 +360,15 @@ class Comparison:
         known = any(row["name"] == name and row["seed"] == seed for row in self.results["rows"])
         return known and (name, seed) not in self.stale
 
+    def _pace(self, begun: float) -> None:
+        """What is left of the trainings, for whoever waits: measuring takes its time, too."""
+        self.paces.append(time.monotonic() - begun)
+        wanted = {*self.trainings, *self._planned()}
+        left = sum(not self._done(*one) for one in wanted)
+        if left and not self.quiet:
+            seconds = amount(left * sum(self.paces) / len(self.paces), "seconds")
+            print(f"{len(wanted) - left} of {len(wanted)} trainings done, about {seconds} left", file=sys.stderr)
+
     def _keep(self, row: dict[str, Any]) -> None:
         """A new row; one that it replaces was kept until now."""
         key = row["name"], row["seed"]
@@ -381,7 +391,7 @@ class Comparison:
 
     def _training(self, name: str, seed: int, ruler: Ruler | None) -> Ruler | None:
         """Train one model and measure it; a failure becomes a row that says so, and the others go on."""
-        row = new_row(name, seed, "model", "ok")
+        row, begun = new_row(name, seed, "model", "ok"), time.monotonic()
         label = f"{file_name(name)}-s{seed}"
         with self._recorded(row, label) as run:
             job = self._job(name, seed)
@@ -391,6 +401,7 @@ class Comparison:
                 return ruler
             self._describe(row, given_sources(Loaded(run), ruler.data), ruler, label)
         self._keep(row)
+        self._pace(begun)
         return ruler
 
     def _job(self, name: str, seed: int) -> Job:
@@ -452,7 +463,7 @@ class Comparison:
             self._vary(variant, seed, rulers[variant.drift], ruler.protocol.key())
 
     def _vary(self, variant: Variant, seed: int, ruler: Ruler, beside: str) -> None:
-        row = new_row(variant.model, seed, "variant", "ok")
+        row, begun = new_row(variant.model, seed, "variant", "ok"), time.monotonic()
         row |= {"name": variant.name, "of": variant.of, "study": variant.study, "what": variant.what}
         row |= {"variant": to_json(asdict(variant)), "beside": beside}
         label = f"variant-{file_name(variant.name)}-s{seed}"
@@ -464,6 +475,7 @@ class Comparison:
                 row["verdicts"] = {}
                 row["metrics"] = {k: v for k, v in row["metrics"].items() if k not in ("memorisation", "near_copies")}
         self._keep(row)
+        self._pace(begun)
 
     def _describe(self, row: dict[str, Any], loaded: Loaded, ruler: Ruler, name: str, data: Data | None = None) -> None:
         """Everything that a finished run's row says; `data`: what it was trained on, where that is a part of them."""
