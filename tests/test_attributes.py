@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ from trilemma.modalities import cache
 from trilemma.modalities.contract import Opening
 from trilemma.report.compare import compare
 from trilemma.report.of_attributes import AttributeRuler
+from trilemma.report.variants import Variant, data_of, moments
+from trilemma.training import features as networks
+from trilemma.training.start import seen_by
 
 SETTINGS = {
     "training.previews": 1,
@@ -221,6 +225,130 @@ def test_every_family_is_told_attributes(model: str, folder: Path, tmp_path: Pat
     if model == "stylegan":
         assert {"place=top", "shade=dark", "value"} <= set(loaded.direction_names())
         assert loaded.edit(direction="place=top", amount=[0.0, 1.0]).shape == (2, 8, 8)
+
+
+def written(out: Path, told: dict[int, dict[str, str]], *, count: int = 60, name: str = "{:03d}.png") -> Path:
+    """Pictures of which number i has these cells; no row where there are none."""
+    out.mkdir()
+    for number in range(count):
+        x = np.random.default_rng(number).integers(0, 255, size=(8, 8)).astype(np.uint8)
+        Image.fromarray(x).save(out / name.format(number))
+    rows = [{"file_name": name.format(number), **cells} for number, cells in told.items()]
+    with (out / "metadata.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return out
+
+
+def test_new_names_of_values_are_other_data(tmp_path: Path) -> None:
+    told = {i: {"sex": "mw"[i % 2]} for i in range(60)}
+    folder = written(tmp_path / "set", told)
+    first = tl.open_data(folder)
+    text = (folder / "metadata.csv").read_text()
+    (folder / "metadata.csv").write_text(text.replace(",m", ",man").replace(",w", ",woman"))
+    for _ in range(2):  # read anew, and from the cache
+        data = tl.open_data(folder)
+        assert data.attributes[0].values == ["man", "woman"] and data.hash != first.hash
+
+
+def test_names_of_files_change_nothing(tmp_path: Path) -> None:
+    told = {i: {"age": str(20 + i % 15)} for i in range(60)}
+    one = tl.open_data(written(tmp_path / "one", told))
+    other = tl.open_data(written(tmp_path / "other", told, name="x{:03d}.png"))
+    folder = tmp_path / "turned"
+    folder.mkdir()
+    names = {f"{i:03d}.png": f"{59 - i:03d}.png" for i in range(60)}
+    for mine, theirs in names.items():
+        (folder / theirs).write_bytes((tmp_path / "one" / mine).read_bytes())
+    lines = (tmp_path / "one" / "metadata.csv").read_text().splitlines()
+    lines[1:] = [f"{names[line.split(',')[0]]},{line.split(',')[1]}" for line in lines[1:]]
+    (folder / "metadata.csv").write_text("\n".join(lines))
+    assert one.hash == other.hash == tl.open_data(folder).hash
+
+
+def test_pictures_without_a_row_are_told_nothing(tmp_path: Path) -> None:
+    data = tl.open_data(written(tmp_path / "set", {i: {"sex": "mw"[i % 2]} for i in range(40)}))
+    assert (data.present["attributes"] == ~np.isnan(data.conditions["attributes"]).all(1)).all()
+    assert data.present["attributes"].sum() == 40
+
+
+def test_samples_of_a_label_have_all_attributes_of_that_label(tmp_path: Path) -> None:
+    told = {i: {"label": "abcde"[i % 5], "kind": "xy"[(i // 5) % 2], "value": str(i * 7 % 97)} for i in range(300)}
+    folder = written(tmp_path / "set", told, count=300)
+    run = tl.train(folder, model="vae", size="xs", budget="128", out=tmp_path / "run", settings=SETTINGS, quiet=True)
+    loaded = tl.load(run)
+    request = loaded.sampler.request(0, np.arange(1500))
+    labels, rows = request.raw["label"][:, 0].numpy(), request.raw["attributes"].numpy()
+    pool, theirs = loaded.model.spaces["attributes"].pool()
+    for label in range(5):
+        seen = {tuple(row) for row in rows[labels == label].tolist()}
+        assert seen <= {tuple(row) for row in pool[theirs == label].tolist()} and len(seen) > 35  # of about 48
+    # What is asked for decides the label, where nobody names one.
+    asked = loaded.sampler.request(0, np.arange(90), prompt=loaded.pooled("value < 5"))
+    assert set(asked.raw["label"][:, 0].tolist()) <= {0, 1, 2, 3, 4}
+    named = loaded.sampler.request(0, np.arange(9), label=3, prompt=loaded.pooled("kind = x", "d"))
+    assert set(named.raw["label"][:, 0].tolist()) == {3}
+
+
+def test_a_part_of_the_data_is_asked_for_what_it_has(folder: Path) -> None:
+    data = tl.open_data(folder)
+    part = data_of(Variant("v", "vae", "vae", "subsample", "", share=0.1), data)
+    ours, theirs = data.spaces["attributes"], part.spaces["attributes"]
+    assert isinstance(ours, Attributes) and isinstance(theirs, Attributes)
+    assert len(theirs.pool()[0]) == len(part.splits["train"]) < len(ours.pool()[0])
+    with pytest.raises(InputError, match=r"Known: order, value$"):
+        moments(data, "attributes")
+
+
+def test_features_with_and_without_attributes_are_two_networks(folder: Path) -> None:
+    data = tl.open_data(folder)
+    plain = seen_by("bridge", replace(data, conditions={**data.conditions, "source": data.x},
+                                      spaces={**data.spaces, "source": data.spaces["x"]}))  # fmt: skip
+    assert plain.hash == data.hash and networks.place(plain, "choose") != networks.place(data, "choose")
+
+
+def test_another_run_begins_with_the_same_attributes(run: Path, tmp_path: Path) -> None:
+    told = {
+        i: {"place": ("top", "left")[i % 2], "shade": ("dark", "light")[i % 3 == 0], "value": str(i)} for i in range(60)
+    }
+    few = written(tmp_path / "few", told)
+    with pytest.raises(InputError, match=r"'place' is \['bottom', 'top'\] there, 'place' is \['left', 'top'\] here"):
+        tl.train(few, start=run, budget="64", out=tmp_path / "out", quiet=True)
+    bare = written(tmp_path / "bare", {i: {"url": str(i)} for i in range(60)})
+    with pytest.raises(InputError, match="there is no 'place' here"):
+        tl.train(bare, start=run, budget="64", out=tmp_path / "out", quiet=True)
+
+
+def test_a_column_that_is_called_as_a_direction(tmp_path: Path) -> None:
+    told = {i: {"brightness": "ab"[i % 2], "x": str(i % 40)} for i in range(60)}
+    folder = written(tmp_path / "set", told)
+    run = tl.train(folder, model="stylegan", size="xs", budget="128", out=tmp_path / "run", quiet=True,
+                   settings={k: v for k, v in SETTINGS.items() if not k.startswith("network")})  # fmt: skip
+    loaded = tl.load(run)
+    assert {"brightness", "brightness=a", "x"} <= set(loaded.direction_names())
+    assert loaded.edit(direction="brightness", amount=[1.0]).shape == (1, 8, 8)
+    assert loaded.edit(direction="brightness=b", amount=[1.0]).shape == (1, 8, 8)
+
+
+def test_numbers_are_above_their_median_or_not_whatever_their_rank(tmp_path: Path) -> None:
+    told = {i: {"n": str(0 if i % 10 < 7 else 5 + i)} for i in range(200)}
+    data = tl.open_data(written(tmp_path / "set", told, count=200))
+    ruler = AttributeRuler(data, np.zeros((50, 2)) + np.arange(50)[:, None], np.zeros((5, 2)))
+    values, known = ruler.values(data.conditions["attributes"])
+    zero = np.array([told[i]["n"] == "0" for i in range(200)])
+    assert known.all() and (values[:, 0] == ~zero).all()
+
+
+def test_explicit_settings_stay_and_unusual_wishes_are_errors(run: Path, folder: Path, tmp_path: Path) -> None:
+    asked = {"training.previews": 8, "training.fit_examples": 20_000, "training.choose_samples": 0}
+    dry = tl.train(folder, model="vae", size="xs", budget="2k", out=tmp_path / "dry", quiet=True, settings=asked)
+    plan = dry.config()
+    assert plan["training"]["previews"] == 8 and plan["training"]["fit_examples"] == 20_000
+    loaded = tl.load(run)
+    with pytest.raises(InputError, match="has not learned from captions"):
+        loaded.vary(folder / "0000.png", where="place = top", prompt="a bar")
+    assert "place" in loaded.info()["attributes"]
 
 
 def test_the_mean_over_attributes_and_its_interval() -> None:

@@ -75,6 +75,17 @@ def test_without_the_package_the_way_to_it_is_said(tmp_path: Path, monkeypatch: 
     borrowed._opened.cache_clear()
 
 
+def test_a_run_goes_on_in_its_own_words() -> None:
+    pytest.importorskip("tokenizers")
+    own = Words.fit(["a red bird"])
+    with pytest.raises(InputError, match="text=wordllama: the run to begin with has text=words"):
+        Words.fit(["a blue bird"], own, table="wordllama")
+    theirs = Words.fit(["a red bird"], table="wordllama")
+    with pytest.raises(InputError, match="text=words: the run to begin with has text=wordllama"):
+        Words.fit(["a blue bird"], theirs)
+    assert Words.fit(["a blue bird"], theirs, table="wordllama").table is not None
+
+
 def test_new_words_are_for_vocabularies_of_ones_own() -> None:
     pytest.importorskip("tokenizers")
     with pytest.raises(InputError, match="no new words"):

@@ -36,7 +36,10 @@ def _opened(name: str) -> tuple[object, Tensor, str]:
         raise InputError(f"setting text={name}: this version of {name} has no {written.name} or {weights.name}")
     from safetensors.torch import load_file
 
-    (table,) = load_file(weights).values()
+    tables = list(load_file(weights).values())
+    if len(tables) != 1:
+        raise InputError(f"setting text={name}: {weights} holds {len(tables)} tables; install wordllama 0.4")
+    table = tables[0]
     table = table.float()
     table = table / table.square().mean().sqrt()
     digest = hashlib.sha256(written.read_bytes() + weights.read_bytes()).hexdigest()[:16]
@@ -51,7 +54,10 @@ class Borrowed:
         self.name = name
         self._tokenizer, self.table, self.digest = _opened(name)
         if digest and digest != self.digest:
-            raise InputError(f"this run reads with another version of {name}; install the one that it was trained with")
+            raise InputError(
+                f"this run reads with another version of {name} than the one installed; 'versions' in its config.json "
+                "says which"
+            )
         self.added: list[str] = []
 
     @property

@@ -233,6 +233,10 @@ class Attributes(Mixed):
     def describe(self) -> dict[str, Any]:
         return {"kind": "attributes", "columns": self.columns}
 
+    def forget(self) -> None:
+        """No rows are kept any more."""
+        self.labels.fill_(-2)
+
     def keep(self, rows: np.ndarray, labels: np.ndarray) -> None:
         """Rows (n, columns) of training examples and their labels (n,)."""
         self.kept[: len(rows)] = torch.from_numpy(rows)

@@ -167,8 +167,13 @@ class Words(Numbered):
         package whose words are taken instead of a vocabulary of the texts.
         """
         texts = [text for text in texts if text.strip()]
-        own: Tokenizer | Borrowed = Borrowed(table) if table else Tokenizer.fit(texts)
-        tokenizer = own if like is None else like.tokenizer
+        tokenizer: Tokenizer | Borrowed
+        if like is not None:
+            tokenizer, theirs = like.tokenizer, getattr(like.tokenizer, "name", "words")
+            if theirs != (table or "words"):
+                raise InputError(f"setting text={table or 'words'}: the run to begin with has text={theirs}; take that")
+        else:
+            tokenizer = Borrowed(table) if table else Tokenizer.fit(texts)
         if word and isinstance(tokenizer, Borrowed):
             raise InputError(
                 f"setting word={word!r}: {tokenizer.name} knows no new words; begin with a run of text=words"

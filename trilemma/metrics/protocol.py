@@ -83,9 +83,10 @@ def fingerprint(*arrays: np.ndarray) -> str:
 
 
 def current_versions() -> dict[str, str]:
-    """Return the versions that can move a figure: numpy, scipy, scikit-learn, torch and trilemma where installed."""
+    """Return the versions that can move a figure: numpy, scipy, scikit-learn, torch, trilemma and wordllama where
+    installed."""
     versions = {}
-    for name in ("numpy", "scipy", "scikit-learn", "torch", "trilemma"):
+    for name in ("numpy", "scipy", "scikit-learn", "torch", "trilemma", "wordllama"):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

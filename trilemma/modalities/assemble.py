@@ -209,7 +209,9 @@ def build(
         levels = found.levels
     space = fit_continuous(x, low=float(low), high=float(high), levels=levels, rows=np.sort(parts["train"]))
     columns = {column: np.asarray(values, dtype=object)[kept].tolist() for column, values in found.columns.items()}
-    condition = columns_of(columns, len(x), parts["train"], shown, label_names=found.label_names, kinds=opening.columns)
+    condition = columns_of(
+        columns, len(x), parts["train"], shown, label_names=found.label_names, kinds=opening.columns, digest=digest
+    )
     notes += condition.notes
     palette = None if maps is None else maps.palette
     modality = cls(plain, bits, opening.fit, palette)

@@ -36,10 +36,17 @@ class Found:
         return Attributes([0 if column.scored else len(column.values) for column in self.columns])
 
 
-def found_in(given: Mapping[str, Any], train: np.ndarray, source: str, kinds: Sequence[tuple[str, str]] = ()) -> Found:
+def found_in(
+    given: Mapping[str, Any],
+    train: np.ndarray,
+    source: str,
+    kinds: Sequence[tuple[str, str]] = (),
+    digest: np.ndarray | None = None,
+) -> Found:
     """The columns of `given` (N values each, None, '' and NaN: missing) that have a few values, or are numbers.
 
-    kinds: of columns whose kind the user names; 'text' leaves one out.
+    kinds: of columns whose kind the user names; 'text' leaves one out. digest (N, 2): of the examples; equal numbers
+    are spread over their share of the ranks in its order, whatever the files are called.
     """
     wanted = dict(kinds)
     for name, kind in wanted.items():
@@ -72,7 +79,9 @@ def found_in(given: Mapping[str, Any], train: np.ndarray, source: str, kinds: Se
     if left:
         found.notes.append("columns not used: " + ", ".join(f"{name} ({why})" for name, why in left.items()))
     if found.columns:
-        found.x = columns.encoded(found.columns, values[:MOST])
+        order = np.arange(len(values[0])) if digest is None else np.lexsort((digest[:, 1], digest[:, 0]))
+        found.x = np.empty((len(order), len(found.columns)), np.float32)
+        found.x[order] = columns.encoded(found.columns, [own[order] for own in values[:MOST]])
         told = ", ".join(f"{column.name} ({column.said()})" for column in found.columns[:6])
         more = f" and {len(found.columns) - 6:,} more" if len(found.columns) > 6 else ""
         found.notes.append(f'attributes that can be asked for (--where "NAME = VALUE"): {told}{more}')
@@ -103,6 +112,7 @@ def remember(data: Data) -> None:
     """Let the Space keep the attributes of training examples, with their labels: what samples are asked for."""
     space = data.spaces.get(NAME)
     if isinstance(space, Attributes):
+        space.forget()
         train = data.splits["train"]
         rows = train[np.linspace(0, len(train) - 1, min(len(train), len(space.labels))).astype(int)]
         labels = np.full(len(rows), -1)

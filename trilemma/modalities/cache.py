@@ -22,7 +22,7 @@ import numpy as np
 from trilemma.errors import InputError
 from trilemma.modalities.writing import disk_error
 
-FORMAT = 3  # part of every key: raise it when decoding changes
+FORMAT = 4  # part of every key: raise it when decoding changes
 FIX = "name another folder in the environment variable TRILEMMA_CACHE"
 
 

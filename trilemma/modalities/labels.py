@@ -33,7 +33,8 @@ class Columns:
     def hashable(self, digest: np.ndarray) -> list[Any]:
         """Their contents in the order of the examples' hashes, for `content_hash`."""
         order = np.lexsort((np.arange(len(digest)), digest[:, 1], digest[:, 0]))
-        return [(name, self.values[name][order].tolist()) for name in sorted(self.values)] + list(self.label_names)
+        told = [(name, self.values[name][order].tolist()) for name in sorted(self.values)]
+        return [*told, *self.label_names, *(vars(column) for column in self.attributes)]
 
 
 def columns_of(
@@ -44,23 +45,27 @@ def columns_of(
     *,
     label_names: Sequence[str] | None = None,
     kinds: Sequence[tuple[str, str]] = (),
+    digest: np.ndarray | None = None,
 ) -> Columns:
     """'label' -> (N, 1) int64 codes of a Categorical; all others together -> 'attributes', a row of a table each.
 
     Numbers are conditions of their own as well, (N, 1) float32 without a Space, by which data can be put in order.
     None, '' and NaN mean that the value is missing; a column needs a value among the rows `train`. `kinds`: of columns
-    whose kind the user names.
+    whose kind the user names. `digest` (N, 2): of the examples, so that nothing follows from the order of the files.
     """
     result = Columns()
-    found = attributes.found_in(
-        {name: values for name, values in given.items() if name != "label"}, train, source, kinds
-    )
-    if found.columns:
-        result.values[attributes.NAME], result.spaces[attributes.NAME] = found.x, found.space
-        result.attributes = found.columns
     for name, values in given.items():
         if len(values) != count:
             raise InputError(f"{source}: {len(values)} values of {name!r} for {count} examples; give one for each")
+    found = attributes.found_in(
+        {name: values for name, values in given.items() if name != "label"}, train, source, kinds, digest
+    )
+    if found.columns:
+        result.values[attributes.NAME], result.spaces[attributes.NAME] = found.x, found.space
+        result.attributes, here = found.columns, ~np.isnan(found.x).all(1)
+        if not here.all():
+            result.present[attributes.NAME] = here
+    for name, values in given.items():
         if name == "label":
             _label(result, values, source, label_names)
         else:

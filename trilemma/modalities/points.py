@@ -48,7 +48,7 @@ class Points(Modality):
             x, labels = _rows(source, shown)
         digest = splits.digests(x)
         parts, more = splits.cut(digest, shown)
-        condition = columns_of(labels, len(x), parts["train"], shown)
+        condition = columns_of(labels, len(x), parts["train"], shown, digest=digest)
         modality = cls(*_frame(x[parts["train"]]))
         data = Data(
             name=name,

@@ -24,7 +24,7 @@ class AttributeRuler:
         """train, test: features (n, D) of the first examples of these splits."""
         self.columns, self.space = data.attributes, data.spaces[NAME]
         cells = np.asarray(data.conditions[NAME])
-        self.middle = np.nanmedian(cells[data.splits["train"]], 0)
+        self.middle = np.nanmedian(self._numbers(cells[data.splits["train"]]), 0)
         told, known = self.values(cells[data.splits["train"][: len(train)]])
         self.readers: dict[int, Any] = {}
         for place in range(len(self.columns)):
@@ -35,11 +35,16 @@ class AttributeRuler:
                 self.readers[place] = class_reader(train[here], told[here, place])
         self.real = self.measure(test, cells[data.splits["test"][: len(test)]])
 
+    def _numbers(self, cells: np.ndarray) -> np.ndarray:
+        """Cells in the user's units; codes of categories as they are."""
+        columns = zip(self.columns, cells.T.astype(np.float64), strict=True)
+        return np.stack([one.from_scores(own) if one.scored else own for one, own in columns], 1)
+
     def values(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Cells (n, columns) -> which value each has, whole numbers, and which are known."""
         known = ~np.isnan(cells)
         scored = np.array([column.scored for column in self.columns])
-        return np.where(scored, cells > self.middle, np.nan_to_num(cells)).astype(int), known
+        return np.where(scored, self._numbers(cells) > self.middle, np.nan_to_num(cells)).astype(int), known
 
     def measure(self, features: np.ndarray, asked: np.ndarray) -> dict[str, Measure]:
         """`control@NAME` of each attribute, and their mean `attributes`; features (n, D), asked cells (n, columns)."""

@@ -68,6 +68,7 @@ def of_styles(loaded: Loaded, ruler: Ruler) -> dict[str, Any]:
         other = known[(np.searchsorted(known, own) + 1) % len(known)]
         asked = sampler.request(SEED, np.arange(len(sampler.frequencies)))
         asked.raw["label"] = torch.arange(len(sampler.frequencies), device=w.device).unsqueeze(1)
+        styles.untold(asked)
         means = model.mean_style(asked)[:, 0]
         after = styles.synthesised(sampler, w[:count] + means[other] - means[own], request)
         found["changed@label"] = changed_as_asked(other, ruler.reader.predict(ruler.network(_raw(loaded, after))))

@@ -6,6 +6,7 @@ has the kind 'variant' and never is an answer; what is said about it always comp
 
 from __future__ import annotations
 
+import copy
 import zlib
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from trilemma.config import parse_value
 from trilemma.errors import InputError, unknown
+from trilemma.modalities import attributes
 from trilemma.modalities.contract import Data
 
 CURVE = (0.125, 0.25, 0.5)  # shares of the budget at which trainings branch off
@@ -187,7 +189,11 @@ def data_of(variant: Variant, data: Data) -> Data:
     else:
         return data
     word = f"{variant.half} {variant.drift}" if variant.half else f"{variant.share:g}"
-    return replace(data, splits={**data.splits, "train": kept}, hash=f"{data.hash[:-8]}{_digits(word, len(kept))}")
+    part = replace(data, splits={**data.splits, "train": kept}, hash=f"{data.hash[:-8]}{_digits(word, len(kept))}")
+    if attributes.NAME in part.spaces:  # samples are asked for what this part has
+        part.spaces = {**part.spaces, attributes.NAME: copy.deepcopy(part.spaces[attributes.NAME])}
+        attributes.remember(part)
+    return part
 
 
 def _digits(word: str, count: int) -> str:
@@ -206,12 +212,12 @@ def moments(data: Data, drift: str) -> tuple[np.ndarray, float]:
     """When each example came (N,), not a number where that is unknown, and the moment that halves the training set."""
     if drift == "order":
         when = np.arange(len(data.x), dtype=np.float64)
-    elif drift in data.conditions and data.conditions[drift].shape[1] == 1:
+    elif drift in data.conditions and drift != attributes.NAME and data.conditions[drift].shape[1] == 1:
         when = np.array(data.conditions[drift][:, 0], dtype=np.float64)
         if drift in data.present:
             when[~np.asarray(data.present[drift])] = np.nan  # in neither half
     else:
-        raise unknown("--drift", drift, ["order", *data.conditions])
+        raise unknown("--drift", drift, ["order", *(name for name in data.conditions if name != attributes.NAME)])
     middle = float(np.nanmedian(when[data.splits["train"]]))
     parts = {s: when[data.splits[s]] for s in ("train", "test")}
     if not (parts["train"] < middle).any() or (parts["test"] >= middle).sum() < FEWEST:

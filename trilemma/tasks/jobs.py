@@ -271,7 +271,7 @@ class Jobs(Opened):
         from trilemma.tasks.vary import varied
 
         self.require("vary")
-        told = self.prompted(prompt, negative) if where is None else self.pooled(where, label, alone=True)
+        told = self.asked(prompt, negative, where, label, alone=True)
         x = varied(
             self, source, draws=n, strength=strength, prompt=told, label=self.label(label),
             asked=Options(steps=steps, guidance=guidance), seed=seed,

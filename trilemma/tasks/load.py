@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +24,6 @@ from trilemma.tasks.jobs import Jobs
 from trilemma.training.choose import fewest_steps
 from trilemma.training.run import Run, write_json
 from trilemma.training.sampling import BATCH, Prompt, merged
-
-if TYPE_CHECKING:
-    pass
-
 
 PARTS = (4, 16, 64, BATCH)  # of a stream: the first samples soon, then as many as are fast
 
@@ -72,9 +68,8 @@ class Loaded(Jobs):
         them, a data frame for tables.
         """
         asked = Options(steps, sampler, guidance, interval, eta, prior, truncation, noise_seed)
-        told = self.prompted(prompt, negative)
-        if where is not None and self.attributes:
-            told, where = self.pooled(where, label), None
+        picked = where if self.attributes else None
+        told, where = self.asked(prompt, negative, picked, label), None if picked else where
         if where is not None or balance is not None or length is not None:
             self.require("generate")
             self.check_options(asked)
@@ -148,7 +143,7 @@ class Loaded(Jobs):
     ) -> Iterator[np.ndarray]:
         """The samples of `generate` in parts, the first ones at once: 4 of them, then 16, 64 and 250 at a time."""
         asked = Options(steps, sampler, guidance, interval, eta, prior, truncation, noise_seed)
-        told = self.prompted(prompt, negative) if where is None else self.pooled(where, label)
+        told = self.asked(prompt, negative, where, label)
         parts = self._parts(n, PARTS, seed=seed, label=label, asked=asked, start=start, prompt=told)
         return parts if raw else map(self.shown(label).export, parts)
 

@@ -6,7 +6,7 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,9 +35,6 @@ from trilemma.training.restore import restore
 from trilemma.training.run import Run
 from trilemma.training.sampling import BATCH, Prompt, Sampler
 from trilemma.words import Words
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass
@@ -119,6 +116,7 @@ class Opened:
             "data": self.config["data"]["name"],
             "shape": list(self.space.outer.shape),
             "labels": self.label_names,
+            **({"attributes": {one.name: one.said() for one in self.attributes}} if self.attributes else {}),
             "finished": self.run.finished,
             "examples": f"{max(seen, default=0):,} of {self.config['training']['examples']:,}",
             "parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
@@ -181,6 +179,16 @@ class Opened:
         from trilemma.tasks.prompts import prompted
 
         return prompted(self, prompt, negative)
+
+    def asked(
+        self, prompt: str | None, negative: str | None, where: str | None, label: str | int | None, *,
+        alone: bool = False,
+    ) -> Prompt | None:  # fmt: skip
+        """What is asked for in words or as attributes: no model reads both."""
+        told = self.prompted(prompt, negative)
+        if told is not None and where is not None:
+            raise InputError("--where goes without --prompt: this run reads captions; say it all in the prompt")
+        return told if where is None else self.pooled(where, label, alone=alone)
 
     def pooled(self, where: str, label: str | int | None = None, *, alone: bool = False) -> Prompt:
         """Attributes to ask for, of pictures that were learned with some: rows that meet the conditions.

@@ -65,9 +65,19 @@ def pooled(run: Loaded, where: str, label: int | None, *, alone: bool = False) -
     made = np.where(observed, x, some[-1])
     good = wanted.holds(made)
     if not good.any():
-        raise InputError(f"--where {where!r}: no training example meets it; ask for single values, as NAME = VALUE")
+        raise InputError(f"--where {where!r}: no training example meets it{_near(wanted)}")
     run.say(f"--where {where!r}: no training example has all of this; it is a new combination for the model")
     return Prompt(pool=(np.where(silent, np.nan, made[good]), np.full(int(good.sum()), -1)))
+
+
+def _near(wanted: Any) -> str:
+    """What could be asked for instead, in words."""
+    for clause in wanted.clauses:
+        column = wanted.columns[clause.place]
+        if clause.sign == "=" and column.scored:
+            near = column.written(column.nearest(np.array([clause.values[0]])), np.random.default_rng(0))[0]
+            return f"; the nearest value of {column.name!r} is {near}, or ask for a range, as {column.name} > {near}"
+    return "; ask for single values, as NAME = VALUE, or for a wider range"
 
 
 def check_text(run: Loaded, space: Words, text: str, what: str) -> None:

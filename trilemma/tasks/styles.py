@@ -155,8 +155,7 @@ def names_of(sampler: Sampler, label_names: Sequence[str], columns: Sequence[Any
     """Names of all directions of this model: labels or clusters, attributes (of the data, with these `columns`, and
     those that can be read off any example), PCA and SeFa."""
     spaces, names = sampler.model.spaces, []
-    for column in columns:
-        names += [column.name] if column.scored else [f"{column.name}={value}" for value in column.values]
+    names += [name for place, column in enumerate(columns) for name, _ in _told_names(sampler, column, place)]
     for name, space in spaces.items():
         if name not in ("x", "other") and isinstance(space, (Categorical, Clusters)):
             names += [label_names[i] if name == "label" and label_names else f"{name}-{i}" for i in range(space.count)]
@@ -181,9 +180,10 @@ def direction(
     if name not in known:
         few = ", ".join(known[:12])
         raise InputError(f"--direction {name}: not a direction of this run. It has {few}, ... and sefa-1 to sefa-16")
-    place = next((i for i, column in enumerate(columns) if name.partition("=")[0] == column.name), None)
-    if place is not None:
-        return Direction(name, _of_told(sampler, columns[place], place, name.partition("=")[2]))
+    for place, column in enumerate(columns):
+        for own, here in _told_names(sampler, column, place):
+            if own == name:
+                return Direction(name, _of_told(sampler, here))
     w, request = many_styles(sampler, COUNT)
     kind, _, number = name.rpartition("-")
     if name in ATTRIBUTES:
@@ -210,21 +210,37 @@ def _of_label(sampler: Sampler, name: str, label_names: Sequence[str]) -> Tensor
     shares = sampler.frequencies if own == "label" else space.shares.tolist()
     request = sampler.request(0, np.arange(space.count))
     request.raw[own] = torch.arange(space.count, device=sampler.engine.device).unsqueeze(1)
+    untold(request)
     with torch.no_grad():
         means = model.mean_style(request)[:, 0]
     weights = torch.tensor(shares, dtype=means.dtype, device=means.device)
     return means[number] - (weights / weights.sum()) @ means
 
 
-def _of_told(sampler: Sampler, column: Any, place: int, value: str) -> Tensor:
-    """The mean style of training examples with this value (of a number: above its median) less that of all."""
+def untold(request: Request) -> None:
+    """Nothing is said of attributes: those of an example would differ from one label to the next."""
+    for told in (request.raw, request.present):
+        told.pop(TOLD, None)
+
+
+def _told_names(sampler: Sampler, column: Any, place: int) -> list[tuple[str, np.ndarray]]:
+    """Directions of an attribute, `NAME=VALUE`, of a number `NAME`, and which rows (n,) of the pool each leads to."""
+    space = sampler.model.spaces[TOLD]
+    assert isinstance(space, Attributes)
+    cells = space.pool()[0][:, place]
+    if column.scored:
+        values = column.from_scores(cells.astype(float))
+        found = [(column.name, values > np.nanmedian(values))]
+    else:
+        found = [(f"{column.name}={value}", cells == code) for code, value in enumerate(column.values)]
+    return [(name, here) for name, here in found if here.any()]
+
+
+def _of_told(sampler: Sampler, here: np.ndarray) -> Tensor:
+    """The mean style of these of the attributes that are kept (of a number: above its median) less that of all."""
     space = sampler.model.spaces[TOLD]
     assert isinstance(space, Attributes)
     rows, labels = space.pool()
-    cells = rows[:, place]
-    here = cells > np.nanmedian(cells) if column.scored else cells == column.values.index(value)
-    if not here.any():
-        raise InputError(f"--direction {column.name}={value}: no training example that the run remembers has it")
     means, model = [], capable(sampler)
     for chosen in (np.flatnonzero(here), np.arange(len(rows))):  # the same codes for both
         request = sampler.request(0, np.arange(COUNT), prompt=Prompt(pool=(rows[chosen], labels[chosen])))

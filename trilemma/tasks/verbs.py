@@ -54,7 +54,7 @@ def generate(
     asked = [prompt] if prompts is None else _lines(prompts, prompt)
     for text in asked:  # before the first sample is made
         loaded.prompted(text, negative)
-    pictured = where if loaded.attributes else None
+    pictured = where if loaded.attributes and balance is None and length is None else None
     if pictured is None and (where is not None or balance is not None or length is not None):
         rows = loaded.generate(
             n, seed=seed, label=label, guidance=guidance, steps=count, sampler=sampler, eta=eta,

@@ -34,7 +34,8 @@ def clustered(data: Data, model: type[Model], config: Any, start: Model | None =
     if not count or "cluster" in data.spaces:
         return data
     if set(data.spaces) - {"x", "other"}:
-        raise InputError(f"setting clusters={count}: these data have labels, which say more; leave it out")
+        told = "attributes" if "attributes" in data.spaces else "labels"
+        raise InputError(f"setting clusters={count}: these data have {told}, which say more; leave it out")
     seen = _coarse(data)
     if start is not None:
         theirs = dict(start.spaces.items()).get("cluster")

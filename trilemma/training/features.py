@@ -77,7 +77,10 @@ def place(data: Data, purpose: str) -> tuple[Path, str]:
     """Where the network of this data and purpose is cached, and its name."""
     data = data.uncoded()
     seed, width = PURPOSES[purpose]
-    recipe = json.dumps([data.hash, purpose, seed, width, examples_for(data), to_json(_config(data, purpose)), RECIPE])
+    heads = sorted(_spaces(data))
+    recipe = json.dumps(
+        [data.hash, heads, purpose, seed, width, examples_for(data), to_json(_config(data, purpose)), RECIPE]
+    )
     key = hashlib.sha256(recipe.encode()).hexdigest()[:24]
     return cache.root() / "features" / key, f"{purpose}-{key[:4]}"
 

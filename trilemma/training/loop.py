@@ -15,7 +15,7 @@ from trilemma.batches import Arrays, Batch, endless
 from trilemma.conditions import hide, tell
 from trilemma.config import Optimizer, Training
 from trilemma.errors import InputError
-from trilemma.models.contract import Model, Now, Turn
+from trilemma.models.contract import Model, Now, Samples, Turn
 from trilemma.training import optimizers
 from trilemma.training.average import Averages
 from trilemma.training.engine import Engine, agreed
@@ -82,7 +82,8 @@ class Loop:
         batch = self.data.gather(places, seed=self.seed, index=index, device=str(self.engine.device))
         if self.training.flip:
             self._mirror(batch, index)
-        return hide(self.model.spaces, tell(self.model.spaces, batch))
+        batch = tell(self.model.spaces, batch)
+        return hide(self.model.spaces, batch) if isinstance(self.model, Samples) else batch
 
     def _mirror(self, batch: Batch, index: Any) -> None:
         """Turn examples over along the last axis of their grid: by one coin each, its source with it."""

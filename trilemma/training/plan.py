@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,10 +100,13 @@ def plan(
     networks: dict | None = None,
     make: MakeOptimizer | None = None,
     measure: bool = False,
-    given_batch: bool = False,
+    asked: Collection[str] = (),
     tuning: Tuning | None = None,
 ) -> Plan:
-    """Fill in `training` (dtype, threads, examples, counts) and say what will happen. `begun`: time.monotonic()."""
+    """Fill in `training` (dtype, threads, examples, counts) and say what will happen.
+
+    begun: time.monotonic(). asked: names of the settings that the user gives, which stay.
+    """
     optimizer = config.optimizer
     optimizer.batch = min(optimizer.batch, max(16, len(data.splits["train"])))
     probe = Probe(name, config, data, seed, networks=networks, make=make, tuning=tuning)
@@ -117,10 +121,10 @@ def plan(
     step = rate = train_seconds = total = after = memory = None
     if kind == "examples":
         training.examples = -(-int(amount) // optimizer.batch) * optimizer.batch
-        _not_much_beside(training)
+        _not_much_beside(training, asked)
     if kind == "seconds" or measure:
         step = probe.seconds(loop, most)
-        if kind == "seconds" and not given_batch:
+        if kind == "seconds" and "optimizer.batch" not in asked:
             step = _smaller_batches(probe, training, step, most, amount - (time.monotonic() - begun))
         step /= processes()  # timed in this one alone; the clock sets it right
         fit = 0.0
@@ -153,14 +157,14 @@ def plan(
     )  # fmt: skip
 
 
-def _not_much_beside(training: Training) -> None:
+def _not_much_beside(training: Training, asked: Collection[str]) -> None:
     """Of a few examples few previews, and a density on few codes: what comes beside the steps must not outlast them.
 
     By numbers alone: what is trained by examples is the same on every machine.
     """
-    if training.previews == Training().previews:
+    if "training.previews" not in asked:
         training.previews = min(training.previews, max(training.examples // A_PREVIEW, 1))
-    if training.fit_examples == Training().fit_examples:
+    if "training.fit_examples" not in asked:
         training.fit_examples = min(training.fit_examples, max(training.examples, LEAST_TO_FIT))
 
 

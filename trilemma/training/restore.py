@@ -83,6 +83,26 @@ def in_units_of(run: Run, data: Data) -> Data:
     return replace(data, spaces={**data.spaces, "x": theirs})
 
 
+def check_attributes(data: Data, run: Run) -> None:
+    """InputError where a run that another one begins with has learned from other attributes than these data have.
+
+    Numbers may be others; categories must have the same values, for weights know them by their place.
+    """
+
+    def said(columns: list[dict[str, Any]]) -> dict[str, Any]:
+        return {one["name"]: one["values"] if one["kind"] == "category" else one["kind"] for one in columns}
+
+    there = said(run.config()["data"].get("attributes") or [])
+    here = said([vars(column) for column in data.attributes])
+    odd = next((name for name in [*there, *here] if there.get(name) != here.get(name)), None)
+    if odd is not None:
+        words = [f"{odd!r} is {side[odd]}" if odd in side else f"there is no {odd!r}" for side in (there, here)]
+        raise InputError(
+            f"--from {run.folder}: that run has learned from other attributes: {words[0]} there, {words[1]} here; "
+            f"give the new pictures the same ones, or leave it out of both: --set data.columns.{odd}=text"
+        )
+
+
 def stored(run: Run) -> dict[str, Tensor] | None:
     """The weights by name: the final ones, or the averages of an unfinished run; None before its first state."""
     if run.finished:

@@ -106,7 +106,9 @@ class Sampler:
         Those of training examples: of ones with the sample's label, where labels (n, 1) are given.
         """
         rows, theirs = space.pool() if prompt is None or prompt.pool is None else prompt.pool
-        shares = Noise(seed ^ ATTRIBUTE_SEED, index).spread().numpy()
+        noise = Noise(seed ^ ATTRIBUTE_SEED, index)
+        # Labels are spread evenly, too: a second sequence of that kind would go along with theirs.
+        shares = (noise.spread() if labels is None else noise.uniform()).numpy()
         if labels is None:
             places = (shares * len(rows)).astype(int)
             return rows[places], theirs[places]

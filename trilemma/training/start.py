@@ -34,7 +34,7 @@ from trilemma.training.guides import CLIP, Guide, clip_of, guide_of, inherited
 from trilemma.training.guides import SHARE as CLIP_SHARE
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Plan, choose_size, frequencies_of, plan
-from trilemma.training.restore import in_units_of
+from trilemma.training.restore import check_attributes, in_units_of
 from trilemma.training.run import FORMAT, Run, write_json
 from trilemma.training.stages import FEW, FIRST, Stage, chosen_stage, spent_on, stage_of
 from trilemma.training.tuning import FEWEST, KEYS, continued, read_as, tuning_of
@@ -200,6 +200,8 @@ def _open(sources: tuple[Any, Any], opening: Opening, asked: dict[str, Any], run
         theirs = space_from(Run.at(chosen).config()["spaces"][CAPTION])  # the words that this CLIP knows
     seen = seen_by(asked["model"], _whole(sources, opening))
     seen = worded(seen, asked["model"], given, theirs, word=tuning.word)
+    if asked["from"] and run is None:
+        check_attributes(seen, Run.at(asked["from"]))
     return in_units_of(Run.at(asked["from"]), seen) if tuning.asked else seen
 
 
@@ -469,7 +471,7 @@ def _plan(
         training.examples = int(amount)
     planned = plan(
         name, config, data, training, kind=unit, amount=amount, seed=asked["seed"], begun=begun,
-        networks=networks, make=make, measure=measure, given_batch="optimizer.batch" in changes, tuning=tuning,
+        networks=networks, make=make, measure=measure, asked={*settings, *changes}, tuning=tuning,
     )  # fmt: skip
     whole = {
         "format": FORMAT,

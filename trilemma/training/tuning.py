@@ -29,7 +29,7 @@ KEYS = tuple(one.name for one in fields(Tuning))
 WORD_RATE = 2e-2  # of the optimizer, where one row learns and nobody says how fast
 LORA_RATE = 0.25  # of the run's own rate: additions at its whole one soon make all words mean the new thing
 FEWEST = 4  # examples
-OWN = {"caption", "cluster"}  # Spaces that know the new data: examples of captions, shares of clusters
+OWN = {"attributes", "caption", "cluster"}  # Spaces that know the new data: examples of captions, shares of clusters
 
 
 def tuning_of(settings: dict[str, Any], start: Any) -> Tuning:
