@@ -185,7 +185,9 @@ def test_what_cannot_be_asked_for_is_an_error(run: Path, tmp_path: Path) -> None
     for where, words in {
         "plase = top": "plase",
         "place = middle": "middle",
-        "value > 999": "no training example meets it",
+        "value > 999": "'value' reaches from 70 to 230",
+        "value > big": "'big' is no integer",
+        "place = top or place = bottom": "joined by 'and' alone",
         "place": "is no condition",
     }.items():
         with pytest.raises(InputError, match=words):

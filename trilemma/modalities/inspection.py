@@ -124,7 +124,7 @@ def of_data(data: Data) -> Inspection:
         if name != "source" and isinstance(data.spaces.get(name), Categorical):
             counts = np.bincount(values[here, 0], minlength=len(data.label_names))
             labels = dict(zip(data.label_names, counts.tolist(), strict=True))
-        elif name not in ("source", NAME):  # a picture, or a map of classes
+        elif name not in ("source", NAME, *(one.name for one in data.attributes)):  # a picture, or a map of classes
             numbers[name] = f"{values[here].min():g} to {values[here].max():g}, mean {values[here].mean():g}"
     described = "numbers"
     if isinstance(space, Continuous) and space.levels:

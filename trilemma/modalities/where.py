@@ -148,6 +148,11 @@ def parse(text: str, columns: Sequence[Column]) -> Where:
 
 def _clause(tokens: list[str], columns: list[Column], text: str) -> Clause:
     shown = " ".join(tokens)
+    signs = [token for token in tokens if token in SIGNS or token.lower() in ("==", "in", "is")]
+    if len(signs) > 1 and "or" in (token.lower() for token in tokens):
+        raise InputError(
+            f"--where {text!r}: conditions are joined by 'and' alone; write colours as colour in (red, blue)"
+        )
     low = [token.lower() for token in tokens]
     middle = next((i for i, token in enumerate(low) if token in SIGNS or token in ("==", "in", "is")), None)
     if not middle or middle == len(tokens) - 1:
@@ -177,11 +182,15 @@ def _clause(tokens: list[str], columns: list[Column], text: str) -> Clause:
     ordered = sign in ("<", "<=", ">", ">=")
     if ordered and column.kind == "category" and not column.ordered:
         try:
-            [float(each) for each in [value, *column.values]]
+            [float(each) for each in column.values]
         except ValueError:
             raise InputError(
                 f"--where {text!r}: the values of {name!r} have no order ({', '.join(column.values[:4])}); use = or in"
             ) from None
+        try:
+            float(value)
+        except ValueError:
+            raise InputError(f"--where {text!r}: {value!r} is no number, as {name!r} needs") from None
         return Clause(place, sign, [float(value)])
     found = value_of(column, value, text)
     if (

@@ -97,7 +97,8 @@ class Opened:
             raise InputError(f"{task}: this run has learned to translate; it can {' and '.join(TRANSLATORS)}")
         if not needs(type(self.model), task):
             able = ", ".join(models_that(task))
-            raise InputError(f"{self.config['model']} cannot {task}; models that can: {able}")
+            other = "; it can `edit --where` attributes" if task == "edit" and self.attributes else ""
+            raise InputError(f"{self.config['model']} cannot {task}; models that can: {able}{other}")
         if not works(type(self.model), self.modality.kind, task):
             raise InputError(f"{task}: is for data of kind {' or '.join(ONLY[task])}, not {self.modality.kind}")
         if task in OF_DATA and self.space is not self.space.outer:

@@ -74,6 +74,11 @@ def _near(wanted: Any) -> str:
     """What could be asked for instead, in words."""
     for clause in wanted.clauses:
         column = wanted.columns[clause.place]
+        if clause.sign[0] in "<>":
+            values = column.values
+            if column.scored:
+                values = column.written(np.array([column.knots[0], column.knots[-1]]), np.random.default_rng(0))
+            return f"; {column.name!r} reaches from {values[0]} to {values[-1]}, and other conditions must leave some"
         if clause.sign == "=" and column.scored:
             near = column.written(column.nearest(np.array([clause.values[0]])), np.random.default_rng(0))[0]
             return f"; the nearest value of {column.name!r} is {near}, or ask for a range, as {column.name} > {near}"

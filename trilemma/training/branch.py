@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 
+from trilemma.config import parse_budget
 from trilemma.errors import InputError
 from trilemma.impressions import GUIDE
 from trilemma.mixed import space_from
@@ -17,6 +18,7 @@ from trilemma.modalities.contract import Data
 from trilemma.training.captions import CAPTION, worded
 from trilemma.training.carry import Say, carry_out
 from trilemma.training.guides import Guide
+from trilemma.training.plan import FEW, FIT_OF_FEW
 from trilemma.training.run import Run, branch_state, write_json
 from trilemma.training.stages import coded_by, coded_in
 
@@ -60,6 +62,9 @@ def _prepare(run: Run, of: Run, share: float) -> None:
     batch = optimizer["batch"]
     steps = max(round(facts["seen"] / optimizer["stay"] / batch) if optimizer["stay"] else 0, facts["step"] + 1)
     config["training"] |= {"examples": steps * batch, "corrections": [], "branches": [], "previews": 1}
+    planned = parse_budget(config["asked"]["budget"])[0] == "examples"  # and so would a training of that length be
+    if planned and steps * batch < FEW and "training.fit_examples" not in config["asked"]["settings"]:
+        config["training"]["fit_examples"] = min(config["training"]["fit_examples"], FIT_OF_FEW)
     config["plan"]["examples"] = steps * batch
     config["asked"]["budget"], config["extended"] = str(steps * batch), []
     shutil.rmtree(run.folder, ignore_errors=True)

@@ -25,7 +25,8 @@ ENOUGH_STEPS, LEAST_BATCH = 1500, 16  # a budget for fewer steps than this gets 
 COMMON_PLACES = 784  # of the grid on which the dial was tuned, with two threads
 MOST_FOR_FEATURES = 0.2  # of a budget may go into the network behind the choices
 FEATURES_RATE = 2300  # examples of 28 x 28 a second, of the training of the network behind the choices
-A_PREVIEW, LEAST_TO_FIT = 5000, 2000  # examples: of a budget for each preview; of codes for a density
+A_PREVIEW = 5000  # examples of a budget for each preview
+FEW, FIT_OF_FEW = 20_000, 2000  # a budget of fewer examples chooses nothing, and fits a density on so many codes
 LEAST_TO_CHOOSE = 150  # samples; fewer choose by chance: then the defaults are as good
 SAFE_SECONDS = 20.0  # at most this much work is lost by a kill,
 SAFE_SHARE = 0.04  # or this share of the budget
@@ -158,14 +159,18 @@ def plan(
 
 
 def _not_much_beside(training: Training, asked: Collection[str]) -> None:
-    """Of a few examples few previews, and a density on few codes: what comes beside the steps must not outlast them.
+    """Of a few examples few previews, no choices and a density on few codes: what comes beside the steps must not
+    outlast them.
 
     By numbers alone: what is trained by examples is the same on every machine.
     """
     if "training.previews" not in asked:
         training.previews = min(training.previews, max(training.examples // A_PREVIEW, 1))
-    if "training.fit_examples" not in asked:
-        training.fit_examples = min(training.fit_examples, max(training.examples, LEAST_TO_FIT))
+    if training.examples < FEW:
+        if training.choose_samples is None:
+            training.choose_samples = 0  # the network to choose with learns from as many examples
+        if "training.fit_examples" not in asked:
+            training.fit_examples = min(training.fit_examples, FIT_OF_FEW)
 
 
 def _smaller_batches(probe: Probe, training: Training, step: float, most: float, left: float) -> float:
