@@ -484,6 +484,7 @@ def test_a_critic_at_chance_beside_a_bad_gan_refutes() -> None:
 def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Digits, a few steps each: rows, figures, claims and sections are there, and a second call trains nothing."""
     monkeypatch.setattr("trilemma.report.probes.STEPS", (4, 8))
+    monkeypatch.setattr("trilemma.report.compare.count_for", lambda data: 150)
     x = open_data("digits").x[:600]
     labels = open_data("digits").conditions["label"][:600, 0]
     source = {"x": x[:, 0], "label": labels}
@@ -538,8 +539,9 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
         tl.compare(str(tmp_path / "few.npz"), **{**asked, "claims": False})
 
 
-def test_studies_on_points_two_seeds_and_remeasured(tmp_path: Path) -> None:
+def test_studies_on_points_two_seeds_and_remeasured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No grid, no labels, two seeds, a preset beside its own ablation; --remeasure without a word of the studies."""
+    monkeypatch.setattr("trilemma.report.compare.count_for", lambda data: 100)
     out, few = tmp_path / "report", np.asarray(open_data("moons").x[:300])
     asked: dict[str, Any] = dict(
         models=["vae", "gan", "gan:minimax"], budget_each="640", seeds=2, out=out, quiet=True,

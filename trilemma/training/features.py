@@ -22,7 +22,7 @@ from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import configure
 from trilemma.models.features import Config, Features
-from trilemma.training.once import fitted, keep
+from trilemma.training.once import fitted, keep, pace
 
 PURPOSES = {"choose": (202, 28), "measure": (303, 32)}  # purpose -> (seed, width)
 BATCH = 500
@@ -98,6 +98,15 @@ def _spaces(data: Data) -> dict:
 
 def is_cached(data: Data, purpose: str) -> bool:
     return not data.spaces["x"].grid or (place(data, purpose)[0] / "facts.json").is_file()
+
+
+def seconds_for(data: Data, purpose: str) -> float:
+    """About how long `feature_network` takes here and now; 0 where it is cached."""
+    if is_cached(data, purpose):
+        return 0.0
+    data = data.uncoded()
+    config = _config(data, purpose)
+    return examples_for(data) * pace(Features(config, _spaces(data)), data.split("train"), config.optimizer)
 
 
 def feature_network(data: Data, purpose: str, *, quiet: bool = False) -> FeatureNetwork:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,18 @@ def fitted(
         state = {key: value.clone() for key, value in model.state_dict().items()}
     model.load_state_dict(state)
     return state
+
+
+def pace(model: Model, held: Arrays, optimizer: Optimizer) -> float:
+    """Seconds an example of such a training here and now: the second and third of three steps."""
+    training = Training(examples=3 * optimizer.batch, averages=(AVERAGE,), average_every=4, previews=0)
+    engine = Engine(dtype="bfloat16" if bf16_possible("cpu") else "float32", device="cpu")
+    loop = Loop(engine.place(model), held, optimizer, training, engine, seed=0)  # type: ignore[arg-type]
+    loop.take_step()
+    start = time.perf_counter()
+    for _ in range(2):
+        loop.take_step()
+    return (time.perf_counter() - start) / (2 * optimizer.batch)
 
 
 def keep(folder: Path, state: dict[str, Tensor], facts: dict[str, Any]) -> None:

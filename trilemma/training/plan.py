@@ -16,7 +16,7 @@ from trilemma.models.contract import Model, Samples
 from trilemma.spaces import Categorical
 from trilemma.training.choose import FIT, attempts, default_samples
 from trilemma.training.engine import all_threads, peak_memory, processes
-from trilemma.training.features import examples_for, is_cached
+from trilemma.training.features import seconds_for
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.probe import Probe, compile_verdict, dtype_verdict, threads_verdict
 from trilemma.training.sampling import Sampler, label_frequencies, told_labels
@@ -24,7 +24,6 @@ from trilemma.training.sampling import Sampler, label_frequencies, told_labels
 ENOUGH_STEPS, LEAST_BATCH = 1500, 16  # a budget for fewer steps than this gets smaller batches, down to this
 COMMON_PLACES = 784  # of the grid on which the dial was tuned, with two threads
 MOST_FOR_FEATURES = 0.2  # of a budget may go into the network behind the choices
-FEATURES_RATE = 2300  # examples of 28 x 28 a second, of the training of the network behind the choices
 A_PREVIEW = 5000  # examples of a budget for each preview
 FEW, FIT_OF_FEW = 20_000, 2000  # a budget of fewer examples chooses nothing, and fits a density on so many codes
 LEAST_TO_CHOOSE = 150  # samples; fewer choose by chance: then the defaults are as good
@@ -230,8 +229,8 @@ def _set_aside(
             allowed = 0.08 * budget * rate / tried
         training.choose_samples = int(min(allowed, default_samples(model))) if allowed >= LEAST_TO_CHOOSE else 0
     features = 0.0
-    if training.choose_samples and not is_cached(data, "choose"):
-        features = examples_for(data) / FEATURES_RATE * float(np.prod(data.x.shape[1:]) / 784) ** 0.7
+    if training.choose_samples:
+        features = seconds_for(data, "choose")
         if features > MOST_FOR_FEATURES * budget:
             # A network to choose with that eats the budget leaves nothing to choose from.
             training.choose_samples, features = 0, 0.0
