@@ -20,7 +20,7 @@ def _crowded() -> bool:
     return others > (os.cpu_count() or 1) - threads
 
 
-# Threads that wait for one another spin. Where something else needs their cores sleeping is 1.4 to 3 times as fast
+# Threads that wait for one another spin. Where something else needs their cores sleeping is 1.3 to 3.6 times as fast
 # (benchmarks/2026-11-29-waiting.md). OpenMP reads it when torch is loaded.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys() and _crowded():
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

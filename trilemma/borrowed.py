@@ -58,7 +58,6 @@ class Borrowed:
                 f"this run reads with another version of {name} than the one installed; 'versions' in its config.json "
                 "says which"
             )
-        self.added: list[str] = []
 
     @property
     def count(self) -> int:

@@ -22,7 +22,7 @@ class AttributeRuler:
 
     def __init__(self, data: Data, train: np.ndarray, test: np.ndarray):
         """train, test: features (n, D) of the first examples of these splits."""
-        self.columns, self.space = data.attributes, data.spaces[NAME]
+        self.columns = data.attributes
         cells = np.asarray(data.conditions[NAME])
         self.middle = np.nanmedian(self._numbers(cells[data.splits["train"]]), 0)
         told, known = self.values(cells[data.splits["train"][: len(train)]])
