@@ -693,3 +693,10 @@ def test_settings_are_part_of_the_hash() -> None:
     images = grey(40, (16, 16))
     assert open_data(images).hash != open_data(images, resolution=8).hash
     assert open_data(images, opening=Opening(resolution=8)).hash == open_data(images, resolution="8").hash
+
+
+def test_opened_data_are_handed_back_and_have_no_second_set() -> None:
+    data = open_data(np.random.default_rng(0).integers(0, 255, (20, 8, 8), dtype=np.uint8))
+    assert open_data(data) is data
+    with pytest.raises(InputError, match="model=NAME"):
+        open_data(data, data2="gan")

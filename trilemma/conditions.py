@@ -51,7 +51,7 @@ class Conditioner(nn.Module):
             space = spaces[name]
             if isinstance(space, Words):
                 self.worded, (_, length) = name, space.shape
-                self.maps[name] = TextTower(space.count, length, width, table=space.table)
+                self.maps[name] = TextTower(space.count, length, width, vectors=space.vectors)
                 self.whole, self.scale = initialise(nn.Linear(width, width)), scale
                 self.null_token = nn.Parameter(torch.randn(width) * 0.5)
             elif space.grid != ():

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trilemma.borrowed import Borrowed
+from trilemma.borrowed import Borrowed, Encoder, Table, named
 from trilemma.errors import InputError
 from trilemma.spaces import Categorical, Numbered
 
@@ -163,14 +163,14 @@ class Words(Numbered):
     def fit(cls, texts: Sequence[str], like: Words | None = None, *, word: str = "", table: str = "") -> Words:
         """Of the captions of training examples; empty ones say nothing.
 
-        like: whose vocabulary and length to take. word: one that is added to it, as a token of its own. table: the
-        package whose words are taken instead of a vocabulary of the texts.
+        like: whose vocabulary and length to take. word: one that is added to it, as a token of its own. table: who
+        brings words (`Borrowed`) that are taken instead of a vocabulary of the texts.
         """
         texts = [text for text in texts if text.strip()]
         tokenizer: Tokenizer | Borrowed
         if like is not None:
             tokenizer, theirs = like.tokenizer, getattr(like.tokenizer, "name", "words")
-            if theirs != (table or "words"):
+            if theirs != named(table or "words"):
                 raise InputError(f"setting text={table or 'words'}: the run to begin with has text={theirs}; take that")
         else:
             tokenizer = Borrowed(table) if table else Tokenizer.fit(texts)
@@ -183,6 +183,7 @@ class Words(Numbered):
         coded = [tokenizer.encode(normal(text)) for text in texts]
         # Room for prompts that are longer than any caption, and whose unknown words take more tokens.
         length = min(2 * max((len(tokens) for tokens in coded), default=1) + 8, LONGEST)
+        length = min(length, getattr(tokenizer, "length", None) or length)  # an encoder knows no more places
         seen: Counter[str] = Counter(dict.fromkeys([] if like is None else like.known, 1))
         for text in texts:
             seen.update(words_of(text))
@@ -210,9 +211,9 @@ class Words(Numbered):
         return {"merges": [list(pair) for pair in self.tokenizer.merges], "added": self.tokenizer.added}
 
     @property
-    def table(self) -> Tensor | None:
-        """Vectors (count, D) of all tokens that a package brings; None: they are learned."""
-        return self.tokenizer.table if isinstance(self.tokenizer, Borrowed) else None
+    def vectors(self) -> Table | Encoder | None:
+        """(B, L) tokens -> (B, L, D), by what others bring; None: vectors are learned."""
+        return self.tokenizer.vectors if isinstance(self.tokenizer, Borrowed) else None
 
     @classmethod
     def described(cls, about: dict[str, Any]) -> Words:

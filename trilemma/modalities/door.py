@@ -83,8 +83,16 @@ def open_data(
     """Open a named set, a path or an object (array, tensor, list of images, ...) as a `Data`.
 
     data2: the targets, where `source` holds the sources: pairs by equal file names, or two sets. `opening` holds the
-    other settings already put together, as runs store them. InputError for everything that the user can mend.
+    other settings already put together, as runs store them. What is a `Data` already is handed back. InputError for
+    everything that the user can mend.
     """
+    if isinstance(source, Data):
+        if data2 is not None:
+            raise InputError(
+                f"data2={data2!r}: the first data are opened already, without it. Open both with "
+                "trilemma.open_data(A, data2=B); names of models are model=NAME"
+            )
+        return source
     if opening is None:
         opening = Opening(kind=kind, resolution=resolution, fit=fit, skip_bad=skip_bad)
     opening = replace(opening, resolution=resolution_from(opening.resolution))

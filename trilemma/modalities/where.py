@@ -159,9 +159,10 @@ def _clause(tokens: list[str], columns: list[Column], text: str) -> Clause:
         raise InputError(f"--where {text!r}: {shown!r} is no condition; {EXAMPLE}")
     name = " ".join(_bare(token) for token in tokens[:middle])
     named = {column.name: column for column in columns}
-    if name not in named:
+    alike = [column for own, column in named.items() if own.lower() == name.lower()]
+    if name not in named and len(alike) != 1:
         raise unknown(f"--where {text!r}: column", name, list(named))
-    column = named[name]
+    column = named.get(name) or alike[0]
     if not (column.learned or column.sum):
         raise InputError(f"--where {text!r}: column {name!r} is {column.said()}: nothing depends on it")
     place, sign, rest = columns.index(column), low[middle].replace("==", "="), tokens[middle + 1 :]

@@ -48,7 +48,7 @@ class Config:
     optimizer: Optimizer = field(
         default_factory=lambda: Optimizer(kind="adamw", rate=3e-3, betas=(0.9, 0.98), weight_decay=0.1, stay=0.3)
     )
-    text: Literal["words", "wordllama"] = "words"  # captions, by a vocabulary of their own, or a package's
+    text: str = "words"  # captions, by a vocabulary of their own, or wordllama, minilm, a folder, hub:OWNER/NAME
     embedding: int = 128  # width of the common space
     reading: int = 64  # width of the text tower,
     layers: int = 1  # and how deep it is
@@ -82,7 +82,7 @@ class Clip(Model, Encodes, Matches):
         if config.noise_aware:
             self.level = nn.Sequential(initialise(nn.Linear(64, width)), nn.SiLU(), initialise(nn.Linear(width, width)))
         self.seeing = Down(space.width, width, space.grid, config.network, condition=width if config.noise_aware else 0)
-        self.reading = TextTower(words.count, words.shape[1], config.reading, config.layers, table=words.table)
+        self.reading = TextTower(words.count, words.shape[1], config.reading, config.layers, vectors=words.vectors)
         self.said = initialise(nn.Linear(config.reading, width))
         # The logit of what cosines are multiplied by, as a share of its limit: 1 / 0.07 at the start.
         self.sharpness = nn.Parameter(torch.tensor(-1.79))
@@ -125,8 +125,8 @@ class Clip(Model, Encodes, Matches):
         seen = self.seeing((x * expand((1 + sigma**2).rsqrt(), x)).to(self.sharpness.dtype), functional.silu(told))
         return functional.normalize(wide(seen), dim=1)
 
-    def texts(self, captions: Tensor) -> Tensor:
-        return functional.normalize(wide(self.said(self.reading(captions[:, 0].long())[1])), dim=1)
+    def texts(self, captions: Tensor, forgotten: Tensor | None = None) -> Tensor:
+        return functional.normalize(wide(self.said(self.reading(captions[:, 0].long(), forgotten)[1])), dim=1)
 
     # --- training ---
 
@@ -149,10 +149,8 @@ class Clip(Model, Encodes, Matches):
             z = torch.special.ndtri(noise.spread().to(x.dtype))
             sigma = log_normal_sigma(z, mean=config.level_mean, deviation=config.level_deviation)
             x = x + expand(sigma, x) * noise.normal(*x.shape[1:]).to(x.dtype)
-        read = captions
-        if config.forget:
-            read = torch.where(noise.uniform(*captions.shape[1:]) < config.forget, 0, captions)
-        cosines = self.images(x, sigma) @ self.texts(read).T
+        forgotten = noise.uniform(*captions.shape[1:])[:, 0] < config.forget if config.forget else None
+        cosines = self.images(x, sigma) @ self.texts(captions, forgotten).T
         same = (captions == captions.transpose(0, 1)).all(2)
         matching = matching_softmax if config.loss == "softmax" else matching_sigmoid
         error = matching(self.scale * cosines + self.shift, same, here)

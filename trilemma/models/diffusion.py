@@ -91,7 +91,7 @@ class Config:
     embedding: int = 128  # width of noise level and conditions
     clusters: int = 0  # of data without labels: which one an example is in is a condition
     drop: float = 0.1  # probability of training without a condition
-    text: Literal["", "words", "wordllama"] = ""  # captions as a condition, by their own vocabulary or a package's
+    text: str = ""  # captions as a condition: words (their own vocabulary), wordllama, minilm, a folder, hub:OWNER/NAME
     clip: str = ""  # that guides to captions by its slope: a model (clip:noise-aware), or a run's folder; '': none
     autoencoder: str = ""  # that codes the data first: a model (codec), or the folder of a run; '': none
     given: float = 0.0  # share of examples that train with a random part of them known: what `fill` needs

@@ -54,7 +54,7 @@ class Config:
     latent: int = 64
     style: int = 128  # width of the mapped code
     clusters: int = 0  # of data without labels: which one an example is in conditions both players
-    text: Literal["", "words", "wordllama"] = ""  # captions as a condition, by their own vocabulary or a package's
+    text: str = ""  # captions as a condition: words (their own vocabulary), wordllama, minilm, a folder, hub:OWNER/NAME
     matching: float = 0.5  # weight of telling real data with their own captions from the same with others
     augment: float = 0.0  # probability of each differentiable augmentation (Zhao et al. 2020)
 

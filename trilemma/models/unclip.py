@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ SEEN = "impression"  # the decoder's condition
 class Config:
     network: Network = field(default_factory=Network)  # of the decoder
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(rate=2e-3, betas=(0.9, 0.99), stay=0.4, clip=1.0))
-    text: Literal["words", "wordllama"] = "words"
+    text: str = "words"
     clip: str = "clip"  # what gives the impressions: a model that is trained first, or the folder of a run
     embedding: int = 128
     drop: float = 0.1  # probability of training without a condition

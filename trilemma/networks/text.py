@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trilemma.borrowed import Encoder, Table
 from trilemma.networks.layers import GroupNorm, initialise
 
 HEAD = 32  # channels of an attention head
@@ -56,28 +57,32 @@ class Layer(nn.Module):
 class TextTower(nn.Module):
     """(B, L) tokens, L <= length, 0 behind the end -> (B, L, width) of each and (B, width) of the whole caption."""
 
-    table: Tensor | None
-
-    def __init__(self, count: int, length: int, width: int, depth: int = 2, *, table: Tensor | None = None):
-        """table: vectors (count, D) of the tokens, which stay as they are; without, each token's is learned."""
+    def __init__(self, count: int, length: int, width: int, depth: int = 2, *, vectors: Table | Encoder | None = None):
+        """vectors: of the tokens, by what others bring, which stays as it is; without, each token's is learned."""
         super().__init__()
-        self.register_buffer("table", table, persistent=False)  # a package brings it, not the weights of a run
+        self.vectors = vectors  # not among the weights of a run
         self.places = nn.Parameter(torch.randn(length, width) * 0.3)
-        if table is None:
+        if vectors is None:
             self.embedding = nn.Embedding(count, width)
             nn.init.normal_(self.embedding.weight, std=1.0)
         else:
-            self.enter = initialise(nn.Linear(table.shape[1], width))
+            self.enter = initialise(nn.Linear(vectors.width, width))
         self.layers = nn.ModuleList(Layer(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor, forgotten: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """forgotten (B, L): tokens that are not read."""
+        whole = tokens
+        tokens = tokens if forgotten is None else torch.where(forgotten, 0, tokens)
         mask = tokens > 0
         # A caption without a token attends to its first place, padding: no row of the softmax may be empty.
         first = torch.zeros_like(mask)
         first[:, 0] = True
         mask = mask | (first & ~mask.any(1, keepdim=True))
-        x = self.embedding(tokens) if self.table is None else self.enter(functional.embedding(tokens, self.table))
+        if self.vectors is None:
+            x = self.embedding(tokens)
+        else:
+            x = self.enter((self.vectors(whole) * (tokens > 0).unsqueeze(2)).to(self.places.dtype))
         x = x + self.places[: tokens.shape[1]]
         for layer in self.layers:
             x = layer(x, mask)

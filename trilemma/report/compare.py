@@ -139,11 +139,7 @@ def compare(
         raise InputError("--budget is the total and --budget-each is for each training: give one of them")
     need = check_needs(need)
     wanted = read_wanted(features)
-    data = (
-        source
-        if isinstance(source, Data)
-        else open_data(source, opening=opening_of(settings, kind, resolution, skip_bad), data2=data2)
-    )
+    data = open_data(source, opening=opening_of(settings, kind, resolution, skip_bad), data2=data2)
     names = list(dict.fromkeys(models or models_for(data)))
     included = {name: samples_of(data, name, given, quiet=quiet) for name, given in (include or {}).items()}
     for name in included:

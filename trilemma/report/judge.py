@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trilemma.errors import InputError
-from trilemma.modalities.contract import Data, opening_of
+from trilemma.modalities.contract import opening_of
 from trilemma.modalities.door import open_data
 from trilemma.report.advise import advise
 from trilemma.report.baselines import FLOOR, real
@@ -90,7 +90,7 @@ def measure(
     prepare()
     wanted = read_wanted(features)
     opening = opening_of(settings, kind, resolution, skip_bad, alone=True)
-    data = source if isinstance(source, Data) else open_data(source, opening=opening)
+    data = open_data(source, opening=opening)
     notes: list[str] = []
     x = read_samples(data, samples, notes)
     count = count_for(data)

@@ -27,7 +27,7 @@ def inspect(
     settings: those of the data, {'data.fit': 'pad'}.
     """
     opening = opening_of(settings, kind, resolution, True, alone=True)
-    data = source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2)
+    data = open_data(source, opening=opening, data2=data2)
     found = of_data(data)
     found.plan += outlook(data)
     return found

@@ -79,16 +79,27 @@ class Opened:
         """Names of the tasks that this run can do."""
         tasks = [task for task in TASKS if works(type(self.model), self.modality.kind, task)]
         tasks = [task for task in tasks if not (task in OF_DATA and self.space is not self.space.outer)]
+        tasks = [task for task in tasks if Fills not in TASKS[task] or self.fills]
         return [task for task in tasks if (task in TRANSLATORS if self.translates else task != "translate")]
+
+    def capabilities(self) -> list[str]:
+        """Of this run's model, by the names of their classes; without those that it was not trained for."""
+        untrained = {Translates: not self.translates, Fills: not self.fills}
+        return [kind.__name__ for kind in CAPABILITIES if isinstance(self.model, kind) and not untrained.get(kind)]
 
     @property
     def translates(self) -> bool:
         """Has this run learned from sources?"""
         return isinstance(self.model, Translates) and self.model.can_translate()
 
+    @property
+    def fills(self) -> bool:
+        """Has this run learned to fill in what is missing?"""
+        return isinstance(self.model, Fills) and self.model.can_fill()
+
     def _fills(self, task: str, needed: str | None = None) -> None:
         self.require(needed or task)
-        if not (isinstance(self.model, Fills) and self.model.can_fill()):
+        if not self.fills:
             raise InputError(f"{task}: this run has not learned to fill in; train it with --set model.given=0.25")
 
     def require(self, task: str) -> None:
@@ -124,7 +135,7 @@ class Opened:
             "dtype": self.config["training"]["dtype"],
             "seed": self.config["seed"],
             **self._coding(),
-            "capabilities": [kind.__name__ for kind in CAPABILITIES if isinstance(self.model, kind)],
+            "capabilities": self.capabilities(),
             "tasks": self.can(),
             "choices": self.run.choices(),
         }

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trilemma.batches import Request
+from trilemma.batches import Arrays, Request
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.maths.signals import spherical
 from trilemma.mixed import Attributes
 from trilemma.modalities.attributes import NAME as TOLD
-from trilemma.models.contract import Model, Styles, frozen
+from trilemma.models.contract import Encodes, Model, Styles, frozen
 from trilemma.networks.conv import pooled
 from trilemma.spaces import Categorical, Clusters, Continuous
 from trilemma.training.progress import Bar
@@ -292,8 +292,8 @@ def project(
 ) -> Projection:
     """Styles in W+ and noise that give raw x (n, channels, *grid) back (Karras et al. 2020, appendix D).
 
-    The start is the sample that comes closest. Errors are of x and of coarser versions of it; `tune`: then as many
-    steps of the generator itself (pivotal tuning, Roich et al. 2021), in a copy.
+    The start is the sample that comes closest, or what the model's own encoder finds. Errors are of x and of coarser
+    versions of it; `tune`: then as many steps of the generator itself (pivotal tuning, Roich et al. 2021), in a copy.
     """
     if steps < 1 or tune < 0:
         raise InputError(f"--steps {steps} --tune {tune}: at least one step, and none or more of tuning")
@@ -303,8 +303,10 @@ def project(
     w, request = many_styles(sampler, STARTS, seed=seed)
     mean, deviation = w.mean(0), w.std(0).clamp(min=1e-4)
     nearest = torch.cdist(given.flatten(1), synthesised(sampler, w, request).flatten(1)).argmin(1)
-    layers = len(model.affines())
-    first = w[nearest].unsqueeze(1).repeat(1, layers, 1)
+    layers, start = len(model.affines()), w[nearest]
+    if isinstance(model, Encodes):
+        start = _encoded(sampler, x, request, nearest)
+    first = start.unsqueeze(1).repeat(1, layers, 1)
     offset = torch.zeros_like(first, requires_grad=True)
     noise = model.layer_noise(Noise(seed, np.arange(len(x)), engine.device)).requires_grad_(True)
     optimizer = torch.optim.Adam([offset, noise], lr=RATE, betas=(0.9, 0.99))
@@ -333,6 +335,19 @@ def project(
     found = Projection(model, styles, noise, np.zeros(len(x)))
     found.psnr = decibels(x, sampler.array(found.decoded().float()), _extent(space, x))
     return found
+
+
+@torch.no_grad()
+def _encoded(sampler: Sampler, x: np.ndarray, request: Request, rows: Tensor) -> Tensor:
+    """Styles (n, style) of the codes of raw x, under the conditions of these rows of the request."""
+    model, encoder, count = capable(sampler), sampler.model, len(x)
+    assert isinstance(encoder, Encodes)
+    raw, present = ({name: value[rows] for name, value in told.items()} for told in (request.raw, request.present))
+    batch = Arrays(x).gather(np.arange(count), device=str(sampler.engine.device))
+    batch.raw, batch.present = raw, present
+    with sampler.engine.autocast():
+        codes = encoder.encode(batch).float()
+    return model.style(codes, Request(batch.noise, raw, present))[:, 0].float()
 
 
 def _extent(space: Any, x: np.ndarray) -> float:

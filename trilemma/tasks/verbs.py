@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -293,7 +294,7 @@ def directions(run: Path, names: str | None, *, steps: int, reach: float, seed: 
     loaded = load(run)
     check_out(out, loaded.modality.writes)
     known = loaded.direction_names()
-    print("directions of this run: " + " ".join(known), file=sys.stderr)
+    print("directions of this run:\n" + fill("  ".join(known), 100, break_on_hyphens=False), file=sys.stderr)
     chosen = names.split(",") if names else None
     return _sheet(loaded, loaded.directions(chosen, steps=steps, reach=reach, seed=seed, raw=True), out)
 

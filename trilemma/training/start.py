@@ -223,7 +223,7 @@ def _nothing_finished(run: Run, budget: Any) -> InputError:
 def _whole(sources: tuple[Any, Any], opening: Opening) -> Data:
     """The data with all that is known of them."""
     source, data2 = sources
-    return source if isinstance(source, Data) else open_data(source, opening=opening, data2=data2)
+    return open_data(source, opening=opening, data2=data2)
 
 
 def seen_by(model: str, data: Data) -> Data:
