@@ -10,6 +10,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -86,6 +88,37 @@ def test_optimizers_descend(kind: str) -> None:
 
 
 # --- power averages ---------------------------------------------------------------------------------------------------
+
+
+def test_optimizers_do_without_the_compiler() -> None:
+    """Its import takes longer than many a first step. Steps without it are the same, bit by bit."""
+    code = """
+import sys
+import torch
+from torch import nn
+from trilemma.config import Optimizer
+from trilemma.training import optimizers
+
+def trained(step, kind):
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    optimizers.light()
+    optimizer = optimizers.make(Optimizer(kind=kind), list(layers.parameters()))
+    for _ in range(5):
+        layers(torch.randn(8, 3)).square().sum().backward()
+        step(optimizer)
+        optimizer.zero_grad(set_to_none=True)
+    optimizer.load_state_dict(optimizer.state_dict())
+    return torch.cat([p.detach().flatten() for p in layers.parameters()])
+
+ours = {kind: trained(optimizers.step, kind) for kind in optimizers.KINDS}
+assert "torch._dynamo" not in sys.modules
+for kind, weights in ours.items():
+    assert torch.equal(weights, trained(lambda optimizer: optimizer.step(), kind)), kind
+assert "torch._dynamo" in sys.modules
+assert torch.equal(trained(optimizers.step, "adam"), ours["adam"])
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 @pytest.mark.parametrize("deviation", [0.05, 0.10, 0.16, 0.25])

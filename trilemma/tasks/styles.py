@@ -25,6 +25,7 @@ from trilemma.modalities.attributes import NAME as TOLD
 from trilemma.models.contract import Encodes, Model, Styles, frozen
 from trilemma.networks.conv import pooled
 from trilemma.spaces import Categorical, Clusters, Continuous
+from trilemma.training import optimizers
 from trilemma.training.progress import Bar
 from trilemma.training.sampling import Prompt, Sampler
 
@@ -309,6 +310,7 @@ def project(
     first = start.unsqueeze(1).repeat(1, layers, 1)
     offset = torch.zeros_like(first, requires_grad=True)
     noise = model.layer_noise(Noise(seed, np.arange(len(x)), engine.device)).requires_grad_(True)
+    optimizers.light()
     optimizer = torch.optim.Adam([offset, noise], lr=RATE, betas=(0.9, 0.99))
     bar = None if quiet else Bar("project", steps + tune)
     for step in range(steps):
@@ -373,7 +375,7 @@ def _schedule(optimizer: torch.optim.Optimizer, rate: float, t: float) -> None:
 def _take(optimizer: torch.optim.Optimizer, loss: Tensor, bar: Bar | None, step: int) -> None:
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    optimizer.step()
+    optimizers.step(optimizer)
     if bar:
         bar.update(step + 1, {})
 

@@ -59,6 +59,7 @@ class Loop:
         self.seed, self.step, self.seen, self.rollbacks = seed, 0, 0, 0
         self.seconds = 0.0  # of stepping, those before a kill included
         self.groups = {name: [p for p in own if p.requires_grad] for name, own in model.groups().items()}
+        optimizers.light()
         self.optimizers = {
             name: make(weights) if make else optimizers.make(optimizer, weights)
             for name, weights in self.groups.items()
@@ -162,7 +163,7 @@ class Loop:
         longest = min(self.config.clip or math.inf, self._longest(name, norm))
         if norm > longest:
             torch._foreach_mul_(gradients, longest / norm)
-        self.optimizers[name].step()
+        optimizers.step(self.optimizers[name])
         # A turn may have left gradients in the other groups' weights: all start clean.
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable
 
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from trilemma.config import Optimizer
 from trilemma.errors import InputError, unknown
 
+COMPILER = "torch._dynamo"
 KINDS = ("adam", "adamw", "sgd", "rmsprop")
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
@@ -33,6 +36,28 @@ def make(config: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optim
     if config.kind == "rmsprop":
         return torch.optim.RMSprop(parameters, lr=config.rate, weight_decay=config.weight_decay)
     raise unknown("setting optimizer.kind", config.kind, KINDS)
+
+
+def light() -> None:
+    """Let optimizers be built without torch's compiler, whose import takes longer than many a step.
+
+    Some of their methods import it when they are first called, to say that it must not look into them; where nothing is
+    compiled nobody looks.
+    """
+    if COMPILER not in sys.modules:
+        for method in vars(torch.optim.Optimizer).values():
+            inner = getattr(method, "__wrapped__", None)
+            if inner is not None and not hasattr(inner, "__dynamo_disable"):
+                inner.__dynamo_disable = inner
+
+
+def step(optimizer: torch.optim.Optimizer) -> None:
+    """`optimizer.step()`; of torch's own optimizers without what it does for compilers, as long as there is none."""
+    if COMPILER in sys.modules or not type(optimizer).__module__.startswith("torch.optim."):
+        optimizer.step()
+    else:
+        with torch.no_grad():
+            inspect.unwrap(type(optimizer).step)(optimizer)
 
 
 def rate_factor(config: Optimizer, seen: int, total: int, *, shortest: int = 0) -> float:
