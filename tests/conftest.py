@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pkgutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+
+from trilemma.metrics.classifier import two_sample_test
+from trilemma.metrics.usefulness import usefulness
 
 torch.set_num_threads(1)
 
@@ -39,6 +43,9 @@ CHEAP: dict[str, Any] = {
     "trilemma.training.matcher.examples_for": lambda data: 512,
     "trilemma.training.plan.default_samples": lambda model: 100,
     "trilemma.report.of_styles.MOST": 60,  # examples that are changed
+    # Linear models where users have boosted trees, which take most of the time that a row of a small table needs.
+    "trilemma.report.measure.two_sample_test": partial(two_sample_test, kind="linear"),
+    "trilemma.report.measure.usefulness": partial(usefulness, kind="linear"),
 }
 
 

@@ -57,7 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits = load_digits()
     x = (digits.images[digits.target < 3] * 15).astype(np.uint8)
     out = tmp_path_factory.mktemp("bigan") / "run"
-    tl.train(x, model="bigan", size="xs", budget="6k", out=out, settings=PLAIN, quiet=True)
+    tl.train(x, model="bigan", size="xs", budget="3k", out=out, settings=PLAIN, quiet=True)
     return out
 
 
