@@ -291,7 +291,7 @@ def test_interrupted_it_goes_on_where_it_stopped(
     monkeypatch.setattr(comparing.Comparison, "_keep", keep_and_stop)
     code, _, err = call(*command)
     assert code == 130 and "Traceback" not in err
-    assert re.search(r"1 of 3 trainings done, about [\d.]+ (s|min) left", err)
+    assert re.search(r"1 of 3 trainings done, about [\d.]+ (ms|s|min) left", err)
     told = results(tmp_path / "r")
     assert [row["status"] for row in told["rows"]] == ["ok", "ok", "pending"] and told["finished"] is False
     assert (tmp_path / "r" / "index.html").is_file(), "what is there is shown"

@@ -491,7 +491,7 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     np.savez(tmp_path / "few.npz", **source)
     out = tmp_path / "report"
     asked: dict[str, Any] = dict(
-        models=["vae", "gan", "diffusion"], budget_each="320", claims=True, drift="order", price=0.5, out=out,
+        models=["vae", "gan", "diffusion"], budget_each="256", claims=True, drift="order", price=0.5, out=out,
         quiet=True, settings=QUICK | {"network.width": 16, "training.save_every": 100},
     )  # fmt: skip
     tl.compare(str(tmp_path / "few.npz"), **asked)
@@ -544,7 +544,7 @@ def test_studies_on_points_two_seeds_and_remeasured(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("trilemma.report.compare.count_for", lambda data: 100)
     out, few = tmp_path / "report", np.asarray(open_data("moons").x[:300])
     asked: dict[str, Any] = dict(
-        models=["vae", "gan", "gan:minimax"], budget_each="640", seeds=2, out=out, quiet=True,
+        models=["gan", "gan:minimax", "vae"], budget_each="256", seeds=2, out=out, quiet=True,
         settings=QUICK | {"network.width": 16},
     )  # fmt: skip
     tl.compare(few, claims=True, **asked)

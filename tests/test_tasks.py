@@ -554,11 +554,11 @@ def test_info_is_json(run: Callable[[str], Path], model: str) -> None:
 @pytest.mark.parametrize(
     ("model", "task", "able"),
     [
-        ("diffusion", "reconstruct", ["autoencoder", "codec", "vae"]),
-        ("diffusion", "interpolate", ["autoencoder", "codec", "gan", "stylegan", "vae"]),
-        ("diffusion", "traverse", ["autoencoder", "codec", "vae"]),
-        ("diffusion", "embed", ["autoencoder", "clip", "codec", "vae"]),
-        ("gan", "embed", ["autoencoder", "clip", "codec", "vae"]),
+        ("diffusion", "reconstruct", ["autoencoder", "bigan", "codec", "vae"]),
+        ("diffusion", "interpolate", ["autoencoder", "bigan", "codec", "gan", "stylegan", "vae"]),
+        ("diffusion", "traverse", ["autoencoder", "bigan", "codec", "vae"]),
+        ("diffusion", "embed", ["autoencoder", "bigan", "clip", "codec", "vae"]),
+        ("gan", "embed", ["autoencoder", "bigan", "clip", "codec", "vae"]),
         ("gan", "score", ["diffusion", "vae"]),
         ("vae", "denoise", ["autoencoder", "diffusion"]),
         ("autoencoder:denoising", "score", ["diffusion", "vae"]),

@@ -103,8 +103,8 @@ def test_unclip_makes_what_it_is_told_and_others_like_what_it_is_shown(tmp_path:
 
 def test_a_clip_guides_a_model_that_is_there_and_a_run_goes_on_without_its_folder(tmp_path: Path) -> None:
     folder = squares(tmp_path / "pictures")
-    run = trained(folder, tmp_path / "run", "diffusion:clip-guided", "2000")
-    again = trained(folder, tmp_path / "again", "diffusion:clip-guided", "2000")
+    run = trained(folder, tmp_path / "run", "diffusion:clip-guided", "1000")
+    again = trained(folder, tmp_path / "again", "diffusion:clip-guided", "1000")
     one, two = load_file(run.weights_file), load_file(again.weights_file)
     assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
     shutil.rmtree(run.folder / "clip")

@@ -17,14 +17,14 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from trilemma.config import Training
-from trilemma.errors import InputError
+from trilemma.config import SIZES, Training
+from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import Samples, configure, find, known_models
 from trilemma.spaces import Continuous
-from trilemma.training.engine import Engine, forget_peak, peak_memory
+from trilemma.training.engine import DTYPES, Engine, forget_peak, peak_memory
 from trilemma.training.loop import Loop
 from trilemma.training.machine import limits
 from trilemma.training.plan import choose_size, frequencies_of
@@ -101,6 +101,10 @@ class Bench:
         for name in self.names:
             if not issubclass(find(name)[0], Samples):
                 raise InputError(f"model {name!r} makes no samples: choose one of {', '.join(known_models(Samples))}")
+        if dtype not in (None, *DTYPES):  # before anything is timed
+            raise unknown("dtype", str(dtype), DTYPES)
+        if size not in (None, *SIZES):
+            raise unknown("size", str(size), SIZES)
         self.size, self.dtype, self.data, self.quiet = size, dtype, pictures(), quiet
 
     def loop(self, name: str) -> tuple[Loop, str]:
