@@ -85,14 +85,16 @@ def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Parts of one comparison as one: the rows of all of them, baselines of the first."""
     first = parts[0]
     for part in parts[1:]:
-        for key in ("protocol_key", "machine"):
+        for key in ("protocol_key", "machine", "data"):
             if part[key] != first[key]:
                 sys.exit(f"{key}: {part[key]} and {first[key]} do not go into one column")
         for key in ("models", "budget_each", "set"):
             if part["settings"][key] != first["settings"][key]:
                 sys.exit(f"settings.{key} of the parts differ")
+    if len({part["settings"]["seed"] for part in parts}) < len(parts):
+        sys.exit("two parts have the same --seed")
     rows = {}
-    for part in reversed(parts):  # the first one's stay
+    for part in reversed(parts):  # the first one's baselines stay
         rows |= {(row["name"], row["seed"]): row for row in part["rows"] if row["status"] != "pending"}
     seeds = {row["seed"] for row in rows.values() if row["kind"] == "model"}
     settings = {**first["settings"], "seeds": len(seeds)}

@@ -158,7 +158,14 @@ def test_an_encoder_reads_as_its_library_does(kind: str, tmp_path: Path) -> None
         theirs = torch.nn.functional.layer_norm(theirs, (16,))
         torch.testing.assert_close(made[place, : len(theirs)], theirs, atol=2e-3, rtol=2e-3)  # kept in half precision
         assert not made[place, len(theirs) :].any()
-    torch.testing.assert_close(space.vectors(tokens), made)  # from what is kept
+    assert torch.equal(space.vectors(tokens), made), "from what is kept"
+    alone = Words.fit(TEXTS, table=str(folder)).vectors
+    assert isinstance(alone, borrowed.Encoder)
+    alone.read.clear()
+    assert torch.equal(alone(tokens[1:2]), made[1:2]), "nor does it matter what is read beside it"
+    assert not space.write([""]).any(), "an empty caption has no tokens"
+    if kind == "clip":
+        assert space.write(["a red circle " * 9])[0, 0, -1] == 1 + 3, "what is cut still ends"
     assert space.read(space.write(["a red circle"])) == ["a red circle"]
     again = space_from(json.loads(json.dumps(space.describe())))
     assert isinstance(again, Words) and again.vectors is not None
@@ -189,6 +196,8 @@ def test_models_read_by_an_encoder_and_do_not_hold_it(model: str, tmp_path: Path
     if model == "clip":
         assert len(loaded.search("navy", source, n=3).names) == 3
         return
+    with pytest.raises(InputError, match="which no file of it can hold"):
+        loaded.export(tmp_path / "onnx")
     first, second = (loaded.generate(2, prompt=f"a {colour} square", seed=1) for colour in ("navy", "scarlet"))
     assert (first != second).any()
     more = {"size": "xs", "budget": "+400", "out": tmp_path / "run", "settings": settings, "quiet": True}
@@ -196,6 +205,9 @@ def test_models_read_by_an_encoder_and_do_not_hold_it(model: str, tmp_path: Path
     encoder(tmp_path / "t5", "t5", seed=1)
     borrowed._read.cache_clear()
     with pytest.raises(InputError, match="another version of"):
+        tl.load(run)
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="which is not there: put it back"):
         tl.load(run)
 
 
@@ -217,3 +229,18 @@ def test_encoders_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert space.vectors is not None
     with pytest.raises(InputError, match="cannot be loaded"):
         space.vectors(torch.from_numpy(space.write(TEXTS))[:, 0])
+    from safetensors.torch import load_file, save_file
+
+    lacking = encoder(tmp_path / "lacking", "bert")
+    weights = load_file(lacking / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, lacking / "model.safetensors", metadata={"format": "pt"})
+    space, before = Words.fit(TEXTS, table=str(lacking)), torch.get_rng_state()
+    assert space.vectors is not None
+    with pytest.raises(InputError, match="has no weights of"):
+        space.vectors(torch.from_numpy(space.write(TEXTS))[:, 0])
+    assert torch.equal(torch.get_rng_state(), before), "a training's draws are its own"
+    (tmp_path / "words").mkdir()
+    monkeypatch.chdir(tmp_path)
+    own = Words.fit(["a red bird"])
+    assert Words.fit(["a blue bird"], own).tokenizer is own.tokenizer, "a folder of that name is none of this"

@@ -113,6 +113,13 @@ def trained(step, kind):
 
 ours = {kind: trained(optimizers.step, kind) for kind in optimizers.KINDS}
 assert "torch._dynamo" not in sys.modules
+called = []
+layer = nn.Linear(2, 2)
+hooked = optimizers.make(Optimizer(), list(layer.parameters()))
+hooked.register_step_post_hook(lambda *_: called.append(1))
+layer(torch.ones(1, 2)).sum().backward()
+optimizers.step(hooked)
+assert called
 for kind, weights in ours.items():
     assert torch.equal(weights, trained(lambda optimizer: optimizer.step(), kind)), kind
 assert "torch._dynamo" in sys.modules

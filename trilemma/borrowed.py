@@ -29,11 +29,11 @@ HUB = "hub:"
 # Parts of networks that have more than the reading of texts; all others are taken whole.
 READERS = {
     "clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel", "siglip": "SiglipTextModel",
-    "siglip_text_model": "SiglipTextModel", "t5": "T5EncoderModel", "mt5": "MT5EncoderModel",
-    "umt5": "UMT5EncoderModel",
+    "siglip_text_model": "SiglipTextModel", "siglip2": "Siglip2TextModel", "t5": "T5EncoderModel",
+    "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel",
 }  # fmt: skip
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 KEPT_BYTES = 512 * 2**20  # of captions that have been read before
-AT_ONCE = 64  # captions that an encoder reads together
 
 
 class Table:
@@ -70,9 +70,8 @@ class Encoder:
         rows = [row[: int((row > 0).sum())] for row in tokens.cpu().numpy().astype(np.int64)]
         keys = [row.tobytes() for row in rows]
         new = {key: row for key, row in zip(keys, rows, strict=True) if len(row) and key not in self.read}
-        fresh: dict[bytes, Tensor] = {}
-        for first in range(0, len(new), AT_ONCE):
-            fresh |= self._encoded(list(new.values())[first : first + AT_ONCE], tokens.device)
+        # Each by itself: in company sums round otherwise, and a training that goes on would read other vectors.
+        fresh = {key: self._encoded(row, tokens.device) for key, row in new.items()}
         result = torch.zeros(*tokens.shape, self.width, device=tokens.device)
         for place, key in enumerate(keys):
             if key:
@@ -86,20 +85,13 @@ class Encoder:
             self.bytes -= oldest.numel() * oldest.element_size()
         return result
 
-    def _encoded(self, rows: list[np.ndarray], device: torch.device) -> dict[bytes, Tensor]:
+    def _encoded(self, row: np.ndarray, device: torch.device) -> Tensor:
         if self.network is None:
             self.network = _network(self.folder, self.name)
         self.network.to(device)
-        longest = max(map(len, rows))
-        ids = torch.zeros(len(rows), longest, dtype=torch.int64, device=device)
-        mask = torch.zeros_like(ids)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = torch.from_numpy(row - 1)
-            mask[place, : len(row)] = 1
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            seen = self.network(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        seen = functional.layer_norm(seen, seen.shape[-1:])
-        return {row.tobytes(): seen[place, : len(row)].half().cpu() for place, row in enumerate(rows)}
+            seen = self.network(input_ids=torch.from_numpy(row - 1)[None].to(device)).last_hidden_state[0].float()
+        return functional.layer_norm(seen, seen.shape[-1:]).half().cpu()
 
 
 class Borrowed:
@@ -113,18 +105,30 @@ class Borrowed:
             InputError: it is not there, another version is, or none that is known.
         """
         self.name = named(name)
+        if (
+            digest
+            and name not in TABLES
+            and name not in PACKAGED
+            and not name.startswith(HUB)
+            and not Path(name).is_dir()
+        ):
+            raise InputError(
+                f"this run reads with the text encoder in {name}, which is not there: put it back (its weights are no "
+                "part of a run)"
+            )
         found = _table(name) if name in TABLES else _read(self.name)
         self._tokenizer, self.vectors, self.count, self.length, self.digest = found
         self.marked = name not in TABLES  # an encoder expects its signs for the beginning and the end
         if digest and digest != self.digest:
-            raise InputError(
-                f"this run reads with another version of {name} than the one that is here now; 'versions' in its "
-                "config.json says which"
-            )
+            raise InputError(f"this run reads with another version of {name} than the one that is here now")
 
     def encode(self, text: str) -> list[int]:
-        """Of a text in its normal writing."""
-        return [1 + token for token in self._tokenizer.encode(text, add_special_tokens=self.marked).ids]
+        """Of a text in its normal writing; an empty one has no tokens, not even those of a beginning and an end."""
+        return (
+            []
+            if not text
+            else [1 + token for token in self._tokenizer.encode(text, add_special_tokens=self.marked).ids]
+        )
 
     def decode(self, tokens: Iterable[int]) -> str:
         found: str = self._tokenizer.decode([token - 1 for token in tokens if token > 0])
@@ -175,19 +179,22 @@ def _read(name: str) -> Found:
     weights = sorted(network.glob("model*.safetensors"))
     if not weights:
         raise InputError(
-            f"setting text={name}: {network} has no model.safetensors (weights in other files are not read)"
+            f"setting text={name}: {network} has no model.safetensors, and weights in other files are not read; take "
+            f"another encoder, or a revision of it that has them ({HUB}OWNER/NAME@REVISION)"
         )
     try:
-        config = transformers.AutoConfig.from_pretrained(str(network), local_files_only=True)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(words), local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(str(network), **LOCAL)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(words), **LOCAL)
         own, backend = getattr(config, "text_config", config), tokenizer.backend_tokenizer
         count, width = len(tokenizer) + 1, int(getattr(own, "hidden_size", 0) or own.d_model)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as problem:
         raise InputError(f"setting text={name}: no text encoder of transformers ({first_line(problem)})") from problem
     backend.no_padding()
     backend.no_truncation()
-    digest = hashlib.sha256(backend.to_str().encode())
-    for file in weights:
+    digest, written = hashlib.sha256(), words / "tokenizer.json"
+    if not written.is_file():
+        digest.update(backend.to_str().encode())
+    for file in [network / "config.json", *([written] if written.is_file() else []), *weights]:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     longest = getattr(own, "max_position_embeddings", None)
@@ -198,13 +205,22 @@ def _network(folder: Path, name: str) -> Any:
     from safetensors import SafetensorError
 
     transformers = _library(name)
-    kind = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True).model_type
-    maker = getattr(transformers, READERS.get(kind, "AutoModel"))
+    config = transformers.AutoConfig.from_pretrained(str(folder), **LOCAL)
+    maker = getattr(transformers, READERS.get(config.model_type, "AutoModel"))
     try:
-        made = maker.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as problem:
+        with torch.random.fork_rng():  # what a file lacks is drawn at random
+            made, told = maker.from_pretrained(str(folder), use_safetensors=True, output_loading_info=True, **LOCAL)
+        if config.is_encoder_decoder and hasattr(made, "decoder"):
+            made = made.get_encoder()
+        made = made.float().eval().requires_grad_(False)
+        with torch.no_grad():
+            made(input_ids=torch.zeros(1, 1, dtype=torch.int64)).last_hidden_state.float()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as problem:
         raise InputError(f"setting text={name}: {folder} cannot be loaded ({first_line(problem)})") from problem
-    return made.float().eval().requires_grad_(False)
+    missing = [key for key in told["missing_keys"] if "pooler" not in key]
+    if missing:
+        raise InputError(f"setting text={name}: {folder} has no weights of {missing[0]} ({len(missing)} are missing)")
+    return made
 
 
 def _folder(name: str) -> Path:
@@ -218,12 +234,13 @@ def _folder(name: str) -> Path:
     if name.startswith(HUB):
         from huggingface_hub import snapshot_download
 
+        place, _, revision = name.removeprefix(HUB).partition("@")
         try:
-            return Path(snapshot_download(name.removeprefix(HUB), local_files_only=True))
+            return Path(snapshot_download(place, revision=revision or None, local_files_only=True))
         except (OSError, ValueError) as problem:
+            more = f" --revision {revision}" if revision else ""
             raise InputError(
-                f"setting text={name}: it is not in the cache of this machine; get it first: "
-                f"hf download {name.removeprefix(HUB)}"
+                f"setting text={name}: it is not in the cache of this machine; get it first: hf download {place}{more}"
             ) from problem
     if not Path(name).is_dir():
         known = ", ".join(["words", *TABLES, *PACKAGED])

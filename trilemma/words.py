@@ -170,7 +170,7 @@ class Words(Numbered):
         tokenizer: Tokenizer | Borrowed
         if like is not None:
             tokenizer, theirs = like.tokenizer, getattr(like.tokenizer, "name", "words")
-            if theirs != named(table or "words"):
+            if theirs != (named(table) if table else "words"):
                 raise InputError(f"setting text={table or 'words'}: the run to begin with has text={theirs}; take that")
         else:
             tokenizer = Borrowed(table) if table else Tokenizer.fit(texts)
@@ -230,6 +230,8 @@ class Words(Numbered):
         result = np.zeros((len(coded), 1, max(longest, 1)), dtype=np.int64)
         for row, tokens in enumerate(coded):
             cut = list(tokens)[:longest]
+            if len(tokens) > longest and getattr(self.tokenizer, "marked", False):
+                cut[-1] = tokens[-1]  # the sign for the end
             result[row, 0, : len(cut)] = cut
         return result
 

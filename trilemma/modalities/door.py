@@ -90,8 +90,10 @@ def open_data(
         if data2 is not None:
             raise InputError(
                 f"data2={data2!r}: the first data are opened already, without it. Open both with "
-                "trilemma.open_data(A, data2=B); names of models are model=NAME"
+                "trilemma.open_data(A, data2=B). Names of models are model=NAME, of compare models=[NAME]"
             )
+        if kind is not None or resolution is not None:
+            raise InputError("kind and resolution: these data are opened already; say both when you open them")
         return source
     if opening is None:
         opening = Opening(kind=kind, resolution=resolution, fit=fit, skip_bad=skip_bad)

@@ -4,28 +4,33 @@ Real data come with the code that the encoder gives them, fakes with the code th
 cannot tell the two kinds of pairs apart, encoder and generator are each other's inverse (BiGAN, Donahue et al. 2017;
 ALI, Dumoulin et al. 2017). The critic also scores data alone and codes alone (BigBiGAN, Donahue & Simonyan 2019); the
 encoder also learns to find the codes of fakes, which are known, and what comes back from a code is to be the example
-itself (ALICE, Li et al. 2017). The game is the one of `gan`.
+itself (ALICE, Li et al. 2017). Game, generator and critic of data are those of `gan`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from trilemma.batches import Batch
+from trilemma.batches import Batch, Options, Request
+from trilemma.conditions import Conditioner
 from trilemma.config import Optimizer
-from trilemma.maths.losses import squared_gradient_norm
+from trilemma.errors import InputError
+from trilemma.maths.losses import PLAYS, squared_gradient_norm
+from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
+from trilemma.mixed import Mixed
 from trilemma.models import gan
-from trilemma.models.contract import Encodes, Model, Now, Surprises, Turn, frozen
+from trilemma.models.contract import Criticizes, Encodes, Model, Now, Samples, Styles, Surprises, Turn, frozen
 from trilemma.networks.augment import augment
-from trilemma.networks.layers import Network, initialise
+from trilemma.networks.layers import ACTIVATIONS, Network, initialise
 from trilemma.networks.mlp import MLP
-from trilemma.spaces import Continuous, Space, masked
+from trilemma.spaces import Categorical, Continuous, Space, masked
 
 
 @dataclass
@@ -49,31 +54,83 @@ class Config:
     augment: float = 0.0  # probability of each differentiable augmentation (Zhao et al. 2020)
 
 
-class BiGAN(gan.GAN, Encodes, Surprises):
-    Config = Config  # type: ignore[assignment]  # less can be chosen here
+class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
+    Config = Config
     presets = {"published": {"play": "non-saturating", "penalty": "r1", "codes": 0.0, "cycle": 0.0}}
+    accepts = (Continuous, Categorical, Mixed)
+    finds_clusters = True
 
     def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):
-        super().__init__(config, spaces, start)  # type: ignore[arg-type]  # the settings that it reads are here as well
-        style = config.style
-        self.encoder = gan.critic(spaces["x"], style, config.critic)
+        super().__init__()
+        self.config, self.spaces = config, nn.ModuleDict(spaces)
+        space, style = spaces["x"], config.style
+        self.play = PLAYS[config.play]
+        # Labels start quieter than z: with equal voices a generator learns one picture a class and goes deaf to z.
+        self.generator_conditioner = Conditioner(spaces, style, scale=gan.QUIET)
+        self.critic_conditioner = Conditioner(spaces, style)
+        told = style if self.generator_conditioner.names else 0
+        # As much variance out as in, though a part of the input is quiet.
+        loud = math.sqrt((config.latent + told) / (config.latent + gan.QUIET**2 * told))
+        first, second = nn.Linear(config.latent + told, style), nn.Linear(style, style)
+        self.mapping = nn.ModuleList([initialise(first, loud * math.sqrt(2)), initialise(second, math.sqrt(2))])
+        self.generator = gan.generator(space, style, config.network)
+        self.critic = gan.critic(space, style, config.critic)
+        self.score = initialise(nn.Linear(style, 1))
+        self.encoder = gan.critic(space, style, config.critic)
         self.leave = initialise(nn.Linear(style, config.latent))
         self.code_critic = MLP(config.latent, style, width=style, depth=1, activation="leaky_relu")
         self.joint = MLP(2 * style, style, width=2 * style, depth=1, activation="leaky_relu")
         self.alone = initialise(nn.Linear(2 * style, 1))
 
+    @classmethod
+    def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
+        return gan.GAN.adapt(spaces, size, count)
+
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        groups = super().groups()
-        for name, modules in (
-            ("critic", (self.code_critic, self.joint, self.alone)),
-            ("generator", (self.encoder, self.leave)),
-        ):
-            groups[name] += [p for module in modules for p in module.parameters()]
-        return groups
+        players = [self.mapping, self.generator, self.generator_conditioner, self.encoder, self.leave]
+        return {
+            "critic": [p for module in self.opponents() for p in module.parameters()],
+            "generator": [p for module in players for p in module.parameters()],
+        }
+
+    def opponents(self) -> list[nn.Module]:
+        return [self.critic, self.score, self.critic_conditioner, self.code_critic, self.joint, self.alone]
+
+    # --- the players ---
+
+    def prior(self, noise: Noise) -> Tensor:
+        """A code (B, latent) of unit variance."""
+        if self.config.prior == "uniform":
+            return (noise.uniform(self.config.latent) * 2 - 1) * math.sqrt(3)
+        return noise.normal(self.config.latent)
+
+    def mapped(self, z: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+        """(B, latent) -> the style (B, style) that all of the generator hears."""
+        cond = self.generator_conditioner(raw, present, len(z)).vector
+        style = z.to(next(self.generator.parameters()).dtype)
+        style = style if cond is None else torch.cat([style, cond], 1)
+        for layer in self.mapping:
+            style = ACTIVATIONS["leaky_relu"](layer(style))
+        return style
+
+    def generate(self, z: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor], relax: Tensor | None) -> Tensor:
+        """(B, latent) -> embedded fake data (B, width, *grid)."""
+        return self.space.relax(wide(self.generator(self.mapped(z, raw, present))), relax)
 
     def code(self, x: Tensor) -> Tensor:
         """Embedded data (B, width, *grid) -> codes (B, latent)."""
         return wide(self.leave(self.encoder(x)))
+
+    def embedded(self, batch: Batch) -> Tensor:
+        """Embedded x, with zeros (the mean) where something is missing."""
+        return self.holed(self.space.embed(batch.x), batch)
+
+    def holed(self, x: Tensor, batch: Batch) -> Tensor:
+        """Embedded x with zeros (the mean) where the batch's examples have holes or padding."""
+        mask = masked(self.space, batch.observed, batch.valid)
+        return x if mask is None else x * self.space.widen(mask)
+
+    # --- the game ---
 
     def judge_pair(self, x: Tensor, code: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """Scores (B,) of embedded data with codes; conditions by projection (Miyato & Koyama 2018)."""
@@ -82,14 +139,13 @@ class BiGAN(gan.GAN, Encodes, Surprises):
         features = wide(self.joint(both))
         score = wide(self.score(features) + self.alone(both)).flatten(1)[:, 0]
         cond = self.critic_conditioner(raw, present, len(x)).vector
-        return score if cond is None else score + (features * cond).sum(1) / self.config.style**0.5
+        return score if cond is None else score + (features * cond).sum(1) / math.sqrt(self.config.style)
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, count, noise = self.config, len(batch), batch.noise
-        assert isinstance(config, Config)
         raw, present = batch.raw, batch.present
         relax = None if isinstance(self.space, Continuous) else noise.uniform(self.space.width, *self.space.grid)
-        z, x = self.prior(noise), self.holed(self.space.embed(batch.x), batch)
+        z, x = self.prior(noise), self.embedded(batch)
 
         def made() -> tuple[Tensor, Tensor]:
             # Fakes have the holes of the real example at their side: holes tell neither critic nor encoder anything.
@@ -133,9 +189,8 @@ class BiGAN(gan.GAN, Encodes, Surprises):
     ) -> Turn:  # fmt: skip
         """The generator makes fakes pass for real pairs, and the encoder makes real pairs pass for fakes."""
         config, (x, code), (fake, z) = self.config, real, made
-        assert isinstance(config, Config)
         # A function of its own: `frozen` must be left before the caller yields.
-        with frozen(self.critic, self.score, self.critic_conditioner, self.code_critic, self.joint, self.alone):
+        with frozen(*self.opponents()):
             on_real = self.judge_pair(shown(x), code, batch.raw, batch.present)
             on_fake = self.judge_pair(shown(fake), z, batch.raw, batch.present)
         # Each player sees the other's scores as they are. To the encoder the roles are exchanged: scores turn around.
@@ -153,8 +208,43 @@ class BiGAN(gan.GAN, Encodes, Surprises):
             logs["cycle"] = error.detach()
         return Turn("generator", loss, len(batch), logs)
 
+    # --- what it can do ---
+
+    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
+        """Nothing to fit: the prior is the one that was trained with."""
+
+    def choices(self) -> list[list[Options]]:
+        return []
+
+    def calls(self, options: Options) -> int:
+        return 1
+
+    def sample(self, request: Request) -> Tensor:
+        return self.decode(self.draw(request), request)
+
+    def draw(self, request: Request) -> Tensor:
+        if request.options.prior not in (None, self.config.prior):
+            raise InputError(f"prior {request.options.prior!r}: this GAN was trained with {self.config.prior!r}")
+        return self.prior(request.noise)
+
+    def decode(self, codes: Tensor, request: Request) -> Tensor:
+        return self.space.decode(self.synthesise(self.truncated(codes, request), None))
+
+    def style(self, codes: Tensor, request: Request) -> Tensor:
+        return self.mapped(codes, request.raw, request.present).unsqueeze(1)
+
+    def synthesise(self, styles: Tensor, noise: Tensor | None) -> Tensor:
+        return self.space.relax(wide(self.generator(styles[:, 0])), None)
+
+    def noise_sides(self) -> list[tuple[int, ...]]:
+        return []
+
+    def affines(self) -> list[Tensor]:
+        layers = [layer for layer in self.generator.modules() if isinstance(layer, nn.Linear)]
+        return [torch.cat([layer.weight.detach() for layer in layers if layer.in_features == self.config.style])]
+
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
-        return self.code(self.holed(self.space.embed(batch.x), batch))
+        return self.code(self.embedded(batch))
 
     def surprise(self, batch: Batch) -> Tensor:
         """What each element adds to the error of the example made again from its code."""
@@ -164,5 +254,5 @@ class BiGAN(gan.GAN, Encodes, Surprises):
         return terms if mask is None else terms * mask
 
     def criticize(self, batch: Batch) -> Tensor:
-        x = self.holed(self.space.embed(batch.x), batch)
+        x = self.embedded(batch)
         return self.judge_pair(x, self.code(x), batch.raw, batch.present)

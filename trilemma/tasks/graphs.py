@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from trilemma.batches import Batch, Options, Request
+from trilemma.borrowed import Encoder
 from trilemma.errors import InputError
 from trilemma.impressions import GUIDE
 from trilemma.maths.noise import Noise
@@ -205,8 +206,14 @@ def graphs(model: Model, options: Options) -> tuple[list[Graph], list[str]]:
     """All graphs of a model, and notes on their use.
 
     Raises:
-        InputError: a model with none of the capabilities that have one.
+        InputError: a model with none of the capabilities that have one; one that reads by a text encoder.
     """
+    for space in model.spaces.values():
+        if isinstance(space, Words) and isinstance(space.vectors, Encoder):
+            raise InputError(
+                f"export: this run reads by the text encoder {space.vectors.name}, which no file of it can hold; train "
+                "one with text=words or wordllama"
+            )
     conditions = Conditions({name: cast(Space, space) for name, space in model.spaces.items()})
     if isinstance(model, Translates) and model.can_translate():
         if not isinstance(model, Denoises) or _steps(model, options) <= UNROLLED:

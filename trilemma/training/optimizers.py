@@ -53,7 +53,8 @@ def light() -> None:
 
 def step(optimizer: torch.optim.Optimizer) -> None:
     """`optimizer.step()`; of torch's own optimizers without what it does for compilers, as long as there is none."""
-    if COMPILER in sys.modules or not type(optimizer).__module__.startswith("torch.optim."):
+    hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks or "step" in vars(optimizer)
+    if COMPILER in sys.modules or hooked or not type(optimizer).__module__.startswith("torch.optim."):
         optimizer.step()
     else:
         with torch.no_grad():
