@@ -250,7 +250,7 @@ def _folder(name: str) -> Path:
 
 def _library(name: str) -> Any:
     """The module `transformers`. InputError where it is not installed."""
-    if name not in PACKAGED and not name.startswith(HUB):
+    if not name.startswith(HUB):
         _folder(name)  # a name that nobody knows needs no library
     try:
         import transformers
