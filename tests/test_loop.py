@@ -1146,16 +1146,17 @@ def test_the_clock_keeps_a_time_budget(drift: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("fixed", "each", "left", "batch"),
+    ("fixed", "each", "left", "least", "batch"),
     [
-        (0.0, 1e-3, 1000.0, 128),  # enough steps as it is
-        (0.0, 1e-3, 100.0, 64),  # halved once: 1,562 steps
-        (0.0, 1e-3, 1.0, 16),  # never below the least
-        (0.1, 1e-4, 100.0, 128),  # steps cost the same at any batch: a smaller one would only lose examples
+        (0.0, 1e-3, 1000.0, 1500, 128),  # enough steps as it is
+        (0.0, 1e-3, 100.0, 1500, 64),  # halved once: 1,562 steps
+        (0.0, 1e-3, 100.0, 3000, 32),  # a model that wants more of them
+        (0.0, 1e-3, 1.0, 1500, 16),  # never below the least
+        (0.1, 1e-4, 100.0, 1500, 128),  # steps cost the same at any batch: a smaller one would only lose examples
     ],
 )
-def test_short_budgets_get_smaller_batches(fixed: float, each: float, left: float, batch: int) -> None:
-    optimizer = Optimizer(batch=128)
+def test_short_budgets_get_smaller_batches(fixed: float, each: float, left: float, least: int, batch: int) -> None:
+    optimizer = Optimizer(batch=128, least_steps=least)
 
     def seconds(*_: Any) -> float:
         return fixed + each * optimizer.batch

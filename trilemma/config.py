@@ -28,6 +28,7 @@ class Optimizer:
     stay: float = 0.5  # fraction of the budget at which the rate begins to fall
     clip: float = 0.0  # largest norm of a group's gradient; 0: none but the loop's own, ten usual ones
     batch: int = 128  # examples a step
+    least_steps: int = 1500  # a budget of seconds for fewer gets smaller batches, where they cost few examples
     micro: int = 0  # examples at once in memory; 0: the whole batch
 
 

@@ -38,7 +38,9 @@ class Config:
     network: Network = field(default_factory=lambda: Network(activation="leaky_relu", depth=1))  # generator
     critic: Network = field(default_factory=lambda: Network(activation="leaky_relu", depth=1))  # encoder, too
     optimizer: Optimizer = field(
-        default_factory=lambda: Optimizer(rate=1e-3, betas=(0.0, 0.99), stay=0.3, batch=64, warm_up=12_800)
+        default_factory=lambda: Optimizer(
+            rate=1e-3, betas=(0.0, 0.99), stay=0.3, batch=64, least_steps=3000, warm_up=12_800
+        )
     )
     play: Literal["non-saturating", "relativistic"] = "relativistic"
     penalty: Literal["none", "r1", "r1r2"] = "r1r2"

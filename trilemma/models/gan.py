@@ -41,7 +41,9 @@ class Config:
     network: Network = field(default_factory=lambda: Network(activation="leaky_relu", depth=1))  # generator
     critic: Network = field(default_factory=lambda: Network(activation="leaky_relu", depth=1))
     optimizer: Optimizer = field(
-        default_factory=lambda: Optimizer(rate=1e-3, betas=(0.0, 0.99), stay=0.3, batch=64, warm_up=12_800)
+        default_factory=lambda: Optimizer(
+            rate=1e-3, betas=(0.0, 0.99), stay=0.3, batch=64, least_steps=3000, warm_up=12_800
+        )
     )
     play: Literal["minimax", "non-saturating", "wasserstein", "hinge", "relativistic", "least-squares"] = "relativistic"
     penalty: Literal["none", "r1", "r1r2", "gradient"] = "r1r2"
@@ -114,7 +116,11 @@ class GAN(Model, Samples, Styles, Criticizes):
         space, number = spaces["x"], SIZES.index(size)
         if not space.grid:
             width = (64, 128, 256, 384, 512)[number]
-            vector: dict[str, Any] = {"latent": max(16, space.width), "optimizer.batch": 256}
+            vector: dict[str, Any] = {
+                "latent": max(16, space.width),
+                "optimizer.batch": 256,
+                "optimizer.least_steps": 1500,
+            }
             for part in ("network", "critic"):
                 vector |= {f"{part}.kind": "mlp", f"{part}.width": width, f"{part}.depth": 3}
                 vector[f"{part}.activation"] = "silu"

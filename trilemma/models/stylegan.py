@@ -53,7 +53,9 @@ class Config:
     network: Network = field(default_factory=lambda: Network(activation="leaky_relu"))  # synthesis
     critic: Network = field(default_factory=lambda: Network(activation="leaky_relu", depth=1))
     optimizer: Optimizer = field(
-        default_factory=lambda: Optimizer(rate=1e-3, betas=(0.0, 0.99), stay=0.3, batch=64, warm_up=12_800)
+        default_factory=lambda: Optimizer(
+            rate=1e-3, betas=(0.0, 0.99), stay=0.3, batch=64, least_steps=3000, warm_up=12_800
+        )
     )
     play: Literal["non-saturating", "relativistic"] = "relativistic"
     penalty: Literal["none", "r1", "r1r2"] = "r1r2"
@@ -113,7 +115,12 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         few = count < 10_000
         if not space.grid:
             width = (64, 128, 256, 384, 512)[number]
-            vector: dict[str, Any] = {"latent": max(16, space.width), "optimizer.batch": 256, "network.depth": 3}
+            vector: dict[str, Any] = {
+                "latent": max(16, space.width),
+                "optimizer.batch": 256,
+                "optimizer.least_steps": 1500,
+                "network.depth": 3,
+            }
             vector |= {"network.kind": "mlp", "network.width": width, "critic.kind": "mlp", "critic.width": width}
             return vector | {"critic.depth": 3, "critic.activation": "silu"}
         side = max(space.grid)

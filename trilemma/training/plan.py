@@ -21,7 +21,7 @@ from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.probe import Probe, compile_verdict, dtype_verdict, threads_verdict
 from trilemma.training.sampling import Sampler, label_frequencies, told_labels
 
-ENOUGH_STEPS, LEAST_BATCH = 1500, 16  # a budget for fewer steps than this gets smaller batches, down to this
+LEAST_BATCH = 16  # smaller ones lose more by their noise than they gain by more steps
 COMMON_PLACES = 784  # of the grid on which the dial was tuned, with two threads
 MOST_FOR_FEATURES = 0.2  # of a budget may go into the network behind the choices
 A_PREVIEW = 5000  # examples of a budget for each preview
@@ -175,10 +175,10 @@ def _not_much_beside(training: Training, asked: Collection[str]) -> None:
 def _smaller_batches(probe: Probe, training: Training, step: float, most: float, left: float) -> float:
     """Halve the batch while the budget holds few steps and a smaller batch gives clearly more; seconds of a step."""
     optimizer = probe.config.optimizer
-    while left / step < ENOUGH_STEPS and optimizer.batch >= 2 * LEAST_BATCH:
+    while left / step < optimizer.least_steps and optimizer.batch >= 2 * LEAST_BATCH:
         optimizer.batch //= 2
         halved = probe.seconds(probe.loop(training, str(training.dtype)), most / 2)
-        if halved > 0.6 * step:  # it would cost more examples than it gives steps
+        if halved > 0.7 * step:  # it would cost too many examples for the steps that it gives
             optimizer.batch *= 2
             break
         step = halved
