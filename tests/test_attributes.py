@@ -25,7 +25,7 @@ from trilemma.report.compare import compare
 from trilemma.report.of_attributes import AttributeRuler
 from trilemma.report.variants import Variant, data_of, moments
 from trilemma.training import features as networks
-from trilemma.training.start import seen_by
+from trilemma.training.opening import seen_by
 
 SETTINGS = {
     "training.previews": 1,

@@ -25,8 +25,8 @@ from trilemma.report.baselines_of_translation import did_nothing, nearest_target
 from trilemma.report.outlook import inspect
 from trilemma.spaces import Categorical, Continuous
 from trilemma.training import reading
+from trilemma.training.opening import seen_by
 from trilemma.training.preview import rows
-from trilemma.training.start import seen_by
 
 COUNT, SIDE = 24, 16
 COLOURS = np.array([[20, 40, 90], [120, 160, 80], [60, 110, 200]], np.uint8)

@@ -19,9 +19,10 @@ from trilemma.modalities.splits import joined
 from trilemma.report.places import Job, _portable
 from trilemma.spaces import Categorical
 from trilemma.training.engine import Engine
+from trilemma.training.opening import seen_by, usual_model
 from trilemma.training.run import Run
 from trilemma.training.sampling import Sampler, told_labels
-from trilemma.training.start import _asked, _check_same, _usual, seen_by
+from trilemma.training.start import _asked, _check_same
 
 COUNT, SIDE = 24, 8
 
@@ -164,7 +165,7 @@ def test_pairs_named_by_a_table(tmp_path: Path) -> None:
     (place / "metadata.csv").write_text("\n".join(lines))
     check_pairs(opened(place), a, b)
     held: list[Data] = []
-    assert _usual((place, None), Opening(), held) == "bridge" and len(held) == 1
+    assert usual_model((place, None), Opening(), held) == "bridge" and len(held) == 1
     (place / "metadata.csv").write_text("\n".join([*lines[:-1], "target23.png,sources/nothing.png"]))
     with pytest.raises(InputError, match=r"nothing\.png.*not there"):
         opened(place)

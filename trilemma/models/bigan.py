@@ -10,14 +10,14 @@ itself (ALICE, Li et al. 2017). Game, generator and critic of data are those of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from trilemma.batches import Batch, Options, Request
+from trilemma.batches import Batch, Request
 from trilemma.conditions import Conditioner
 from trilemma.config import Optimizer
 from trilemma.errors import InputError
@@ -27,8 +27,8 @@ from trilemma.maths.precision import wide
 from trilemma.mixed import Mixed
 from trilemma.models import gan
 from trilemma.models.contract import Criticizes, Encodes, Model, Now, Samples, Styles, Surprises, Turn, frozen
-from trilemma.networks.augment import augment
-from trilemma.networks.layers import ACTIVATIONS, Network, initialise
+from trilemma.networks.augment import augment, risen
+from trilemma.networks.layers import Network, initialise
 from trilemma.networks.mlp import MLP
 from trilemma.spaces import Categorical, Continuous, Space, masked
 
@@ -54,6 +54,7 @@ class Config:
     cycle: float = 1.0  # of the squared error of real data made again from their codes (ALICE), for both players
     clusters: int = 0  # of data without labels: which one an example is in conditions both players
     augment: float = 0.0  # probability of each differentiable augmentation (Zhao et al. 2020)
+    augment_over: int = 0  # examples by which it has risen to that
 
 
 class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
@@ -71,10 +72,7 @@ class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
         self.generator_conditioner = Conditioner(spaces, style, scale=gan.QUIET)
         self.critic_conditioner = Conditioner(spaces, style)
         told = style if self.generator_conditioner.names else 0
-        # As much variance out as in, though a part of the input is quiet.
-        loud = math.sqrt((config.latent + told) / (config.latent + gan.QUIET**2 * told))
-        first, second = nn.Linear(config.latent + told, style), nn.Linear(style, style)
-        self.mapping = nn.ModuleList([initialise(first, loud * math.sqrt(2)), initialise(second, math.sqrt(2))])
+        self.mapping = gan.Mapping(config.latent, told, style)
         self.generator = gan.generator(space, style, config.network)
         self.critic = gan.critic(space, style, config.critic)
         self.score = initialise(nn.Linear(style, 1))
@@ -108,12 +106,8 @@ class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
 
     def mapped(self, z: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """(B, latent) -> the style (B, style) that all of the generator hears."""
-        cond = self.generator_conditioner(raw, present, len(z)).vector
-        style = z.to(next(self.generator.parameters()).dtype)
-        style = style if cond is None else torch.cat([style, cond], 1)
-        for layer in self.mapping:
-            style = ACTIVATIONS["leaky_relu"](layer(style))
-        return style
+        told = self.generator_conditioner(raw, present, len(z)).vector
+        return self.mapping(z.to(next(self.generator.parameters()).dtype), told)
 
     def generate(self, z: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor], relax: Tensor | None) -> Tensor:
         """(B, latent) -> embedded fake data (B, width, *grid)."""
@@ -153,8 +147,10 @@ class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
             # Fakes have the holes of the real example at their side: holes tell neither critic nor encoder anything.
             return self.holed(self.generate(z, raw, present, relax), batch), self.code(x)
 
+        augmentation = risen(config.augment, now.seen, config.augment_over)
+
         def shown(x: Tensor) -> Tensor:
-            return augment(x, noise, config.augment) if config.augment else x
+            return augment(x, noise, augmentation) if augmentation else x
 
         # One pass serves both turns; not with micro-batches, whose graphs would all be alive at once.
         kept = not config.optimizer.micro
@@ -211,15 +207,6 @@ class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
         return Turn("generator", loss, len(batch), logs)
 
     # --- what it can do ---
-
-    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        """Nothing to fit: the prior is the one that was trained with."""
-
-    def choices(self) -> list[list[Options]]:
-        return []
-
-    def calls(self, options: Options) -> int:
-        return 1
 
     def sample(self, request: Request) -> Tensor:
         return self.decode(self.draw(request), request)

@@ -8,7 +8,7 @@ Liu et al. 2023 (I2SB). The network sees y_t, t and the source, and says where x
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
@@ -133,9 +133,6 @@ class Bridge(Model, Samples, Translates):
             loss = (weight * energy_score(*wrong)).sum()
         yield Turn("model", loss, len(batch), {"error": loss.detach()})
 
-    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        """Nothing to fit: the path starts at the source and at noise."""
-
     def choices(self) -> list[list[Options]]:
         config = self.config
         steps = [Options(steps=count) for count in dict.fromkeys([config.steps, 3, 2, 1])]
@@ -144,17 +141,8 @@ class Bridge(Model, Samples, Translates):
     def calls(self, options: Options) -> int:
         return options.steps or self.config.steps
 
-    def can_translate(self) -> bool:
-        return True
-
-    def translate(self, request: Request, *, back: bool = False) -> Tensor:
-        if back:
-            raise InputError("this model has learned one direction; train another one with DATA and DATA2 exchanged")
-        return self.sample(request)
-
     def sample(self, request: Request) -> Tensor:
-        if "source" not in request.raw:
-            raise InputError("this model makes x out of a source: use translate and give it one")
+        self.source_of(request)
         config, options, noise = self.config, request.options, request.noise
         steps, eta = options.steps or config.steps, config.eta if options.eta is None else options.eta
         if options.steps is not None and options.steps < 1:

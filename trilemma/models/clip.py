@@ -13,7 +13,7 @@ A loss needs the whole batch at once: it cannot be split into micro-batches or o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,7 +25,6 @@ from trilemma.batches import Batch
 from trilemma.config import SIZES, Optimizer
 from trilemma.errors import InputError
 from trilemma.maths.losses import matching_sigmoid, matching_softmax
-from trilemma.maths.noise import Noise
 from trilemma.maths.paths import log_normal_sigma
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand
@@ -157,9 +156,6 @@ class Clip(Model, Encodes, Matches):
         with torch.no_grad():
             hit = same.gather(1, cosines.masked_fill(~here, -2.0).argmax(1, keepdim=True))[:, 0] & here
         yield Turn("model", error.sum(), len(batch), {"error": error.sum().detach(), "found": hit.sum()})
-
-    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        """Nothing to fit."""
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         return self.images(self.seen(batch))

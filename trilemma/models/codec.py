@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from trilemma.batches import Batch, Options, Request
+from trilemma.batches import Batch, Request
 from trilemma.config import SIZES, Optimizer
 from trilemma.errors import InputError
 from trilemma.latent import Coder
@@ -222,12 +222,6 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
         codes = torch.cat(found)
         self.mean.copy_(codes.mean(0))
         self.deviation.copy_(codes.std(0, correction=0).clamp(min=1e-6))
-
-    def choices(self) -> list[list[Options]]:
-        return []
-
-    def calls(self, options: Options) -> int:
-        return 1
 
     def draw(self, request: Request) -> Tensor:
         if request.options.prior not in (None, "normal"):

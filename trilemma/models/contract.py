@@ -129,9 +129,9 @@ class Model(nn.Module, ABC):
         """
         return {}
 
-    @abstractmethod
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """After training (and before a preview): fit what sampling needs on training examples, into buffers."""
+        return
 
 
 class Samples(ABC):
@@ -139,16 +139,16 @@ class Samples(ABC):
     def sample(self, request: Request) -> Tensor:
         """Raw examples (B, channels, *grid)."""
 
-    @abstractmethod
     def choices(self) -> list[list[Options]]:
         """Questions of how to sample, asked one after the other on the choose split: answers each, the default first.
 
         An answer names its own settings only; those chosen before stay. The most rewarding question comes first.
         """
+        return []
 
-    @abstractmethod
     def calls(self, options: Options) -> int:
         """Network calls for one sample; guidance counts twice."""
+        return 1
 
 
 class Encodes(ABC):
@@ -253,20 +253,31 @@ class Surprises(ABC):
         over examples, the order has a meaning; what is not observed is 0."""
 
 
-class Translates(ABC):
+class Translates:
     """Makes x out of a source: `sample` takes it from the request, raw['source'], in the Space 'source' or 'other'."""
 
-    @abstractmethod
+    spaces: nn.ModuleDict
+
     def can_translate(self) -> bool:
         """Was this very model trained on sources?"""
+        return sets_of(self.spaces) != "alone"  # type: ignore[arg-type]
 
-    @abstractmethod
     def translate(self, request: Request, *, back: bool = False) -> Tensor:
         """Raw x made of raw['source'] (B, channels, *grid); with `back`, a raw source made of an x in raw['source'].
 
         Raises:
             InputError: `back` of a model that has learned one direction only.
         """
+        if back:
+            raise InputError("this model has learned one direction; train another one with DATA and DATA2 exchanged")
+        assert isinstance(self, Samples)
+        return self.sample(request)
+
+    def source_of(self, request: Request) -> Tensor:
+        """raw['source'] of a request that has one; InputError where somebody asked for samples of nothing."""
+        if "source" not in request.raw:
+            raise InputError("this model makes x out of a source: use translate and give it one")
+        return request.raw["source"]
 
 
 class Scores(ABC):

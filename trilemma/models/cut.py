@@ -7,7 +7,7 @@ FastCUT, with a stronger contrast and no identity term; `published` the paper's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trilemma.batches import Batch, Options, Request
+from trilemma.batches import Batch, Request
 from trilemma.config import SIZES, Optimizer
-from trilemma.errors import InputError
 from trilemma.maths.losses import PLAYS
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
@@ -177,27 +176,8 @@ class CUT(Model, Samples, Translates, Criticizes):
             logs["identity"], loss = near.detach(), loss + config.identity * near
         yield Turn("generator", loss, len(batch), logs)
 
-    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        """Nothing to fit."""
-
-    def choices(self) -> list[list[Options]]:
-        return []
-
-    def calls(self, options: Options) -> int:
-        return 1
-
-    def can_translate(self) -> bool:
-        return True
-
-    def translate(self, request: Request, *, back: bool = False) -> Tensor:
-        if back:
-            raise InputError("this model has learned one direction; train another one with DATA and DATA2 exchanged")
-        return self.sample(request)
-
     def sample(self, request: Request) -> Tensor:
-        if "source" not in request.raw:
-            raise InputError("this model makes x out of a source: use translate and give it one")
-        source = self.other.embed(request.raw["source"])
+        source = self.other.embed(self.source_of(request))
         return self.space.decode(self.generate(source, self.coded(request.noise))[0])
 
     def criticize(self, batch: Batch) -> Tensor:

@@ -6,7 +6,7 @@ which must lead back to where it came from. `published` is the paper's game: lea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trilemma.batches import Batch, Options, Request
+from trilemma.batches import Batch, Request
 from trilemma.config import SIZES, Optimizer
-from trilemma.errors import InputError
 from trilemma.maths.losses import PLAYS
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
@@ -215,18 +214,6 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
         self.pool_x.keep(made_x, slot_x)
         self.pool_other.keep(made_other, slot_other)
 
-    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        """Nothing to fit."""
-
-    def choices(self) -> list[list[Options]]:
-        return []
-
-    def calls(self, options: Options) -> int:
-        return 1
-
-    def can_translate(self) -> bool:
-        return True
-
     def translate(self, request: Request, *, back: bool = False) -> Tensor:
         if not back:
             return self.sample(request)
@@ -234,10 +221,8 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
         return self.other.decode(self.make_other(self.space.embed(request.raw["source"]), style))
 
     def sample(self, request: Request) -> Tensor:
-        if "source" not in request.raw:
-            raise InputError("this model makes x out of a source: use translate and give it one")
         style = self.coded(request.noise)
-        return self.space.decode(self.make_x(self.other.embed(request.raw["source"]), style))
+        return self.space.decode(self.make_x(self.other.embed(self.source_of(request)), style))
 
     def criticize(self, batch: Batch) -> Tensor:
         mask = masked(self.space, batch.observed, batch.valid)

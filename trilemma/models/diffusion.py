@@ -10,7 +10,7 @@ s are trained, what the network predicts, how errors are weighted, and the defau
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -345,9 +345,6 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
             kl = kl * self.space.widen(mask)
         return torch.where(step > 1, sum_per_example(kl) / math.prod(x.shape[1:]), 0.0)
 
-    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        """Nothing to fit: the prior is Gaussian noise."""
-
     # --- sampling ---
 
     def choices(self) -> list[list[Options]]:
@@ -428,14 +425,6 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
 
     def sample(self, request: Request) -> Tensor:
         return self.drawn(request, None)
-
-    def can_translate(self) -> bool:
-        return "source" in self.spaces
-
-    def translate(self, request: Request, *, back: bool = False) -> Tensor:
-        if back:
-            raise InputError("this model has learned one direction; train another one with DATA and DATA2 exchanged")
-        return self.sample(request)
 
     def can_fill(self) -> bool:
         return self.config.given > 0

@@ -9,7 +9,7 @@ textures that hold together nowhere; no network trained elsewhere is needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,9 +132,6 @@ class Features(Model, Encodes):
             nats = (told.terms(attributes, cells) * ~cells.isnan()).sum() / cells.shape[1]
             loss, logs["attributes"] = loss + nats, nats.detach()
         yield Turn("model", loss, len(batch), logs)
-
-    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        """Nothing to fit."""
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         """(B, features): the rectified outputs of the body."""

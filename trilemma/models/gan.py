@@ -9,7 +9,7 @@ also shown real data under captions of others, which it is to reject (Reed et al
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trilemma.batches import Batch, Options, Request
+from trilemma.batches import Batch, Request
 from trilemma.conditions import Conditioner
 from trilemma.config import SIZES, Optimizer
 from trilemma.errors import InputError
@@ -26,13 +26,14 @@ from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.mixed import Mixed
 from trilemma.models.contract import Criticizes, Model, Now, Samples, Styles, Turn, default_clusters, frozen
-from trilemma.networks.augment import augment
+from trilemma.networks.augment import augment, risen
 from trilemma.networks.conv import Critic, Up
 from trilemma.networks.layers import ACTIVATIONS, Network, initialise
 from trilemma.networks.mlp import mlp
 from trilemma.spaces import Categorical, Continuous, Space, masked
 from trilemma.words import Words
 
+PASSES = 50  # through few examples, by which they are augmented in full
 QUIET = 0.25  # deviation of a label's vector in the generator at the start; that of z is 1
 
 
@@ -59,6 +60,7 @@ class Config:
     text: str = ""  # captions as a condition: words (their own vocabulary), wordllama, minilm, a folder, hub:OWNER/NAME
     matching: float = 0.5  # weight of telling real data with their own captions from the same with others
     augment: float = 0.0  # probability of each differentiable augmentation (Zhao et al. 2020)
+    augment_over: int = 0  # examples by which it has risen to that
 
 
 class GAN(Model, Samples, Styles, Criticizes):
@@ -74,6 +76,7 @@ class GAN(Model, Samples, Styles, Criticizes):
             "penalty_every": 1,
             "critic_steps": 3,
             "optimizer.betas": (0.0, 0.9),
+            "optimizer.least_steps": 500,
         },
         "hinge": {"play": "hinge", "penalty": "r1"},
         "relativistic": {},
@@ -101,11 +104,7 @@ class GAN(Model, Samples, Styles, Criticizes):
         self.generator_conditioner = Conditioner(spaces, style, scale=QUIET)
         self.critic_conditioner = Conditioner(spaces, style)
         told = style if self.generator_conditioner.names else 0
-        sizes = [] if "generator" in given else [(config.latent + told, style), (style, style)]
-        # As much variance out as in, though a part of the input is quiet.
-        loud = [math.sqrt((config.latent + told) / (config.latent + QUIET**2 * told)), 1.0]
-        mapping = (initialise(nn.Linear(*size), gain * math.sqrt(2)) for size, gain in zip(sizes, loud, strict=False))
-        self.mapping = nn.ModuleList(mapping)
+        self.mapping = Mapping(config.latent, told, style, layers=0 if "generator" in given else 2)
         # A user's own generator takes z (and the condition behind it), a user's own critic gives the score itself.
         self.generator = given.get("generator") or generator(space, style, config.network)
         self.critic = given.get("critic") or critic(space, style, config.critic)
@@ -128,7 +127,7 @@ class GAN(Model, Samples, Styles, Criticizes):
         side = max(space.grid)
         patch = 2 if side >= 16 else 1
         levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
-        settings: dict[str, Any] = {"augment": 1.0 if count < 10_000 else 0.0}
+        settings: dict[str, Any] = {"augment": 1.0, "augment_over": PASSES * count} if count < 10_000 else {}
         settings["clusters"] = default_clusters(spaces, count, most=100)
         # Squared gradients grow with the number of pixels; a critic that learns few examples by heart needs holding.
         few = min(10_000 / count, 10.0) if count < 10_000 and side > 16 else 1.0
@@ -164,12 +163,8 @@ class GAN(Model, Samples, Styles, Criticizes):
 
     def mapped(self, z: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """(B, latent) -> the style (B, style) that all of the generator hears."""
-        cond = self.generator_conditioner(raw, present, len(z)).vector
-        style = z.to(next(self.generator.parameters()).dtype)
-        style = style if cond is None else torch.cat([style, cond], 1)
-        for layer in self.mapping:
-            style = ACTIVATIONS["leaky_relu"](layer(style))
-        return style
+        told = self.generator_conditioner(raw, present, len(z)).vector
+        return self.mapping(z.to(next(self.generator.parameters()).dtype), told)
 
     def style(self, codes: Tensor, request: Request) -> Tensor:
         return self.mapped(codes, request.raw, request.present).unsqueeze(1)
@@ -211,8 +206,10 @@ class GAN(Model, Samples, Styles, Criticizes):
             continuous = isinstance(self.space, Continuous)
             return None if continuous else noise.uniform(self.space.width, *self.space.grid)
 
+        augmentation = risen(config.augment, now.seen, config.augment_over)
+
         def augmented(x: Tensor) -> Tensor:
-            return augment(x, noise, config.augment) if config.augment else x
+            return augment(x, noise, augmentation) if augmentation else x
 
         def shown(x: Tensor) -> Tensor:
             # The critic sees fakes through the holes of the real example at their side: holes tell it nothing.
@@ -283,15 +280,6 @@ class GAN(Model, Samples, Styles, Criticizes):
         loss = self.play.generator(on_real, on_fake).sum()
         return Turn("generator", loss, len(batch), {"generator": loss.detach()})
 
-    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        """Nothing to fit: the prior is the one that was trained with."""
-
-    def choices(self) -> list[list[Options]]:
-        return []
-
-    def calls(self, options: Options) -> int:
-        return 1
-
     def sample(self, request: Request) -> Tensor:
         return self.decode(self.draw(request), request)
 
@@ -305,6 +293,22 @@ class GAN(Model, Samples, Styles, Criticizes):
 
     def criticize(self, batch: Batch) -> Tensor:
         return self.judge(self.holed(self.space.embed(batch.x), batch), batch.raw, batch.present)
+
+
+class Mapping(nn.ModuleList):
+    """(B, latent) and what is told (B, told) -> the style (B, style); of no layers both, side by side."""
+
+    def __init__(self, latent: int, told: int, style: int, *, layers: int = 2):
+        # As much variance out as in, though a part of the input is quiet.
+        loud = math.sqrt((latent + told) / (latent + QUIET**2 * told))
+        sizes = [(latent + told, style, loud), (style, style, 1.0)][:layers]
+        super().__init__(initialise(nn.Linear(a, b), gain * math.sqrt(2)) for a, b, gain in sizes)
+
+    def forward(self, z: Tensor, told: Tensor | None) -> Tensor:
+        style = z if told is None else torch.cat([z, told], 1)
+        for layer in self:
+            style = ACTIVATIONS["leaky_relu"](layer(style))
+        return style
 
 
 class VectorGenerator(nn.Module):

@@ -8,7 +8,7 @@ first: the rival of latent diffusion. Data that are tokens already need none.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,6 @@ from trilemma.conditions import Conditioner, drop
 from trilemma.config import Optimizer
 from trilemma.errors import InputError
 from trilemma.latent import Latent
-from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand, mean_per_example
 from trilemma.models.contract import Model, Now, Samples, Turn, default_clusters
@@ -118,9 +117,6 @@ class Masked(Model, Samples):
         error = functional.cross_entropy(logits.flatten(0, -2), tokens.flatten(), reduction="none")
         loss = (error * (hidden & there).flatten()).sum() / math.prod(tokens.shape[1:])
         yield Turn("model", loss, len(batch), {"error": loss.detach()})
-
-    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        """Nothing to fit: all tokens are hidden at the start."""
 
     # --- sampling ---
 

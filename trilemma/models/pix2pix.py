@@ -11,7 +11,7 @@ features (Wang et al. 2018): no network that measures has a say in training.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -19,10 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trilemma.batches import Batch, Options, Request
+from trilemma.batches import Batch, Request
 from trilemma.conditions import Cond, Conditioner
 from trilemma.config import SIZES, Optimizer
-from trilemma.errors import InputError
 from trilemma.maths.losses import PLAYS
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
@@ -173,26 +172,8 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
             loss, logs["matching"] = loss + config.matching * unlike, cast(Tensor, unlike).detach()
         yield Turn("generator", loss, len(batch), logs)
 
-    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        """Nothing to fit."""
-
-    def choices(self) -> list[list[Options]]:
-        return []
-
-    def calls(self, options: Options) -> int:
-        return 1
-
-    def can_translate(self) -> bool:
-        return True
-
-    def translate(self, request: Request, *, back: bool = False) -> Tensor:
-        if back:
-            raise InputError("this model has learned one direction; train another one with DATA and DATA2 exchanged")
-        return self.sample(request)
-
     def sample(self, request: Request) -> Tensor:
-        if "source" not in request.raw:
-            raise InputError("this model makes x out of a source: use translate and give it one")
+        self.source_of(request)
         cond = self.conditioner(request.raw, request.present, len(request))
         return self.space.decode(self.generate(cond, request.noise))
 

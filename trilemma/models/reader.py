@@ -6,7 +6,7 @@ Trained on real pairs, it says of a translation what a translation of its own so
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from trilemma.batches import Batch
 from trilemma.config import SIZES, Optimizer
-from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import mean_per_example
 from trilemma.models.contract import Encodes, Model, Now, Turn
@@ -73,9 +72,6 @@ class Reader(Model, Encodes):
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         loss = mean_per_example(self.source.terms(self.params(batch), batch.raw["source"])).sum()
         yield Turn("model", loss, len(batch), {"reading": loss.detach()})
-
-    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        """Nothing to fit."""
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         """(B, width * places): what it would say of the source, as the source's Space decodes it."""

@@ -9,7 +9,7 @@ critic tells real from fake (Karras et al. 2020, "Training generative adversaria
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trilemma.batches import Batch, Options, Request
+from trilemma.batches import Batch, Request
 from trilemma.conditions import Conditioner
 from trilemma.config import SIZES, Optimizer
 from trilemma.maths.losses import PLAYS, squared_gradient_norm
@@ -268,16 +268,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         if "path" in means:
             self.path_mean.lerp_(means["path"].to(self.path_mean.dtype), FOLLOW)
 
-    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        """Nothing to fit: the prior is the one that was trained with."""
-
     # --- what it can do ---
-
-    def choices(self) -> list[list[Options]]:
-        return []
-
-    def calls(self, options: Options) -> int:
-        return 1
 
     def sample(self, request: Request) -> Tensor:
         return self.decode(self.draw(request), request)

@@ -7,7 +7,7 @@ impression takes the prior's place: others that CLIP takes for the same (section
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,6 @@ from trilemma.batches import Batch, Options, Request
 from trilemma.config import Optimizer
 from trilemma.errors import InputError
 from trilemma.impressions import GUIDE, Impression
-from trilemma.maths.noise import Noise
 from trilemma.models import diffusion
 from trilemma.models.contract import Model, Now, Redraws, Samples, Turn
 from trilemma.networks.layers import Network
@@ -102,9 +101,6 @@ class UnCLIP(Model, Samples, Redraws):
         told = {self.caption: batch.raw[self.caption]}, {self.caption: batch.present[self.caption]}
         for turn in self.prior.losses(Batch(seen, batch.noise, batch.index, raw=told[0], present=told[1]), now):
             yield Turn("prior", turn.loss, turn.weight, {f"prior_{name}": value for name, value in turn.logs.items()})
-
-    def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        """Nothing to fit."""
 
     # --- sampling ---
 

@@ -12,6 +12,14 @@ from trilemma.maths.noise import Noise
 from trilemma.maths.shapes import expand
 
 
+def risen(probability: float, seen: int, over: int) -> float:
+    """The probability after `seen` of the `over` examples by which it has risen to its whole.
+
+    What a critic has met a few times it cannot know by heart: until then augmentation only makes its work harder.
+    """
+    return probability * min(seen / over, 1.0) if over else probability
+
+
 def augment(x: Tensor, noise: Noise, probability: float) -> Tensor:
     """Shift, cut out and recolour embedded x (B, C, *grid), each with this probability and per example.
 

@@ -16,9 +16,9 @@ from trilemma.report.measure import count_for, drawn, read_samples, rules_of
 from trilemma.report.pipelines import Pipeline, pipeline_of
 from trilemma.report.summary import number
 from trilemma.training.captions import has_captions, worded
+from trilemma.training.opening import seen_by
 from trilemma.training.optimizers import KINDS
 from trilemma.training.stages import chosen_stage
-from trilemma.training.start import seen_by
 
 MODELS = ("autoencoder", "vae", "gan", "gan:wasserstein", "diffusion", "diffusion:ddpm")
 WORDED = ("diffusion:text",)  # and these where data have captions

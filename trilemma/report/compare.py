@@ -68,10 +68,10 @@ from trilemma.tasks.load import Loaded
 from trilemma.training.branch import branch, shares_of
 from trilemma.training.captions import has_captions, text_of
 from trilemma.training.engine import prepare
+from trilemma.training.opening import seen_by
 from trilemma.training.probe import machine
 from trilemma.training.published import Given, open_given, read_wanted
 from trilemma.training.run import Run, disk_errors, write_json, write_text
-from trilemma.training.start import seen_by
 
 SHOWN = THRIFTS[0].samples  # samples of each row kept for the page, besides those of its quiz
 ASIDE = ("prefer", "need", "studies", "price")  # settings with which the same comparison may go on

@@ -10,8 +10,8 @@ from trilemma.modalities.door import open_data
 from trilemma.modalities.inspection import Inspection, of_data
 from trilemma.models.contract import find
 from trilemma.report.asked import budget_for_each, models_for
+from trilemma.training.opening import seen_by
 from trilemma.training.plan import choose_size
-from trilemma.training.start import seen_by
 
 
 def inspect(

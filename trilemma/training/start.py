@@ -14,27 +14,23 @@ from trilemma.config import Training, assign, differences, parse_budget, to_json
 from trilemma.errors import InputError, unknown
 from trilemma.impressions import GUIDE
 from trilemma.metrics.protocol import current_versions
-from trilemma.mixed import space_from
 from trilemma.modalities.contract import Data, Opening, opening_of
-from trilemma.modalities.door import open_data
 from trilemma.modalities.splits import LEAST
 from trilemma.models.contract import (
     TRAINED,
     configure,
     find,
     known_models,
-    sets_of,
 )
-from trilemma.spaces import Continuous
-from trilemma.training.captions import CAPTION, check_same, text_of, worded
+from trilemma.training.captions import check_same
 from trilemma.training.carry import Say, begun_with, carry_out, fresh_model
 from trilemma.training.clusters import clustered
 from trilemma.training.engine import agreed, first, forget_peak, join, prepare
 from trilemma.training.guides import CLIP, Guide, clip_of, guide_of, inherited
 from trilemma.training.guides import SHARE as CLIP_SHARE
+from trilemma.training.opening import opened, scale_of, seen_by, usual_model, whole
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Plan, choose_size, frequencies_of, plan
-from trilemma.training.restore import check_attributes, in_units_of
 from trilemma.training.run import FORMAT, Run, write_json
 from trilemma.training.stages import FEW, FIRST, Stage, chosen_stage, spent_on, stage_of
 from trilemma.training.tuning import FEWEST, KEYS, continued, read_as, tuning_of
@@ -81,9 +77,9 @@ def train(
     size_of = agreed(lambda: read_as(start, resolution)) if tuning.asked else resolution  # type: ignore[arg-type]
     opening, own = opening_of(settings, kind, size_of, skip_bad), {"networks": networks, "make": optimizer}
     opening = replace(opening, fewest=FEWEST) if tuning.asked else opening
-    both, opened = (source, data2), list[Data]()
-    model = model or agreed(lambda: _model_of(start, out) or _usual(both, opening, opened))
-    both = (opened[0], None) if opened else both
+    both, looked = (source, data2), list[Data]()
+    model = model or agreed(lambda: _model_of(start, out) or usual_model(both, opening, looked))
+    both = (looked[0], None) if looked else both
     asked = _asked(source, data2, model, size, budget, seed, settings, start, kind, resolution, skip_bad)
     held: list[Data] = []
     stage = agreed(lambda: _stage(Run(out), both, asked, opening, settings or {}, dry_run=dry_run))
@@ -101,7 +97,7 @@ def train(
     made = agreed(ready)
     if made.config is None:
         return made.plan or Run(out)
-    data = held[0] if held else _coded(_open(both, opening, asked, Run(out)), stages, said)
+    data = held[0] if held else _coded(opened(both, opening, asked, Run(out)), stages, said)
     carry_out(
         Run(out), data, made.config, networks=networks, make=optimizer, said=said, begun=made.begun, limit=made.limit
     )
@@ -144,7 +140,7 @@ def _ready(
                 f"{run.folder} was trained with your own {_named(config['own'])}, this call brings {_named(own)}: "
                 "hand in the same ones from Python to go on"
             )
-        data = _open(sources, opening, asked, run)
+        data = opened(sources, opening, asked, run)
         check_same(data, config["spaces"], run.folder)
         if data.hash != config["data"]["hash"]:
             raise InputError(f"{run.folder} was trained on other data than {sources[0]} is now; give a new --out")
@@ -159,7 +155,7 @@ def _ready(
     elif more:
         raise _nothing_finished(run, budget)
     else:
-        data = _open(sources, opening, asked)
+        data = opened(sources, opening, asked)
         begun = time.monotonic()
         data = _coded(data, stages, said)
         amount = _left(amount, stages)
@@ -181,30 +177,6 @@ def _ready(
     return Ready(config, None, begun, amount if paced else None)
 
 
-def _open(sources: tuple[Any, Any], opening: Opening, asked: dict[str, Any], run: Run | None = None) -> Data:
-    """The data, as this model learns from them: pairs are two sets to one that knows no pairs, captions are tokens.
-
-    run: one that goes on with its own vocabulary, whatever has become of the runs that it began with.
-    """
-    theirs = None
-    given, tuning = asked["settings"], tuning_of(asked["settings"], asked["from"])
-    if tuning.asked:  # which reads as its run does
-        given = {**given, "text": Run.at(asked["from"]).config()["config"].get("text", "")}
-    if run is not None and not tuning.asked:
-        about = run.config()["spaces"].get(CAPTION)
-        theirs = space_from(about) if about else None
-    elif asked["from"] and text_of(asked["model"], given):
-        about = Run.at(asked["from"]).config()["spaces"].get(CAPTION)
-        theirs = space_from(about) if about else Continuous(())  # a Space that is none of words
-    elif (chosen := clip_of(asked["model"], asked["settings"])) and chosen not in known_models():
-        theirs = space_from(Run.at(chosen).config()["spaces"][CAPTION])  # the words that this CLIP knows
-    seen = seen_by(asked["model"], _whole(sources, opening))
-    seen = worded(seen, asked["model"], given, theirs, word=tuning.word)
-    if asked["from"] and run is None:
-        check_attributes(seen, Run.at(asked["from"]))
-    return in_units_of(Run.at(asked["from"]), seen) if tuning.asked else seen
-
-
 def _coded(data: Data, stages: Stages, said: Say) -> Data:
     for stage in stages:
         data = stage.coded(data, quiet=said.quiet)
@@ -218,36 +190,6 @@ def _left(amount: float, stages: Stages) -> float:
 
 def _nothing_finished(run: Run, budget: Any) -> InputError:
     return InputError(f"budget {str(budget)!r} goes on with a finished run; {run.folder} has none. Leave out the +")
-
-
-def _whole(sources: tuple[Any, Any], opening: Opening) -> Data:
-    """The data with all that is known of them."""
-    source, data2 = sources
-    return open_data(source, opening=opening, data2=data2)
-
-
-def seen_by(model: str, data: Data) -> Data:
-    """The data as a model of this name learns from them: a translator has the source alone, and no labels.
-
-    Whoever translates gives a picture, whose label nobody knows: a condition that training always has would be a
-    random vector there.
-    """
-    known = find(model)[0].sets
-    data = data.without_pairs() if "unpaired" in known and "paired" not in known else data
-    if "alone" in known or sets_of(data.spaces) == "alone":  # the latter will be an error of its own
-        return data
-
-    def kept(held: dict[str, Any]) -> dict[str, Any]:
-        return {name: one for name, one in held.items() if name in ("x", "source", "other")}
-
-    return replace(
-        data,
-        conditions=kept(data.conditions),
-        present=kept(data.present),
-        spaces=kept(data.spaces),
-        label_names=[],
-        attributes=[],
-    )
 
 
 def _stage(
@@ -266,7 +208,7 @@ def _stage(
     if clip_of(asked["model"], settings):  # before any of them is trained
         raise InputError(f"setting {CLIP}: a CLIP sees examples, not codes; leave it or the autoencoder out")
     run.check()
-    data = _open(sources, opening, asked)
+    data = opened(sources, opening, asked)
     if stage.to_train:
         share = FIRST_SHARE * amount
         size = asked["size"] or choose_size(data, unit, share, find(stage.name)[0])
@@ -294,7 +236,7 @@ def _first(
     share: str | int = f"{FIRST_SHARE * amount:.2f}s" if unit == "seconds" else max(int(FIRST_SHARE * amount), 1)
     own = Run(run.folder / FIRST)
     train(
-        _open(sources, opening, asked), model=stage.name, out=own.folder, size=asked["size"], budget=share,
+        opened(sources, opening, asked), model=stage.name, out=own.folder, size=asked["size"], budget=share,
         seed=asked["seed"], settings=theirs, quiet=quiet,
     )  # fmt: skip
     return replace(stage, run=own, spent=spent_on(own, unit))
@@ -318,7 +260,7 @@ def _guide(
     run.check()
     if asked["from"]:
         return inherited(Run.at(asked["from"]), asked["settings"])
-    data = _open(sources, opening, asked)
+    data = opened(sources, opening, asked)
     if chosen not in known_models():
         return Guide(run=Run.at(chosen))
     made = Guide(chosen, spent=CLIP_SHARE * amount)
@@ -341,27 +283,10 @@ def _clip(
     share: str | int = f"{CLIP_SHARE * amount:.2f}s" if unit == "seconds" else max(int(CLIP_SHARE * amount), 1)
     own = Run(run.folder / CLIP)
     train(
-        seen_by(asked["model"], _whole(sources, opening)), model=guide.name, out=own.folder, size=asked["size"],
+        seen_by(asked["model"], whole(sources, opening)), model=guide.name, out=own.folder, size=asked["size"],
         budget=share, seed=asked["seed"], settings=theirs, quiet=quiet,
     )  # fmt: skip
     return replace(guide, run=own, spent=spent_on(own, unit))
-
-
-def scale_of(data: Data, side: str = "source") -> float | None:
-    """By how much sources (or targets) were shrunk before they were learned from; None where they were of several
-    sizes."""
-    sizes = data.facts.get("source_sizes" if side == "source" else "sizes") or data.facts.get("sizes") or []
-    if len(sizes) != 1 or data.x.ndim != 4:
-        return None
-    ratios = [made / given for made, given in zip(data.x.shape[2:], sizes[0][:2], strict=True)]
-    return max(ratios) if data.opening.fit == "crop" else min(ratios)
-
-
-def _usual(sources: tuple[Any, Any], opening: Opening, opened: list[Data]) -> str:
-    """The model that is taken when nobody names one, by the data: `opened` gets them, so that it happens once."""
-    data = _whole(sources, opening)
-    opened.append(data)
-    return {"paired": "bridge", "unpaired": "cut", "alone": "diffusion"}[sets_of(data.spaces)]
 
 
 def _model_of(start: Any, out: str | Path) -> str | None:
