@@ -36,7 +36,7 @@ from trilemma.errors import InputError
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import Model, Turn, configure, find
 from trilemma.networks.codec import fit_mixture
-from trilemma.networks.mixture import Mixture
+from trilemma.networks.mixture import Mixture, mixed
 from trilemma.spaces import Continuous
 from trilemma.training import run as run_files
 from trilemma.training.average import Averages, exponent
@@ -903,6 +903,17 @@ def test_examples_without_a_label_count_for_none() -> None:
     assert mixture.means.abs().max() < 3
 
 
+def test_one_gaussian_is_what_scikit_learn_makes_of_it() -> None:
+    from sklearn.mixture import GaussianMixture
+
+    codes = np.random.default_rng(0).normal(size=(50, 4)) @ np.random.default_rng(1).normal(size=(4, 4)) + 3
+    theirs = GaussianMixture(1, reg_covar=0.01).fit(codes)
+    weights, means, covariances = mixed(codes, 1, floor=0.01, seed=0)
+    np.testing.assert_allclose(weights, theirs.weights_)
+    np.testing.assert_allclose(means, theirs.means_)
+    np.testing.assert_allclose(covariances, theirs.covariances_)
+
+
 # --- the verdict of the probe -----------------------------------------------------------------------------------------
 
 
@@ -1181,6 +1192,7 @@ def test_a_budget_that_the_probe_has_spent_still_gives_a_run(tmp_path: Path) -> 
 def test_choices_do_not_eat_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the network behind the choices would cost more than a part of the budget, the defaults are taken."""
     monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("trilemma.training.plan.seconds_for", lambda *_: 60.0)  # a slow machine
     x = np.random.default_rng(0).integers(0, 256, (400, 48, 48, 3), dtype=np.uint8)
     begin = time.monotonic()
     run = tl.train(x, model="vae", out=tmp_path / "run", budget="5s", size="xs", quiet=True)

@@ -22,6 +22,7 @@ from torch.nn import functional
 from trilemma.batches import Batch, Options, Request
 from trilemma.config import Optimizer
 from trilemma.models.contract import Model, Now, configure, find
+from trilemma.models.gan import Mapping
 from trilemma.networks.layers import sinusoids
 from trilemma.spaces import Continuous
 from trilemma.training import optimizers
@@ -168,7 +169,7 @@ def test_generative_adversarial_network(told: Any) -> None:
     changes = {"play": "non-saturating", "penalty": "none", "critic_steps": 1, "latent": scope["NOISE"], "augment": 0.0}
     changes["one_pass"] = False
     model = own("gan", {**changes, "style": score.in_features}, {"generator": fresh["generator"], "critic": body})
-    model.score, model.mapping = score, nn.ModuleList()  # the textbook's generator has no network before it
+    model.score, model.mapping = score, Mapping(1, 0, 1, layers=0)  # the textbook's generator has no network before it
     settings = Optimizer(kind="adam", rate=1e-3, betas=(0.5, 0.999))
     means = trained(model, scope["digits"], draws["gan-training"], settings, scope["BATCH"])
     same(means["critic"], scope["critic_losses"])

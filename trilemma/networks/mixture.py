@@ -31,8 +31,6 @@ class Mixture(nn.Module):
 
     def fit(self, codes: np.ndarray, labels: np.ndarray | None, *, seed: int, most: int = 20_000) -> None:
         """Fit to codes (N, size), class by class when `labels` (N,) are given; an empty class gets the whole."""
-        from sklearn.mixture import GaussianMixture
-
         codes = codes.astype(np.float64)
         spread = codes.var(0).mean() + 1e-12
         for number in range(self.classes):
@@ -42,14 +40,11 @@ class Mixture(nn.Module):
             mine = mine[:most]
             # A component needs clearly more examples than dimensions, or it sits on a handful of them.
             count = int(np.clip(len(mine) // (3 * codes.shape[1]), 1, self.weights.shape[1]))
-            model = GaussianMixture(count, reg_covar=1e-4 * spread, max_iter=30, random_state=seed % 2**32, tol=1e-3)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # not converged in 30 rounds is good enough for a sampler
-                model.fit(mine)
+            weights, means, covariances = mixed(mine, count, floor=1e-4 * spread, seed=seed)
             self.weights[number] = 0
-            self.weights[number, :count] = torch.from_numpy(model.weights_)
-            self.means[number, :count] = torch.from_numpy(model.means_)
-            self.factors[number, :count] = torch.from_numpy(np.linalg.cholesky(model.covariances_))
+            self.weights[number, :count] = torch.from_numpy(weights)
+            self.means[number, :count] = torch.from_numpy(means)
+            self.factors[number, :count] = torch.from_numpy(np.linalg.cholesky(covariances))
 
     def sample(self, normal: Tensor, uniform: Tensor, labels: Tensor | None) -> Tensor:
         """Codes from normal (B, size) and uniform (B,) draws; `labels` (B,) choose the mixture."""
@@ -61,3 +56,18 @@ class Mixture(nn.Module):
         )
         chosen = chosen.clamp(max=self.weights.shape[1] - 1)
         return self.means[which, chosen] + (self.factors[which, chosen] @ normal.unsqueeze(2)).squeeze(2)
+
+
+def mixed(codes: np.ndarray, count: int, *, floor: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights (K,), means (K, D), covariances (K, D, D) of `count` Gaussians for codes (N, D); floor: of variances."""
+    if count == 1:  # has a closed form, which a short training need not wait for scikit-learn to start for
+        mean = codes.mean(0)
+        apart = codes - mean
+        return np.ones(1), mean[None], (apart.T @ apart / len(codes) + floor * np.eye(len(mean)))[None]
+    from sklearn.mixture import GaussianMixture
+
+    model = GaussianMixture(count, reg_covar=floor, max_iter=30, random_state=seed % 2**32, tol=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # not converged in 30 rounds is good enough for a sampler
+        model.fit(codes)
+    return model.weights_, model.means_, model.covariances_
