@@ -158,12 +158,15 @@ def risk(
 
 def detect(
     run: RunArgument,
-    source: Annotated[str, typer.Argument(metavar="DATA", help="A table or a series to look at.")],
+    source: Annotated[str, typer.Argument(metavar="DATA", help="Pictures, a table or a series to look at.")],
     false_alarms: Annotated[
-        str, typer.Option("--false-alarms", help="Share of normal rows that may raise an alarm, as 1% or 0.01.")
+        str, typer.Option("--false-alarms", help="Share of normal examples that may raise an alarm, as 1% or 0.01.")
     ] = "1%",
     normal: Annotated[
-        str | None, typer.Option(help="A table of normal rows; default: those that RUN kept aside of its own data.")
+        str | None, typer.Option(help="What is normal, of the same kind; default: what RUN kept aside of its own data.")
+    ] = None,
+    maps: Annotated[
+        Path | None, typer.Option(help="Of pictures: a folder for each with what is strange in it in red.")
     ] = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option("--out", help="Table to write: .csv, .tsv, .jsonl, .parquet, .xlsx.")] = Path(
@@ -171,11 +174,11 @@ def detect(
     ),
     debug: Debug = False,
 ) -> None:
-    """Find the strange rows of a table, or steps of a series, and say which columns make them so."""
-    from trilemma.tasks.detect import share
+    """Find strange pictures, rows of a table or steps of a series, and say where, or which columns make them so."""
+    from trilemma.tasks.conformal import share
     from trilemma.tasks.verbs import detect as make
 
-    show(make(run, source, false_alarms=share(false_alarms), normal=normal, seed=seed, out=out))
+    show(make(run, source, false_alarms=share(false_alarms), normal=normal, maps=maps, seed=seed, out=out))
 
 
 def reconstruct(

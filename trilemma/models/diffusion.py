@@ -72,7 +72,8 @@ FORECAST = 0.4  # of a series' windows: to forecast is to fill in the end
 RAISED = 4.0  # times the noise of an example of which a part is given
 SEVERAL = 64  # columns that are looked at one by one for what is strange in them,
 HIDING = 4.0  # under noise in which nothing of them is left; else all at once,
-LEVELS = (0.1, 0.3, 1.0, 2.0)  # under these
+LEVELS = (0.1, 0.3, 1.0, 2.0)  # under these; pictures under more, among which none is lost in the noise of one draw
+OF_PICTURES = (0.3, 0.37, 0.45, 0.54, 0.66, 0.81, 0.98, 1.2)
 BLURRED = 0.5  # the level up to which a score of tokens leaves all to the network's posterior
 
 
@@ -524,17 +525,20 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         trained to; else of noisy x, over several levels (Livernoche et al. 2024)."""
         mask = masked(self.space, batch.observed, batch.valid)
         observed = torch.ones_like(batch.x, dtype=torch.bool) if mask is None else mask > 0
-        x, known = self.space.given(batch.x, observed, complete=False)
-        x = torch.where(known, x, 0.0)
+        coded = self.space is not self.space.outer  # codes are known as a whole
+        x, known = (self.space.embed(batch.x), None) if coded else self.space.given(batch.x, observed, complete=False)
+        x = x if known is None else torch.where(known, x, 0.0)
 
         def error(level: float, given: Given | None) -> Tensor:
             y = (x if given is None else 0.0) + level * batch.noise.normal(*x.shape[1:])
             answer = self.estimate(y, torch.full((len(x),), level, device=x.device), batch.raw, batch.present, given)
             clean = answer[0] if isinstance(answer, tuple) else answer
-            return self.space.narrow((clean - x).square() * known)
+            wrong = (clean - x).square()
+            return wrong if known is None else self.space.narrow(wrong * known)
 
         if not self.config.given or self.space.grid or self.space.shape[0] > SEVERAL:
-            return torch.stack([error(level, None) for level in LEVELS]).sum(0)
+            levels = OF_PICTURES if len(self.space.grid) == 2 else LEVELS
+            return torch.stack([error(level, None) for level in levels]).sum(0)
         found = []
         for column in range(self.space.shape[0]):
             others = observed.clone()

@@ -42,7 +42,7 @@ WORK = {
     "vary": "make others like a given example, or turn it into what a prompt says",
     "denoise": "take noise off an example",
     "impute": "fill in the gaps of a table, go on with a series",
-    "detect": "find the rows of a table that do not fit, and why",
+    "detect": "find the pictures or rows that do not fit, and where in them",
     "score": "say how likely an example is: another way to find the odd one",
     "criticize": "say how real an example looks",
     "translate": "make an example out of another one: a photograph of a drawing, sharp of blurred",

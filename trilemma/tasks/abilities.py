@@ -48,7 +48,7 @@ TASKS: dict[str, tuple[type, ...]] = {
 # Tasks that only some kinds of data have; all others are for every kind.
 ONLY = {
     "impute": ("series", "table"),
-    "detect": ("series", "table"),
+    "detect": ("image", "series", "table"),
     "forecast": ("series",),
     "stress": ("series",),
     "risk": ("series",),

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from trilemma.batches import Arrays
-from trilemma.errors import InputError
 from trilemma.modalities.contract import Modality
 from trilemma.modalities.entities import Reading, Rows
 from trilemma.modalities.examples import edges, holds, read_examples
 from trilemma.modalities.series import PARTS, Series
 from trilemma.modalities.written import beside
 from trilemma.models.contract import Surprises
-from trilemma.tasks.detect import blamed, strangeness
+from trilemma.tasks.conformal import check_enough, p_values, strangeness
+from trilemma.tasks.detect import blamed
 from trilemma.tasks.series import label_of, series_of
 from trilemma.training.progress import Bar
 from trilemma.training.sampling import BATCH, Sampler
@@ -81,16 +81,10 @@ def detect(sampler: Sampler, modality: Modality, source: Any, *, false_alarms: f
         InputError: other data than series; too few normal steps for so few false alarms.
     """
     series = series_of(modality, "detect")
-    if not 0 < false_alarms < 1:
-        raise InputError(f"--false-alarms {false_alarms:g}: give a share of normal steps, as 0.01")
     reading = series.reading(source)
     known = normal if isinstance(normal, list) else series.rows(normal)
     count = sum(len(each.times) for each in known)
-    if (count + 1) * false_alarms < 1:
-        raise InputError(
-            f"--false-alarms {false_alarms:g}: {count} normal steps cannot tell; ask for {1 / (count + 1):.2g} or "
-            "more, or give more of them with --normal"
-        )
+    check_enough(count, false_alarms, "steps")
     lengths = [max(round(share * series.window), 1) for share in STRETCHES]
     bar = Bar("detect", count + sum(len(each.times) for each in reading.found))
     ruler, own = ([surprises(sampler, series, each, seed, bar) for each in rows] for rows in (known, reading.found))
@@ -109,11 +103,11 @@ def detect(sampler: Sampler, modality: Modality, source: Any, *, false_alarms: f
     shares = [strangeness(each, totals[0], itself=own, known=np.ones_like(totals[0], dtype=bool)) for each, own in
               zip(totals, (True, False), strict=True)]  # fmt: skip
     scores = [each.max(1) for each in shares]
-    above = count - np.searchsorted(np.sort(scores[0]), scores[1], "left")
     strangest = shares[1].argmax(1)
     parts = gathered[1][np.arange(len(strangest)), strangest]
     names = [each.column.name for each in series.channels[: series.told]]
-    return Alarms(reading, scores[1], (above + 1) / (count + 1), shares[1], parts, names, false_alarms, count)
+    found = p_values(scores[1], scores[0])
+    return Alarms(reading, scores[1], found, shares[1], parts, names, false_alarms, count)
 
 
 def unseen(series: Series, source: Any) -> list[Rows]:

@@ -17,17 +17,16 @@ import torch
 
 from trilemma.batches import Arrays
 from trilemma.errors import InputError
-from trilemma.modalities.contract import Data, Gaps, Modality
+from trilemma.modalities.contract import Gaps, Modality
 from trilemma.modalities.table import Table
 from trilemma.models.contract import Surprises
+from trilemma.tasks.conformal import check_enough, p_values, strangeness
 from trilemma.tasks.tables import PART, table_of
 from trilemma.training.sampling import Sampler
 
 WRITTEN = ("anomaly", "p_value", "alarm", "because")  # columns of the answer
 NAMED = 3  # columns that are blamed at most,
 BLAMED = 0.1  # each for at least this part of what is strange
-MOST = 10_000  # normal rows; of fewer than
-FEW = 1000  # those of the test split stand beside them
 
 
 @dataclass
@@ -78,17 +77,6 @@ def blamed(names: list[str], parts: np.ndarray, alarms: np.ndarray) -> np.ndarra
     return np.array(because, dtype=object)
 
 
-def share(text: str) -> float:
-    """'1%' or '0.01' -> 0.01"""
-    try:
-        value = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise InputError(f"--false-alarms {text}: give a share of normal rows, as 1% or 0.01")
-    return value
-
-
 def detect(
     sampler: Sampler, modality: Modality, source: Any, *, false_alarms: float, normal: Any, seed: int
 ) -> Anomalies:
@@ -98,18 +86,12 @@ def detect(
         InputError: other data than tables; too few normal rows for so few false alarms.
     """
     table = table_of(modality, "detect")
-    if not 0 < false_alarms < 1:
-        raise InputError(f"--false-alarms {false_alarms:g}: give a share of normal rows, as 0.01")
     rows, known = table.gaps(source), table.gaps(normal)
     taken = next((each.name for each in rows.origin if each.name in WRITTEN), None)
     if taken is not None:
         raise InputError(f"detect: column {taken!r} is what this would write; give the table without it or rename it")
     count = len(known.x)
-    if (count + 1) * false_alarms < 1:
-        raise InputError(
-            f"--false-alarms {false_alarms:g}: {count} normal rows cannot tell; ask for {1 / (count + 1):.2g} or more, "
-            "or give more of them with --normal"
-        )
+    check_enough(count, false_alarms, "rows")
     chance, given = 1 / (count + 1), [place for place, column in enumerate(table.columns) if column.learned]
     parts = []
     found, ruler = surprises(sampler, rows, seed), surprises(sampler, known, seed)
@@ -125,17 +107,8 @@ def detect(
         np.column_stack([part, *(worst * row for row in own.values())]) for part, own in zip(parts, rules, strict=True)
     ]
     scores = [part.sum(1) ** 0.5 for part in parts]
-    above = count - np.searchsorted(np.sort(scores[0]), scores[1], "left")
     names = [*(column.name for column in table.columns), *(f"rule {rule}" for rule in rules[0])]
-    return Anomalies(table, rows, scores[1], (above + 1) / (count + 1), parts[1], names, false_alarms, count)
-
-
-def unseen(data: Data) -> Any:
-    """Rows of a run's data that it has not learned from, as a data frame."""
-    rows = data.rows("choose", MOST)
-    if len(rows) < FEW:  # nothing of the model is chosen by what follows
-        rows = np.concatenate([rows, data.rows("test", FEW)])
-    return data.modality.export(rows)
+    return Anomalies(table, rows, scores[1], p_values(scores[1], scores[0]), parts[1], names, false_alarms, count)
 
 
 @torch.no_grad()
@@ -150,22 +123,3 @@ def surprises(sampler: Sampler, gaps: Gaps, seed: int) -> np.ndarray:
         with sampler.engine.autocast():
             made.append(model.surprise(batch).float().cpu().numpy())
     return np.concatenate(made).astype(np.float64)
-
-
-def strangeness(found: np.ndarray, ruler: np.ndarray, *, itself: bool, known: np.ndarray) -> np.ndarray:
-    """-log of the share of the ruler's rows (m, C) that surprise as much as each of `found` (n, C), column by column.
-
-    Beyond the ruler's largest it goes on with the logarithm of how much larger. itself: `found` is the ruler. known
-    (m, C): which cells of the ruler there are.
-    """
-    made = np.zeros_like(found)
-    for place in range(found.shape[1]):
-        ordered = np.sort(ruler[known[:, place], place])
-        if len(ordered) == 0:
-            continue
-        above = len(ordered) - np.searchsorted(ordered, found[:, place], "left")
-        made[:, place] = -np.log(np.maximum(above + (not itself), 1) / (len(ordered) + (not itself)))
-        # By what the upper half spans, since likelihoods have no zero of their own.
-        low, high = ordered[len(ordered) // 2], ordered[-1]
-        made[:, place] += np.log1p(np.maximum(found[:, place] - high, 0) / max(high - low, 1e-9))
-    return made

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trilemma.tasks.alarms import Alarms  # pandas is for tables and series only
     from trilemma.tasks.detect import Anomalies
     from trilemma.tasks.forecast import Forecast
+    from trilemma.tasks.oddities import Oddities
     from trilemma.tasks.risk import Risk
     from trilemma.tasks.search import Classes, Hits
     from trilemma.tasks.styles import Projection
@@ -166,15 +167,17 @@ class Jobs(Opened):
 
     def detect(self, source: Any, *, false_alarms: float = 0.01, normal: Any = None, seed: int = 0) -> Any:
         """The rows of a table or a series as a data frame, with `anomaly`, `p_value`, `alarm`, `because`: see
-        `tasks/detect.py` and, of series, `tasks/alarms.py`.
+        `tasks/detect.py` and, of series, `tasks/alarms.py`; of pictures a row for each: `tasks/oddities.py`.
 
-        false_alarms: share of rows like the run's own that may raise an alarm. normal: rows to hold the new ones
-        against; None: those of the run's data that it did not learn from.
+        false_alarms: share of rows (or pictures) like the run's own that may raise an alarm. normal: what to hold the
+        new ones against; None: those of the run's data that it did not learn from.
         """
         return self.anomalies(source, false_alarms=false_alarms, normal=normal, seed=seed).frame()
 
-    def anomalies(self, source: Any, *, false_alarms: float, normal: Any, seed: int) -> Anomalies | Alarms:
-        """What `detect` finds, with the part that each column has in it."""
+    def anomalies(
+        self, source: Any, *, false_alarms: float = 0.01, normal: Any = None, seed: int = 0
+    ) -> Anomalies | Alarms | Oddities:
+        """What `detect` finds, with the part that each column has in it; of pictures `.maps` of what is strange."""
         self.require("detect")
         data = None if normal is not None else self.data("detect", "give what is normal: --normal FILE")
         if self.modality.kind == "series":
@@ -183,9 +186,14 @@ class Jobs(Opened):
             own = series.series_of(self.modality, "detect")
             normal = alarms.unseen(own, self.config["asked"]["source"]) if data else normal
             return alarms.detect(self.sampler, own, source, false_alarms=false_alarms, normal=normal, seed=seed)
-        from trilemma.tasks.detect import detect, unseen
+        if self.modality.kind == "image":
+            from trilemma.tasks import oddities
 
-        normal = unseen(data) if data else normal
+            return oddities.detect(self, source, false_alarms=false_alarms, normal=data or normal, seed=seed)
+        from trilemma.tasks.conformal import apart_from
+        from trilemma.tasks.detect import detect
+
+        normal = self.modality.export(apart_from(data)) if data else normal
         return detect(self.sampler, self.modality, source, false_alarms=false_alarms, normal=normal, seed=seed)
 
     def search(self, query: Any, source: Any = None, *, n: int = 8) -> Hits:

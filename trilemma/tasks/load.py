@@ -185,7 +185,7 @@ class Loaded(Jobs):
         self.require("score")
         assert isinstance(self.model, Scores)
         scores = []
-        for batch in self._batches(source, seed):
+        for batch in self.prepared(source, seed):
             score = self.model.score(batch).detach().float()
             for name, shares in self.shares().items():
                 if bool(batch.present[name].all()):
@@ -201,7 +201,7 @@ class Loaded(Jobs):
         if sigma is not None and not 0 < sigma < np.inf:
             raise InputError(f"--sigma {sigma:g}: give the noise's deviation, larger than 0 (the data's own is 1)")
         cleaned = []
-        for batch in self._batches(source, 0):
+        for batch in self.prepared(source, 0):
             x = self.space.embed(batch.x)
             level = estimated_noise(x) if sigma is None else torch.full((len(x),), sigma, device=x.device)
             with torch.no_grad(), self.engine.autocast():
@@ -284,7 +284,7 @@ class Loaded(Jobs):
         self.require("denoise")
         levels = [0.0, *np.geomspace(0.05, 20.0, frames - 1)]  # of s; the data have unit variance
         parts: list[list[np.ndarray]] = [[] for _ in levels]
-        for batch in self._batches(source, seed):
+        for batch in self.prepared(source, seed):
             x = self.space.embed(batch.x)
             noise = batch.noise.normal(*x.shape[1:])
             for part, s in zip(parts, levels, strict=True):

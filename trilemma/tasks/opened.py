@@ -245,7 +245,8 @@ class Opened:
         if interval is not None and not 0 <= interval[0] < interval[1]:
             raise InputError(f"--interval {interval[0]:g},{interval[1]:g}: give two noise levels, the lower one first")
 
-    def _batches(self, source: Any, seed: int) -> list[Batch]:
+    def prepared(self, source: Any, seed: int) -> list[Batch]:
+        """Files or arrays as batches with all that this model is to be told beside them."""
         arrays = Arrays(self.read(source).x)
         batches = list(arrays.batches(BATCH, seed=seed, device=str(self.engine.device)))
         for batch in batches:
@@ -285,7 +286,7 @@ class Opened:
     def _codes(self, source: Any, random: bool, seed: int) -> list[tuple[Tensor, Batch]]:
         assert isinstance(self.model, Encodes)
         pairs = []
-        for batch in self._batches(source, seed):
+        for batch in self.prepared(source, seed):
             with torch.no_grad(), self.engine.autocast():
                 pairs.append((self.model.encode(batch, random=random), batch))
         return pairs

@@ -176,13 +176,26 @@ def risk(
     return found.save(out)
 
 
-def detect(run: Path, source: Any, *, false_alarms: float, normal: Any, seed: int, out: Path) -> list[Path]:
-    """The table with what is strange in it, and a line about it."""
+def detect(
+    run: Path, source: Any, *, false_alarms: float, normal: Any, seed: int, out: Path, maps: Path | None = None
+) -> list[Path]:
+    """The table with what is strange in it, and a line about it; of pictures also where in them."""
+    from trilemma.tasks.oddities import Oddities
+
     loaded = load(run)
     check_table(out)
+    if maps is not None:
+        if loaded.modality.kind != "image":
+            raise InputError(f"--maps {maps}: is for images; this run's data are of kind {loaded.modality.kind}")
+        check_out(maps, ())
     found = loaded.anomalies(source, false_alarms=false_alarms, normal=normal, seed=seed)
     print(found.said(), file=sys.stderr)
-    return found.frame(out)
+    written = found.frame(out)
+    if maps is not None:
+        assert isinstance(found, Oddities)
+        found.save_maps(maps)
+        written = [*written, maps]
+    return written
 
 
 def denoise(run: Path, source: Any, *, sigma: float | None, out: Path) -> list[Path]:
