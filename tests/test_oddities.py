@@ -22,8 +22,8 @@ def test_normal_maps_are_measured_against_all_others() -> None:
     maps = torch.rand(7, 3, 4, generator=torch.Generator().manual_seed(0))
     maps[:, 0, 0] = 0.0  # a place that never changes
     normal = Normal.of(maps)
-    least = DEAD * maps.double().std(0).mean()
-    found = normal.apart()
+    least = DEAD * maps.double().std(0, correction=0).mean()
+    found = torch.cat([normal.apart(slice(0, 5)), normal.apart(slice(5, 10))])
     for index in range(7):
         others = torch.cat([maps[:index], maps[index + 1 :]]).double()
         spread = torch.maximum(others.std(0, correction=0), least)

@@ -29,7 +29,7 @@ def apart_from(data: Data, most: int = MOST) -> np.ndarray:
     """Raw examples of a run's data that it has not learned from."""
     rows = data.rows("choose", most)
     if len(rows) < FEW:  # nothing of the model is chosen by what follows
-        rows = np.concatenate([rows, data.rows("test", FEW)])
+        rows = np.concatenate([rows, data.rows("test", min(FEW, most))])
     return rows
 
 

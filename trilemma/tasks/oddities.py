@@ -26,11 +26,13 @@ from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.models.contract import Surprises
 from trilemma.tasks.conformal import MOST, apart_from, check_enough, p_values, strangeness
 from trilemma.tasks.opened import Inputs, Opened
+from trilemma.training.sampling import BATCH
 
 REACHES = {"a spot": 1 / 8, "a part": 1 / 3, "all of it": 1.0}  # of the shorter side, over which surprise is gathered
-PIXELS = 2**26  # of all normal pictures, in memory at once
+PIXELS = 2**25  # of all normal pictures together
 DEAD = 0.1  # of the usual deviation: what a place without one is measured in
 SHOWN = 10  # pictures of the sheet
+HALF = 6e4  # what a number of 16 bits can hold
 RED = np.array([255.0, 40.0, 0.0])
 
 
@@ -128,13 +130,14 @@ def detect(loaded: Opened, source: Any, *, false_alarms: float, normal: Any, see
     """
     given = loaded.read(source)
     most = max(min(MOST, PIXELS // int(np.prod(given.x.shape[2:]))), 100)
-    known = Inputs(apart_from(normal, most), []) if isinstance(normal, Data) else loaded.read(normal)
+    usual = apart_from(normal, most) if isinstance(normal, Data) else loaded.read(normal).x
+    known = Inputs(usual[np.linspace(0, len(usual) - 1, min(len(usual), most)).astype(int)], [])
     count = len(known.x)
     check_enough(count, false_alarms, "pictures")
-    usual = [gathered(part) for part in surprises(loaded, known, seed)]
-    reaches = [Normal.of(torch.cat([part[i] for part in usual])) for i in range(len(REACHES))]
-    apart = [each.apart() for each in reaches]
-    ruler, _ = worst(apart)
+    each_of = [gathered(part) for part in surprises(loaded, known, seed)]
+    reaches = [Normal.of(torch.cat([part[i] for part in each_of])) for i in range(len(REACHES))]
+    parts = (slice(first, first + BATCH) for first in range(0, count, BATCH))
+    ruler = np.concatenate([worst([each.apart(part) for each in reaches])[0] for part in parts])
     found, places, maps = [], [], []
     for part in surprises(loaded, given, seed):
         z = [each.of_others(one) for each, one in zip(reaches, gathered(part), strict=True)]
@@ -142,7 +145,7 @@ def detect(loaded: Opened, source: Any, *, false_alarms: float, normal: Any, see
         found.append(most_of)
         places.append(where)
         fine = interpolate(z[0].unsqueeze(1), tuple(given.x.shape[2:]))[:, 0]  # of codes there are fewer than pixels
-        maps.append(fine.half().numpy())
+        maps.append(fine.clamp(max=HALF).half().numpy())
     everywhere = np.ones((count, len(REACHES)), dtype=bool)
     inner = strangeness(ruler, ruler, itself=True, known=everywhere)
     outer = strangeness(np.concatenate(found), ruler, itself=False, known=everywhere)
@@ -190,18 +193,20 @@ class Normal:
 
     @classmethod
     def of(cls, maps: Tensor) -> Normal:
-        wide = maps.double()
-        least = DEAD * wide.std(0).mean() + 1e-12
-        return cls(maps, wide.sum(0), wide.square().sum(0), least)
+        total, squares = maps.sum(0, dtype=torch.float64), torch.zeros(maps.shape[1:], dtype=torch.float64)
+        for part in maps.split(BATCH):
+            squares += part.double().square().sum(0)
+        spread = (squares / len(maps) - (total / len(maps)).square()).clamp(min=0).sqrt()
+        return cls(maps, total, squares, DEAD * spread.mean() + 1e-12)
 
     def of_others(self, maps: Tensor) -> Tensor:
         """Deviations of other pictures' maps (b, H, W)."""
         return self._deviations(maps.double(), self.total, self.squares, len(self.maps))
 
-    def apart(self) -> Tensor:
+    def apart(self, part: slice = slice(None)) -> Tensor:
         """Deviations of each of the normal maps from all others: as those of pictures that are not among them."""
-        wide = self.maps.double()
-        count = max(len(wide) - 1, 1)
+        wide = self.maps[part].double()
+        count = max(len(self.maps) - 1, 1)
         return self._deviations(wide, self.total - wide, self.squares - wide.square(), count)
 
     def _deviations(self, maps: Tensor, total: Tensor, squares: Tensor, count: int) -> Tensor:

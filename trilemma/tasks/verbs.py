@@ -187,7 +187,8 @@ def detect(
     if maps is not None:
         if loaded.modality.kind != "image":
             raise InputError(f"--maps {maps}: is for images; this run's data are of kind {loaded.modality.kind}")
-        check_out(maps, ())
+        if maps.exists() and not maps.is_dir():
+            raise InputError(f"--maps {maps} is a file; name a folder")
     found = loaded.anomalies(source, false_alarms=false_alarms, normal=normal, seed=seed)
     print(found.said(), file=sys.stderr)
     written = found.frame(out)
