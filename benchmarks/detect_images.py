@@ -30,11 +30,15 @@ def defects(x: np.ndarray, others: np.ndarray, random: np.random.Generator) -> t
     x, side = x.copy(), max(x.shape[2] // 3, 1)
     where = np.zeros((len(x), *x.shape[2:]), dtype=bool)
     for index in range(len(x)):
-        other = others[random.integers(len(others))]
-        top, left = (int(random.integers(n - side + 1)) for n in x.shape[2:])
-        here = np.s_[top : top + side, left : left + side]
-        x[index][:, here[0], here[1]] = np.rot90(other[:, here[0], here[1]], 2, axes=(1, 2))
-        where[index][here] = True
+        for _ in range(100):  # until something is to be seen of it
+            other = others[random.integers(len(others))]
+            top, left = (int(random.integers(n - side + 1)) for n in x.shape[2:])
+            here = np.s_[:, top : top + side, left : left + side]
+            square = np.rot90(other[here], 2, axes=(1, 2))
+            if (np.abs(square.astype(int) - x[index][here]).max(0) > 50).mean() > 0.3:
+                break
+        x[index][here] = square
+        where[index][here[1:]] = True
     return x, where
 
 

@@ -148,7 +148,7 @@ def test_a_run_with_clusters(model: str, tmp_path: Path) -> None:
     drawn = loaded.sampler.request(1, np.arange(200)).raw["cluster"][:, 0].numpy()
     assert np.abs(np.bincount(drawn, minlength=3) - 200 * np.array(shares)).max() < 5
     # Inputs are put into the clusters that the training had.
-    batch = loaded._batches(bars(), 0)[0]
+    batch = loaded.prepared(bars(), 0)[0]
     assert len({(a, b) for a, b in zip(kind_of(bars())[:250], batch.raw["cluster"][:, 0].tolist(), strict=True)}) == 3
     assert loaded.generate(9, seed=3).shape == (9, 12, 12)
     with pytest.raises(InputError, match="without labels"):

@@ -22,13 +22,15 @@ import trilemma as tl
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.metrics import control
-from trilemma.models.contract import Now
+from trilemma.models.contract import Now, configure
+from trilemma.models.gan import GAN
 from trilemma.models.stylegan import StyleGAN, path_lengths
-from trilemma.networks.augment import GREATEST, _resampled, vary
+from trilemma.networks.augment import GREATEST, _resampled, risen, vary
 from trilemma.networks.layers import Network
 from trilemma.networks.stylegan import CONVOLVE, Mapping, Modulated, Synthesis
 from trilemma.report.measure import SEED
 from trilemma.report.of_styles import has_control, of_styles, sheet
+from trilemma.spaces import Continuous
 from trilemma.tasks import styles
 from trilemma.tasks.load import Loaded
 
@@ -116,6 +118,16 @@ def test_the_pipe_rounds_nothing_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         left = vary(x, Noise(0, np.arange(5)), torch.tensor(0.0))
     torch.testing.assert_close(left, x, rtol=1e-5, atol=1e-5)
+
+
+def test_augmentation_rises_with_the_examples_seen() -> None:
+    assert [risen(0.8, seen, 1000) for seen in (0, 250, 1000, 5000)] == pytest.approx([0.0, 0.2, 0.8, 0.8])
+    assert risen(0.8, 0, 0) == 0.8  # at once
+    settings = GAN.adapt({"x": Continuous((1, 28, 28))}, "s", 2000)
+    assert (settings["augment"], settings["augment_over"]) == (1.0, 50 * 2000)
+    assert "augment" not in GAN.adapt({"x": Continuous((1, 28, 28))}, "s", 20_000)
+    with pytest.raises(InputError, match="augment_over"):
+        configure("gan", {"x": Continuous((1, 28, 28))}, changes={"augment_over": -5})
 
 
 def test_reading_along_an_axis() -> None:

@@ -463,7 +463,7 @@ def test_the_score_of_a_vae_is_a_bound_over_labels(run: Callable[[str], Path], s
     """No label is known, so that its own probability belongs to the bound: log p(x) >= log p(x | y) + log p(y)."""
     loaded, x = tl.load(run("vae")), some(shapes, 2)
     found = loaded.score(x)
-    batch = next(iter(loaded._batches(x, 0)))
+    batch = next(iter(loaded.prepared(x, 0)))
     assert [loaded.label_names[i] for i in batch.raw["label"][:, 0]] == [name for name in LABELS for _ in range(2)]
     shares = np.array(loaded.config["data"]["frequencies"])
     with torch.no_grad():

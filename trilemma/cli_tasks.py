@@ -163,10 +163,11 @@ def detect(
         str, typer.Option("--false-alarms", help="Share of normal examples that may raise an alarm, as 1% or 0.01.")
     ] = "1%",
     normal: Annotated[
-        str | None, typer.Option(help="What is normal, of the same kind; default: what RUN kept aside of its own data.")
+        str | None,
+        typer.Option(help="What is normal and RUN has not learned from; default: what it kept aside."),
     ] = None,
     maps: Annotated[
-        Path | None, typer.Option(help="Of pictures: a folder for each with what is strange in it in red.")
+        Path | None, typer.Option(help="Of pictures: a folder to write them to, what is strange in red.")
     ] = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option("--out", help="Table to write: .csv, .tsv, .jsonl, .parquet, .xlsx.")] = Path(

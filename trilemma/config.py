@@ -71,6 +71,7 @@ LEAST: dict[str, float] = dict.fromkeys(
     ("batch", "latent", "width", "depth", "patch", "components", "condition", "style", "steps"), 1
 )
 LEAST |= dict.fromkeys(("micro", "warm_up", "clip", "weight_decay", "momentum", "previews", "rate", "beta", "gamma"), 0)
+LEAST |= dict.fromkeys(("least_steps", "augment_over"), 0)
 LEAST |= {
     "matching": 0,
     "prior_width": 1,

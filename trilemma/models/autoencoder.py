@@ -115,6 +115,9 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises, Surprises):
     def choices(self) -> list[list[Options]]:
         return [[Options(prior="mixture")]]
 
+    def calls(self, options: Options) -> int:
+        return 1
+
     def sample(self, request: Request) -> Tensor:
         return self.space.realise(self.parameters_of(self.draw(request), request), request.noise)
 

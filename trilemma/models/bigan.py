@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from trilemma.batches import Batch, Request
+from trilemma.batches import Batch, Options, Request
 from trilemma.conditions import Conditioner
 from trilemma.config import Optimizer
 from trilemma.errors import InputError
@@ -38,9 +38,7 @@ class Config:
     network: Network = field(default_factory=lambda: Network(activation="leaky_relu", depth=1))  # generator
     critic: Network = field(default_factory=lambda: Network(activation="leaky_relu", depth=1))  # encoder, too
     optimizer: Optimizer = field(
-        default_factory=lambda: Optimizer(
-            rate=1e-3, betas=(0.0, 0.99), stay=0.3, batch=64, least_steps=3000, warm_up=12_800
-        )
+        default_factory=lambda: Optimizer(rate=1e-3, betas=(0.0, 0.99), stay=0.3, batch=64, warm_up=12_800)
     )
     play: Literal["non-saturating", "relativistic"] = "relativistic"
     penalty: Literal["none", "r1", "r1r2"] = "r1r2"
@@ -207,6 +205,9 @@ class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
         return Turn("generator", loss, len(batch), logs)
 
     # --- what it can do ---
+
+    def calls(self, options: Options) -> int:
+        return 1
 
     def sample(self, request: Request) -> Tensor:
         return self.decode(self.draw(request), request)

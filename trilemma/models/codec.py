@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from trilemma.batches import Batch, Request
+from trilemma.batches import Batch, Options, Request
 from trilemma.config import SIZES, Optimizer
 from trilemma.errors import InputError
 from trilemma.latent import Coder
@@ -227,6 +227,9 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
         if request.options.prior not in (None, "normal"):
             raise InputError(f"prior {request.options.prior!r}: a codec draws its codes from 'normal' only")
         return (request.noise.normal(*self.code_shape) * self.deviation + self.mean).flatten(1)
+
+    def calls(self, options: Options) -> int:
+        return 1
 
     def sample(self, request: Request) -> Tensor:
         return self.decode(self.draw(request), request)

@@ -146,9 +146,9 @@ class Samples(ABC):
         """
         return []
 
+    @abstractmethod
     def calls(self, options: Options) -> int:
         """Network calls for one sample; guidance counts twice."""
-        return 1
 
 
 class Encodes(ABC):
@@ -250,7 +250,7 @@ class Surprises(ABC):
     @abstractmethod
     def surprise(self, batch: Batch) -> Tensor:
         """How badly each element of x, (B, channels, *grid), goes with the others: larger is stranger. Of one element,
-        over examples, the order has a meaning; what is not observed is 0."""
+        over examples, the order has a meaning; what is not observed is 0. Of codes, each of theirs."""
 
 
 class Translates:

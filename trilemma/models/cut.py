@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trilemma.batches import Batch, Request
+from trilemma.batches import Batch, Options, Request
 from trilemma.config import SIZES, Optimizer
 from trilemma.maths.losses import PLAYS
 from trilemma.maths.noise import Noise
@@ -175,6 +175,9 @@ class CUT(Model, Samples, Translates, Criticizes):
             near = self.contrast(*self.generate(taken, embedding), embedding, noise).sum()
             logs["identity"], loss = near.detach(), loss + config.identity * near
         yield Turn("generator", loss, len(batch), logs)
+
+    def calls(self, options: Options) -> int:
+        return 1
 
     def sample(self, request: Request) -> Tensor:
         source = self.other.embed(self.source_of(request))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trilemma.batches import Batch, Request
+from trilemma.batches import Batch, Options, Request
 from trilemma.config import SIZES, Optimizer
 from trilemma.maths.losses import PLAYS
 from trilemma.maths.noise import Noise
@@ -219,6 +219,9 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
             return self.sample(request)
         style = self.coded(request.noise)
         return self.other.decode(self.make_other(self.space.embed(request.raw["source"]), style))
+
+    def calls(self, options: Options) -> int:
+        return 1
 
     def sample(self, request: Request) -> Tensor:
         style = self.coded(request.noise)

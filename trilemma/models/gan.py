@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trilemma.batches import Batch, Request
+from trilemma.batches import Batch, Options, Request
 from trilemma.conditions import Conditioner
 from trilemma.config import SIZES, Optimizer
 from trilemma.errors import InputError
@@ -279,6 +279,9 @@ class GAN(Model, Samples, Styles, Criticizes):
             on_fake = self.judge(fake, batch.raw, batch.present)
         loss = self.play.generator(on_real, on_fake).sum()
         return Turn("generator", loss, len(batch), {"generator": loss.detach()})
+
+    def calls(self, options: Options) -> int:
+        return 1
 
     def sample(self, request: Request) -> Tensor:
         return self.decode(self.draw(request), request)

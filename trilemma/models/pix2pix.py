@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trilemma.batches import Batch, Request
+from trilemma.batches import Batch, Options, Request
 from trilemma.conditions import Cond, Conditioner
 from trilemma.config import SIZES, Optimizer
 from trilemma.maths.losses import PLAYS
@@ -171,6 +171,9 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
             unlike = sum(mean_per_example((wide(one) - wide(two)).abs()).sum() for one, two in levels) / len(wanted)
             loss, logs["matching"] = loss + config.matching * unlike, cast(Tensor, unlike).detach()
         yield Turn("generator", loss, len(batch), logs)
+
+    def calls(self, options: Options) -> int:
+        return 1
 
     def sample(self, request: Request) -> Tensor:
         self.source_of(request)

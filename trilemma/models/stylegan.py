@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trilemma.batches import Batch, Request
+from trilemma.batches import Batch, Options, Request
 from trilemma.conditions import Conditioner
 from trilemma.config import SIZES, Optimizer
 from trilemma.maths.losses import PLAYS, squared_gradient_norm
@@ -53,9 +53,7 @@ class Config:
     network: Network = field(default_factory=lambda: Network(activation="leaky_relu"))  # synthesis
     critic: Network = field(default_factory=lambda: Network(activation="leaky_relu", depth=1))
     optimizer: Optimizer = field(
-        default_factory=lambda: Optimizer(
-            rate=1e-3, betas=(0.0, 0.99), stay=0.3, batch=64, least_steps=3000, warm_up=12_800
-        )
+        default_factory=lambda: Optimizer(rate=1e-3, betas=(0.0, 0.99), stay=0.3, batch=64, warm_up=12_800)
     )
     play: Literal["non-saturating", "relativistic"] = "relativistic"
     penalty: Literal["none", "r1", "r1r2"] = "r1r2"
@@ -118,7 +116,6 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
             vector: dict[str, Any] = {
                 "latent": max(16, space.width),
                 "optimizer.batch": 256,
-                "optimizer.least_steps": 1500,
                 "network.depth": 3,
             }
             vector |= {"network.kind": "mlp", "network.width": width, "critic.kind": "mlp", "critic.width": width}
@@ -269,6 +266,9 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
             self.path_mean.lerp_(means["path"].to(self.path_mean.dtype), FOLLOW)
 
     # --- what it can do ---
+
+    def calls(self, options: Options) -> int:
+        return 1
 
     def sample(self, request: Request) -> Tensor:
         return self.decode(self.draw(request), request)

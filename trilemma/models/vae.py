@@ -183,6 +183,9 @@ class VAE(Model, Samples, Encodes, Decodes, Rates, Fills, Scores, Surprises):
     def choices(self) -> list[list[Options]]:
         return [[Options(prior="mixture"), Options(prior="normal")]]
 
+    def calls(self, options: Options) -> int:
+        return 1
+
     def sample(self, request: Request) -> Tensor:
         params = self.parameters_of(self.draw(request), request)
         return realised(self.space, params, self.config.likelihood, request.noise, self.log_scale)

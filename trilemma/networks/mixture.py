@@ -1,6 +1,7 @@
 """A Gaussian mixture over codes, one per class where labels are known: the ex-post prior of Ghosh et al. 2020.
 
-Fitted after training by scikit-learn's EM on codes of training examples; its parameters are buffers of the model.
+Fitted after training on codes of training examples, by scikit-learn's EM (one Gaussian alone in closed form); its
+parameters are buffers of the model.
 """
 
 from __future__ import annotations

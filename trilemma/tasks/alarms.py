@@ -23,7 +23,7 @@ from trilemma.modalities.examples import edges, holds, read_examples
 from trilemma.modalities.series import PARTS, Series
 from trilemma.modalities.written import beside
 from trilemma.models.contract import Surprises
-from trilemma.tasks.conformal import check_enough, p_values, strangeness
+from trilemma.tasks.conformal import check_enough, check_share, p_values, strangeness
 from trilemma.tasks.detect import blamed
 from trilemma.tasks.series import label_of, series_of
 from trilemma.training.progress import Bar
@@ -81,6 +81,7 @@ def detect(sampler: Sampler, modality: Modality, source: Any, *, false_alarms: f
         InputError: other data than series; too few normal steps for so few false alarms.
     """
     series = series_of(modality, "detect")
+    check_share(false_alarms, "steps")
     reading = series.reading(source)
     known = normal if isinstance(normal, list) else series.rows(normal)
     count = sum(len(each.times) for each in known)

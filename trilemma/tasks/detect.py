@@ -20,7 +20,7 @@ from trilemma.errors import InputError
 from trilemma.modalities.contract import Gaps, Modality
 from trilemma.modalities.table import Table
 from trilemma.models.contract import Surprises
-from trilemma.tasks.conformal import check_enough, p_values, strangeness
+from trilemma.tasks.conformal import check_enough, check_share, p_values, strangeness
 from trilemma.tasks.tables import PART, table_of
 from trilemma.training.sampling import Sampler
 
@@ -86,6 +86,7 @@ def detect(
         InputError: other data than tables; too few normal rows for so few false alarms.
     """
     table = table_of(modality, "detect")
+    check_share(false_alarms, "rows")
     rows, known = table.gaps(source), table.gaps(normal)
     taken = next((each.name for each in rows.origin if each.name in WRITTEN), None)
     if taken is not None:

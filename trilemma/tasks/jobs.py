@@ -179,7 +179,7 @@ class Jobs(Opened):
     ) -> Anomalies | Alarms | Oddities:
         """What `detect` finds, with the part that each column has in it; of pictures `.maps` of what is strange."""
         self.require("detect")
-        data = None if normal is not None else self.data("detect", "give what is normal: --normal FILE")
+        data = None if normal is not None else self.data("detect", "give what is normal: --normal FILE or FOLDER")
         if self.modality.kind == "series":
             from trilemma.tasks import alarms, series
 

@@ -9,7 +9,7 @@ counts, and raises an alarm where no more than `false_alarms` of the normal pict
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,19 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from trilemma.batches import Batch
+from trilemma.errors import InputError
+from trilemma.maths.noise import Noise
 from trilemma.modalities.contract import Data, Modality
 from trilemma.modalities.pixels import grid
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.models.contract import Surprises
-from trilemma.tasks.conformal import MOST, apart_from, check_enough, p_values, strangeness
+from trilemma.tasks.conformal import MOST, apart_from, check_enough, check_share, p_values, strangeness
 from trilemma.tasks.opened import Inputs, Opened
+from trilemma.training.progress import Bar
 from trilemma.training.sampling import BATCH
 
 REACHES = {"a spot": 1 / 8, "a part": 1 / 3, "all of it": 1.0}  # of the shorter side, over which surprise is gathered
-PIXELS = 2**25  # of all normal pictures together
+PIXELS, FEW = 2**25, 200  # of all normal pictures together; but so many pictures always
 DEAD = 0.1  # of the usual deviation: what a place without one is measured in
 SHOWN = 10  # pictures of the sheet
 HALF = 6e4  # what a number of 16 bits can hold
@@ -50,13 +53,14 @@ class Oddities:
     limit: float  # of them, which as many normal pictures exceed somewhere as may raise an alarm
     false_alarms: float
     normal: int  # pictures that they were held against
+    own: bool  # and are they the run's, which it has not learned from?
 
     @property
     def alarms(self) -> np.ndarray:
         return self.p_values <= self.false_alarms
 
     def columns(self) -> dict[str, np.ndarray]:
-        """As columns of a table; x and y from the left and from the top, as shares."""
+        """As columns of a table; x and y from the left and the top, as shares of what the model sees of a picture."""
         size = self.sizes.argmax(1)
         y, x = np.take_along_axis(self.places, size[:, None, None], 1)[:, 0].T.round(3)
         reaches = list(REACHES)
@@ -66,7 +70,7 @@ class Oddities:
             for alarm, one, across, down in zip(self.alarms, size, x, y, strict=True)
         ]  # fmt: skip
         return {
-            "file": np.array(self.given.names, dtype=object),
+            "name": np.array(self.given.names, dtype=object),
             "anomaly": self.scores.round(3),
             "p_value": self.p_values.round(5),
             "alarm": self.alarms,
@@ -85,7 +89,7 @@ class Oddities:
         if out is None:
             return table
         write(table, out)
-        picture = out.with_name(f"{out.name.partition('.')[0]}.png")
+        picture = out.with_name(f"{out.stem}.strange.png")
         with writing_to(picture) as temporary:
             self.sheet().save(temporary, format="PNG")
         return [out, picture]
@@ -94,7 +98,12 @@ class Oddities:
         count = int(self.alarms.sum())
         return (
             f"{count:,} of {len(self.scores):,} pictures raise an alarm ({count / max(len(self.scores), 1):.1%}); of "
-            f"normal ones {self.false_alarms:.2%} would, by {self.normal:,} that the model had not seen"
+            f"normal ones {self.false_alarms:.2%} would, by {self.normal:,} "
+            + (
+                "that the model had not learned from"
+                if self.own
+                else "given ones, if the model has not learned from them"
+            )
         )
 
     def overlays(self, which: np.ndarray) -> np.ndarray:
@@ -113,7 +122,8 @@ class Oddities:
         written = [folder / f"{name}.png" for name in self.given.names]
         with own_folder(folder, written):
             for index, path in enumerate(written):
-                Image.fromarray(self.overlays(np.array([index]))[0]).save(path)
+                with writing_to(path) as temporary:
+                    Image.fromarray(self.overlays(np.array([index]))[0]).save(temporary, format="PNG")
 
     def _shown(self, which: np.ndarray) -> np.ndarray:
         """(k, H, W, 3) uint8."""
@@ -128,24 +138,41 @@ def detect(loaded: Opened, source: Any, *, false_alarms: float, normal: Any, see
     Raises:
         InputError: too few normal pictures for so few false alarms.
     """
-    given = loaded.read(source)
-    most = max(min(MOST, PIXELS // int(np.prod(given.x.shape[2:]))), 100)
-    usual = apart_from(normal, most) if isinstance(normal, Data) else loaded.read(normal).x
+    check_share(false_alarms, "pictures")
+    notes: list[str] = []
+    given = Inputs(*loaded.modality.read(source, loaded.space.outer, notes))
+    for note in notes:
+        loaded.say(note)
+    height, width = given.x.shape[2:]
+    most = max(min(MOST, PIXELS // (height * width)), FEW)
+    own = isinstance(normal, Data)
+    usual = apart_from(normal, most) if own else loaded.read(normal).x
     known = Inputs(usual[np.linspace(0, len(usual) - 1, min(len(usual), most)).astype(int)], [])
     count = len(known.x)
-    check_enough(count, false_alarms, "pictures")
-    each_of = [gathered(part) for part in surprises(loaded, known, seed)]
+    fix = f"train with fewer pixels: of {height}x{width} it looks at {most:,} at most"
+    check_enough(count, false_alarms, "pictures", *([fix] if count == most else []))
+    bar, done = Bar("detect", count + len(given.x)), 0
+
+    def shown() -> Iterator[Tensor]:
+        nonlocal done
+        for maps in surprises(loaded, known if done < count else given, seed):
+            done += len(maps)
+            bar.update(done, {})
+            yield maps
+
+    each_of = [gathered(part) for part in shown()]
     reaches = [Normal.of(torch.cat([part[i] for part in each_of])) for i in range(len(REACHES))]
     parts = (slice(first, first + BATCH) for first in range(0, count, BATCH))
     ruler = np.concatenate([worst([each.apart(part) for each in reaches])[0] for part in parts])
     found, places, maps = [], [], []
-    for part in surprises(loaded, given, seed):
+    for part in shown():
         z = [each.of_others(one) for each, one in zip(reaches, gathered(part), strict=True)]
         most_of, where = worst(z)
         found.append(most_of)
         places.append(where)
         fine = interpolate(z[0].unsqueeze(1), tuple(given.x.shape[2:]))[:, 0]  # of codes there are fewer than pixels
         maps.append(fine.clamp(max=HALF).half().numpy())
+    bar.close()
     everywhere = np.ones((count, len(REACHES)), dtype=bool)
     inner = strangeness(ruler, ruler, itself=True, known=everywhere)
     outer = strangeness(np.concatenate(found), ruler, itself=False, known=everywhere)
@@ -153,20 +180,25 @@ def detect(loaded: Opened, source: Any, *, false_alarms: float, normal: Any, see
     limit = max(float(np.quantile(ruler[:, 0], 1 - false_alarms)), 1e-6)
     return Oddities(
         loaded.modality, given, scores, p_values(scores, inner.max(1)), outer, np.concatenate(places),
-        np.concatenate(maps), limit, false_alarms, count,
+        np.concatenate(maps), limit, false_alarms, count, own,
     )  # fmt: skip
 
 
 @torch.no_grad()
 def surprises(loaded: Opened, given: Inputs, seed: int) -> Iterator[Tensor]:
-    """(b, H, W) of one batch after the other."""
+    """(b, H, W) of one batch after the other; all pictures under the same noise, so that each stands for itself."""
     model = loaded.model
     assert isinstance(model, Surprises)
     model.eval()
     batch: Batch
     for batch in loaded.prepared(given, seed):
+        batch = replace(batch, noise=Noise(seed, np.zeros(len(batch)), batch.noise.device))
         with loaded.engine.autocast():
             found = model.surprise(batch)
+        if not bool(torch.isfinite(found).all()):
+            raise InputError(
+                "detect: this model gives numbers that are none; it has not been trained well (see `info`)"
+            )
         yield found.float().cpu().sum(1)
 
 
@@ -178,7 +210,8 @@ def gathered(maps: Tensor) -> list[Tensor]:
             found.append(maps.mean((1, 2), keepdim=True))
             continue
         side = max(round(share * min(sides)), 1) // 2 * 2 + 1  # odd: centred
-        found.append(avg_pool2d(maps.unsqueeze(1), side, 1, side // 2, count_include_pad=False)[:, 0])
+        rows = avg_pool2d(maps.unsqueeze(1), (side, 1), 1, (side // 2, 0), count_include_pad=False)
+        found.append(avg_pool2d(rows, (1, side), 1, (0, side // 2), count_include_pad=False)[:, 0])
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trilemma.errors import InputError, unknown
-from trilemma.modalities.writing import own_folder, writing_to
+from trilemma.modalities.writing import MARK, own_folder, writing_to
 from trilemma.tasks.load import Loaded, load
 from trilemma.training.progress import Bar
 from trilemma.training.run import disk_errors
@@ -187,8 +187,10 @@ def detect(
     if maps is not None:
         if loaded.modality.kind != "image":
             raise InputError(f"--maps {maps}: is for images; this run's data are of kind {loaded.modality.kind}")
-        if maps.exists() and not maps.is_dir():
-            raise InputError(f"--maps {maps} is a file; name a folder")
+        if maps.exists() and (not maps.is_dir() or (any(maps.iterdir()) and not (maps / MARK).is_file())):
+            raise InputError(f"--maps {maps}: name a new or empty folder, or one of earlier maps")
+        if out.parent.resolve() == maps.resolve():
+            raise InputError(f"--maps {maps}: is where --out goes; name a folder of its own")
     found = loaded.anomalies(source, false_alarms=false_alarms, normal=normal, seed=seed)
     print(found.said(), file=sys.stderr)
     written = found.frame(out)
