@@ -169,7 +169,7 @@ def test_one_run_holds_both_stages(run: Run, tmp_path: Path) -> None:
     assert loaded.info()["shape"] == [1, 16, 16] and not {"score", "denoise"} & set(loaded.can())
     with pytest.raises(InputError, match="takes noise off codes"):
         loaded.require("denoise")
-    found = loaded.anomalies(loaded.generate(5, seed=1), false_alarms=0.1)
+    found = loaded.anomalies(loaded.generate(5, seed=1), false_alarms=0.1, normal=loaded.generate(30, seed=2))
     assert found.maps.shape == (5, 16, 16) and np.isfinite(found.scores).all()  # of codes there are 4 x 4
     first = Run.at(run.folder / "autoencoder")
     assert first.finished and first.config()["model"] == "codec"
