@@ -640,7 +640,7 @@ def test_damaged_runs_are_named(run: Callable[[str], Path], tmp_path: Path) -> N
 def test_the_same_methods_in_python(run: Callable[[str], Path], shapes: Path) -> None:
     loaded = tl.load(run("vae"))
     assert isinstance(loaded, Loaded) and loaded.can() == [
-        *("generate", "reconstruct", "interpolate", "embed", "traverse", "score", "info")
+        *("generate", "reconstruct", "interpolate", "embed", "traverse", "score", "detect", "info")
     ]
     x = some(shapes)
     codes = loaded.embed(x)
