@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from typer.testing import CliRunner
 
 import trilemma as tl
+from trilemma.batches import Batch
 from trilemma.cli import app
 from trilemma.errors import InputError
 from trilemma.metrics.memorisation import memorisation, values
 from trilemma.metrics.series import autocorrelation, crps, pinball
 from trilemma.metrics.stylised import FACTS
+from trilemma.metrics.windows import discriminative_score
 from trilemma.modalities.contract import Opening
 from trilemma.modalities.frames import read
 from trilemma.modalities.series import Series
@@ -29,6 +32,7 @@ from trilemma.report.baselines_of_series import autoregression, stationary_boots
 from trilemma.report.of_series import SeriesRuler
 from trilemma.report.series_figures import heat, overlay
 from trilemma.tasks.plain_forecasts import exponential_smoothing, period_of, seasonal_ensemble, seasonal_naive
+from trilemma.training.features import FeatureNetwork
 
 
 def daily(count: int = 1500, seed: int = 1) -> pd.DataFrame:
@@ -398,6 +402,25 @@ def test_what_a_page_draws_of_series() -> None:
     assert drawn["kinds"] == ["level", "return"] and sum(drawn["histograms"][1]) == pytest.approx(1, abs=0.01)
     found, verdicts = ruler.measure(real(ruler.data, 60, seed=0))
     assert all(np.isfinite(each.value) for each in found.values()) and len(verdicts) == len(FACTS)
+
+
+def test_windows_score_in_a_file_as_in_memory(tmp_path: Path) -> None:
+    """Real ones cannot be told from real ones, though no file tells the calendar and the first return of a window."""
+    data = tl.open_data(daily(1600).drop(columns="load"), opening=Opening(window=16))
+    ruler, x = SeriesRuler(data), real(data, 100, seed=0)
+    again, _ = data.modality.read(data.modality.save(x, tmp_path / "made.csv")[0], data.spaces["x"])
+    assert ruler.walks.all() and data.modality.calendar
+    np.testing.assert_allclose(data.modality.seen(again), data.modality.seen(x), atol=0.06)
+    made = [ruler._learned(each, None) for each in (x, again)]
+    told = [discriminative_score(ruler.then, each, together=ruler.sharing_then)["discriminative"] for each in made]
+    assert max(each.value for each in told) < 0.1
+    features = FeatureNetwork("", Mean(), data, "")  # type: ignore[arg-type]
+    np.testing.assert_allclose(features(again), features(x), atol=0.02)
+
+
+class Mean:
+    def encode(self, batch: Batch) -> torch.Tensor:
+        return batch.x.mean(2)
 
 
 def test_copies_are_looked_for_where_nothing_is_shared() -> None:
