@@ -250,6 +250,25 @@ def test_a_later_file_is_read_as_the_run_s_own(tmp_path: Path) -> None:
         series.rows(tmp_path / "later.csv")
 
 
+def test_days_first_stay_days_first() -> None:
+    """A later file is read in the run's order; a first one in the order that leaves no gaps, and that is said."""
+    when = pd.date_range("2023-01-01", periods=300)
+    run = opened(pd.DataFrame({"at": when.strftime("%d/%m/%Y"), "v": np.sin(np.arange(300))}))
+    march = pd.date_range("2024-03-01", periods=12 * 24, freq="h")[::24]
+    later = pd.DataFrame({"at": march.strftime("%d/%m/%Y"), "v": np.arange(12.0)})
+    rows = run.rows(later)[0]
+    assert run.clock.written(rows.times) == later["at"].tolist() and rows.values[:, 0].tolist() == list(range(12))
+    iso = run.rows(later.assign(at=march.strftime("%Y-%m-%d")))[0]  # written otherwise, it is read as it is
+    np.testing.assert_array_equal(iso.times, rows.times)
+    dashed = run.rows(later.assign(at=march.strftime("%d-%m-%Y")))[0]
+    np.testing.assert_array_equal(dashed.times, rows.times)
+    months = pd.date_range("2010-01-01", periods=150, freq="MS")
+    for form, order in (("%d/%m/%Y", "day before month"), ("%m/%d/%Y", "month before day")):
+        data = tl.open_data(pd.DataFrame({"at": months.strftime(form), "v": np.sin(np.arange(150))}))
+        assert data.facts["times"].startswith("150 steps of a month, from 01/01/2010")
+        assert any(f"01/01/2010 is taken as {order}" in note for note in data.notes)
+
+
 def test_an_index_of_times_goes_through_files(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     frame = pd.DataFrame({"v": np.random.default_rng(0).normal(size=300).round(2)}, index=WHEN)
