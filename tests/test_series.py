@@ -88,6 +88,26 @@ def test_times_of_all_sorts_are_found() -> None:
     assert find(read(irregular, "test")[0]) is None
 
 
+@pytest.mark.parametrize("days", [28, 30])
+def test_every_28_days_is_no_month(days: int) -> None:
+    when = pd.date_range("2001-01-05", periods=160, freq=f"{days}D")
+    frame = pd.DataFrame({"t": when.strftime("%Y-%m-%d"), "v": np.sin(np.arange(160)).round(3)})
+    data = tl.open_data(frame)
+    rows = data.modality.rows(frame)[0]
+    assert data.modality.clock.said() == f"{days} days" and rows.values[:, 0].tolist() == frame["v"].tolist()
+    assert data.modality.clock.written(rows.times) == frame["t"].tolist()
+
+
+def test_rows_that_share_a_month_are_said() -> None:
+    for freq in ("MS", "YS", "QE"):
+        when = pd.date_range("1850-01-01", periods=150, freq=freq)
+        frame = pd.DataFrame({"t": when.strftime("%Y-%m-%d"), "v": np.sin(np.arange(150))})
+        assert tl.open_data(frame).modality.clock.months == {"MS": 1, "YS": 12, "QE": 3}[freq]
+        extra = pd.DataFrame({"t": [(when[70] + pd.Timedelta(3 if freq == "MS" else -3, "D")).strftime("%Y-%m-%d")]})
+        notes = tl.open_data(pd.concat([frame, extra.assign(v=1.0)]).sort_values("t")).notes
+        assert any("1 rows lie within the" in note and note.endswith("averaged") for note in notes), freq
+
+
 def test_rows_are_put_on_the_grid() -> None:
     frame = daily(60).drop(index=[10, 11, 30]).reset_index(drop=True)
     found = find(read(frame, "test")[0])

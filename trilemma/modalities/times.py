@@ -19,6 +19,7 @@ NAMED = ("date", "time", "month", "period", "timestamp", "datetime", "ts")
 HOURS = ("hour", "hr", "hours")  # columns that hold the hour beside a date
 TWICE = 0.01  # share of times that may come once more
 EQUAL = 0.7  # share of steps that have the usual length, in a series
+CROWDED = 0.05  # share of times in a month that has one already, with which they are no monthly ones
 HOUR, DAY, YEAR = 3600, 86_400, 365.2425 * 86_400
 COUNTS = ("t", "time", "timestamp", "ts", "step", "index", "tick", "sample", "frame", "cycle", "n", "no")
 NICE = (1, 5, 10, 30, 60, 300, 600, 900, 1800, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY)  # seconds of a step
@@ -356,10 +357,12 @@ def _clock(seconds: np.ndarray, codes: np.ndarray | None) -> Clock | None:
     if len(steps) == 0:
         return None
     months = np.diff(_month(np.sort(np.unique(seconds.astype(np.int64)))))
-    if np.median(steps) > 27 * DAY and len(months):
-        every = int(np.median(months))
-        return Clock(0, every) if every and (months == every).mean() >= EQUAL else None
     usual = float(np.median(steps))
+    if usual > 27 * DAY and len(months) and (months == 0).mean() < CROWDED:
+        every = int(np.median(months))
+        share = (months == every).mean()
+        if share >= (steps == usual).mean():  # else every 28 or 30 days
+            return Clock(0, every) if every and share >= EQUAL else None
     if usual < 1 or (np.abs(steps - usual) < 0.05 * usual).mean() < EQUAL:
         return None
     step = round(usual)
