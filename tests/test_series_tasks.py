@@ -25,10 +25,10 @@ from trilemma.modalities.contract import Opening
 from trilemma.modalities.scenario import STATISTICS, parse
 from trilemma.modalities.series import Series
 from trilemma.modalities.times import Clock
-from trilemma.models.contract import Fills
+from trilemma.models.contract import Fills, Surprises
 from trilemma.spaces import Continuous
 from trilemma.tasks import series as tasks
-from trilemma.tasks.alarms import around
+from trilemma.tasks.alarms import around, detect
 from trilemma.tasks.risk import risk
 from trilemma.training.engine import Engine
 from trilemma.training.sampling import Sampler
@@ -254,6 +254,29 @@ def test_strange_steps_raise_alarms(run: Path, tmp_path: Path) -> None:
         loaded.detect(own)
     with pytest.raises(InputError, match="cannot tell"):
         loaded.detect(own, normal=normal.tail(40), false_alarms=0.001)
+
+
+class Sizes(nn.Module, Surprises):
+    """Surprised by what is far from 0, of what it is given."""
+
+    def surprise(self, batch: Batch) -> torch.Tensor:
+        assert batch.observed is not None
+        return batch.x.square() * batch.observed
+
+
+def test_a_price_of_nothing_is_strange() -> None:
+    """It has no logarithm: nobody may take it for a value that is not there."""
+    frame = prices(900)
+    series = tl.open_data(frame, opening=Opening(window=16)).modality
+    assert isinstance(series, Series) and all(each.kind == "return" for each in series.channels)
+    sampler = Sampler(Sizes(), Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))  # type: ignore[arg-type]
+    frame.loc[500, "B"], frame.loc[700, "A"] = 0.0, -3.0
+    found = detect(sampler, series, frame, false_alarms=0.01, normal=prices(900, seed=4), seed=0)
+    assert found.alarms[[500, 700]].all() and set(np.argsort(-found.scores)[:2]) == {500, 700}
+    because = found.columns()["because"]
+    assert because[500].startswith("B") and because[700].startswith("A")
+    normal = detect(sampler, series, frame, false_alarms=0.01, normal=frame, seed=0)
+    assert np.isfinite(normal.scores).all() and normal.p_values[500] > found.p_values[500]
 
 
 def test_means_around_each_step() -> None:
