@@ -367,6 +367,36 @@ def test_a_gap_does_not_void_a_backtest() -> None:
     assert all(np.isfinite(each).all() for each in (*found.value_at_risk.values(), *found.shortfall.values()))
 
 
+def test_a_backtest_counts_only_what_is_known() -> None:
+    frame = pd.DataFrame({"p": process(600)})
+    sampler, series = exact(frame, window=16)
+    own: dict[str, Any] = {"weights": "p=1", "level": 0.9, "horizon": 1, "draws": 20, "seed": 0, "options": Options()}
+    frame.loc[:559, "p"] = np.nan  # one that begins late
+    found = risk(sampler, series, frame, **own | {"most": 60})
+    tests, made = found.tests().set_index("way"), found.frame()
+    assert tests.loc["history", "forecasts"] == 37 and tests.loc["model", "forecasts"] == 39
+    assert np.isfinite(found.value_at_risk["adjusted"][-30:]).all() and np.isfinite(tests["var_next"]).all()
+    assert (tests["expected"] == (0.1 * tests["forecasts"]).round(1)).all()
+    assert made["violation_history"].isna().sum() == 61 - 37 and "unknown" not in found.said()
+    frame["p"] = np.nan
+    lost = risk(sampler, series, frame, **own | {"most": 60})
+    assert "0 of 0 losses" in lost.said() and "cannot tell" in lost.said() and "next: unknown" in lost.said()
+    for settings, message in (
+        ({"most": 1}, "--most 1: at least 2"), ({"most": 0}, "--most 0: at least 2"), ({"level": 95.0}, "--level 95: "),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            risk(sampler, series, frame, **{"most": 60, **own, **settings})
+
+
+def test_a_price_of_nothing_is_no_backtest() -> None:
+    frame = prices(900)
+    series = tl.open_data(frame, opening=Opening(window=16)).modality
+    own: dict[str, Any] = {"weights": "A=1", "level": 0.9, "horizon": 1, "draws": 8, "most": 20}
+    frame.loc[860, ["A", "B"]] = 0.0
+    with pytest.raises(InputError, match=f"column 'A' is 0 at {frame['day'][860]}; it is learned by its returns"):
+        risk(None, series, frame, **own, seed=0, options=Options())  # type: ignore[arg-type]
+
+
 def test_made_series_of_months_begin_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
     sampler, series = exact(pd.DataFrame({"v": process(720)}), window=16)
     when = pd.date_range("1960-01-01", periods=720, freq="MS").strftime("%Y-%m-%d")
