@@ -29,6 +29,7 @@ from trilemma.models.contract import Fills, Surprises
 from trilemma.spaces import Continuous
 from trilemma.tasks import series as tasks
 from trilemma.tasks.alarms import around, detect
+from trilemma.tasks.forecast import forecast
 from trilemma.tasks.risk import risk
 from trilemma.training.engine import Engine
 from trilemma.training.sampling import Sampler
@@ -162,6 +163,35 @@ def test_a_price_meets_the_level_behind_its_gap() -> None:
     assert np.isnan(values).sum() == 3 and (whole > 0).all()
     zero = prices.bridged(np.zeros(5), np.array([100.0, np.nan, 0.0, np.nan, 100.0]))
     np.testing.assert_allclose(zero, [100, 100, 0, 100, 100], err_msg="a price of 0 stays, and spoils no other")
+
+
+class Still(nn.Module, Fills):
+    """Fills in the median of everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spaces = nn.ModuleDict()
+
+    def can_fill(self) -> bool:
+        return True
+
+    def fill(self, batch: Batch, request: Request, *, complete: bool) -> torch.Tensor:
+        assert batch.observed is not None
+        return batch.x * batch.observed
+
+
+def test_each_price_goes_on_from_its_own_last_level() -> None:
+    """Wherever another one ends, and though it has a gap there itself."""
+    frame = prices(900)
+    series = tl.open_data(frame, opening=Opening(window=16, columns=(("A", "change"), ("B", "return")))).modality
+    assert isinstance(series, Series)
+    sampler = Sampler(Still(), Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))  # type: ignore[arg-type]
+    frame.loc[895:, "A"], frame.loc[896:897, "B"], frame.loc[899, "B"] = np.nan, np.nan, 0.0
+    found = forecast(sampler, series, frame, horizon=3, draws=2, seed=0, options=Options()).draws[0]
+    a, b = (float(each.column.from_scores(np.zeros(1))[0]) for each in series.channels)
+    steps = np.arange(1, 4)
+    np.testing.assert_allclose(found[0, :, 0], frame["A"][894] + a * (5 + steps), atol=2e-3)
+    np.testing.assert_allclose(found[0, :, 1], frame["B"][898] * np.exp(b * (1 + steps)), atol=2e-3)
 
 
 def table(count: int = 700, seed: int = 1) -> pd.DataFrame:

@@ -176,27 +176,24 @@ def _futures(
     numbers from `first` + i on."""
     size, step = series.window, min(ahead.shape[1], series.window // 2)
     x, known = (np.repeat(each[None], draws, 0) for each in series.encode(rows.values[-size:], rows.times[-size:]))
-    lost = min(_lost(rows.values, series), size - step - 1, x.shape[2] - 1)  # steps at the end without a level
+    total, ends = len(rows.values), [_end(rows.values[:, c], each) for c, each in enumerate(series.channels)]
+    # Steps at the end for which some column that is learned by its changes has no level.
+    lost = min(max((total - end for end in ends if end), default=0), size - step - 1, x.shape[2] - 1)
     index, label = first + np.arange(draws), label_of(series, rows.name)
     made = go_on(
         sampler, series, x, known, np.repeat(ahead[None], draws, 0), seed=seed, index=index,
         label=None if label is None else np.full((draws, 1), label), options=options, lost=lost,
     )  # fmt: skip
-    before = rows.values[: len(rows.values) - lost]
-    start = np.array([_last(before[:, place], each.start) for place, each in enumerate(series.channels)])
-    return series.decode(made, start)[:, lost:, : series.told]
+    learned, levels = series.learned(made), []
+    for c, (each, end) in enumerate(zip(series.channels[: series.told], ends, strict=False)):
+        if each.wanders:
+            learned[:, c, : max(end - (total - lost), 0)] = 0  # what is in its last known level already
+        own = each.levels(learned[:, c], rows.values[end - 1, c] if end else each.start)
+        levels.append(each.rounded(own)[:, lost:])
+    return np.stack(levels, 2)
 
 
-def _lost(values: np.ndarray, series: Series) -> int:
-    """For how many steps at the end some column that is learned by its changes has no level."""
-    gaps = [0]
-    for place, each in enumerate(series.channels):
-        known = np.flatnonzero(~np.isnan(values[:, place]))
-        if each.wanders and len(known):
-            gaps.append(len(values) - 1 - int(known[-1]))
-    return max(gaps)
-
-
-def _last(values: np.ndarray, otherwise: float) -> float:
-    here = values[~np.isnan(values)]
-    return float(here[-1]) if len(here) else otherwise
+def _end(values: np.ndarray, channel: Channel) -> int:
+    """The step after the last one from whose level changes go on; 0: there is none."""
+    known = np.flatnonzero(~np.isnan(channel.steps(values))) if channel.wanders else [len(values) - 1]
+    return int(known[-1]) + 1 if len(known) else 0
