@@ -38,6 +38,7 @@ class Clock:
     irregular: bool = False  # what happens within a step is put at its beginning
     counted: float = 0.0  # what a step adds to times that are only counted; 0: they are real ones
     formats: list[str] = field(default_factory=list)  # all in which the column of dates is read
+    zone: str = ""  # in whose local time days, weeks and months begin; empty: as written, of times in zones UTC
 
     def said(self) -> str:
         """The step in words."""
@@ -85,7 +86,12 @@ class Clock:
         """As the user's file has them."""
         if self.counted:
             return [f"{time * self.counted:.10g}" for time in times.tolist()]
-        return pd.to_datetime(times, unit="s", utc="%z" in self.format).strftime(self.format).tolist()
+        if self.zone:
+            local, first = pd.to_datetime(times, unit="s"), np.ones(len(times), dtype=bool)
+            found = local.tz_localize(self.zone, ambiguous=first, nonexistent="shift_forward")
+        else:
+            found = pd.to_datetime(times, unit="s", utc="%z" in self.format)
+        return found.strftime(self.format).tolist()
 
     def calendar(self, times: np.ndarray, length: float) -> tuple[np.ndarray, list[str]]:
         """Hour of the day, day of the week, day of the year as points of circles (channels, n), and their names.
@@ -116,6 +122,7 @@ class Moments(NamedTuple):
     form: str  # as they are written
     formats: list[str]  # as its dates are read
     notes: list[str]
+    zone: str = ""  # of a data frame's column
 
 
 @dataclass
@@ -144,16 +151,23 @@ def find(
     if known is not None and known.counted:
         return _counted_as(texts, known, entity)
     candidates = list(_candidates(texts, known))
-    for names, seconds, form, formats, notes in [] if step else candidates:
+    for given in [] if step else candidates:
+        names, seconds, form, formats, notes, zone = given
         if np.isnan(seconds).any() or (known is None and len(seconds) < 32) or (known and names != known.names):
             continue
         if known is not None:
+            seconds = _local(seconds, known.zone) if "%z" in "".join(formats) else seconds
             return Times(_floored(seconds, known), known, entity, notes)
         found = entity_of(texts, names, seconds)
         if found == "":
             continue
-        clock = _clock(seconds, None if found is None else _codes(texts, found))
+        codes = None if found is None else _codes(texts, found)
+        clock = _clock(seconds, codes)
+        if clock is not None and zone and clock.step % DAY == 0:
+            seconds = _local(seconds, zone)
+            clock = _clock(seconds, codes)
         if clock is not None:
+            clock.zone = zone if clock.step % DAY == 0 else ""
             clock.format, clock.names, clock.formats = form, names, formats
             return Times(seconds.astype(np.int64), clock, found, notes)
     if known is not None or not forced or not texts or len(texts[0].codes) < 32:
@@ -176,14 +190,23 @@ def _alike(seconds: np.ndarray, codes: np.ndarray | None) -> bool:
 
 def _resampled(given: Moments, entity: str | None, codes: np.ndarray | None, step: int | None) -> Times:
     """Irregular times on a grid of the usual step, rounded to what clocks show."""
-    names, seconds, form, formats, notes = given
+    names, seconds, form, formats, notes, zone = given
     steps = _steps(seconds, codes)
     usual = float(np.median(steps)) if len(steps) else 1.0
     own = step or min(NICE, key=lambda each: abs(np.log(each / max(usual, 1.0))))
     form = form if own % DAY == 0 or "%H" in form else "%Y-%m-%d %H:%M:%S"
-    clock = Clock(int(own), format=form, names=names, irregular=True, formats=formats)
+    zone = zone if own % DAY == 0 else ""
+    clock = Clock(int(own), format=form, names=names, irregular=True, formats=formats, zone=zone)
     note = f"times are irregular: values within one {clock.said()} are averaged (--set data.step=1h for another step)"
-    return Times(_floored(seconds, clock), clock, entity, [*notes, note])
+    return Times(_floored(_local(seconds, zone), clock), clock, entity, [*notes, note])
+
+
+def _local(seconds: np.ndarray, zone: str) -> np.ndarray:
+    """What clocks of a zone show at these seconds of UTC."""
+    if not zone:
+        return seconds
+    local = pd.to_datetime(seconds, unit="s", utc=True).tz_convert(zone).tz_localize(None)
+    return local.to_numpy("datetime64[us]").astype(np.int64) / 1e6
 
 
 def _floored(seconds: np.ndarray, clock: Clock) -> np.ndarray:
@@ -246,9 +269,9 @@ def _candidates(texts: Sequence[Texts], known: Clock | None) -> Iterator[Moments
         elif re.match(r"\d{1,4}[-/.]\d", each.texts[0]) and NUMBER.fullmatch(each.texts[0]) is None:
             column, values, _ = infer(each)
             if column.kind == "date":
-                moments = Moments([each.name], values, column.format, column.formats, [])
+                moments = Moments([each.name], values, column.format, column.formats, [], _zone(each.dtype))
                 found.append(_in_order(moments, each, known))
-    for names, days, form, formats, notes in list(found):
+    for names, days, form, formats, notes, _ in list(found):
         clock = next((each for each in texts if _time_of_day(each) is not None), None)
         if clock is not None and (days % DAY == 0).all() and form != "%Y%m":
             seconds = days + np.asarray(_time_of_day(clock))[clock.codes]
@@ -265,6 +288,14 @@ def _candidates(texts: Sequence[Texts], known: Clock | None) -> Iterator[Moments
             return
         form = "%Y-%m-%d %H:%M:%S" if len(parts) > 3 else "%Y-%m-%d" if len(parts) == 3 else "%Y-%m"
         yield Moments([named[part].name for part in parts], seconds, form, [], [])
+
+
+def _zone(dtype: str) -> str:
+    """Of a data frame's column of times; '' where it has none."""
+    try:
+        return str(pd.DatetimeTZDtype.construct_from_string(dtype).tz)
+    except TypeError:
+        return ""
 
 
 def _in_order(given: Moments, texts: Texts, known: Clock | None) -> Moments:
