@@ -98,6 +98,19 @@ def test_every_28_days_is_no_month(days: int) -> None:
     assert data.modality.clock.written(rows.times) == frame["t"].tolist()
 
 
+@pytest.mark.parametrize("day", [1, 28, 30, 31])
+def test_a_series_stays_on_its_day_of_the_month(day: int) -> None:
+    months = pd.date_range("2001-03-01", periods=204, freq="MS")
+    when = pd.DatetimeIndex([each.replace(day=min(day, each.days_in_month)) for each in months])
+    frame = pd.DataFrame({"t": when.strftime("%Y-%m-%d"), "v": np.sin(np.arange(204)).round(3)})
+    known = frame[:-12]  # up to a February
+    series = tl.open_data(known).modality
+    assert isinstance(series, Series)
+    rows = series.rows(known)[0]
+    assert series.clock.written(rows.times) == known["t"].tolist()
+    assert series.clock.written(series.clock.after(int(rows.times[-1]), 12)) == frame["t"][-12:].tolist()
+
+
 def test_rows_that_share_a_month_are_said() -> None:
     for freq in ("MS", "YS", "QE"):
         when = pd.date_range("1850-01-01", periods=150, freq=freq)

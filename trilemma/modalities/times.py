@@ -38,6 +38,7 @@ class Clock:
     irregular: bool = False  # what happens within a step is put at its beginning
     counted: float = 0.0  # what a step adds to times that are only counted; 0: they are real ones
     formats: list[str] = field(default_factory=list)  # all in which the column of dates is read
+    day: int = 0  # of months: the one that times lie on, or the last where there are fewer; 0: that of the last time
     zone: str = ""  # in whose local time days, weeks and months begin; empty: as written, of times in zones UTC
 
     def said(self) -> str:
@@ -66,9 +67,8 @@ class Clock:
             month, day = start.astype("datetime64[M]"), start.astype("datetime64[D]")
             months = month + self.months * np.arange(1, count + 1)
             lengths = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
-            # A series of the last days of months stays one; a 30th is the 28th of February.
-            at_end = (day + 1).astype("datetime64[M]") != month
-            place = np.where(at_end, lengths - 1, np.minimum((day - month).astype(np.int64), lengths - 1))
+            wanted = self.day or int((day - month).astype(np.int64)) + 1
+            place = np.minimum(wanted, lengths) - 1  # a 30th is the 28th of February
             times = (months.astype("datetime64[D]") + place).astype("datetime64[s]") + (
                 start - day.astype("datetime64[s]")
             )
@@ -393,7 +393,7 @@ def _clock(seconds: np.ndarray, codes: np.ndarray | None) -> Clock | None:
         every = int(np.median(months))
         share = (months == every).mean()
         if share >= (steps == usual).mean():  # else every 28 or 30 days
-            return Clock(0, every) if every and share >= EQUAL else None
+            return Clock(0, every, day=_day(seconds)) if every and share >= EQUAL else None
     if usual < 1 or (np.abs(steps - usual) < 0.05 * usual).mean() < EQUAL:
         return None
     step = round(usual)
@@ -412,6 +412,15 @@ def _slot(times: np.ndarray, step: int) -> np.ndarray:
 
 def _month(times: np.ndarray) -> np.ndarray:
     return times.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
+
+
+def _day(seconds: np.ndarray) -> int:
+    """On which day of their months most times lie; 31: on the last one."""
+    days = seconds.astype(np.int64).astype("datetime64[s]").astype("datetime64[D]")
+    months = days.astype("datetime64[M]")
+    own = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
+    lengths = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
+    return max(range(1, 32), key=lambda day: ((own == np.minimum(day, lengths)).sum(), day))
 
 
 def regular(values: np.ndarray, seconds: np.ndarray, clock: Clock) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
