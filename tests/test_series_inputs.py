@@ -16,6 +16,8 @@ import trilemma as tl
 from trilemma.batches import Batch, Options, Request
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
+from trilemma.modalities import dates
+from trilemma.modalities.columns import Texts, infer
 from trilemma.modalities.contract import Opening, opening_of
 from trilemma.modalities.series import Series
 from trilemma.models.contract import Fills
@@ -267,6 +269,22 @@ def test_days_first_stay_days_first() -> None:
         data = tl.open_data(pd.DataFrame({"at": months.strftime(form), "v": np.sin(np.arange(150))}))
         assert data.facts["times"].startswith("150 steps of a month, from 01/01/2010")
         assert any(f"01/01/2010 is taken as {order}" in note for note in data.notes)
+
+
+def test_dates_are_written_as_they_were_read() -> None:
+    """With their Z, and to the microsecond; where offsets stand beside it, by what reads both."""
+    texts = ["2024-01-05T07:58:46.621677Z", "2024-01-05T08:00:00.000000Z", "2024-01-06T08:00:00.125000Z"]
+    column, seconds, _ = infer(Texts("at", np.arange(3), texts, "", "str"), "date")
+    assert column.format.endswith("%fZ") and column.unit == 1e-6
+    assert column.written(seconds, np.random.default_rng(0)).tolist() == texts
+    column.fit(seconds)
+    again = column.from_scores(column.scores(seconds, np.full(3, 0.5)))
+    assert column.written(again, np.random.default_rng(0)).tolist() == texts
+    assert dates.unit_of(np.array([3.0, 61.0])) == 1 and dates.unit_of(np.array([0.25])) == 1e-3
+    assert dates.forms_of(["2024-01-05T10:00:00Z", "2024-01-05T10:00:00+0100"]) == ["%Y-%m-%dT%H:%M:%S%z"]
+    frame = pd.DataFrame({"at": WHEN.strftime("%Y-%m-%dT%H:%M:%SZ"), "v": np.sin(np.arange(300))})
+    series = opened(frame)
+    assert series.clock.written(series.rows(frame)[0].times) == frame["at"].tolist()
 
 
 def test_an_index_of_times_goes_through_files(tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ def filtered(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
         if count >= anew:  # a twentieth more draws hardly move it
             seen, anew = shape[:count].ravel(), int(1.05 * count) + 1
             seen = seen[np.isfinite(seen)]
-            latest = (value_at_risk(seen, level), expected_shortfall(seen, level)) if len(seen) else (np.nan, np.nan)
             anew = anew if len(seen) else count + 1
+            seen = seen if len(seen) else np.full(1, np.nan)
+            latest = value_at_risk(seen, level), expected_shortfall(seen, level)
         found.append(latest)
     var, shortfall = np.array(found).T
     return spread * var - middle, spread * shortfall - middle

@@ -156,7 +156,7 @@ def find(
         if np.isnan(seconds).any() or (known is None and len(seconds) < 32) or (known and names != known.names):
             continue
         if known is not None:
-            seconds = _local(seconds, known.zone) if "%z" in "".join(formats) else seconds
+            seconds = _local(seconds, known.zone) if any(map(dates.zoned, formats)) else seconds
             return Times(_floored(seconds, known), known, entity, notes)
         found = entity_of(texts, names, seconds)
         if found == "":
