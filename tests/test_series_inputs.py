@@ -325,6 +325,18 @@ def test_made_series_are_numbers_where_files_know_them(tmp_path: Path, ending: s
     assert pd.read_csv(tmp_path / "made.csv")["v"].str.startswith("$").all()
 
 
+@pytest.mark.parametrize("dtype", ["Float64", "Float32", "float32", "Int64"])
+def test_gaps_are_filled_in_columns_of_any_number(dtype: str) -> None:
+    frame = pd.DataFrame({"at": WHEN, "v": np.arange(300) % 7})
+    frame["v"] = frame["v"].astype(dtype)
+    frame.loc[5:9, "v"] = None
+    series = opened(frame)
+    gaps = series.gaps(frame)
+    full = series.filled(gaps, np.where(gaps.observed, gaps.x, 2.0))
+    np.testing.assert_array_equal(full["v"].astype(float), np.where(gaps.observed[:, 0], np.arange(300) % 7, 2.0))
+    assert "Int64" in dtype or full["v"].dtype == dtype
+
+
 def test_cells_of_a_series_that_stand_for_no_number_are_filled_in(tmp_path: Path) -> None:
     cells = np.random.default_rng(0).normal(size=300).round(2).astype(str).astype(object)
     wide = pd.DataFrame({"time": WHEN.strftime("%Y-%m-%d"), "v": cells, "w": cells[::-1]})

@@ -29,7 +29,7 @@ from trilemma.models.contract import Fills, Surprises
 from trilemma.spaces import Continuous
 from trilemma.tasks import series as tasks
 from trilemma.tasks.alarms import around, detect
-from trilemma.tasks.forecast import forecast
+from trilemma.tasks.forecast import companions, forecast, significant
 from trilemma.tasks.risk import risk
 from trilemma.training.engine import Engine
 from trilemma.training.sampling import Sampler
@@ -192,6 +192,14 @@ def test_each_price_goes_on_from_its_own_last_level() -> None:
     steps = np.arange(1, 4)
     np.testing.assert_allclose(found[0, :, 0], frame["A"][894] + a * (5 + steps), atol=2e-3)
     np.testing.assert_allclose(found[0, :, 1], frame["B"][898] * np.exp(b * (1 + steps)), atol=2e-3)
+
+
+def test_files_beside_a_forecast_have_its_whole_name(tmp_path: Path) -> None:
+    names = ("quantiles.csv", "png")
+    for out, name, packed in (("f.a.csv", "f.a", ""), ("f.2024-05.CSV.gz", "f.2024-05", ".gz"), ("csv.csv", "csv", "")):
+        beside, picture = companions(tmp_path / out, "quantiles")
+        assert [beside.name.replace("CSV", "csv"), picture.name] == [f"{name}.{names[0]}{packed}", f"{name}.{names[1]}"]
+    np.testing.assert_array_equal(significant(np.array([0.1 + 0.2, 3e-13, -7.0])), [0.3, 3e-13, -7.0])
 
 
 def table(count: int = 700, seed: int = 1) -> pd.DataFrame:

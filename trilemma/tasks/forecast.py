@@ -14,7 +14,7 @@ from trilemma.errors import InputError
 from trilemma.modalities.channels import Channel
 from trilemma.modalities.contract import Modality
 from trilemma.modalities.entities import Rows
-from trilemma.modalities.frames import write
+from trilemma.modalities.frames import suffix, write
 from trilemma.modalities.series import Series, free
 from trilemma.modalities.writing import writing_to
 from trilemma.tasks.series import go_on, label_of, series_of
@@ -63,8 +63,8 @@ class Forecast:
             written = self.series.clock.written(when)
             for place, channel in enumerate(self.columns):
                 own = draws[:, :, place]
-                mean = own.mean(0).round(10)
-                found = {f"q{round(100 * q):02d}": np.quantile(own, q, axis=0).round(10) for q in QUANTILES}
+                mean = significant(own.mean(0))
+                found = {f"q{round(100 * q):02d}": significant(np.quantile(own, q, axis=0)) for q in QUANTILES}
                 parts.append(
                     self._named(rows, number, {"time": written, "variable": channel.column.name, "mean": mean, **found})
                 )
@@ -80,11 +80,9 @@ class Forecast:
 
     def save(self, out: Path) -> list[Path]:
         """The draws, and beside them `.quantiles` and a picture."""
-        name, _, ending = out.name.partition(".")
+        beside, picture = companions(out, "quantiles")
         write(self.frame(), out)
-        beside = out.with_name(f"{name}.quantiles.{ending}")
         write(self.quantiles(), beside)
-        picture = out.with_name(f"{name}.png")
         with writing_to(picture) as temporary:
             self.figure().savefig(temporary, format="png")
         return [out, beside, picture]
@@ -113,6 +111,17 @@ class Forecast:
             axes.tick_params(labelsize=7)
             axes.spines[["top", "right"]].set_visible(False)
         return figure
+
+
+def significant(values: np.ndarray) -> np.ndarray:
+    """Values (n,) of twelve digits: no 0.30000000000000004, and nothing small becomes 0."""
+    return np.array([float(f"{value:.12g}") for value in values])
+
+
+def companions(out: Path, what: str) -> tuple[Path, Path]:
+    """Beside a table f.2024.csv the table f.2024.WHAT.csv and the picture f.2024.png."""
+    name = out.name[: out.name.lower().rindex(suffix(out))]
+    return out.with_name(f"{name}.{what}{out.name[len(name) :]}"), out.with_name(f"{name}.png")
 
 
 def forecast(

@@ -31,6 +31,7 @@ from trilemma.modalities.entities import Rows
 from trilemma.modalities.frames import write
 from trilemma.modalities.series import PARTS, Series
 from trilemma.modalities.writing import writing_to
+from trilemma.tasks.forecast import companions
 from trilemma.tasks.series import go_on, label_of, series_of
 from trilemma.training.progress import Bar
 from trilemma.training.sampling import BATCH, Sampler
@@ -104,8 +105,7 @@ class Risk:
 
     def save(self, out: Path) -> list[Path]:
         """The forecasts, and beside them `.tests` and a picture."""
-        name, _, ending = out.name.partition(".")
-        beside, picture = out.with_name(f"{name}.tests.{ending}"), out.with_name(f"{name}.png")
+        beside, picture = companions(out, "tests")
         write(self.frame(), out)
         write(self.tests(), beside)
         with writing_to(picture) as temporary:
