@@ -92,7 +92,7 @@ class SeriesRuler:
         return np.stack([full if row is None else self.data.observed[row] for row in rows])
 
     def _facts(self, values: np.ndarray, together: int) -> dict[str, Measure]:
-        if not self.walks.any() or len(values) < FEWEST or values.shape[1] < 8:
+        if not self.walks.any() or len(values) < FEWEST or values.shape[1] < 7:
             return {}
         return stylised_facts(values[:, :, self.walks], together=together)
 
