@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from typer.testing import CliRunner
 
 import trilemma as tl
+from trilemma.batches import Batch
 from trilemma.cli import app
 from trilemma.errors import InputError
 from trilemma.metrics.memorisation import memorisation, values
 from trilemma.metrics.series import autocorrelation, crps, pinball
 from trilemma.metrics.stylised import FACTS
+from trilemma.metrics.windows import discriminative_score
 from trilemma.modalities.contract import Opening
 from trilemma.modalities.frames import read
 from trilemma.modalities.series import Series
@@ -29,6 +32,7 @@ from trilemma.report.baselines_of_series import autoregression, stationary_boots
 from trilemma.report.of_series import SeriesRuler
 from trilemma.report.series_figures import heat, overlay
 from trilemma.tasks.plain_forecasts import exponential_smoothing, period_of, seasonal_ensemble, seasonal_naive
+from trilemma.training.features import FeatureNetwork
 
 
 def daily(count: int = 1500, seed: int = 1) -> pd.DataFrame:
@@ -82,6 +86,39 @@ def test_times_of_all_sorts_are_found() -> None:
         {"t": hours[0] + pd.to_timedelta(np.cumsum(random.exponential(9e3, count)).round(), "s"), "v": 1}
     )
     assert find(read(irregular, "test")[0]) is None
+
+
+@pytest.mark.parametrize("days", [28, 30])
+def test_every_28_days_is_no_month(days: int) -> None:
+    when = pd.date_range("2001-01-05", periods=160, freq=f"{days}D")
+    frame = pd.DataFrame({"t": when.strftime("%Y-%m-%d"), "v": np.sin(np.arange(160)).round(3)})
+    data = tl.open_data(frame)
+    rows = data.modality.rows(frame)[0]
+    assert data.modality.clock.said() == f"{days} days" and rows.values[:, 0].tolist() == frame["v"].tolist()
+    assert data.modality.clock.written(rows.times) == frame["t"].tolist()
+
+
+@pytest.mark.parametrize("day", [1, 28, 30, 31])
+def test_a_series_stays_on_its_day_of_the_month(day: int) -> None:
+    months = pd.date_range("2001-03-01", periods=204, freq="MS")
+    when = pd.DatetimeIndex([each.replace(day=min(day, each.days_in_month)) for each in months])
+    frame = pd.DataFrame({"t": when.strftime("%Y-%m-%d"), "v": np.sin(np.arange(204)).round(3)})
+    known = frame[:-12]  # up to a February
+    series = tl.open_data(known).modality
+    assert isinstance(series, Series)
+    rows = series.rows(known)[0]
+    assert series.clock.written(rows.times) == known["t"].tolist()
+    assert series.clock.written(series.clock.after(int(rows.times[-1]), 12)) == frame["t"][-12:].tolist()
+
+
+def test_rows_that_share_a_month_are_said() -> None:
+    for freq in ("MS", "YS", "QE"):
+        when = pd.date_range("1850-01-01", periods=150, freq=freq)
+        frame = pd.DataFrame({"t": when.strftime("%Y-%m-%d"), "v": np.sin(np.arange(150))})
+        assert tl.open_data(frame).modality.clock.months == {"MS": 1, "YS": 12, "QE": 3}[freq]
+        extra = pd.DataFrame({"t": [(when[70] + pd.Timedelta(3 if freq == "MS" else -3, "D")).strftime("%Y-%m-%d")]})
+        notes = tl.open_data(pd.concat([frame, extra.assign(v=1.0)]).sort_values("t")).notes
+        assert any("1 rows lie within the" in note and note.endswith("averaged") for note in notes), freq
 
 
 def test_rows_are_put_on_the_grid() -> None:
@@ -398,6 +435,25 @@ def test_what_a_page_draws_of_series() -> None:
     assert drawn["kinds"] == ["level", "return"] and sum(drawn["histograms"][1]) == pytest.approx(1, abs=0.01)
     found, verdicts = ruler.measure(real(ruler.data, 60, seed=0))
     assert all(np.isfinite(each.value) for each in found.values()) and len(verdicts) == len(FACTS)
+
+
+def test_windows_score_in_a_file_as_in_memory(tmp_path: Path) -> None:
+    """Real ones cannot be told from real ones, though no file tells the calendar and the first return of a window."""
+    data = tl.open_data(daily(1600).drop(columns="load"), opening=Opening(window=16))
+    ruler, x = SeriesRuler(data), real(data, 100, seed=0)
+    again, _ = data.modality.read(data.modality.save(x, tmp_path / "made.csv")[0], data.spaces["x"])
+    assert ruler.walks.all() and data.modality.calendar
+    np.testing.assert_allclose(data.modality.seen(again), data.modality.seen(x), atol=0.06)
+    made = [ruler._learned(each, None) for each in (x, again)]
+    told = [discriminative_score(ruler.then, each, together=ruler.sharing_then)["discriminative"] for each in made]
+    assert max(each.value for each in told) < 0.1
+    features = FeatureNetwork("", Mean(), data, "")  # type: ignore[arg-type]
+    np.testing.assert_allclose(features(again), features(x), atol=0.02)
+
+
+class Mean:
+    def encode(self, batch: Batch) -> torch.Tensor:
+        return batch.x.mean(2)
 
 
 def test_copies_are_looked_for_where_nothing_is_shared() -> None:

@@ -158,6 +158,21 @@ def test_steps_are_counted_only_where_no_column_tells_the_time(tmp_path: Path) -
     assert f"{COUNT:,} steps of a step" in open_data(tmp_path / "s.csv", kind="series").facts["times"]
 
 
+@pytest.mark.parametrize("freq", ["D", "B", "MS"])
+def test_days_of_a_zone_begin_at_its_midnight(freq: str) -> None:
+    """Over changes of clocks: no row beside the grid, and what comes next is the zone's next midnight."""
+    when = pd.date_range("2019-01-01", periods=440, freq=freq, tz="Europe/Berlin")
+    frame = pd.DataFrame({"y": np.sin(np.arange(440)).round(3)}, index=when)
+    data = open_data(frame[:-40])
+    assert isinstance(data.modality, Series) and not data.notes and data.facts["gaps"] == "0.0% of values"
+    clock, rows = data.modality.clock, data.modality.rows(frame[:-40])[0]
+    ahead = pd.to_datetime(clock.written(clock.after(int(rows.times[-1]), 40)), utc=True)
+    np.testing.assert_array_equal(ahead, when[-40:].tz_convert("UTC"))
+    assert clock.written(rows.times[:1])[0] == "2019-01-01 00:00:00+0100"
+    for other in (frame.tz_convert("UTC"), frame.tz_localize(None)):
+        np.testing.assert_array_equal(data.modality.rows(other[:-40])[0].times, rows.times)
+
+
 def test_frames_with_zones() -> None:
     """An index of times in a zone: a change of clocks is no gap, and leaves no step out."""
     frame = hours().drop(columns="time").set_axis(zurich("2022-03-10"))

@@ -16,6 +16,8 @@ import trilemma as tl
 from trilemma.batches import Batch, Options, Request
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
+from trilemma.modalities import dates
+from trilemma.modalities.columns import Texts, infer
 from trilemma.modalities.contract import Opening, opening_of
 from trilemma.modalities.series import Series
 from trilemma.models.contract import Fills
@@ -250,6 +252,41 @@ def test_a_later_file_is_read_as_the_run_s_own(tmp_path: Path) -> None:
         series.rows(tmp_path / "later.csv")
 
 
+def test_days_first_stay_days_first() -> None:
+    """A later file is read in the run's order; a first one in the order that leaves no gaps, and that is said."""
+    when = pd.date_range("2023-01-01", periods=300)
+    run = opened(pd.DataFrame({"at": when.strftime("%d/%m/%Y"), "v": np.sin(np.arange(300))}))
+    march = pd.date_range("2024-03-01", periods=12 * 24, freq="h")[::24]
+    later = pd.DataFrame({"at": march.strftime("%d/%m/%Y"), "v": np.arange(12.0)})
+    rows = run.rows(later)[0]
+    assert run.clock.written(rows.times) == later["at"].tolist() and rows.values[:, 0].tolist() == list(range(12))
+    iso = run.rows(later.assign(at=march.strftime("%Y-%m-%d")))[0]  # written otherwise, it is read as it is
+    np.testing.assert_array_equal(iso.times, rows.times)
+    dashed = run.rows(later.assign(at=march.strftime("%d-%m-%Y")))[0]
+    np.testing.assert_array_equal(dashed.times, rows.times)
+    months = pd.date_range("2010-01-01", periods=150, freq="MS")
+    for form, order in (("%d/%m/%Y", "day before month"), ("%m/%d/%Y", "month before day")):
+        data = tl.open_data(pd.DataFrame({"at": months.strftime(form), "v": np.sin(np.arange(150))}))
+        assert data.facts["times"].startswith("150 steps of a month, from 01/01/2010")
+        assert any(f"01/01/2010 is taken as {order}" in note for note in data.notes)
+
+
+def test_dates_are_written_as_they_were_read() -> None:
+    """With their Z, and to the microsecond; where offsets stand beside it, by what reads both."""
+    texts = ["2024-01-05T07:58:46.621677Z", "2024-01-05T08:00:00.000000Z", "2024-01-06T08:00:00.125000Z"]
+    column, seconds, _ = infer(Texts("at", np.arange(3), texts, "", "str"), "date")
+    assert column.format.endswith("%fZ") and column.unit == 1e-6
+    assert column.written(seconds, np.random.default_rng(0)).tolist() == texts
+    column.fit(seconds)
+    again = column.from_scores(column.scores(seconds, np.full(3, 0.5)))
+    assert column.written(again, np.random.default_rng(0)).tolist() == texts
+    assert dates.unit_of(np.array([3.0, 61.0])) == 1 and dates.unit_of(np.array([0.25])) == 1e-3
+    assert dates.forms_of(["2024-01-05T10:00:00Z", "2024-01-05T10:00:00+0100"]) == ["%Y-%m-%dT%H:%M:%S%z"]
+    frame = pd.DataFrame({"at": WHEN.strftime("%Y-%m-%dT%H:%M:%SZ"), "v": np.sin(np.arange(300))})
+    series = opened(frame)
+    assert series.clock.written(series.rows(frame)[0].times) == frame["at"].tolist()
+
+
 def test_an_index_of_times_goes_through_files(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     frame = pd.DataFrame({"v": np.random.default_rng(0).normal(size=300).round(2)}, index=WHEN)
@@ -286,6 +323,18 @@ def test_made_series_are_numbers_where_files_know_them(tmp_path: Path, ending: s
     np.testing.assert_array_equal(made[["v", "n"]], series.export(data.x[:4]).reshape(-1, 2))
     series.save(data.x[:4], tmp_path / "made.csv")
     assert pd.read_csv(tmp_path / "made.csv")["v"].str.startswith("$").all()
+
+
+@pytest.mark.parametrize("dtype", ["Float64", "Float32", "float32", "Int64"])
+def test_gaps_are_filled_in_columns_of_any_number(dtype: str) -> None:
+    frame = pd.DataFrame({"at": WHEN, "v": np.arange(300) % 7})
+    frame["v"] = frame["v"].astype(dtype)
+    frame.loc[5:9, "v"] = None
+    series = opened(frame)
+    gaps = series.gaps(frame)
+    full = series.filled(gaps, np.where(gaps.observed, gaps.x, 2.0))
+    np.testing.assert_array_equal(full["v"].astype(float), np.where(gaps.observed[:, 0], np.arange(300) % 7, 2.0))
+    assert "Int64" in dtype or full["v"].dtype == dtype
 
 
 def test_cells_of_a_series_that_stand_for_no_number_are_filled_in(tmp_path: Path) -> None:

@@ -25,10 +25,11 @@ from trilemma.modalities.contract import Opening
 from trilemma.modalities.scenario import STATISTICS, parse
 from trilemma.modalities.series import Series
 from trilemma.modalities.times import Clock
-from trilemma.models.contract import Fills
+from trilemma.models.contract import Fills, Surprises
 from trilemma.spaces import Continuous
 from trilemma.tasks import series as tasks
-from trilemma.tasks.alarms import around
+from trilemma.tasks.alarms import around, detect
+from trilemma.tasks.forecast import companions, forecast, significant
 from trilemma.tasks.risk import risk
 from trilemma.training.engine import Engine
 from trilemma.training.sampling import Sampler
@@ -164,6 +165,43 @@ def test_a_price_meets_the_level_behind_its_gap() -> None:
     np.testing.assert_allclose(zero, [100, 100, 0, 100, 100], err_msg="a price of 0 stays, and spoils no other")
 
 
+class Still(nn.Module, Fills):
+    """Fills in the median of everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spaces = nn.ModuleDict()
+
+    def can_fill(self) -> bool:
+        return True
+
+    def fill(self, batch: Batch, request: Request, *, complete: bool) -> torch.Tensor:
+        assert batch.observed is not None
+        return batch.x * batch.observed
+
+
+def test_each_price_goes_on_from_its_own_last_level() -> None:
+    """Wherever another one ends, and though it has a gap there itself."""
+    frame = prices(900)
+    series = tl.open_data(frame, opening=Opening(window=16, columns=(("A", "change"), ("B", "return")))).modality
+    assert isinstance(series, Series)
+    sampler = Sampler(Still(), Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))  # type: ignore[arg-type]
+    frame.loc[895:, "A"], frame.loc[896:897, "B"], frame.loc[899, "B"] = np.nan, np.nan, 0.0
+    found = forecast(sampler, series, frame, horizon=3, draws=2, seed=0, options=Options()).draws[0]
+    a, b = (float(each.column.from_scores(np.zeros(1))[0]) for each in series.channels)
+    steps = np.arange(1, 4)
+    np.testing.assert_allclose(found[0, :, 0], frame["A"][894] + a * (5 + steps), atol=2e-3)
+    np.testing.assert_allclose(found[0, :, 1], frame["B"][898] * np.exp(b * (1 + steps)), atol=2e-3)
+
+
+def test_files_beside_a_forecast_have_its_whole_name(tmp_path: Path) -> None:
+    names = ("quantiles.csv", "png")
+    for out, name, packed in (("f.a.csv", "f.a", ""), ("f.2024-05.CSV.gz", "f.2024-05", ".gz"), ("csv.csv", "csv", "")):
+        beside, picture = companions(tmp_path / out, "quantiles")
+        assert [beside.name.replace("CSV", "csv"), picture.name] == [f"{name}.{names[0]}{packed}", f"{name}.{names[1]}"]
+    np.testing.assert_array_equal(significant(np.array([0.1 + 0.2, 3e-13, -7.0])), [0.3, 3e-13, -7.0])
+
+
 def table(count: int = 700, seed: int = 1) -> pd.DataFrame:
     """Two shops, day by day, rows as they come: a level with a week, and a price."""
     parts = []
@@ -256,6 +294,29 @@ def test_strange_steps_raise_alarms(run: Path, tmp_path: Path) -> None:
         loaded.detect(own, normal=normal.tail(40), false_alarms=0.001)
 
 
+class Sizes(nn.Module, Surprises):
+    """Surprised by what is far from 0, of what it is given."""
+
+    def surprise(self, batch: Batch) -> torch.Tensor:
+        assert batch.observed is not None
+        return batch.x.square() * batch.observed
+
+
+def test_a_price_of_nothing_is_strange() -> None:
+    """It has no logarithm: nobody may take it for a value that is not there."""
+    frame = prices(900)
+    series = tl.open_data(frame, opening=Opening(window=16)).modality
+    assert isinstance(series, Series) and all(each.kind == "return" for each in series.channels)
+    sampler = Sampler(Sizes(), Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))  # type: ignore[arg-type]
+    frame.loc[500, "B"], frame.loc[700, "A"] = 0.0, -3.0
+    found = detect(sampler, series, frame, false_alarms=0.01, normal=prices(900, seed=4), seed=0)
+    assert found.alarms[[500, 700]].all() and set(np.argsort(-found.scores)[:2]) == {500, 700}
+    because = found.columns()["because"]
+    assert because[500].startswith("B") and because[700].startswith("A")
+    normal = detect(sampler, series, frame, false_alarms=0.01, normal=frame, seed=0)
+    assert np.isfinite(normal.scores).all() and normal.p_values[500] > found.p_values[500]
+
+
 def test_means_around_each_step() -> None:
     values = np.random.default_rng(0).normal(size=(20, 2))
     for length in (1, 4, 7, 30):
@@ -342,6 +403,36 @@ def test_a_gap_does_not_void_a_backtest() -> None:
     own: dict[str, Any] = {"weights": "p=1", "level": 0.9, "horizon": 1, "draws": 20, "most": 60}
     found = risk(sampler, series, frame, **own, seed=0, options=Options())
     assert all(np.isfinite(each).all() for each in (*found.value_at_risk.values(), *found.shortfall.values()))
+
+
+def test_a_backtest_counts_only_what_is_known() -> None:
+    frame = pd.DataFrame({"p": process(600)})
+    sampler, series = exact(frame, window=16)
+    own: dict[str, Any] = {"weights": "p=1", "level": 0.9, "horizon": 1, "draws": 20, "seed": 0, "options": Options()}
+    frame.loc[:559, "p"] = np.nan  # one that begins late
+    found = risk(sampler, series, frame, **own | {"most": 60})
+    tests, made = found.tests().set_index("way"), found.frame()
+    assert tests.loc["history", "forecasts"] == 37 and tests.loc["model", "forecasts"] == 39
+    assert np.isfinite(found.value_at_risk["adjusted"][-30:]).all() and np.isfinite(tests["var_next"]).all()
+    assert (tests["expected"] == (0.1 * tests["forecasts"]).round(1)).all()
+    assert made["violation_history"].isna().sum() == 61 - 37 and "unknown" not in found.said()
+    frame["p"] = np.nan
+    lost = risk(sampler, series, frame, **own | {"most": 60})
+    assert "0 of 0 losses" in lost.said() and "cannot tell" in lost.said() and "next: unknown" in lost.said()
+    for settings, message in (
+        ({"most": 1}, "--most 1: at least 2"), ({"most": 0}, "--most 0: at least 2"), ({"level": 95.0}, "--level 95: "),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            risk(sampler, series, frame, **{"most": 60, **own, **settings})
+
+
+def test_a_price_of_nothing_is_no_backtest() -> None:
+    frame = prices(900)
+    series = tl.open_data(frame, opening=Opening(window=16)).modality
+    own: dict[str, Any] = {"weights": "A=1", "level": 0.9, "horizon": 1, "draws": 8, "most": 20}
+    frame.loc[860, ["A", "B"]] = 0.0
+    with pytest.raises(InputError, match=f"column 'A' is 0 at {frame['day'][860]}; it is learned by its returns"):
+        risk(None, series, frame, **own, seed=0, options=Options())  # type: ignore[arg-type]
 
 
 def test_made_series_of_months_begin_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,9 @@ def filtered(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     for count in range(1, len(draws) + 1):
         if count >= anew:  # a twentieth more draws hardly move it
             seen, anew = shape[:count].ravel(), int(1.05 * count) + 1
+            seen = seen[np.isfinite(seen)]
+            anew = anew if len(seen) else count + 1
+            seen = seen if len(seen) else np.full(1, np.nan)
             latest = value_at_risk(seen, level), expected_shortfall(seen, level)
         found.append(latest)
     var, shortfall = np.array(found).T
@@ -64,7 +67,8 @@ def middle_and_spread(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def adjusted(gains: np.ndarray, draws: np.ndarray, level: float, *, first: int) -> tuple[np.ndarray, np.ndarray]:
     """Value at risk and expected shortfall (n,) of forecasts one after the other, draws (n, D), by how those before
-    fared: gains (n,) are what came after each, and only earlier ones are used. NaN for the `first` ones.
+    fared: gains (n,) are what came after each, and only earlier ones are used. NaN for the `first` ones, and before any
+    is known.
 
     Gains in units of the forecasts' own spread are divided by a moving average of their size (of half a month of
     memory, RiskMetrics' .94), and the quantile of what is left is the shape. Source: filtered historical simulation
@@ -72,16 +76,20 @@ def adjusted(gains: np.ndarray, draws: np.ndarray, level: float, *, first: int) 
     """
     middle, spread = middle_and_spread(np.asarray(draws, dtype=np.float64))
     surprise = (gains - middle) / spread
-    size = float(np.nanmean(np.abs(surprise[:first])))
+    known = np.isfinite(surprise)
+    begun = np.flatnonzero(known)[:1]
+    first = max(first, int(begun[0]) + 1) if len(begun) else len(gains)
+    size = float(np.abs(surprise[:first][known[:first]]).mean()) if len(begun) else np.nan
     scale, var, shortfall = np.ones(len(gains)), np.full(len(gains), np.nan), np.full(len(gains), np.nan)
     for place in range(len(gains)):
         scale[place] = size
         if place >= first:
-            shape = surprise[:place] / scale[:place]
+            shape = (surprise[:place] / scale[:place])[known[:place]]
             wide = spread[place] * size
             var[place] = wide * value_at_risk(shape, level) - middle[place]
             shortfall[place] = wide * expected_shortfall(shape, level) - middle[place]
-        size = MEMORY * size + (1 - MEMORY) * abs(float(surprise[place]))
+        if known[place]:
+            size = MEMORY * size + (1 - MEMORY) * abs(float(surprise[place]))
     return var, shortfall
 
 
@@ -93,12 +101,15 @@ def gaussian(mean: np.ndarray, deviation: np.ndarray, level: float) -> tuple[np.
 
 
 def kupiec(violations: np.ndarray, level: float) -> tuple[float, float]:
-    """Likelihood ratio and p-value of the hypothesis that violations (n,) bool come with probability 1 - level.
+    """Likelihood ratio and p-value of the hypothesis that violations (n,) bool come with probability 1 - level; NaN for
+    none of either.
 
     Source: Kupiec 1995 (proportion of failures, chi-square of one degree). Known biases: little power for n below some
     hundreds at 99 %.
     """
     count, bad = len(violations), int(np.sum(violations))
+    if not count:
+        return float("nan"), float("nan")
     expected = 1 - level
     here = xlogy(bad, bad / count) + xlogy(count - bad, 1 - bad / count)
     ratio = max(2 * (here - xlogy(bad, expected) - xlogy(count - bad, 1 - expected)), 0.0)

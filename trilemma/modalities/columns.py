@@ -62,7 +62,7 @@ class Column:
     suffix: str = ""
     format: str = ""  # of a date, as it is written,
     formats: list[str] = field(default_factory=list)  # all that it is read in,
-    unit: int = 1  # and the seconds of which its cells are multiples: a day's, mostly
+    unit: float = 1  # and the seconds of which its cells are multiples: a day's, mostly
     start: int = 0  # the first new number of an identifier
     template: str = ""  # of an identifier in letters and digits
     base: str = ""  # a column that this one is never below: what it has more is learned

@@ -270,6 +270,10 @@ class Modality(ABC):
         """A table's rows in the user's units."""
         return None
 
+    def seen(self, x: np.ndarray) -> np.ndarray:
+        """Raw x as it is measured: without what `export` does not give."""
+        return x
+
     def gaps(self, source: Any) -> Gaps:
         """Files or arrays as `read` takes them, in which elements are missing that a model is to fill in."""
         raise InputError(f"filling in is for tables and series; this run's data are of kind {self.kind}")

@@ -36,7 +36,7 @@ def forms_of(texts: Sequence[str]) -> list[str]:
     if len(found) > 1:
         counts = [int(_moments(pd.Series(list(texts), dtype=object), form).notna().sum()) for form in found]
         # What is mostly something else is no date; and no zones beside times without.
-        if max(counts) < MOST_COMMON * len(texts) or len({"%z" in form for form in found}) > 1:
+        if max(counts) < MOST_COMMON * len(texts) or len({zoned(form) for form in found}) > 1:
             return []
         found = [form for _, form in sorted(zip(counts, found, strict=True), key=lambda each: -each[0])]
     return found
@@ -67,10 +67,15 @@ def seconds_of(texts: Sequence[str], forms: Sequence[str]) -> np.ndarray | None:
     return None if np.isnan(found).any() else found
 
 
-def unit_of(seconds: np.ndarray) -> int:
-    """The seconds of which all are multiples: a day's, mostly."""
-    whole = np.floor(seconds).astype(np.int64)
-    return next((unit for unit in (86_400, 3600, 60) if (whole % unit == 0).all()), 1)
+def unit_of(seconds: np.ndarray) -> float:
+    """The seconds of which all are multiples: a day's, mostly; a millionth at least."""
+    micro = np.round(seconds * 1e6).astype(np.int64)
+    return next((unit for unit in (86_400, 3600, 60, 1, 1e-3) if (micro % round(1e6 * unit) == 0).all()), 1e-6)
+
+
+def zoned(form: str) -> bool:
+    """Does it say the zone?"""
+    return "%z" in form or form.endswith("Z")
 
 
 def written(seconds: np.ndarray, form: str) -> np.ndarray:
@@ -94,5 +99,8 @@ def _guesses(texts: Sequence[str]) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # both orders are tried on all cells
         for text in dict.fromkeys((max(some, key=len), some[0])):
-            made += [pd.tseries.api.guess_datetime_format(text, dayfirst=first) for first in (False, True)]
+            found = [pd.tseries.api.guess_datetime_format(text, dayfirst=first) for first in (False, True)]
+            if text.endswith("Z"):  # so it is written again
+                made += [guess.replace("%z", "Z") for guess in found if guess]
+            made += found
     return [guess for guess in dict.fromkeys(made) if guess]

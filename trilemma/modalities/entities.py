@@ -95,11 +95,15 @@ def read_entities(
     owner, place = np.zeros(len(when.seconds), dtype=int), np.full(len(when.seconds), -1)
     found = []
     for number, (name, chosen) in enumerate(_by_entity(texts, when)):
+        own_name = f" of {name!r}" if name else ""
         again = len(chosen) - len(np.unique(when.seconds[chosen]))
         if again and not own.irregular:
-            more.append(f"{again:,} rows have the time of another one{f' of {name!r}' if name else ''}: averaged")
+            more.append(f"{again:,} rows have the time of another one{own_name}: averaged")
         grid, levels, spots, off = times.regular(table[chosen], when.seconds[chosen], own)
         far = int((spots < 0).sum())
+        shared = len(spots) - len(np.unique(spots)) - again
+        if shared and own.months:
+            more.append(f"{shared:,} rows lie within the {own.said()} of another one{own_name}: averaged")
         if off > far and not own.months and not own.irregular:
             more.append(f"{off - far:,} times lie beside the grid of one {own.said()}: they went to the nearest place")
         if far:

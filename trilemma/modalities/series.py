@@ -161,9 +161,12 @@ class Series(Modality):
 
     # --- levels <-> raw x ---
 
-    def encode(self, values: np.ndarray, when: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Levels (n, C) and their times (n,) -> raw x (channels, n), and which of its elements are known."""
-        place = np.random.default_rng(len(when)).uniform(size=values.shape)
+    def encode(self, values: np.ndarray, when: np.ndarray, *, number: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Levels (n, C) and their times (n,) -> raw x (channels, n), and which of its elements are known.
+
+        number: of the window among several, whose equal values must not all get equal scores.
+        """
+        place = np.random.default_rng((len(when), number)).uniform(size=values.shape)
         made = [each.column.scores(each.relative(values[:, c]), place[:, c]) for c, each in enumerate(self.channels)]
         scores = np.stack(made)
         x = np.concatenate([scores, self.clock.calendar(when, self.length)[0]])
@@ -180,6 +183,17 @@ class Series(Modality):
         """Raw x (n, channels, T) -> what is learned of the columns (n, C, T): levels, changes, returns."""
         scores = np.asarray(x[:, : len(self.channels)], dtype=np.float64)
         return np.stack([each.column.from_scores(scores[:, c]) for c, each in enumerate(self.channels)], 1)
+
+    def seen(self, x: np.ndarray) -> np.ndarray:
+        """Raw x (n, channels, T) as windows of levels alone tell it: no calendar, and a first change like the second.
+
+        By this windows are measured, so that made ones are worth the same in memory and in a file.
+        """
+        made = x.copy()
+        made[:, len(self.channels) :] = 0
+        walks = [place for place, each in enumerate(self.channels) if each.wanders]
+        made[:, walks, 0] = made[:, walks, 1]
+        return made
 
     def ahead(self, values: np.ndarray, when: np.ndarray) -> np.ndarray:
         """Raw channels (told, n) known for future times (n,); values (n, C): those of columns known ahead count.
@@ -289,7 +303,8 @@ class Series(Modality):
         whole = self._made(source, space.shape[1])
         if whole is not None:
             when = self.clock.after(0, whole.shape[1])
-            return np.stack([self.encode(each, when)[0] for each in whole]), [f"{n:05d}" for n in range(len(whole))]
+            x = np.stack([self.encode(each, when, number=number)[0] for number, each in enumerate(whole)])
+            return x, [f"{n:05d}" for n in range(len(whole))]
         found = self.rows(source)
         size = space.shape[1]
         made, names = [], []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from trilemma.errors import InputError
+from trilemma.modalities import dates
 from trilemma.modalities.columns import NUMBER, Texts, infer
 
 PARTS = ("year", "month", "day", "hour", "minute", "second")  # columns that make a time together
@@ -18,6 +19,7 @@ NAMED = ("date", "time", "month", "period", "timestamp", "datetime", "ts")
 HOURS = ("hour", "hr", "hours")  # columns that hold the hour beside a date
 TWICE = 0.01  # share of times that may come once more
 EQUAL = 0.7  # share of steps that have the usual length, in a series
+CROWDED = 0.05  # share of times in a month that has one already, with which they are no monthly ones
 HOUR, DAY, YEAR = 3600, 86_400, 365.2425 * 86_400
 COUNTS = ("t", "time", "timestamp", "ts", "step", "index", "tick", "sample", "frame", "cycle", "n", "no")
 NICE = (1, 5, 10, 30, 60, 300, 600, 900, 1800, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY)  # seconds of a step
@@ -35,6 +37,9 @@ class Clock:
     names: list[str] = field(default_factory=list)  # of the column, or of the columns that make a time together
     irregular: bool = False  # what happens within a step is put at its beginning
     counted: float = 0.0  # what a step adds to times that are only counted; 0: they are real ones
+    formats: list[str] = field(default_factory=list)  # all in which the column of dates is read
+    day: int = 0  # of months: the one that times lie on, or the last where there are fewer; 0: that of the last time
+    zone: str = ""  # in whose local time days, weeks and months begin; empty: as written, of times in zones UTC
 
     def said(self) -> str:
         """The step in words."""
@@ -62,9 +67,8 @@ class Clock:
             month, day = start.astype("datetime64[M]"), start.astype("datetime64[D]")
             months = month + self.months * np.arange(1, count + 1)
             lengths = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
-            # A series of the last days of months stays one; a 30th is the 28th of February.
-            at_end = (day + 1).astype("datetime64[M]") != month
-            place = np.where(at_end, lengths - 1, np.minimum((day - month).astype(np.int64), lengths - 1))
+            wanted = self.day or int((day - month).astype(np.int64)) + 1
+            place = np.minimum(wanted, lengths) - 1  # a 30th is the 28th of February
             times = (months.astype("datetime64[D]") + place).astype("datetime64[s]") + (
                 start - day.astype("datetime64[s]")
             )
@@ -82,7 +86,12 @@ class Clock:
         """As the user's file has them."""
         if self.counted:
             return [f"{time * self.counted:.10g}" for time in times.tolist()]
-        return pd.to_datetime(times, unit="s", utc="%z" in self.format).strftime(self.format).tolist()
+        if self.zone:
+            local, first = pd.to_datetime(times, unit="s"), np.ones(len(times), dtype=bool)
+            found = local.tz_localize(self.zone, ambiguous=first, nonexistent="shift_forward")
+        else:
+            found = pd.to_datetime(times, unit="s", utc="%z" in self.format)
+        return found.strftime(self.format).tolist()
 
     def calendar(self, times: np.ndarray, length: float) -> tuple[np.ndarray, list[str]]:
         """Hour of the day, day of the week, day of the year as points of circles (channels, n), and their names.
@@ -103,6 +112,17 @@ class Clock:
                 made += [np.sin(angle), np.cos(angle)]
                 names += [f"{name}, sine", f"{name}, cosine"]
         return (np.stack(made) * 2**0.5 if made else np.zeros((0, len(times)))), names
+
+
+class Moments(NamedTuple):
+    """A column of times, or columns that make one together."""
+
+    names: list[str]
+    seconds: np.ndarray  # (N,)
+    form: str  # as they are written
+    formats: list[str]  # as its dates are read
+    notes: list[str]
+    zone: str = ""  # of a data frame's column
 
 
 @dataclass
@@ -130,26 +150,33 @@ def find(
     """
     if known is not None and known.counted:
         return _counted_as(texts, known, entity)
-    candidates = list(_candidates(texts))
-    for names, seconds, form in [] if step else candidates:
+    candidates = list(_candidates(texts, known))
+    for given in [] if step else candidates:
+        names, seconds, form, formats, notes, zone = given
         if np.isnan(seconds).any() or (known is None and len(seconds) < 32) or (known and names != known.names):
             continue
         if known is not None:
-            return Times(_floored(seconds, known), known, entity)
+            seconds = _local(seconds, known.zone) if any(map(dates.zoned, formats)) else seconds
+            return Times(_floored(seconds, known), known, entity, notes)
         found = entity_of(texts, names, seconds)
         if found == "":
             continue
-        clock = _clock(seconds, None if found is None else _codes(texts, found))
+        codes = None if found is None else _codes(texts, found)
+        clock = _clock(seconds, codes)
+        if clock is not None and zone and clock.step % DAY == 0:
+            seconds = _local(seconds, zone)
+            clock = _clock(seconds, codes)
         if clock is not None:
-            clock.format, clock.names = form, names
-            return Times(seconds.astype(np.int64), clock, found)
+            clock.zone = zone if clock.step % DAY == 0 else ""
+            clock.format, clock.names, clock.formats = form, names, formats
+            return Times(seconds.astype(np.int64), clock, found, notes)
     if known is not None or not forced or not texts or len(texts[0].codes) < 32:
         return None
-    for names, seconds, form in candidates:
-        found = entity_of(texts, names, seconds)
+    for given in candidates:
+        found = entity_of(texts, given.names, given.seconds)
         codes = None if found in (None, "") else _codes(texts, str(found))
-        if not np.isnan(seconds).any() and found != "" and (step or _alike(seconds, codes)):
-            return _resampled(names, seconds, form, found, codes, step)
+        if not np.isnan(given.seconds).any() and found != "" and (step or _alike(given.seconds, codes)):
+            return _resampled(given, found, codes, step)
     return None if candidates else _counted(texts)
 
 
@@ -161,17 +188,25 @@ def _alike(seconds: np.ndarray, codes: np.ndarray | None) -> bool:
     return len(usual) < 2 or max(usual) <= 2 * min(usual)
 
 
-def _resampled(
-    names: list[str], seconds: np.ndarray, form: str, entity: str | None, codes: np.ndarray | None, step: int | None
-) -> Times:
+def _resampled(given: Moments, entity: str | None, codes: np.ndarray | None, step: int | None) -> Times:
     """Irregular times on a grid of the usual step, rounded to what clocks show."""
+    names, seconds, form, formats, notes, zone = given
     steps = _steps(seconds, codes)
     usual = float(np.median(steps)) if len(steps) else 1.0
     own = step or min(NICE, key=lambda each: abs(np.log(each / max(usual, 1.0))))
     form = form if own % DAY == 0 or "%H" in form else "%Y-%m-%d %H:%M:%S"
-    clock = Clock(int(own), format=form, names=names, irregular=True)
+    zone = zone if own % DAY == 0 else ""
+    clock = Clock(int(own), format=form, names=names, irregular=True, formats=formats, zone=zone)
     note = f"times are irregular: values within one {clock.said()} are averaged (--set data.step=1h for another step)"
-    return Times(_floored(seconds, clock), clock, entity, [note])
+    return Times(_floored(_local(seconds, zone), clock), clock, entity, [*notes, note])
+
+
+def _local(seconds: np.ndarray, zone: str) -> np.ndarray:
+    """What clocks of a zone show at these seconds of UTC."""
+    if not zone:
+        return seconds
+    local = pd.to_datetime(seconds, unit="s", utc=True).tz_convert(zone).tz_localize(None)
+    return local.to_numpy("datetime64[us]").astype(np.int64) / 1e6
 
 
 def _floored(seconds: np.ndarray, clock: Clock) -> np.ndarray:
@@ -213,9 +248,10 @@ def _counted_as(texts: Sequence[Texts], known: Clock, entity: str | None) -> Tim
     return Times((numbers / known.counted).round().astype(np.int64), known, entity)
 
 
-def _candidates(texts: Sequence[Texts]) -> Any:
+def _candidates(texts: Sequence[Texts], known: Clock | None) -> Iterator[Moments]:
+    """What may be the times of a table, the finest first; those of a run are read as the run's own were."""
     named = {each.name.lower(): each for each in texts}
-    dates = []
+    found: list[Moments] = []
     for each in texts:
         if not each.texts or (each.codes < 0).any():
             continue
@@ -223,18 +259,25 @@ def _candidates(texts: Sequence[Texts]) -> Any:
             re.fullmatch(r"(17|18|19|20|21)\d\d(0[1-9]|1[0-2])", t) for t in each.texts
         ):
             seconds = pd.to_datetime(pd.Series(each.texts), format="%Y%m").to_numpy("datetime64[s]").astype(np.int64)
-            dates.append(([each.name], seconds[each.codes].astype(float), "%Y%m"))
+            found.append(Moments([each.name], seconds[each.codes].astype(float), "%Y%m", [], []))
+        elif (
+            known is not None
+            and each.name in known.names
+            and (values := dates.seconds_of(each.texts, known.formats)) is not None
+        ):
+            found.append(Moments([each.name], values[each.codes], known.format, known.formats, []))
         elif re.match(r"\d{1,4}[-/.]\d", each.texts[0]) and NUMBER.fullmatch(each.texts[0]) is None:
             column, values, _ = infer(each)
             if column.kind == "date":
-                dates.append(([each.name], values, column.format))
-    for names, days, form in list(dates):
+                moments = Moments([each.name], values, column.format, column.formats, [], _zone(each.dtype))
+                found.append(_in_order(moments, each, known))
+    for names, days, form, formats, notes, _ in list(found):
         clock = next((each for each in texts if _time_of_day(each) is not None), None)
         if clock is not None and (days % DAY == 0).all() and form != "%Y%m":
             seconds = days + np.asarray(_time_of_day(clock))[clock.codes]
-            dates.append(([*names, clock.name], seconds, "%Y-%m-%d %H:%M:%S"))
+            found.append(Moments([*names, clock.name], seconds, "%Y-%m-%d %H:%M:%S", formats, notes))
     # The finest one: beside a time there is often its day.
-    yield from sorted(dates, key=lambda found: -len(np.unique(found[1])))
+    yield from sorted(found, key=lambda each: -len(np.unique(each.seconds)))
     parts = [part for part in PARTS if part in named]
     if len(parts) >= 2 and parts == list(PARTS[: len(parts)]):
         try:
@@ -244,7 +287,43 @@ def _candidates(texts: Sequence[Texts]) -> Any:
         except (ValueError, TypeError):
             return
         form = "%Y-%m-%d %H:%M:%S" if len(parts) > 3 else "%Y-%m-%d" if len(parts) == 3 else "%Y-%m"
-        yield [named[part].name for part in parts], seconds, form
+        yield Moments([named[part].name for part in parts], seconds, form, [], [])
+
+
+def _zone(dtype: str) -> str:
+    """Of a data frame's column of times; '' where it has none."""
+    try:
+        return str(pd.DatetimeTZDtype.construct_from_string(dtype).tz)
+    except TypeError:
+        return ""
+
+
+def _in_order(given: Moments, texts: Texts, known: Clock | None) -> Moments:
+    """Where day before month and month before day fit all dates: the order in which they leave fewer gaps."""
+    form = given.formats[0]
+    other = form.translate(str.maketrans("dm", "md"))
+    if len(given.formats) > 1 or form.startswith("%Y") or other == form:
+        return given
+    values = dates.seconds_of(texts.texts, [other])
+    if values is None:
+        return given
+    swapped = given._replace(seconds=values[texts.codes], form=other, formats=[other])
+    taken = max(given, swapped, key=lambda each: _filled(each.seconds, known))
+    order = "month before day" if taken.form.index("%m") < taken.form.index("%d") else "day before month"
+    note = (
+        f"column {texts.name!r}: {texts.texts[0]} is taken as {order}, though all of its dates could be the other way"
+    )
+    return taken._replace(notes=[note])
+
+
+def _filled(seconds: np.ndarray, known: Clock | None) -> float:
+    """About what share of the steps from the first to the last time has one."""
+    moments = np.unique(seconds)
+    clock = known or _clock(moments, None)
+    if clock is None or len(moments) < 2:
+        return 0.0
+    step = clock.months * YEAR / 12 if clock.months else clock.step
+    return float((len(moments) - 1) * step / np.ptp(moments))
 
 
 def _time_of_day(texts: Texts) -> np.ndarray | None:
@@ -309,10 +388,12 @@ def _clock(seconds: np.ndarray, codes: np.ndarray | None) -> Clock | None:
     if len(steps) == 0:
         return None
     months = np.diff(_month(np.sort(np.unique(seconds.astype(np.int64)))))
-    if np.median(steps) > 27 * DAY and len(months):
-        every = int(np.median(months))
-        return Clock(0, every) if every and (months == every).mean() >= EQUAL else None
     usual = float(np.median(steps))
+    if usual > 27 * DAY and len(months) and (months == 0).mean() < CROWDED:
+        every = int(np.median(months))
+        share = (months == every).mean()
+        if share >= (steps == usual).mean():  # else every 28 or 30 days
+            return Clock(0, every, day=_day(seconds)) if every and share >= EQUAL else None
     if usual < 1 or (np.abs(steps - usual) < 0.05 * usual).mean() < EQUAL:
         return None
     step = round(usual)
@@ -331,6 +412,15 @@ def _slot(times: np.ndarray, step: int) -> np.ndarray:
 
 def _month(times: np.ndarray) -> np.ndarray:
     return times.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
+
+
+def _day(seconds: np.ndarray) -> int:
+    """On which day of their months most times lie; 31: on the last one."""
+    days = seconds.astype(np.int64).astype("datetime64[s]").astype("datetime64[D]")
+    months = days.astype("datetime64[M]")
+    own = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
+    lengths = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
+    return max(range(1, 32), key=lambda day: ((own == np.minimum(day, lengths)).sum(), day))
 
 
 def regular(values: np.ndarray, seconds: np.ndarray, clock: Clock) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:

@@ -50,7 +50,7 @@ def filled(given: Reading, channels: list[Channel], levels: np.ndarray, out: Pat
         else:
             own_dtype = frame[name].dtype
             if own_dtype.kind == "f":
-                new = values.astype(own_dtype)
+                new = pd.array(values, dtype=own_dtype)
             else:
                 frame[name] = frame[name].astype("Float64" if own_dtype.kind == "i" else object)
         frame.iloc[rows, frame.columns.get_loc(name)] = new

@@ -112,13 +112,13 @@ class Ruler:
         worded: bool = False,
         quiet: bool = False,
     ):
-        self.data, self.count = data, count
+        self.data, self.count, self.seen = data, count, data.modality.seen
         self.network = feature_network(data, "measure", quiet=quiet)
         self.test = data.rows("test", REFERENCE)
         self.train = data.rows("train", TRAIN)
         self.features = self.network(self.test)
         self.train_features = self.network(self.train)
-        self.judges = judges_for(data, self.test, self.train, given or [])
+        self.judges = judges_for(data, self.seen(self.test), self.seen(self.train), given or [])
         self.unseen: dict[int | None, list[Unseen]] = {}  # for each view of `copies`, by how much the model has seen
         self.series = SeriesRuler(data) if isinstance(data.modality, Series) else None
         self.text = TextRuler(data, count, quiet=quiet) if worded else None
@@ -168,8 +168,9 @@ class Ruler:
             looks = []
         places = self.searched[self.searched < (known or len(self.train))]
         places = places if len(places) > 1 else np.arange(len(self.train[:known]))
-        train, train_features = self.train[places], self.train_features[places]
-        held, held_features = self.held
+        train, train_features = self.seen(self.train[places]), self.train_features[places]
+        (held, held_features), samples = self.held, self.seen(samples)
+        held = self.seen(held)
         if known not in self.unseen:
             self.unseen[known] = [unseen_distances(train_features, held_features)]
             self.unseen[known] += [unseen_distances(look(train), look(held)) for look in looks]
@@ -233,11 +234,11 @@ class Ruler:
             if asked is not None:
                 found["control"] = control(asked, read)
         for judge in self.judges:
-            found |= judge.measure(samples)
+            found |= judge.measure(self.seen(samples))
         if samples.ndim > 2:
             # Of a series what is the user's: its calendar is no detail.
             own = slice(len(self.data.modality.channels) if isinstance(self.data.modality, Series) else None)
-            found["sharpness"] = sharpness(self.test[:, own], samples[:, own])
+            found["sharpness"] = sharpness(*(self.seen(x)[:, own] for x in (self.test, samples)))
             if max(samples.shape[2:]) >= 3 and self.series is None:
                 found["spectrum"] = spectrum_distance(self.test, samples)
         verdicts: dict[str, str] = {}

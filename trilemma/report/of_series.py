@@ -42,6 +42,7 @@ class SeriesRuler:
         self.data, self.modality = data, data.modality
         rows = np.sort(data.splits["test"])  # by which windows were put in order of time, before they were shuffled
         self.x = np.asarray(data.x[rows])
+        self.walks = np.array([each.wanders for each in self.modality.channels])
         self.together = sharing(self.x)
         self.real = self._learned(self.x, None if data.observed is None else np.asarray(data.observed[rows]))
         # What the models learned from, a window from each of as many parts of its time (at random: a regular step would
@@ -51,7 +52,6 @@ class SeriesRuler:
         learned = np.asarray(data.x[rows])
         self.sharing_then = sharing(learned)
         self.then = self._learned(learned, None if data.observed is None else np.asarray(data.observed[rows]))
-        self.walks = np.array([each.wanders for each in self.modality.channels])
         self.facts = self._facts(self.real, STRETCHES * self.together)
         self.known: dict[bytes, int] | None = None  # training windows with gaps, by their content
         self.edges = [_edges(self.real[:, :, c]) for c in range(self.real.shape[2])]
@@ -75,11 +75,11 @@ class SeriesRuler:
         return places, np.asarray(self.data.x[rows[aside]])
 
     def _learned(self, x: np.ndarray, observed: np.ndarray | None) -> np.ndarray:
-        """(n, T, C), NaN where it is not known."""
+        """(n, T, C), NaN where it is not known; without the first step, whose changes no window of levels tells."""
         values = self.modality.learned(x).transpose(0, 2, 1)
         if observed is not None:
             values[~observed[:, : values.shape[2]].transpose(0, 2, 1)] = np.nan
-        return values
+        return values[:, int(self.walks.any()) :]
 
     def _gaps(self, x: np.ndarray) -> np.ndarray | None:
         """What of the samples is known, where they are the training windows themselves: lines bridge their gaps."""
@@ -92,7 +92,7 @@ class SeriesRuler:
         return np.stack([full if row is None else self.data.observed[row] for row in rows])
 
     def _facts(self, values: np.ndarray, together: int) -> dict[str, Measure]:
-        if not self.walks.any() or len(values) < FEWEST or values.shape[1] < 8:
+        if not self.walks.any() or len(values) < FEWEST or values.shape[1] < 7:
             return {}
         return stylised_facts(values[:, :, self.walks], together=together)
 

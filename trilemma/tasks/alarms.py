@@ -29,6 +29,7 @@ from trilemma.tasks.series import label_of, series_of
 from trilemma.training.progress import Bar
 from trilemma.training.sampling import BATCH, Sampler
 
+FAR = 1000  # times as far above all others as these lie apart: surprise at a value that cannot be
 OVERLAP = 4  # windows that hold a step
 STRETCHES = (0.0, 1 / 8, 1 / 2)  # of a window's length, over which what is strange is gathered; 0: a single step
 
@@ -89,6 +90,7 @@ def detect(sampler: Sampler, modality: Modality, source: Any, *, false_alarms: f
     lengths = [max(round(share * series.window), 1) for share in STRETCHES]
     bar = Bar("detect", count + sum(len(each.times) for each in reading.found))
     ruler, own = ([surprises(sampler, series, each, seed, bar) for each in rows] for rows in (known, reading.found))
+    impossible(ruler + own)
     observed = [~np.isnan(each.values[:, : series.told]) for each in known]
     here = [~np.isnan(each.values[:, : series.told]) for each in reading.found]
     bar.close()
@@ -123,7 +125,8 @@ def unseen(series: Series, source: Any) -> list[Rows]:
 
 @torch.no_grad()
 def surprises(sampler: Sampler, series: Series, rows: Rows, seed: int, bar: Bar | None = None) -> np.ndarray:
-    """(n, columns) by the model: of each step the mean over the windows that hold it."""
+    """(n, columns) by the model: of each step the mean over the windows that hold it; NaN for a level where none can
+    be, as a price of 0."""
     model, size = sampler.model, series.window
     assert isinstance(model, Surprises)
     model.eval()
@@ -148,7 +151,19 @@ def surprises(sampler: Sampler, series: Series, rows: Rows, seed: int, bar: Bar 
             times[begin : begin + size] += 1
         if bar is not None:
             bar.update(min(int(some[-1]) + size, bar.total), {})
-    return (found / times)[short:]
+    found = (found / times)[short:]
+    for c, channel in enumerate(series.channels[: series.told]):
+        found[np.isnan(channel.steps(rows.values[:, c])) & ~np.isnan(rows.values[:, c]), c] = np.nan
+    return found
+
+
+def impossible(found: list[np.ndarray]) -> None:
+    """Give values that surprise beyond measure, NaN of (n, columns) each, a surprise far above all others, in place."""
+    every = np.concatenate(found)
+    if np.isnan(every).any():
+        high, low = (act(np.nan_to_num(every), axis=0) for act in (np.max, np.min))
+        for own in found:
+            np.copyto(own, high + FAR * (high - low), where=np.isnan(own))
 
 
 def around(values: np.ndarray, length: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from trilemma.errors import InputError
 from trilemma.modalities.channels import Channel
 from trilemma.modalities.contract import Modality
 from trilemma.modalities.entities import Rows
-from trilemma.modalities.frames import write
+from trilemma.modalities.frames import suffix, write
 from trilemma.modalities.series import Series, free
 from trilemma.modalities.writing import writing_to
 from trilemma.tasks.series import go_on, label_of, series_of
@@ -63,8 +63,8 @@ class Forecast:
             written = self.series.clock.written(when)
             for place, channel in enumerate(self.columns):
                 own = draws[:, :, place]
-                mean = own.mean(0).round(10)
-                found = {f"q{round(100 * q):02d}": np.quantile(own, q, axis=0).round(10) for q in QUANTILES}
+                mean = significant(own.mean(0))
+                found = {f"q{round(100 * q):02d}": significant(np.quantile(own, q, axis=0)) for q in QUANTILES}
                 parts.append(
                     self._named(rows, number, {"time": written, "variable": channel.column.name, "mean": mean, **found})
                 )
@@ -80,11 +80,9 @@ class Forecast:
 
     def save(self, out: Path) -> list[Path]:
         """The draws, and beside them `.quantiles` and a picture."""
-        name, _, ending = out.name.partition(".")
+        beside, picture = companions(out, "quantiles")
         write(self.frame(), out)
-        beside = out.with_name(f"{name}.quantiles.{ending}")
         write(self.quantiles(), beside)
-        picture = out.with_name(f"{name}.png")
         with writing_to(picture) as temporary:
             self.figure().savefig(temporary, format="png")
         return [out, beside, picture]
@@ -113,6 +111,17 @@ class Forecast:
             axes.tick_params(labelsize=7)
             axes.spines[["top", "right"]].set_visible(False)
         return figure
+
+
+def significant(values: np.ndarray) -> np.ndarray:
+    """Values (n,) of twelve digits: no 0.30000000000000004, and nothing small becomes 0."""
+    return np.array([float(f"{value:.12g}") for value in values])
+
+
+def companions(out: Path, what: str) -> tuple[Path, Path]:
+    """Beside a table f.2024.csv the table f.2024.WHAT.csv and the picture f.2024.png."""
+    name = out.name[: out.name.lower().rindex(suffix(out))]
+    return out.with_name(f"{name}.{what}{out.name[len(name) :]}"), out.with_name(f"{name}.png")
 
 
 def forecast(
@@ -176,27 +185,24 @@ def _futures(
     numbers from `first` + i on."""
     size, step = series.window, min(ahead.shape[1], series.window // 2)
     x, known = (np.repeat(each[None], draws, 0) for each in series.encode(rows.values[-size:], rows.times[-size:]))
-    lost = min(_lost(rows.values, series), size - step - 1, x.shape[2] - 1)  # steps at the end without a level
+    total, ends = len(rows.values), [_end(rows.values[:, c], each) for c, each in enumerate(series.channels)]
+    # Steps at the end for which some column that is learned by its changes has no level.
+    lost = min(max((total - end for end in ends if end), default=0), size - step - 1, x.shape[2] - 1)
     index, label = first + np.arange(draws), label_of(series, rows.name)
     made = go_on(
         sampler, series, x, known, np.repeat(ahead[None], draws, 0), seed=seed, index=index,
         label=None if label is None else np.full((draws, 1), label), options=options, lost=lost,
     )  # fmt: skip
-    before = rows.values[: len(rows.values) - lost]
-    start = np.array([_last(before[:, place], each.start) for place, each in enumerate(series.channels)])
-    return series.decode(made, start)[:, lost:, : series.told]
+    learned, levels = series.learned(made), []
+    for c, (each, end) in enumerate(zip(series.channels[: series.told], ends, strict=False)):
+        if each.wanders:
+            learned[:, c, : max(end - (total - lost), 0)] = 0  # what is in its last known level already
+        own = each.levels(learned[:, c], rows.values[end - 1, c] if end else each.start)
+        levels.append(each.rounded(own)[:, lost:])
+    return np.stack(levels, 2)
 
 
-def _lost(values: np.ndarray, series: Series) -> int:
-    """For how many steps at the end some column that is learned by its changes has no level."""
-    gaps = [0]
-    for place, each in enumerate(series.channels):
-        known = np.flatnonzero(~np.isnan(values[:, place]))
-        if each.wanders and len(known):
-            gaps.append(len(values) - 1 - int(known[-1]))
-    return max(gaps)
-
-
-def _last(values: np.ndarray, otherwise: float) -> float:
-    here = values[~np.isnan(values)]
-    return float(here[-1]) if len(here) else otherwise
+def _end(values: np.ndarray, channel: Channel) -> int:
+    """The step after the last one from whose level changes go on; 0: there is none."""
+    known = np.flatnonzero(~np.isnan(channel.steps(values))) if channel.wanders else [len(values) - 1]
+    return int(known[-1]) + 1 if len(known) else 0

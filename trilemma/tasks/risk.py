@@ -31,6 +31,7 @@ from trilemma.modalities.entities import Rows
 from trilemma.modalities.frames import write
 from trilemma.modalities.series import PARTS, Series
 from trilemma.modalities.writing import writing_to
+from trilemma.tasks.forecast import companions
 from trilemma.tasks.series import go_on, label_of, series_of
 from trilemma.training.progress import Bar
 from trilemma.training.sampling import BATCH, Sampler
@@ -58,17 +59,24 @@ class Risk:
             made |= {
                 f"var_{way}": self.value_at_risk[way],
                 f"es_{way}": self.shortfall[way],
-                f"violation_{way}": self.loss > self.value_at_risk[way],
+                # Empty where nobody can tell.
+                f"violation_{way}": pd.array(self.loss > self.value_at_risk[way], dtype="boolean"),
             }
+            made[f"violation_{way}"][~self.known(way)] = pd.NA
         return pd.DataFrame(made)
+
+    def known(self, way: str) -> np.ndarray:
+        """Of which moments (n,) both the forecast and what came are known."""
+        return np.isfinite(self.loss) & np.isfinite(self.value_at_risk[way])
 
     def tests(self) -> pd.DataFrame:
         """One row a way: violations and how many were to be expected, p-values, losses beyond against the shortfall."""
         rows = []
         for way in WAYS:
-            var, loss = self.value_at_risk[way][:-1], self.loss[:-1]
-            bad = loss > var
-            beyond = loss[bad].mean() / self.shortfall[way][:-1][bad].mean() if bad.any() else np.nan
+            known = self.known(way)
+            loss, shortfall = self.loss[known], self.shortfall[way][known]
+            bad = loss > self.value_at_risk[way][known]
+            beyond = loss[bad].mean() / shortfall[bad].mean() if bad.any() else np.nan
             rows.append({
                 "way": way,
                 "forecasts": len(bad),
@@ -77,7 +85,7 @@ class Risk:
                 "kupiec_p": round(kupiec(bad, self.level)[1], 4),
                 "independence_p": round(christoffersen(bad)[1], 4),
                 "loss_beyond_to_shortfall": round(float(beyond), 3),
-                "var_next": float(var_next) if np.isfinite(var_next := self.value_at_risk[way][-1]) else None,
+                "var_next": float(self.value_at_risk[way][-1]),
                 "es_next": float(self.shortfall[way][-1]),
             })  # fmt: skip
         return pd.DataFrame(rows)
@@ -86,18 +94,18 @@ class Risk:
         """The tests in words."""
         lines = [f"{self.level:.4g} of losses over {self.horizon} step(s) should be within the value at risk:"]
         for row in self.tests().to_dict("records"):
-            verdict = "not rejected" if row["kupiec_p"] >= 0.05 else "REJECTED"
+            verdict = "REJECTED" if row["kupiec_p"] < 0.05 else "not rejected" if row["forecasts"] else "cannot tell"
+            ahead = f"{row['var_next']:.4g}, expected shortfall {row['es_next']:.4g}"
             lines.append(
                 f"  {row['way']:9} {row['violations']} of {row['forecasts']} losses beyond it, {row['expected']:g} "
                 f"expected: {verdict} (Kupiec p = {row['kupiec_p']:.3f}, independence {row['independence_p']:.3f}); "
-                f"next: {row['var_next']:.4g}, expected shortfall {row['es_next']:.4g}"
+                f"next: {ahead if np.isfinite(row['var_next']) else 'unknown'}"
             )
         return "\n".join(lines)
 
     def save(self, out: Path) -> list[Path]:
         """The forecasts, and beside them `.tests` and a picture."""
-        name, _, ending = out.name.partition(".")
-        beside, picture = out.with_name(f"{name}.tests.{ending}"), out.with_name(f"{name}.png")
+        beside, picture = companions(out, "tests")
         write(self.frame(), out)
         write(self.tests(), beside)
         with writing_to(picture) as temporary:
@@ -150,9 +158,14 @@ def level_of(text: str) -> float:
         value = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         value = 0.0
-    if not 0.5 < value < 1:
-        raise InputError(f"--level {text}: give a probability above one half, as 99% or 0.99")
+    check_level(value, text)
     return value
+
+
+def check_level(level: float, text: str) -> None:
+    """InputError for what is no level."""
+    if not 0.5 < level < 1:
+        raise InputError(f"--level {text}: give a probability above one half, as 99% or 0.99")
 
 
 def risk(
@@ -174,13 +187,17 @@ def risk(
     and of weight times change of all others. most: the last so many moments; None: all.
 
     Raises:
-        InputError: other data than series; several series; a horizon that no window holds; too few moments or draws.
+        InputError: other data than series; several series; a horizon that no window holds; too few moments or draws; a
+            level that is none; a price of 0 or below.
     """
     series = series_of(modality, "risk")
     if not 1 <= horizon <= series.window // 2:
         raise InputError(f"--horizon {horizon}: from 1 to {series.window // 2} steps, half of the run's window")
     if draws < 8:
         raise InputError(f"--draws {draws}: at least 8")
+    if most is not None and most < 2:
+        raise InputError(f"--most {most}: at least 2 moments, or leave it out for all")
+    check_level(level, f"{level:g}")
     found = series.rows(source)
     if len(found) != 1:
         raise InputError(f"{source}: holds {len(found)} series; a portfolio is of columns beside each other in one")
@@ -190,7 +207,7 @@ def risk(
     end = len(rows.times) - 1
     begin = max(int(PARTS[1] * len(rows.times)), series.window)
     origins = np.arange(end, begin - 1, -horizon)[::-1]
-    origins = origins[-(most + 1) :] if most else origins
+    origins = origins[-(most + 1) :] if most is not None else origins
     # Before them, in what the run has not learned from: forecasts by which the others are adjusted.
     least = max(int(PARTS[0] * len(rows.times)), series.window)
     before = np.arange(origins[0] - horizon, least - 1, -horizon)[:WARM][::-1] if len(origins) else origins
@@ -199,6 +216,7 @@ def risk(
         raise InputError(
             f"{source}: too short for a backtest: {len(rows.times)} steps; give at least {series.window * 8}"
         )
+    _check_prices(series, rows, own, int(origins[0]) - horizon - max(PAST, series.window), source)
     levels = pd.DataFrame(rows.values).ffill().to_numpy()
     gains = _gains(series, levels, own, horizon)  # (n,) over the steps before each
     made = _drawn(sampler, series, rows, levels, origins, own, horizon, draws, seed, options)
@@ -208,6 +226,7 @@ def risk(
     var["model"], shortfall["model"] = filtered(made, level)
     var["adjusted"], shortfall["adjusted"] = adjusted(came, made, level, first=max(warm, 1))
     past = [gains[max(origin - PAST + 1, horizon) : origin + 1] for origin in origins]
+    past = [each if len(each) > 1 else np.full(2, np.nan) for each in (own[np.isfinite(own)] for own in past)]
     # Sums over several steps overlap; so do those of most banks.
     var["history"] = np.array([value_at_risk(each, level) for each in past])
     shortfall["history"] = np.array([expected_shortfall(each, level) for each in past])
@@ -216,6 +235,20 @@ def risk(
     loss = np.append(-gains[origins[1:]], np.nan)[warm:]
     var, shortfall = ({way: each[warm:] for way, each in own.items()} for own in (var, shortfall))
     return Risk(series.clock.written(rows.times[origins[warm:]]), loss, var, shortfall, level, horizon)
+
+
+def _check_prices(series: Series, rows: Rows, weights: np.ndarray, begin: int, source: Any) -> None:
+    """InputError for a level from the step `begin` on of which nobody can lose a share."""
+    for c, channel in enumerate(series.channels):
+        if weights[c] and channel.kind == "return":
+            bad = np.flatnonzero(rows.values[:, c] <= 0)
+            bad = bad[bad >= begin]
+            if len(bad):
+                when = series.clock.written(rows.times[bad[:1]])[0]
+                raise InputError(
+                    f"{source}: column {channel.column.name!r} is {rows.values[bad[0], c]:g} at {when}; it is learned "
+                    "by its returns, and of such a price there is none: mend it, or leave the cell empty"
+                )
 
 
 def _gains(series: Series, levels: np.ndarray, weights: np.ndarray, horizon: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ PURPOSES = {"choose": (202, 28), "measure": (303, 32)}  # purpose -> (seed, widt
 BATCH = 500
 SCALED = 2000  # training examples that say how large features are
 DISTINCT = 0.9  # of the training examples must have features of their own
-RECIPE = 5  # a new number wherever the model's tasks, or what is kept of it, change: all are trained anew
+RECIPE = 6  # a new number wherever the model's tasks, or what is kept of it, change: all are trained anew
 
 
 class FeatureNetwork:
@@ -40,11 +41,11 @@ class FeatureNetwork:
 
     def __init__(self, name: str, model: Features | None, data: Data, hash: str, *, scale: float = 1.0):
         self.name, self.model, self.hash, self.scale = name, model, hash, scale
-        self.space = data.spaces["x"]
+        self.space, self.seen = data.spaces["x"], data.modality.seen
 
     @torch.no_grad()
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        parts = []
+        parts, x = [], self.seen(x)
         for start in range(0, len(x), BATCH):
             batch = Arrays(x[start : start + BATCH]).gather(np.arange(len(x[start : start + BATCH])))
             if self.model is None:
@@ -127,6 +128,7 @@ def feature_network(data: Data, purpose: str, *, quiet: bool = False) -> Feature
 
 def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
     """Train the network and put it into the cache; again with units that cannot die where too many of them did."""
+    data = replace(data, x=data.modality.seen(data.x))
     for activation in ("relu", "leaky_relu"):
         model, state = _fitted(data, purpose, activation, quiet=quiet)
         rows = data.rows("train", SCALED)
