@@ -93,6 +93,44 @@ def test_filled_and_judged_tables_keep_their_types(tmp_path: Path, ending: str) 
         assert made["children"].notna().all() == (name == "full")
 
 
+def test_the_users_own_cells_and_rows_stay(tmp_path: Path) -> None:
+    """Cells that the run's types do not hold are what is looked for; an index says whose the answers are."""
+    table = open_data(people(), kind="table").modality
+    given = people().head(6).set_axis([7, 3, 5, 1, 9, 2])
+    given["age"] = [33.7, np.nan, 40, 41, 42, 300]
+    given["wage"] = given["wage"].where(given.index != 3, np.inf)
+    given["cut"] = given["cut"].cat.add_categories("STRANGE").where(given.index != 5, "STRANGE")
+    gaps = table.gaps(given)
+    beside = table.beside(gaps, {"alarm": given.index > 4})  # type: ignore[attr-defined]
+    pd.testing.assert_frame_equal(beside, given.assign(alarm=given.index > 4))
+    filled = table.filled(gaps, gaps.x)
+    assert filled.index.tolist() == given.index.tolist() and filled["age"].notna().all()
+    pd.testing.assert_frame_equal(
+        filled.drop(columns=["age", "wage", "children"]), given[["smoker", "cut", "seen", "note"]]
+    )
+    assert filled["age"].drop(3).tolist() == given["age"].drop(3).tolist()
+    named = given.set_index("note")
+    assert table.filled(table.gaps(named), gaps.x).index.tolist() == given["note"].tolist()
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl", ".xlsx"])
+def test_cells_of_a_text_file_get_types_only_where_these_hold_them(tmp_path: Path, ending: str) -> None:
+    table = open_data(people().assign(small=people()["age"].astype(np.int8)), kind="table").modality
+    rows = ["33.5,inf,4,True,STRANGE,7", ",unknown,,maybe,Good,300", "40,3.1,7,False,Ideal,5"]
+    (tmp_path / "new.csv").write_text("\n".join(["age,wage,children,smoker,cut,small", *rows]))
+    gaps = table.gaps(tmp_path / "new.csv")
+    table.beside(gaps, {"alarm": np.arange(3) > 1}, tmp_path / f"out{ending}")  # type: ignore[attr-defined]
+    if ending == ".jsonl":
+        made = pd.DataFrame(map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines()))
+    else:
+        made = frames.whole(tmp_path / f"out{ending}")
+    assert made["age"].tolist()[::2] == [33.5, 40] and made["age"].isna()[1]
+    assert [str(cell) for cell in made["wage"]] == ["inf", "unknown", "3.1"]
+    assert [str(cell) for cell in made["smoker"]] == ["True", "maybe", "False"]
+    assert made["cut"].tolist() == ["STRANGE", "Good", "Ideal"] and made["small"].tolist() == [7, 300, 5]
+    assert made["children"].tolist()[::2] == [4, 7] and made["alarm"].tolist() == [False, False, True]
+
+
 def test_an_index_of_parquet_is_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that has a name, or holds times; one that has none is left out, which is said once."""
     monkeypatch.setattr(frames, "PART", 9)

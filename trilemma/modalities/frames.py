@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import itertools
@@ -53,14 +54,19 @@ def gathered(source: Any, shown: str, most: int | None = None) -> tuple[list[Gat
     if is_frame(source):
         return _of_frames(iter([with_index(source if most is None else source.head(most), notes)]), shown, notes)
     path, kind = Path(source), suffix(Path(source))
-    try:
+    with _said(path):
         if kind in TEXT:
             return _of_text(path, shown, most)
         if kind in LINES:
             return _of_lines(path, shown, most)
-        return _of_frames(
-            _parquet(path, most, notes) if kind == ".parquet" else _excel(path, most, notes), shown, notes
-        )
+        return _of_frames(_typed_parts(path, most, notes), shown, notes)
+
+
+@contextlib.contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """What goes wrong while a file is read in words that name the fix."""
+    try:
+        yield
     except InputError:
         raise
     except DAMAGED as problem:
@@ -82,9 +88,12 @@ def head(source: Any, rows: int) -> list[Texts]:
 
 def whole(path: Path) -> pd.DataFrame:
     """A file that is no text, Parquet or Excel, with its types."""
-    notes: list[str] = []
-    parts = _parquet(path, None, notes) if suffix(path) == ".parquet" else _excel(path, None, notes)
-    return pd.concat(parts, ignore_index=True)
+    with _said(path):
+        return pd.concat(_typed_parts(path, None, []), ignore_index=True)
+
+
+def _typed_parts(path: Path, most: int | None, notes: list[str]) -> Iterator[pd.DataFrame]:
+    return _parquet(path, most, notes) if suffix(path) == ".parquet" else _excel(path, most, notes)
 
 
 def _of_text(path: Path, shown: str, most: int | None) -> tuple[list[Gathering], list[str]]:
@@ -239,9 +248,13 @@ def write(frame: pd.DataFrame, out: Path) -> None:
 
 def _write_parquet(frame: pd.DataFrame, temporary: Path, out: Path) -> None:
     try:
-        frame.to_parquet(temporary, index=False)
+        import pyarrow  # noqa: F401
     except ImportError:
         raise InputError(f"{out}: Parquet needs PyArrow: pip install 'trilemma[tables]', or write .csv") from None
+    for name in frame.columns[frame.dtypes == "object"]:
+        if pd.api.types.infer_dtype(frame[name]).startswith("mixed"):
+            frame = frame.assign(**{name: frame[name].map(str, na_action="ignore")})  # a column has one type there
+    frame.to_parquet(temporary, index=False)
 
 
 def _write_excel(frame: pd.DataFrame, temporary: Path, out: Path) -> None:
