@@ -332,3 +332,22 @@ def test_a_table_from_the_command_line(tmp_path: Path) -> None:
     alone = tl.measure(data, data.modality.export(independent(data, 400, seed=0)), quiet=True)
     assert judged.metrics["trends"]["value"] > alone.metrics["trends"]["value"]
     assert judged.metrics["shapes"]["value"] > 0.8
+
+
+def test_what_is_no_number_is_strange_where_none_was() -> None:
+    """inf and `unknown` in a column of numbers, with gaps and without; what other normal rows have, too, is not."""
+    random = np.random.default_rng(0)
+    whole = random.gamma(2, 900, 80).round(2).astype(str).astype(object)
+    gaps, marked = whole.copy(), whole.copy()
+    gaps[::7], marked[::7] = "", "unknown"
+    normal = pd.DataFrame({"whole": whole, "gaps": gaps, "marked": marked})
+    table = tl.open_data(normal, kind="table").modality
+    assert isinstance(table, Table)
+    new = normal[1:5].copy()
+    new.loc[2], new.loc[3] = "inf", "unknown"
+    known = table.gaps(normal)
+    found = table.outside(table.gaps(new), 0.001, known) / -np.log(0.001)
+    np.testing.assert_allclose(found, [[0, 0, 0], [1.5, 1.5, 1.5], [1.5, 1.5, 0], [0, 0, 0]])
+    assert (table.outside(known, 0.001, known)[::7, 1:] == 0).all()
+    one = table.gaps(pd.concat([normal, new[1:2]]))  # normal rows are treated as new ones are
+    assert (table.outside(one, 0.001, one)[-1] > 0).all()

@@ -136,16 +136,17 @@ class Table(Modality):
         x = columns.encoded(self.columns, keep.relative(self.columns, values))
         return Gaps(np.nan_to_num(x), ~np.isnan(x), texts, source if frames.is_frame(source) else None)
 
-    def outside(self, gaps: Gaps, chance: float) -> np.ndarray:
+    def outside(self, gaps: Gaps, chance: float, normal: Gaps) -> np.ndarray:
         """(n, columns) -log of how probable it is that the training rows have nothing like a cell; 0 where they have.
 
-        chance: of the last of them, as 1 in 1,000. A number beyond the range is the stranger the farther off it is.
+        chance: of the last of them, as 1 in 1,000. A number beyond the range is the stranger the farther off it is;
+        what stands for none (inf, unknown) is strange where no normal row, or no other one, has it in this column.
         """
         made = np.zeros((len(gaps.x), len(self.columns)))
-        texts = {each.name: each for each in gaps.origin}
+        texts, usual = ({each.name: each for each in own.origin} for own in (gaps, normal))
         given = [_values(column, texts.get(column.name), len(made), "", strict=False) for column in self.columns]
-        given = keep.relative(self.columns, given)
-        for place, (column, values) in enumerate(zip(self.columns, given, strict=True)):
+        there = keep.relative(self.columns, given)
+        for place, (column, cells, values) in enumerate(zip(self.columns, given, there, strict=True)):
             own = texts.get(column.name)
             if own is None or column.kind in ("identifier", "text"):
                 continue
@@ -158,6 +159,9 @@ class Table(Modality):
                 low, high = column.knots[0], column.knots[-1]
                 far = np.nan_to_num(np.maximum(low - values, values - high)) / max(high - low, 1e-12)
                 made[:, place] = np.where(far > 0, -np.log(chance) + np.log1p(10 * np.maximum(far, 0)), 0.0)
+                times = usual[column.name].times() if column.name in usual else {}
+                new = np.array([times.get(text, 0) <= (gaps is normal) for text in own.texts] + [False])[own.codes]
+                made[new & np.isnan(cells), place] = -1.5 * np.log(chance)
             if not column.gaps and column.kind != "constant":
                 made[own.codes < 0, place] = -np.log(chance)  # a gap where there was none
         return made
