@@ -22,6 +22,7 @@ from trilemma.mixed import Mixed, plain
 from trilemma.modalities.columns import MANY, Column, Texts, encoded, infer
 from trilemma.modalities.frames import write
 from trilemma.modalities.table import Table
+from trilemma.modalities.where import parse
 from trilemma.report.baselines import TABLES, independent, pca_gaussian
 from trilemma.spaces import Categorical
 
@@ -351,3 +352,32 @@ def test_what_is_no_number_is_strange_where_none_was() -> None:
     assert (table.outside(known, 0.001, known)[::7, 1:] == 0).all()
     one = table.gaps(pd.concat([normal, new[1:2]]))  # normal rows are treated as new ones are
     assert (table.outside(one, 0.001, one)[-1] > 0).all()
+
+
+def test_equal_is_what_is_written_alike() -> None:
+    """Dates, large and very small numbers: `=`, `!=` and `in` tell apart what the column does."""
+    random = np.random.default_rng(0)
+    when = pd.Timestamp("2024-03-01") + pd.to_timedelta(random.permutation(80) * 25, "min")
+    frame = pd.DataFrame(
+        {
+            "when": when,
+            "number": 148_509_800 + random.permutation(800)[:80],
+            "pay": random.gamma(2, 9e5, 80).round(2),
+            "small": 10.0 ** random.uniform(-13, -10, 80),
+        }
+    )
+    data = tl.open_data(frame, kind="table")
+    assert isinstance(data.modality, Table)
+    cells = frame.assign(when=when.astype("datetime64[s]").astype(np.int64))
+    for name in frame:
+        values = cells[name].to_numpy(dtype=float)
+        for row in (3, 40):
+            written = f"'{frame[name][row]}'"
+            for text, wanted in (
+                (f"{name} = {written}", values == values[row]),
+                (f"{name} != {written}", values != values[row]),
+                (f"{name} in ({written}, {written})", values == values[row]),
+            ):
+                clause = parse(text, data.modality.columns).clauses[0]
+                assert (clause.holds(values) == wanted).all(), text
+                assert (clause.holds(values * (1 + 1e-15)) == wanted).all(), text  # as sums come out
