@@ -149,6 +149,31 @@ def test_an_index_of_parquet_is_a_column(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(texts) == 7 and len(notes) == 1 and "the index is left out" in notes[0]
 
 
+@pytest.mark.parametrize("kind", ["table", "series"])
+def test_any_index_beside_any_columns(tmp_path: Path, kind: str) -> None:
+    """An index that is a column already, one whose name is taken, names of columns that are numbers."""
+    times = pd.date_range("2021-01-01", periods=2 * COUNT, freq="h")
+    values = np.random.default_rng(0).normal(size=(len(times), 2)).cumsum(0).round(3)
+    plain = pd.DataFrame(values, columns=["a", "b"]).assign(date=times)
+    later = times + pd.Timedelta("1D")
+    for own, names in (
+        (plain.set_index("date", drop=False), ["a", "b", "date"]),
+        (plain.rename(columns={"date": "time"}).set_axis(later), ["time_", "a", "b", "time"]),
+        (plain.set_axis(later.rename("date")), ["date_", "a", "b", "date"]),
+        (pd.DataFrame(values, index=times), ["time", "0", "1"]),
+    ):
+        assert [each.name for each in frames.read(own, "own")[0]] == names
+        modality = open_data(own, kind=kind).modality
+        gaps = own.copy()
+        gaps.iloc[5, 0] = np.nan
+        read = modality.gaps(gaps)
+        filled = modality.filled(read, read.x)
+        assert list(filled) == list(own) and filled.index.equals(own.index) and filled.iloc[:, 0].notna().all()
+        pd.testing.assert_frame_equal(filled.drop(index=own.index[5]), own.drop(index=own.index[5]))
+        modality.filled(read, read.x, tmp_path / "filled.parquet")
+        assert list(pd.read_parquet(tmp_path / "filled.parquet")) == names
+
+
 def test_parquet_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     people().to_parquet(tmp_path / "t.parquet", index=False)
     whole = frames.read(tmp_path / "t.parquet", "t")[0]

@@ -170,14 +170,22 @@ def named(names: list[Any], shown: str) -> list[str]:
 def with_index(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """An index that has a name, or holds times, is a column (several of them) like the others."""
     index = frame.index
-    if any(name is not None for name in index.names):
-        return frame.reset_index()
-    if isinstance(index, pd.DatetimeIndex):
-        return frame.rename_axis(index="time").reset_index()
-    if index.nlevels > 1 or not pd.api.types.is_integer_dtype(index):
-        note = "the index is left out, for it has no name; frame.reset_index() makes it a column"
-        notes += [] if note in notes else [note]  # once for all parts
-    return frame
+    if all(name is None for name in index.names) and not isinstance(index, pd.DatetimeIndex):
+        if index.nlevels > 1 or not pd.api.types.is_integer_dtype(index):
+            note = "the index is left out, for it has no name; frame.reset_index() makes it a column"
+            notes += [] if note in notes else [note]  # once for all parts
+        return frame
+    made = frame.reset_index(drop=True)
+    for place, given in reversed(list(enumerate(index.names))):
+        level, name = index.get_level_values(place), given
+        if name is None:
+            name = "time" if isinstance(level, pd.DatetimeIndex) else f"level_{place}"
+        if given in frame and pd.Index(frame[given]).equals(level):
+            continue  # set_index(..., drop=False): it is a column already
+        while name in made:
+            name = f"{name}_"
+        made.insert(0, name, level)
+    return made
 
 
 def _parquet(path: Path, most: int | None, notes: list[str]) -> Iterator[pd.DataFrame]:
@@ -230,7 +238,7 @@ def _formulas(path: Path, place: int) -> bool:
 
 def write(frame: pd.DataFrame, out: Path) -> None:
     """A table by its suffix: .csv, .tsv, .jsonl, .parquet, .xlsx (and .csv.gz)."""
-    kind = suffix(out)
+    kind, frame = suffix(out), frame.rename(columns=str)
     with writing_to(out) as temporary:
         if kind in TEXT:
             packed = "gzip" if out.suffix.lower() == ".gz" else None
