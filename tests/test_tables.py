@@ -255,6 +255,31 @@ def test_shapes_and_trends_are_those_of_sdmetrics() -> None:
     assert column_shapes(real, real, numbers).value == 1 and pair_trends(real, real, numbers).value == pytest.approx(1)  # type: ignore[union-attr]
 
 
+def test_a_column_without_any_cell_costs_all_of_its_error() -> None:
+    """A column that is missing on one side is the worst there is; one that is on both says nothing."""
+    real = np.random.default_rng(0).normal(size=(50, 3))
+    real[:, 2] = real[:, 2] > 0
+    numbers = [True, True, False]
+    for place in (0, 2):
+        gone = real.copy()
+        gone[:, place] = np.nan
+        for pair in ((real, gone), (gone, real)):
+            assert column_shapes(*pair, numbers).value == pytest.approx(2 / 3)
+            trends = pair_trends(*pair, numbers)
+            assert trends is not None and trends.value == pytest.approx(1 / 3)
+        assert column_shapes(gone, gone, numbers).value == 1
+
+
+def test_a_category_that_the_run_does_not_know_is_named() -> None:
+    """In a column with gaps, too: it is no empty cell, which `measure` would not count."""
+    frame = people(60).assign(sex=lambda own: own["sex"].where(own.index % 9 > 0))
+    data = tl.open_data(frame, kind="table")
+    with pytest.raises(
+        InputError, match=r"'ZZZ' in column 'sex' is none of the values that the run knows \(F, M.*empty"
+    ):
+        data.modality.read(frame.assign(sex="ZZZ"), data.spaces["x"])
+
+
 def test_baselines_of_tables() -> None:
     frame = load_wine(as_frame=True).frame
     data = tl.open_data(frame)

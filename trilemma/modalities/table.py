@@ -342,7 +342,7 @@ def _texts(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
 def _values(column: Column, texts: Texts | None, count: int, shown: str, *, strict: bool = True) -> np.ndarray:
     """A task's cells as a run's column has them: NaN where one is empty or the whole column is not there.
 
-    strict: InputError where the run's data have no gaps, or not this value.
+    strict: InputError for a category that the run does not know, and for gaps where the run's data have none.
     """
     if not (column.learned or column.sum):
         return np.full(count, np.nan)
@@ -356,10 +356,11 @@ def _values(column: Column, texts: Texts | None, count: int, shown: str, *, stri
         same = _numbers_of(codes)  # 1.0 for 1, as a data frame with a gap has it
         codes |= {text: same[float(text)] for text in texts.texts if text not in codes and _number(text) in same}
         strange = [text for text in texts.texts if text not in codes]
-        if strict and strange and not column.gaps:
+        if strict and strange:
+            fix = "; write it so, or leave the cell empty" if column.gaps else ""
             raise InputError(
                 f"{shown}: {strange[0]!r} in column {column.name!r} is none of the values that the run knows "
-                f"({', '.join(column.values[:5])}, ...)"
+                f"({', '.join(column.values[:5])}, ...){fix}"
             )
         numbers = np.array([codes.get(text, np.nan) for text in texts.texts], dtype=float)
     else:
