@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from trilemma.errors import InputError
 from trilemma.modalities import frames
 from trilemma.modalities.door import open_data
 from trilemma.modalities.frames import write
+from trilemma.tasks.verbs import check_table
 
 pytest.importorskip("openpyxl")
 pytest.importorskip("pyarrow")
@@ -147,6 +149,35 @@ def test_an_index_of_parquet_is_a_column(tmp_path: Path, monkeypatch: pytest.Mon
     given.set_axis([f"r{n}" for n in range(COUNT)]).to_parquet(tmp_path / "t.parquet")
     texts, notes = frames.read(tmp_path / "t.parquet", "t")
     assert len(texts) == 7 and len(notes) == 1 and "the index is left out" in notes[0]
+
+
+def test_numbers_keep_their_digits_in_json_lines(tmp_path: Path) -> None:
+    given = pd.DataFrame(
+        {
+            "x": [1.98e-14, 52.18281794506296, np.nan, -np.inf],
+            "short": np.array([0.1, 1e-7, 3, 4], dtype=np.float32),
+            "any": [np.int64(7), decimal.Decimal("2.5"), None, "é"],
+            "seen": pd.to_datetime(["2021-03-04 05:06:07.000008", None, "2021-03-04", "2021-03-05"], format="ISO8601"),
+        }
+    )
+    write(given, tmp_path / "t.jsonl")
+    lines = (tmp_path / "t.jsonl").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == '{"x":1.98e-14,"short":0.1,"any":7,"seen":"2021-03-04T05:06:07.000008"}'
+    assert lines[1] == '{"x":52.18281794506296,"short":1e-07,"any":2.5,"seen":null}'
+    assert lines[2:] == [
+        '{"x":null,"short":3.0,"any":null,"seen":"2021-03-04T00:00:00"}',
+        '{"x":"-inf","short":4.0,"any":"é","seen":"2021-03-05T00:00:00"}',
+    ]
+
+
+@pytest.mark.parametrize("name", ["t.csv.bz2", "t.csv.xz", "t.tsv.zst", "t.jsonl.zip", "t.parquet.gz"])
+def test_no_name_promises_what_is_not_done(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"tables are packed as \.csv\.gz"):
+        write(people(), tmp_path / name)
+    if not name.endswith(".gz"):
+        with pytest.raises(InputError, match="is not written here"):
+            check_table(tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", ["table", "series"])

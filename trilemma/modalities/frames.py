@@ -18,7 +18,7 @@ import pandas as pd
 
 from trilemma.errors import InputError, first_line
 from trilemma.modalities.delimited import PART, Delimited, check_names
-from trilemma.modalities.lines import JsonLines
+from trilemma.modalities.lines import JsonLines, lines_of
 from trilemma.modalities.plain import plain
 from trilemma.modalities.texts import Gathering, Texts
 from trilemma.modalities.writing import writing_to
@@ -238,16 +238,16 @@ def _formulas(path: Path, place: int) -> bool:
 
 def write(frame: pd.DataFrame, out: Path) -> None:
     """A table by its suffix: .csv, .tsv, .jsonl, .parquet, .xlsx (and .csv.gz)."""
-    kind, frame = suffix(out), frame.rename(columns=str)
+    kind, frame, packed = suffix(out), frame.rename(columns=str), out.suffix.lower() == ".gz"
+    if out.suffix.lower() in PACKED and not (packed and kind in (*TEXT, *LINES)):
+        raise InputError(f"{out}: tables are packed as .csv.gz, .tsv.gz or .jsonl.gz; choose another name")
     with writing_to(out) as temporary:
-        if kind in TEXT:
-            packed = "gzip" if out.suffix.lower() == ".gz" else None
-            frame.to_csv(temporary, index=False, sep="\t" if kind == ".tsv" else ",", compression=packed)
-        elif kind in LINES:
-            packed = "gzip" if out.suffix.lower() == ".gz" else None
-            frame.to_json(
-                temporary, orient="records", lines=True, date_format="iso", force_ascii=False, compression=packed
-            )
+        if kind in (*TEXT, *LINES):
+            with (gzip.open if packed else open)(temporary, "wt", encoding="utf-8", newline="") as file:
+                if kind in LINES:
+                    file.writelines(lines_of(frame))
+                else:
+                    frame.to_csv(file, index=False, sep="\t" if kind == ".tsv" else ",")
         elif kind == ".parquet":
             _write_parquet(frame, temporary, out)
         else:
