@@ -379,6 +379,27 @@ def test_what_is_no_number_is_strange_where_none_was() -> None:
     assert (table.outside(one, 0.001, one)[-1] > 0).all()
 
 
+def test_a_cell_with_an_exponent_takes_no_digits_from_the_others() -> None:
+    """pandas writes 0.00001 as 1e-05; numbers that no count of decimals says keep all that a float holds."""
+    random = np.random.default_rng(0)
+    pay = np.array([f"{value:.2f}1" for value in random.uniform(1e5, 1e6, 200)], dtype=object)
+    pay[::90], small = "1e-05", [f"{value:.3e}" for value in 10.0 ** random.uniform(-13, -10, 200)]
+    for cells, decimals in (
+        (pay, 5),
+        (small, None),
+        ([*pay[:99], "1.5e+16"], None),
+        (["2.5e3", "1E+02", *map(str, random.permutation(10**7)[:60])], None),
+    ):
+        codes, texts = pd.factorize(np.array(cells, dtype=object))
+        column, values, _ = infer(Texts("c", codes, list(texts)))
+        assert column.kind == "number" and column.decimals == decimals
+        column.fit(values)
+        written = column.written(values, random)
+        np.testing.assert_allclose(written.astype(float), values, rtol=1e-14)
+        plain = [(text, cell) for text, cell in zip(written, cells, strict=True) if "e" not in cell.lower()]
+        assert [text for text, cell in plain if text != cell] == []
+
+
 def test_equal_is_what_is_written_alike() -> None:
     """Dates, large and very small numbers: `=`, `!=` and `in` tell apart what the column does."""
     random = np.random.default_rng(0)
