@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from typer.testing import CliRunner
 
 import trilemma as tl
+from trilemma.batches import Options
 from trilemma.cli import app
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
@@ -25,6 +28,7 @@ from trilemma.modalities.table import Table
 from trilemma.modalities.where import parse
 from trilemma.report.baselines import TABLES, independent, pca_gaussian
 from trilemma.spaces import Categorical
+from trilemma.tasks.tables import balanced
 
 SHAPES, TRENDS = 0.916875, 0.8830461183976079
 
@@ -398,6 +402,27 @@ def test_a_cell_with_an_exponent_takes_no_digits_from_the_others() -> None:
         np.testing.assert_allclose(written.astype(float), values, rtol=1e-14)
         plain = [(text, cell) for text, cell in zip(written, cells, strict=True) if "e" not in cell.lower()]
         assert [text for text, cell in plain if text != cell] == []
+
+
+def test_values_with_quotes_are_balanced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever signs a value holds; what goes wrong is said of `--balance`, not of a condition that nobody gave."""
+    monkeypatch.setattr("trilemma.tasks.tables.LEAST", 500)
+    values = np.array(['5" disk', "'n' \" and", "a, b", "plain"], dtype=object)
+    frame = pd.DataFrame({"disk": values[np.arange(200) % 4], "x": np.random.default_rng(0).normal(size=200).round(2)})
+    data = tl.open_data(frame, kind="table")
+    table = data.modality
+    assert isinstance(table, Table)
+    rows: Any = SimpleNamespace(model=None, samples=lambda n, **_: np.resize(data.x, (n, 2)))
+
+    def made(where: str | None) -> np.ndarray:
+        return balanced(rows, table, 100, "disk", where=where, seed=0, start=0, options=Options())
+
+    assert table.export(made(None))["disk"].value_counts().to_dict() == dict.fromkeys(values, 25)
+    assert (table.export(made("x > 0"))["x"] > 0).all()
+    with pytest.raises(InputError, match=r"--balance disk: .* with --where 'x > 90': 0 of"):
+        made("x > 90")
+    with pytest.raises(InputError, match="--balance disk: --where asks for one value"):
+        made("disk = plain")
 
 
 def test_equal_is_what_is_written_alike() -> None:

@@ -52,7 +52,7 @@ class Clause:
 class Where:
     """Conditions on the rows of these columns."""
 
-    text: str
+    text: str  # as errors name them
     columns: list[Column]  # all of the table
     clauses: list[Clause]
 
@@ -144,7 +144,7 @@ def parse(text: str, columns: Sequence[Column]) -> Where:
             if (other.sign, other.values) != (clause.sign, clause.values):
                 name = columns[clause.place].name
                 raise InputError(f"--where {text!r}: no row has two values of {name!r}; ask for one")
-    return Where(text, list(columns), clauses)
+    return Where(f"--where {text!r}", list(columns), clauses)
 
 
 def _clause(tokens: list[str], columns: list[Column], text: str) -> Clause:
