@@ -115,6 +115,21 @@ def test_the_users_own_cells_and_rows_stay(tmp_path: Path) -> None:
     assert table.filled(table.gaps(named), gaps.x).index.tolist() == given["note"].tolist()
 
 
+def test_categories_of_numbers_stay_numbers(tmp_path: Path) -> None:
+    given = people().assign(size=pd.Categorical([(1, 3)[n % 2] for n in range(COUNT)], [3, 2, 1], ordered=True))
+    data = open_data(given, kind="table")
+    made = data.modality.export(data.x)["size"]
+    assert made.dtype == given["size"].dtype and made.tolist() == given["size"].tolist()
+    again = pd.read_parquet(data.modality.save(data.x, tmp_path / "t.parquet")[0])["size"]
+    assert again.tolist() == given["size"].tolist()
+    gaps = given.assign(size=given["size"].where(given.index % 5 > 0))
+    read = data.modality.gaps(gaps)
+    assert data.modality.filled(read, read.x)["size"].dtype == given["size"].dtype
+    (tmp_path / "new.csv").write_text("size,age\n1,20\nhuge,30\n")
+    beside = data.modality.beside(data.modality.gaps(tmp_path / "new.csv"), {})  # type: ignore[attr-defined]
+    assert beside["size"].tolist() == ["1", "huge"]
+
+
 @pytest.mark.parametrize("ending", [".parquet", ".jsonl", ".xlsx"])
 def test_cells_of_a_text_file_get_types_only_where_these_hold_them(tmp_path: Path, ending: str) -> None:
     table = open_data(people().assign(small=people()["age"].astype(np.int8)), kind="table").modality

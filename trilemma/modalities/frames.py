@@ -141,8 +141,12 @@ def _of_frames(parts: Iterator[pd.DataFrame], shown: str, notes: list[str]) -> t
                     "frame.columns = ['_'.join(map(str, name)) for name in frame.columns]"
                 )
             for name, dtype in zip(named(list(part.columns), shown), part.dtypes, strict=True):
-                levels = [str(level) for level in dtype.categories] if isinstance(dtype, pd.CategoricalDtype) else []
-                columns.append(Gathering(name, str(dtype), levels, bool(getattr(dtype, "ordered", False))))
+                levels, kind = [], str(dtype)
+                if isinstance(dtype, pd.CategoricalDtype):
+                    inner = str(dtype.categories.dtype)
+                    levels = [str(level) for level in dtype.categories]
+                    kind = kind if inner in ("str", "object") else f"category[{inner}]"
+                columns.append(Gathering(name, kind, levels, bool(getattr(dtype, "ordered", False))))
         for place, column in enumerate(columns):
             column.add(plain(part.iloc[:, place], column.name, shown))
     if not columns or columns[0].rows == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,14 @@ def typed(cells: pd.Series, column: Any) -> pd.Series:
             made = _held(numbers, "Int64")
         return numbers if made is None else made
     with contextlib.suppress(ValueError, TypeError):  # what is no such value stays a text
-        if dtype == "category":
+        if dtype.startswith("category"):
             levels = column.levels or column.values
-            if known.dropna().isin(levels).all():
+            if inner := dtype[len("category[") : -1]:  # the type of its values
+                own = replace(column, kind="category", dtype=inner)
+                values, sorts = typed(cells, own), typed(pd.Series(levels, dtype=object), own)
+                if values.dropna().isin(sorts).all():
+                    return values.astype(pd.CategoricalDtype(sorts, ordered=column.ordered))
+            elif known.dropna().isin(levels).all():
                 return cells.where(~empty).astype(pd.CategoricalDtype(levels, ordered=column.ordered))
         if dtype in ("bool", "boolean"):
             truth = known.map({"True": True, "False": False, "true": True, "false": False})
