@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from trilemma.errors import InputError
 from trilemma.modalities import frames
 from trilemma.modalities.door import open_data
 from trilemma.modalities.frames import write
+from trilemma.tasks.verbs import check_table
 
 pytest.importorskip("openpyxl")
 pytest.importorskip("pyarrow")
@@ -93,6 +95,59 @@ def test_filled_and_judged_tables_keep_their_types(tmp_path: Path, ending: str) 
         assert made["children"].notna().all() == (name == "full")
 
 
+def test_the_users_own_cells_and_rows_stay(tmp_path: Path) -> None:
+    """Cells that the run's types do not hold are what is looked for; an index says whose the answers are."""
+    table = open_data(people(), kind="table").modality
+    given = people().head(6).set_axis([7, 3, 5, 1, 9, 2])
+    given["age"] = [33.7, np.nan, 40, 41, 42, 300]
+    given["wage"] = given["wage"].where(given.index != 3, np.inf)
+    given["cut"] = given["cut"].cat.add_categories("STRANGE").where(given.index != 5, "STRANGE")
+    gaps = table.gaps(given)
+    beside = table.beside(gaps, {"alarm": given.index > 4})  # type: ignore[attr-defined]
+    pd.testing.assert_frame_equal(beside, given.assign(alarm=given.index > 4))
+    filled = table.filled(gaps, gaps.x)
+    assert filled.index.tolist() == given.index.tolist() and filled["age"].notna().all()
+    pd.testing.assert_frame_equal(
+        filled.drop(columns=["age", "wage", "children"]), given[["smoker", "cut", "seen", "note"]]
+    )
+    assert filled["age"].drop(3).tolist() == given["age"].drop(3).tolist()
+    named = given.set_index("note")
+    assert table.filled(table.gaps(named), gaps.x).index.tolist() == given["note"].tolist()
+
+
+def test_categories_of_numbers_stay_numbers(tmp_path: Path) -> None:
+    given = people().assign(size=pd.Categorical([(1, 3)[n % 2] for n in range(COUNT)], [3, 2, 1], ordered=True))
+    data = open_data(given, kind="table")
+    made = data.modality.export(data.x)["size"]
+    assert made.dtype == given["size"].dtype and made.tolist() == given["size"].tolist()
+    again = pd.read_parquet(data.modality.save(data.x, tmp_path / "t.parquet")[0])["size"]
+    assert again.tolist() == given["size"].tolist()
+    gaps = given.assign(size=given["size"].where(given.index % 5 > 0))
+    read = data.modality.gaps(gaps)
+    assert data.modality.filled(read, read.x)["size"].dtype == given["size"].dtype
+    (tmp_path / "new.csv").write_text("size,age\n1,20\nhuge,30\n")
+    beside = data.modality.beside(data.modality.gaps(tmp_path / "new.csv"), {})  # type: ignore[attr-defined]
+    assert beside["size"].tolist() == ["1", "huge"]
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl", ".xlsx"])
+def test_cells_of_a_text_file_get_types_only_where_these_hold_them(tmp_path: Path, ending: str) -> None:
+    table = open_data(people().assign(small=people()["age"].astype(np.int8)), kind="table").modality
+    rows = ["33.5,inf,4,True,STRANGE,7", ",unknown,,maybe,Good,300", "40,3.1,7,False,Ideal,5"]
+    (tmp_path / "new.csv").write_text("\n".join(["age,wage,children,smoker,cut,small", *rows]))
+    gaps = table.gaps(tmp_path / "new.csv")
+    table.beside(gaps, {"alarm": np.arange(3) > 1}, tmp_path / f"out{ending}")  # type: ignore[attr-defined]
+    if ending == ".jsonl":
+        made = pd.DataFrame(map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines()))
+    else:
+        made = frames.whole(tmp_path / f"out{ending}")
+    assert made["age"].tolist()[::2] == [33.5, 40] and made["age"].isna()[1]
+    assert [str(cell) for cell in made["wage"]] == ["inf", "unknown", "3.1"]
+    assert [str(cell) for cell in made["smoker"]] == ["True", "maybe", "False"]
+    assert made["cut"].tolist() == ["STRANGE", "Good", "Ideal"] and made["small"].tolist() == [7, 300, 5]
+    assert made["children"].tolist()[::2] == [4, 7] and made["alarm"].tolist() == [False, False, True]
+
+
 def test_an_index_of_parquet_is_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that has a name, or holds times; one that has none is left out, which is said once."""
     monkeypatch.setattr(frames, "PART", 9)
@@ -109,6 +164,60 @@ def test_an_index_of_parquet_is_a_column(tmp_path: Path, monkeypatch: pytest.Mon
     given.set_axis([f"r{n}" for n in range(COUNT)]).to_parquet(tmp_path / "t.parquet")
     texts, notes = frames.read(tmp_path / "t.parquet", "t")
     assert len(texts) == 7 and len(notes) == 1 and "the index is left out" in notes[0]
+
+
+def test_numbers_keep_their_digits_in_json_lines(tmp_path: Path) -> None:
+    given = pd.DataFrame(
+        {
+            "x": [1.98e-14, 52.18281794506296, np.nan, -np.inf],
+            "short": np.array([0.1, 1e-7, 3, 4], dtype=np.float32),
+            "any": [np.int64(7), decimal.Decimal("2.5"), None, "é"],
+            "seen": pd.to_datetime(["2021-03-04 05:06:07.000008", None, "2021-03-04", "2021-03-05"], format="ISO8601"),
+        }
+    )
+    write(given, tmp_path / "t.jsonl")
+    lines = (tmp_path / "t.jsonl").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == '{"x":1.98e-14,"short":0.1,"any":7,"seen":"2021-03-04T05:06:07.000008"}'
+    assert lines[1] == '{"x":52.18281794506296,"short":1e-07,"any":2.5,"seen":null}'
+    assert lines[2:] == [
+        '{"x":null,"short":3.0,"any":null,"seen":"2021-03-04T00:00:00"}',
+        '{"x":"-inf","short":4.0,"any":"é","seen":"2021-03-05T00:00:00"}',
+    ]
+
+
+@pytest.mark.parametrize("name", ["t.csv.bz2", "t.csv.xz", "t.tsv.zst", "t.jsonl.zip", "t.parquet.gz"])
+def test_no_name_promises_what_is_not_done(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"tables are packed as \.csv\.gz"):
+        write(people(), tmp_path / name)
+    if not name.endswith(".gz"):
+        with pytest.raises(InputError, match="is not written here"):
+            check_table(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["table", "series"])
+def test_any_index_beside_any_columns(tmp_path: Path, kind: str) -> None:
+    """An index that is a column already, one whose name is taken, names of columns that are numbers."""
+    times = pd.date_range("2021-01-01", periods=2 * COUNT, freq="h")
+    values = np.random.default_rng(0).normal(size=(len(times), 2)).cumsum(0).round(3)
+    plain = pd.DataFrame(values, columns=["a", "b"]).assign(date=times)
+    later = times + pd.Timedelta("1D")
+    for own, names in (
+        (plain.set_index("date", drop=False), ["a", "b", "date"]),
+        (plain.rename(columns={"date": "time"}).set_axis(later), ["time_", "a", "b", "time"]),
+        (plain.set_axis(later.rename("date")), ["date_", "a", "b", "date"]),
+        (pd.DataFrame(values, index=times), ["time", "0", "1"]),
+    ):
+        assert [each.name for each in frames.read(own, "own")[0]] == names
+        modality = open_data(own, kind=kind).modality
+        gaps = own.copy()
+        gaps.iloc[5, 0] = np.nan
+        read = modality.gaps(gaps)
+        filled = modality.filled(read, read.x)
+        assert list(filled) == list(own) and filled.index.equals(own.index) and filled.iloc[:, 0].notna().all()
+        pd.testing.assert_frame_equal(filled.drop(index=own.index[5]), own.drop(index=own.index[5]))
+        modality.filled(read, read.x, tmp_path / "filled.parquet")
+        assert list(pd.read_parquet(tmp_path / "filled.parquet")) == names
 
 
 def test_parquet_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from typer.testing import CliRunner
 
 import trilemma as tl
+from trilemma.batches import Options
 from trilemma.cli import app
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
@@ -22,8 +25,10 @@ from trilemma.mixed import Mixed, plain
 from trilemma.modalities.columns import MANY, Column, Texts, encoded, infer
 from trilemma.modalities.frames import write
 from trilemma.modalities.table import Table
+from trilemma.modalities.where import parse
 from trilemma.report.baselines import TABLES, independent, pca_gaussian
 from trilemma.spaces import Categorical
+from trilemma.tasks.tables import balanced
 
 SHAPES, TRENDS = 0.916875, 0.8830461183976079
 
@@ -254,6 +259,31 @@ def test_shapes_and_trends_are_those_of_sdmetrics() -> None:
     assert column_shapes(real, real, numbers).value == 1 and pair_trends(real, real, numbers).value == pytest.approx(1)  # type: ignore[union-attr]
 
 
+def test_a_column_without_any_cell_costs_all_of_its_error() -> None:
+    """A column that is missing on one side is the worst there is; one that is on both says nothing."""
+    real = np.random.default_rng(0).normal(size=(50, 3))
+    real[:, 2] = real[:, 2] > 0
+    numbers = [True, True, False]
+    for place in (0, 2):
+        gone = real.copy()
+        gone[:, place] = np.nan
+        for pair in ((real, gone), (gone, real)):
+            assert column_shapes(*pair, numbers).value == pytest.approx(2 / 3)
+            trends = pair_trends(*pair, numbers)
+            assert trends is not None and trends.value == pytest.approx(1 / 3)
+        assert column_shapes(gone, gone, numbers).value == 1
+
+
+def test_a_category_that_the_run_does_not_know_is_named() -> None:
+    """In a column with gaps, too: it is no empty cell, which `measure` would not count."""
+    frame = people(60).assign(sex=lambda own: own["sex"].where(own.index % 9 > 0))
+    data = tl.open_data(frame, kind="table")
+    with pytest.raises(
+        InputError, match=r"'ZZZ' in column 'sex' is none of the values that the run knows \(F, M.*empty"
+    ):
+        data.modality.read(frame.assign(sex="ZZZ"), data.spaces["x"])
+
+
 def test_baselines_of_tables() -> None:
     frame = load_wine(as_frame=True).frame
     data = tl.open_data(frame)
@@ -332,3 +362,93 @@ def test_a_table_from_the_command_line(tmp_path: Path) -> None:
     alone = tl.measure(data, data.modality.export(independent(data, 400, seed=0)), quiet=True)
     assert judged.metrics["trends"]["value"] > alone.metrics["trends"]["value"]
     assert judged.metrics["shapes"]["value"] > 0.8
+
+
+def test_what_is_no_number_is_strange_where_none_was() -> None:
+    """inf and `unknown` in a column of numbers, with gaps and without; what other normal rows have, too, is not."""
+    random = np.random.default_rng(0)
+    whole = random.gamma(2, 900, 80).round(2).astype(str).astype(object)
+    gaps, marked = whole.copy(), whole.copy()
+    gaps[::7], marked[::7] = "", "unknown"
+    normal = pd.DataFrame({"whole": whole, "gaps": gaps, "marked": marked})
+    table = tl.open_data(normal, kind="table").modality
+    assert isinstance(table, Table)
+    new = normal[1:5].copy()
+    new.loc[2], new.loc[3] = "inf", "unknown"
+    known = table.gaps(normal)
+    found = table.outside(table.gaps(new), 0.001, known) / -np.log(0.001)
+    np.testing.assert_allclose(found, [[0, 0, 0], [1.5, 1.5, 1.5], [1.5, 1.5, 0], [0, 0, 0]])
+    assert (table.outside(known, 0.001, known)[::7, 1:] == 0).all()
+    one = table.gaps(pd.concat([normal, new[1:2]]))  # normal rows are treated as new ones are
+    assert (table.outside(one, 0.001, one)[-1] > 0).all()
+
+
+def test_a_cell_with_an_exponent_takes_no_digits_from_the_others() -> None:
+    """pandas writes 0.00001 as 1e-05; numbers that no count of decimals says keep all that a float holds."""
+    random = np.random.default_rng(0)
+    pay = np.array([f"{value:.2f}1" for value in random.uniform(1e5, 1e6, 200)], dtype=object)
+    pay[::90], small = "1e-05", [f"{value:.3e}" for value in 10.0 ** random.uniform(-13, -10, 200)]
+    for cells, decimals in (
+        (pay, 5),
+        (small, None),
+        ([*pay[:99], "1.5e+16"], None),
+        (["2.5e3", "1E+02", *map(str, random.permutation(10**7)[:60])], None),
+    ):
+        codes, texts = pd.factorize(np.array(cells, dtype=object))
+        column, values, _ = infer(Texts("c", codes, list(texts)))
+        assert column.kind == "number" and column.decimals == decimals
+        column.fit(values)
+        written = column.written(values, random)
+        np.testing.assert_allclose(written.astype(float), values, rtol=1e-14)
+        plain = [(text, cell) for text, cell in zip(written, cells, strict=True) if "e" not in cell.lower()]
+        assert [text for text, cell in plain if text != cell] == []
+
+
+def test_values_with_quotes_are_balanced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever signs a value holds; what goes wrong is said of `--balance`, not of a condition that nobody gave."""
+    monkeypatch.setattr("trilemma.tasks.tables.LEAST", 500)
+    values = np.array(['5" disk', "'n' \" and", "a, b", "plain"], dtype=object)
+    frame = pd.DataFrame({"disk": values[np.arange(200) % 4], "x": np.random.default_rng(0).normal(size=200).round(2)})
+    data = tl.open_data(frame, kind="table")
+    table = data.modality
+    assert isinstance(table, Table)
+    rows: Any = SimpleNamespace(model=None, samples=lambda n, **_: np.resize(data.x, (n, 2)))
+
+    def made(where: str | None) -> np.ndarray:
+        return balanced(rows, table, 100, "disk", where=where, seed=0, start=0, options=Options())
+
+    assert table.export(made(None))["disk"].value_counts().to_dict() == dict.fromkeys(values, 25)
+    assert (table.export(made("x > 0"))["x"] > 0).all()
+    with pytest.raises(InputError, match=r"--balance disk: .* with --where 'x > 90': 0 of"):
+        made("x > 90")
+    with pytest.raises(InputError, match="--balance disk: --where asks for one value"):
+        made("disk = plain")
+
+
+def test_equal_is_what_is_written_alike() -> None:
+    """Dates, large and very small numbers: `=`, `!=` and `in` tell apart what the column does."""
+    random = np.random.default_rng(0)
+    when = pd.Timestamp("2024-03-01") + pd.to_timedelta(random.permutation(80) * 25, "min")
+    frame = pd.DataFrame(
+        {
+            "when": when,
+            "number": 148_509_800 + random.permutation(800)[:80],
+            "pay": random.gamma(2, 9e5, 80).round(2),
+            "small": 10.0 ** random.uniform(-13, -10, 80),
+        }
+    )
+    data = tl.open_data(frame, kind="table")
+    assert isinstance(data.modality, Table)
+    cells = frame.assign(when=when.astype("datetime64[s]").astype(np.int64))
+    for name in frame:
+        values = cells[name].to_numpy(dtype=float)
+        for row in (3, 40):
+            written = f"'{frame[name][row]}'"
+            for text, wanted in (
+                (f"{name} = {written}", values == values[row]),
+                (f"{name} != {written}", values != values[row]),
+                (f"{name} in ({written}, {written})", values == values[row]),
+            ):
+                clause = parse(text, data.modality.columns).clauses[0]
+                assert (clause.holds(values) == wanted).all(), text
+                assert (clause.holds(values * (1 + 1e-15)) == wanted).all(), text  # as sums come out

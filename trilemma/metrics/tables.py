@@ -18,13 +18,15 @@ def _checked(reference: np.ndarray, samples: np.ndarray, numbers: list[bool]) ->
 
 
 def shape_of(reference: np.ndarray, samples: np.ndarray, *, number: bool) -> float:
-    """Likeness of one column, (n,) and (m,), in [0, 1]; NaN cells are left out, and NaN where no cell is left.
+    """Likeness of one column, (n,) and (m,), in [0, 1]; NaN cells are left out.
+
+    0 where one of them has no cell, NaN where neither has.
 
     Of numbers 1 - the Kolmogorov-Smirnov statistic, of categories 1 - the total variation distance.
     """
     real, made = reference[~np.isnan(reference)], samples[~np.isnan(samples)]
     if len(real) == 0 or len(made) == 0:
-        return float("nan")
+        return 0.0 if len(real) or len(made) else float("nan")
     if number:
         both = np.concatenate([real, made])
         below = [np.searchsorted(np.sort(each), both, "right") / len(each) for each in (real, made)]
@@ -54,8 +56,9 @@ def column_shapes(reference: np.ndarray, samples: np.ndarray, numbers: list[bool
 def pair_trends(reference: np.ndarray, samples: np.ndarray, numbers: list[bool]) -> Measure | None:
     """Mean likeness of all pairs of columns of two tables (n, C) and (m, C), [0, 1]; None for a single column.
 
-    Two numbers: 1 - half the difference of Pearson's correlations, where both have one. Else 1 - the total variation
-    distance of the tables of counts; a number is cut into ten equal parts of its real range; empty cells count.
+    Two numbers: 1 - half the difference of Pearson's correlations, where both have one; 0 where one table has fewer
+    than two rows with both. Else 1 - the total variation distance of the tables of counts; a number is cut into ten
+    equal parts of its real range; empty cells count.
     No interval is stated. Known biases: as of `column_shapes`, and stronger where there are many pairs of categories.
     Source: CorrelationSimilarity and ContingencySimilarity of SDMetrics (Column Pair Trends).
     """
@@ -83,9 +86,11 @@ def pair_trends(reference: np.ndarray, samples: np.ndarray, numbers: list[bool])
 
 
 def _correlations(reference: np.ndarray, samples: np.ndarray) -> float:
+    whole = [each[~np.isnan(each).any(1)] for each in (reference, samples)]
+    if (len(whole[0]) < 2) != (len(whole[1]) < 2):
+        return 0.0
     found = []
-    for each in (reference, samples):
-        here = each[~np.isnan(each).any(1)]
+    for here in whole:
         if len(here) < 2 or (here.std(0) == 0).any():
             return float("nan")
         found.append(float(stats.pearsonr(here[:, 0], here[:, 1])[0]))

@@ -99,8 +99,14 @@ class Column:
         return Form(self.decimals, self.least, self.comma, self.group, self.prefix, self.suffix)
 
     def like(self, texts: Texts | None) -> Column:
-        """As a task's table has it: numbers of a data frame are not written in the way of a run's text file."""
-        return replace(self, comma=False, group="", prefix="", suffix="") if texts is not None and texts.typed else self
+        """As a task's table has it: its own empty cells, its types where the run's file had none, and numbers of a data
+        frame not written in the way of a run's text file."""
+        if texts is None:
+            return self
+        own = replace(self, empty=texts.empty, gaps=self.gaps or bool((texts.codes < 0).any()))
+        if self.dtype == "str":
+            own.dtype, own.levels = texts.dtype, texts.levels
+        return replace(own, comma=False, group="", prefix="", suffix="") if texts.typed else own
 
     def numbers(self, texts: Texts) -> tuple[np.ndarray, str]:
         """Texts of a task's column as numbers: what `numerals.read` gives."""

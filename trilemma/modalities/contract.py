@@ -211,6 +211,7 @@ class Gaps:
     x: np.ndarray  # (n, channels, *grid) raw, of a series levels (steps, C); anything where it is not observed
     observed: np.ndarray  # the same shape, bool
     origin: Any  # what the modality needs to write them with nothing else changed
+    frame: Any = None  # of a table: the data frame that they came from; None: a file of texts
 
 
 class Modality(ABC):

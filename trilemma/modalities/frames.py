@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import itertools
@@ -17,7 +18,7 @@ import pandas as pd
 
 from trilemma.errors import InputError, first_line
 from trilemma.modalities.delimited import PART, Delimited, check_names
-from trilemma.modalities.lines import JsonLines
+from trilemma.modalities.lines import JsonLines, lines_of
 from trilemma.modalities.plain import plain
 from trilemma.modalities.texts import Gathering, Texts
 from trilemma.modalities.writing import writing_to
@@ -53,14 +54,19 @@ def gathered(source: Any, shown: str, most: int | None = None) -> tuple[list[Gat
     if is_frame(source):
         return _of_frames(iter([with_index(source if most is None else source.head(most), notes)]), shown, notes)
     path, kind = Path(source), suffix(Path(source))
-    try:
+    with _said(path):
         if kind in TEXT:
             return _of_text(path, shown, most)
         if kind in LINES:
             return _of_lines(path, shown, most)
-        return _of_frames(
-            _parquet(path, most, notes) if kind == ".parquet" else _excel(path, most, notes), shown, notes
-        )
+        return _of_frames(_typed_parts(path, most, notes), shown, notes)
+
+
+@contextlib.contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """What goes wrong while a file is read in words that name the fix."""
+    try:
+        yield
     except InputError:
         raise
     except DAMAGED as problem:
@@ -82,9 +88,12 @@ def head(source: Any, rows: int) -> list[Texts]:
 
 def whole(path: Path) -> pd.DataFrame:
     """A file that is no text, Parquet or Excel, with its types."""
-    notes: list[str] = []
-    parts = _parquet(path, None, notes) if suffix(path) == ".parquet" else _excel(path, None, notes)
-    return pd.concat(parts, ignore_index=True)
+    with _said(path):
+        return pd.concat(_typed_parts(path, None, []), ignore_index=True)
+
+
+def _typed_parts(path: Path, most: int | None, notes: list[str]) -> Iterator[pd.DataFrame]:
+    return _parquet(path, most, notes) if suffix(path) == ".parquet" else _excel(path, most, notes)
 
 
 def _of_text(path: Path, shown: str, most: int | None) -> tuple[list[Gathering], list[str]]:
@@ -132,8 +141,12 @@ def _of_frames(parts: Iterator[pd.DataFrame], shown: str, notes: list[str]) -> t
                     "frame.columns = ['_'.join(map(str, name)) for name in frame.columns]"
                 )
             for name, dtype in zip(named(list(part.columns), shown), part.dtypes, strict=True):
-                levels = [str(level) for level in dtype.categories] if isinstance(dtype, pd.CategoricalDtype) else []
-                columns.append(Gathering(name, str(dtype), levels, bool(getattr(dtype, "ordered", False))))
+                levels, kind = [], str(dtype)
+                if isinstance(dtype, pd.CategoricalDtype):
+                    inner = str(dtype.categories.dtype)
+                    levels = [str(level) for level in dtype.categories]
+                    kind = kind if inner in ("str", "object") else f"category[{inner}]"
+                columns.append(Gathering(name, kind, levels, bool(getattr(dtype, "ordered", False))))
         for place, column in enumerate(columns):
             column.add(plain(part.iloc[:, place], column.name, shown))
     if not columns or columns[0].rows == 0:
@@ -161,14 +174,22 @@ def named(names: list[Any], shown: str) -> list[str]:
 def with_index(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """An index that has a name, or holds times, is a column (several of them) like the others."""
     index = frame.index
-    if any(name is not None for name in index.names):
-        return frame.reset_index()
-    if isinstance(index, pd.DatetimeIndex):
-        return frame.rename_axis(index="time").reset_index()
-    if index.nlevels > 1 or not pd.api.types.is_integer_dtype(index):
-        note = "the index is left out, for it has no name; frame.reset_index() makes it a column"
-        notes += [] if note in notes else [note]  # once for all parts
-    return frame
+    if all(name is None for name in index.names) and not isinstance(index, pd.DatetimeIndex):
+        if index.nlevels > 1 or not pd.api.types.is_integer_dtype(index):
+            note = "the index is left out, for it has no name; frame.reset_index() makes it a column"
+            notes += [] if note in notes else [note]  # once for all parts
+        return frame
+    made = frame.reset_index(drop=True)
+    for place, given in reversed(list(enumerate(index.names))):
+        level, name = index.get_level_values(place), given
+        if name is None:
+            name = "time" if isinstance(level, pd.DatetimeIndex) else f"level_{place}"
+        if given in frame and pd.Index(frame[given]).equals(level):
+            continue  # set_index(..., drop=False): it is a column already
+        while name in made:
+            name = f"{name}_"
+        made.insert(0, name, level)
+    return made
 
 
 def _parquet(path: Path, most: int | None, notes: list[str]) -> Iterator[pd.DataFrame]:
@@ -221,16 +242,16 @@ def _formulas(path: Path, place: int) -> bool:
 
 def write(frame: pd.DataFrame, out: Path) -> None:
     """A table by its suffix: .csv, .tsv, .jsonl, .parquet, .xlsx (and .csv.gz)."""
-    kind = suffix(out)
+    kind, frame, packed = suffix(out), frame.rename(columns=str), out.suffix.lower() == ".gz"
+    if out.suffix.lower() in PACKED and not (packed and kind in (*TEXT, *LINES)):
+        raise InputError(f"{out}: tables are packed as .csv.gz, .tsv.gz or .jsonl.gz; choose another name")
     with writing_to(out) as temporary:
-        if kind in TEXT:
-            packed = "gzip" if out.suffix.lower() == ".gz" else None
-            frame.to_csv(temporary, index=False, sep="\t" if kind == ".tsv" else ",", compression=packed)
-        elif kind in LINES:
-            packed = "gzip" if out.suffix.lower() == ".gz" else None
-            frame.to_json(
-                temporary, orient="records", lines=True, date_format="iso", force_ascii=False, compression=packed
-            )
+        if kind in (*TEXT, *LINES):
+            with (gzip.open if packed else open)(temporary, "wt", encoding="utf-8", newline="") as file:
+                if kind in LINES:
+                    file.writelines(lines_of(frame))
+                else:
+                    frame.to_csv(file, index=False, sep="\t" if kind == ".tsv" else ",")
         elif kind == ".parquet":
             _write_parquet(frame, temporary, out)
         else:
@@ -239,9 +260,13 @@ def write(frame: pd.DataFrame, out: Path) -> None:
 
 def _write_parquet(frame: pd.DataFrame, temporary: Path, out: Path) -> None:
     try:
-        frame.to_parquet(temporary, index=False)
+        import pyarrow  # noqa: F401
     except ImportError:
         raise InputError(f"{out}: Parquet needs PyArrow: pip install 'trilemma[tables]', or write .csv") from None
+    for name in frame.columns[frame.dtypes == "object"]:
+        if pd.api.types.infer_dtype(frame[name]).startswith("mixed"):
+            frame = frame.assign(**{name: frame[name].map(str, na_action="ignore")})  # a column has one type there
+    frame.to_parquet(temporary, index=False)
 
 
 def _write_excel(frame: pd.DataFrame, temporary: Path, out: Path) -> None:

@@ -1,12 +1,16 @@
-"""JSON lines -> parts of rows: cells as they are written, objects within objects as columns of their own."""
+"""JSON lines <-> rows: cells as they are written, objects within objects as columns of their own."""
 
 from __future__ import annotations
 
+import decimal
 import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from trilemma.errors import InputError
 from trilemma.modalities.delimited import PART, opened
@@ -81,3 +85,27 @@ class JsonLines:
     def _columns(rows: list[dict[str, str]]) -> tuple[dict[str, list[str]], int]:
         names = dict.fromkeys(name for row in rows for name in row)
         return {name: [row.get(name, "") for row in rows] for name in names}, len(rows)
+
+
+def lines_of(frame: pd.DataFrame) -> Iterator[str]:
+    """A line for each row: numbers with all of their digits, infinite ones as texts, missing cells as null."""
+    columns = [_cells(frame.iloc[:, place]) for place in range(frame.shape[1])]
+    for row in zip(*columns, strict=True):
+        cells = dict(zip(frame.columns, row, strict=True))
+        yield json.dumps(cells, ensure_ascii=False, separators=(",", ":"), default=_cell) + "\n"
+
+
+def _cells(column: pd.Series) -> list[Any]:
+    if str(column.dtype) in ("float16", "float32", "Float32"):
+        column = pd.to_numeric(column.astype(str), errors="coerce")  # 0.1, not 0.10000000149
+    cells = column.astype(object).where(column.notna(), None).tolist()
+    return [str(cell) if isinstance(cell, float) and np.isinf(cell) else cell for cell in cells]
+
+
+def _cell(cell: Any) -> Any:
+    """What JSON has no form of."""
+    if isinstance(cell, np.generic):
+        return cell.item()
+    if isinstance(cell, decimal.Decimal):
+        return float(cell)
+    return cell.isoformat() if hasattr(cell, "isoformat") else str(cell)

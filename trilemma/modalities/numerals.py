@@ -21,6 +21,7 @@ AFFIXED = re.compile(
     rf"(?P<suffix>[{SPACES}]?(?:%|‰|{SIGNS}))?",
     re.A,
 )
+DIGITS = 15  # that a float holds
 GROUPS = (",", ".", "'", "’", *SPACES)
 
 
@@ -79,13 +80,18 @@ def digits(texts: Sequence[str]) -> np.ndarray | None:
 
 
 def _with_places(plain: Sequence[str], form: Form) -> Form:
-    """The form with the decimals of these plain numbers."""
+    """The form with the decimals of these plain numbers; none where most have exponents, or no float so many digits."""
     cells = np.array(plain, dtype="S")
-    if any("e" in text or "E" in text for text in plain):
-        return replace(form, decimals=None, least=0)
     point = np.char.find(cells, b".")
     places = np.where(point < 0, 0, np.char.str_len(cells) - 1 - point)
-    return replace(form, decimals=int(places.max()), least=int(places.min()))
+    powers = {place: text.lower().partition("e") for place, text in enumerate(plain) if "e" in text or "E" in text}
+    for place, (own, _, power) in powers.items():  # 1.25e-05 has seven
+        places[place] = max(len(own.partition(".")[2]) - int(power), 0)
+    most = int(places.max())
+    highest = max((int(power) for *_, power in powers.values()), default=0)
+    if powers and (2 * len(powers) > len(plain) or not 0 < most <= DIGITS - max(highest, 0)):
+        return replace(form, decimals=None, least=0)
+    return replace(form, decimals=most, least=int(places.min()))
 
 
 def _dressed(texts: Sequence[str]) -> tuple[np.ndarray, Form] | None:
@@ -163,7 +169,7 @@ def written(value: float, form: Form, *, whole: bool) -> str:
     if whole:
         text = f"{round(value):,}" if form.group else str(round(value))
     elif form.decimals is None:
-        text = f"{value:.6g}"
+        text = f"{value:.{DIGITS}g}"
     else:
         value = round(value, form.decimals) + 0.0  # no -0
         text = f"{value:,.{form.decimals}f}" if form.group else f"{value:.{form.decimals}f}"

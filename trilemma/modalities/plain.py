@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def _dates(column: pd.Series) -> pd.Series:
 
 
 def typed(cells: pd.Series, column: Any) -> pd.Series:
-    """Texts of one `Column` in the type that its cells had, or in the nearest that holds them."""
+    """Texts of one `Column` in the type that its cells had, or in the nearest that holds all of them as they are."""
     dtype, kind = column.dtype, column.kind
     empty = (cells == column.empty) if column.gaps else pd.Series(False, index=cells.index)
     known = cells.where(~empty, None)
@@ -82,29 +83,45 @@ def typed(cells: pd.Series, column: Any) -> pd.Series:
         if column.group or column.comma:
             bare = bare.map(lambda text: undressed(text, column.form))
         numbers = pd.to_numeric(bare, errors="coerce")
+        if (numbers.isna() & (bare != "")).any():
+            return known  # a cell that is no number stays
         if dtype.startswith("timedelta64"):
             return pd.to_timedelta(numbers, unit="s").astype(dtype)
-        if dtype.startswith(("Int", "UInt", "Float")) or (
-            dtype[:3] in ("int", "uin", "flo") and not numbers.isna().any()
-        ):
-            with contextlib.suppress(ValueError, TypeError, OverflowError):
-                return numbers.round().astype(dtype) if "nt" in dtype[:4] else numbers.astype(dtype)
-        if dtype.startswith("float"):
-            return numbers.astype(dtype)
-        return numbers.astype("Int64") if kind == "integer" and numbers.isna().any() else numbers
+        made = _held(numbers, dtype) if dtype[:3].lower() in ("int", "uin", "flo") else None
+        if made is None and kind == "integer" and numbers.isna().any():
+            made = _held(numbers, "Int64")
+        return numbers if made is None else made
     with contextlib.suppress(ValueError, TypeError):  # what is no such value stays a text
-        if dtype == "category":
+        if dtype.startswith("category"):
             levels = column.levels or column.values
-            return cells.where(~empty).astype(pd.CategoricalDtype(levels, ordered=column.ordered))
+            if inner := dtype[len("category[") : -1]:  # the type of its values
+                own = replace(column, kind="category", dtype=inner)
+                values, sorts = typed(cells, own), typed(pd.Series(levels, dtype=object), own)
+                if values.dropna().isin(sorts).all():
+                    return values.astype(pd.CategoricalDtype(sorts, ordered=column.ordered))
+            elif known.dropna().isin(levels).all():
+                return cells.where(~empty).astype(pd.CategoricalDtype(levels, ordered=column.ordered))
         if dtype in ("bool", "boolean"):
             truth = known.map({"True": True, "False": False, "true": True, "false": False})
-            return truth.astype("bool" if not truth.isna().any() else "boolean" if dtype == "boolean" else object)
+            if not (truth.isna() & known.notna()).any():
+                return truth.astype("bool" if not truth.isna().any() else "boolean" if dtype == "boolean" else object)
         if dtype.startswith("datetime64"):
             moments = pd.to_datetime(known, format=column.format or None, utc="," in dtype)
             return (moments.dt.tz_convert(dtype.split(",")[1].strip(" ]")) if "," in dtype else moments).astype(dtype)
         if dtype.startswith(("int", "uint", "float", "Int", "UInt", "Float")):
-            if not empty.any() or dtype[0] in "IUFf":
-                return pd.to_numeric(known).astype(dtype)
-            return pd.to_numeric(known)
+            numbers = pd.to_numeric(known)
+            made = _held(numbers, dtype)
+            return numbers if made is None else made
     made = known if column.gaps else cells
     return made.astype(object) if dtype == "object" else made
+
+
+def _held(numbers: pd.Series, dtype: str) -> pd.Series | None:
+    """Numbers in a type; None where it would change one by more than its own precision."""
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        made, own = numbers.astype(dtype), np.dtype(dtype.lower().partition("[")[0])
+        given, back = (each.to_numpy(dtype=np.float64, na_value=np.nan) for each in (numbers, made))
+        near = float(np.finfo(own).eps) if own.kind == "f" else 0.0
+        if np.isclose(back, given, rtol=near, atol=0, equal_nan=True).all():
+            return made
+    return None

@@ -124,6 +124,9 @@ class Table(Modality):
 
     def gaps(self, source: Any) -> Gaps:
         shown = str(source) if isinstance(source, (str, Path)) else "array"
+        source = _source(source, shown)
+        if isinstance(source, Path) and frames.suffix(source) not in (*frames.TEXT, *frames.LINES):
+            source = frames.whole(source)
         texts, _ = _texts(source, shown)
         given = {each.name: each for each in texts}
         if not any(column.learned and column.name in given for column in self.columns):
@@ -131,18 +134,19 @@ class Table(Modality):
         count = len(texts[0].codes)
         values = [_values(column, given.get(column.name), count, shown, strict=False) for column in self.columns]
         x = columns.encoded(self.columns, keep.relative(self.columns, values))
-        return Gaps(np.nan_to_num(x), ~np.isnan(x), texts)
+        return Gaps(np.nan_to_num(x), ~np.isnan(x), texts, source if frames.is_frame(source) else None)
 
-    def outside(self, gaps: Gaps, chance: float) -> np.ndarray:
+    def outside(self, gaps: Gaps, chance: float, normal: Gaps) -> np.ndarray:
         """(n, columns) -log of how probable it is that the training rows have nothing like a cell; 0 where they have.
 
-        chance: of the last of them, as 1 in 1,000. A number beyond the range is the stranger the farther off it is.
+        chance: of the last of them, as 1 in 1,000. A number beyond the range is the stranger the farther off it is;
+        what stands for none (inf, unknown) is strange where no normal row, or no other one, has it in this column.
         """
         made = np.zeros((len(gaps.x), len(self.columns)))
-        texts = {each.name: each for each in gaps.origin}
+        texts, usual = ({each.name: each for each in own.origin} for own in (gaps, normal))
         given = [_values(column, texts.get(column.name), len(made), "", strict=False) for column in self.columns]
-        given = keep.relative(self.columns, given)
-        for place, (column, values) in enumerate(zip(self.columns, given, strict=True)):
+        there = keep.relative(self.columns, given)
+        for place, (column, cells, values) in enumerate(zip(self.columns, given, there, strict=True)):
             own = texts.get(column.name)
             if own is None or column.kind in ("identifier", "text"):
                 continue
@@ -155,6 +159,9 @@ class Table(Modality):
                 low, high = column.knots[0], column.knots[-1]
                 far = np.nan_to_num(np.maximum(low - values, values - high)) / max(high - low, 1e-12)
                 made[:, place] = np.where(far > 0, -np.log(chance) + np.log1p(10 * np.maximum(far, 0)), 0.0)
+                times = usual[column.name].times() if column.name in usual else {}
+                new = np.array([times.get(text, 0) <= (gaps is normal) for text in own.texts] + [False])[own.codes]
+                made[new & np.isnan(cells), place] = -1.5 * np.log(chance)
             if not column.gaps and column.kind != "constant":
                 made[own.codes < 0, place] = -np.log(chance)  # a gap where there was none
         return made
@@ -169,48 +176,62 @@ class Table(Modality):
 
     def beside(self, gaps: Gaps, more: dict[str, Any], out: Path | None = None) -> Any:
         """The table that was read with more columns at its end."""
-        frame = {each.name: np.asarray([*each.texts, each.empty], dtype=object)[each.codes] for each in gaps.origin}
-        taken = next((name for name in more if name in frame), None)
+        taken = next((each.name for each in gaps.origin if each.name in more), None)
         if taken is not None:
             raise InputError(f"column {taken!r} is what this would write; give the table without it or rename it")
-        return self._like(gaps)._out(pd.DataFrame(frame), more, out)
+        return self._out(gaps, {}, more, out)
 
     def filled(self, gaps: Gaps, x: np.ndarray, out: Path | None = None) -> Any:
         """The table that was read: only its empty cells are new, and those of numbers' columns that hold none."""
         texts: dict[str, Texts] = {each.name: each for each in gaps.origin}
         given = [_values(column, texts.get(column.name), len(x), "", strict=False) for column in self.columns]
-        like = self._like(gaps)
-        made = like._cells(keep.reconciled(self.columns, columns.decoded(self.columns, np.asarray(x)), given))
-        frame = {}
-        learned = {column.name for column in self.columns if column.learned or column.sum}
-        none = {
-            column.name: np.isnan(values)
-            for column, values in zip(self.columns, given, strict=True)
-            if column.kind in ("number", "integer")
-        }
-        for name in [*texts, *(name for name in made if name not in texts)]:
-            own = texts.get(name)
-            if own is None:
-                frame[name] = made[name].to_numpy(dtype=object)
+        made = self._like(gaps)._cells(
+            keep.reconciled(self.columns, columns.decoded(self.columns, np.asarray(x)), given)
+        )
+        new = {name: made[name].to_numpy(dtype=object) for name in made if name not in texts}
+        for column, values in zip(self.columns, given, strict=True):
+            own = texts.get(column.name)
+            if own is None or not (column.learned or column.sum):
                 continue
-            cells = np.asarray([*own.texts, own.empty], dtype=object)[own.codes]
-            hole = (own.codes < 0) | none.get(name, False)
-            frame[name] = np.where(hole, made[name], cells) if name in learned else cells
-        return like._out(pd.DataFrame(frame), {}, out)
+            hole = (own.codes < 0) | (np.isnan(values) if column.kind in ("number", "integer") else False)
+            if hole.any():
+                new[column.name] = np.where(hole, made[column.name], own.cells())
+        return self._out(gaps, new, {}, out)
 
     def _like(self, gaps: Gaps) -> Table:
         """Its columns as the table that was read has them."""
         texts = {each.name: each for each in gaps.origin}
         return Table([column.like(texts.get(column.name)) for column in self.columns], self.target)
 
-    def _out(self, frame: pd.DataFrame, more: dict[str, Any], out: Path | None) -> Any:
-        """Cells as they are written for text files, in their types for others and for programs."""
-        if out is None or frames.suffix(out) not in frames.TEXT:
-            frame = self._typed(frame)
+    def _out(self, gaps: Gaps, new: dict[str, np.ndarray], more: dict[str, Any], out: Path | None) -> Any:
+        """The table that was read with new cells of some columns as texts, and more columns at its end.
+
+        Cells as they are written for text files; for others and for programs as they are in a data frame that was read,
+        in their types where nothing is lost by it.
+        """
+        texts, like = {each.name: each for each in gaps.origin}, self._like(gaps)
+        if gaps.frame is None or (out is not None and frames.suffix(out) in frames.TEXT):
+            frame = pd.DataFrame({name: own.cells() for name, own in texts.items()} | new)
+            if out is None or frames.suffix(out) not in frames.TEXT:
+                known = {column.name for column in self.columns}
+                like.columns += [
+                    Column(each.name, "category", True, each.empty, each.dtype)
+                    for each in gaps.origin
+                    if each.name not in known
+                ]
+                frame = like._typed(frame)
+        else:
+            frame, cells = gaps.frame.copy(), like._typed(pd.DataFrame(new))
+            inner = list(texts)[len(texts) - frame.shape[1] :]  # the first ones may stand in the index
+            for name in cells:
+                if name in inner:
+                    frame.isetitem(inner.index(name), cells[name].array)
+                elif name not in texts:
+                    frame[name] = cells[name].array
         frame = frame.assign(**more)
         if out is None:
             return frame
-        frames.write(frame, out)
+        frames.write(frames.with_index(frame, []), out)
         return [out]
 
     def export(self, x: np.ndarray) -> Any:
@@ -321,7 +342,7 @@ def _texts(source: Any, shown: str) -> tuple[list[Texts], list[str]]:
 def _values(column: Column, texts: Texts | None, count: int, shown: str, *, strict: bool = True) -> np.ndarray:
     """A task's cells as a run's column has them: NaN where one is empty or the whole column is not there.
 
-    strict: InputError where the run's data have no gaps, or not this value.
+    strict: InputError for a category that the run does not know, and for gaps where the run's data have none.
     """
     if not (column.learned or column.sum):
         return np.full(count, np.nan)
@@ -335,10 +356,11 @@ def _values(column: Column, texts: Texts | None, count: int, shown: str, *, stri
         same = _numbers_of(codes)  # 1.0 for 1, as a data frame with a gap has it
         codes |= {text: same[float(text)] for text in texts.texts if text not in codes and _number(text) in same}
         strange = [text for text in texts.texts if text not in codes]
-        if strict and strange and not column.gaps:
+        if strict and strange:
+            fix = "; write it so, or leave the cell empty" if column.gaps else ""
             raise InputError(
                 f"{shown}: {strange[0]!r} in column {column.name!r} is none of the values that the run knows "
-                f"({', '.join(column.values[:5])}, ...)"
+                f"({', '.join(column.values[:5])}, ...){fix}"
             )
         numbers = np.array([codes.get(text, np.nan) for text in texts.texts], dtype=float)
     else:

@@ -38,6 +38,15 @@ class Texts:
         """Were they numbers where they come from, a data frame or the like? Then they have a decimal point."""
         return PLAIN.match(self.dtype) is not None
 
+    def times(self) -> dict[str, int]:
+        """How often each text comes."""
+        counts = np.bincount(self.codes[self.codes >= 0], minlength=len(self.texts))
+        return dict(zip(self.texts, counts.tolist(), strict=True))
+
+    def cells(self) -> np.ndarray:
+        """All cells (N,) as texts, those that are missing as most of them were written."""
+        return np.asarray([*self.texts, self.empty], dtype=object)[self.codes]
+
 
 class Gathering:
     """One column while its parts are read. Memory: four bytes a cell, and each part's different texts."""

@@ -34,16 +34,17 @@ class Clause:
     place: int
     sign: str  # one of SIGNS, in, missing, present
     values: list[float]
+    step: float = 0.0  # the smallest difference between two cells of the column; 0 where there is none
 
     def holds(self, cells: np.ndarray) -> np.ndarray:
         """(n,) cells in the user's units, NaN where one is missing -> bool; a missing cell meets no comparison."""
         if self.sign in ("missing", "present"):
             return np.isnan(cells) == (self.sign == "missing")
-        if self.sign == "in":
-            return np.isin(cells, self.values)
-        if self.sign in ("=", "!="):  # cells have the precision of float32
-            same = np.isclose(cells, self.values[0], rtol=1e-6, atol=1e-9)
-            return (same == (self.sign == "=")) & ~np.isnan(cells)
+        if self.sign in ("=", "!=", "in"):
+            same = np.zeros(len(cells), dtype=bool)
+            for value in self.values:  # cells without a step have the precision of float32
+                same |= (np.abs(cells - value) < (self.step / 2 or 1e-6 * abs(value))) | (cells == value)
+            return (same == (self.sign != "!=")) & ~np.isnan(cells)
         return SIGNS[self.sign](cells, self.values[0]) & ~np.isnan(cells)
 
 
@@ -51,7 +52,7 @@ class Clause:
 class Where:
     """Conditions on the rows of these columns."""
 
-    text: str
+    text: str  # as errors name them
     columns: list[Column]  # all of the table
     clauses: list[Clause]
 
@@ -143,7 +144,7 @@ def parse(text: str, columns: Sequence[Column]) -> Where:
             if (other.sign, other.values) != (clause.sign, clause.values):
                 name = columns[clause.place].name
                 raise InputError(f"--where {text!r}: no row has two values of {name!r}; ask for one")
-    return Where(text, list(columns), clauses)
+    return Where(f"--where {text!r}", list(columns), clauses)
 
 
 def _clause(tokens: list[str], columns: list[Column], text: str) -> Clause:
@@ -178,7 +179,7 @@ def _clause(tokens: list[str], columns: list[Column], text: str) -> Clause:
         if not (inside.startswith("(") and inside.endswith(")")):
             raise InputError(f"--where {text!r}: write the values as {name} in (ONE, TWO)")
         values = [each.strip() for each in re.findall(r"\"[^\"]*\"|'[^']*'|[^,]+", inside[1:-1]) if each.strip()]
-        return Clause(place, sign, [value_of(column, _bare(each), text) for each in values])
+        return Clause(place, sign, [value_of(column, _bare(each), text) for each in values], column.step)
     value = " ".join(_bare(token) for token in rest)
     ordered = sign in ("<", "<=", ">", ">=")
     if ordered and column.kind == "category" and not column.ordered:
@@ -202,7 +203,7 @@ def _clause(tokens: list[str], columns: list[Column], text: str) -> Clause:
     ):
         low_end, high_end = (column.written(np.array([end]), np.random.default_rng(0))[0] for end in _ends(column))
         raise InputError(f"--where {text!r}: {name!r} reaches from {low_end} to {high_end} in the run's data")
-    return Clause(place, sign, [found])
+    return Clause(place, sign, [found], column.step)
 
 
 def value_of(column: Column, text: str, where: str) -> float:

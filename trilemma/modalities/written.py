@@ -96,7 +96,7 @@ def typed(numbers: np.ndarray, decimals: int | None) -> np.ndarray:
 
 def _frame(given: Reading) -> pd.DataFrame:
     if given.frame is not None:
-        return given.frame.copy()
+        return given.frame.set_axis(frames.named(list(given.frame.columns), ""), axis=1)
     return pd.DataFrame({each.name: _cells(each) for each in given.texts})
 
 
@@ -114,6 +114,8 @@ def _out(given: Reading, frame: pd.DataFrame, out: Path | None) -> Any:
                 numbers = numerals.read(frame[name].tolist(), column.like(texts[name]).form)[0]
                 frame[name] = typed(numbers, column.decimals)
     if out is None:
+        if given.frame is not None:  # called as they were
+            frame.columns = pd.Index([*given.frame.columns, *frame.columns[given.frame.shape[1] :]])
         return frame
     frames.write(frames.with_index(frame, []), out)
     return [out]

@@ -97,7 +97,7 @@ def detect(
     parts = []
     found, ruler = surprises(sampler, rows, seed), surprises(sampler, known, seed)
     for gaps, own, itself in ((known, ruler, True), (rows, found, False)):
-        whole = table.outside(gaps, chance)
+        whole = table.outside(gaps, chance, known)
         seen = strangeness(own, ruler, itself=itself, known=known.observed)
         whole[:, given] = np.maximum(whole[:, given], seen * gaps.observed)
         parts.append(whole**2)

@@ -13,7 +13,7 @@ from trilemma.errors import InputError, unknown
 from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Gaps, Modality
 from trilemma.modalities.table import Table
-from trilemma.modalities.where import Where, parse
+from trilemma.modalities.where import Clause, Where, parse
 from trilemma.models.contract import Fills, Model
 from trilemma.training.progress import Bar
 from trilemma.training.sampling import BATCH, Sampler
@@ -52,17 +52,16 @@ def fill(sampler: Sampler, gaps: Gaps, *, seed: int, index: np.ndarray, options:
 
 
 def rows_where(
-    sampler: Sampler, table: Table, n: int, where: str, *, options: Options, seed: int = 0, start: int = 0
+    sampler: Sampler, n: int, wanted: Where, *, options: Options, seed: int = 0, start: int = 0
 ) -> np.ndarray:
-    """n raw rows that meet all conditions of `where` (see `modalities/where.py`).
+    """n raw rows that meet all conditions (see `modalities/where.py`).
 
     Cells of which one value is demanded are given to a model that can fill in the rest; all else is met by leaving out
     the rows that do not.
 
     Raises:
-        InputError: conditions that cannot be read, or that (almost) no row of the model meets.
+        InputError: conditions that (almost) no row of the model meets.
     """
-    wanted = parse(where, table.columns)
     kept, found, looked = [], 0, 0
     bar = Bar("generate", n)
     for rows in _candidates(sampler, wanted, seed=seed, start=start, options=options):
@@ -74,7 +73,7 @@ def rows_where(
             break
         if looked >= max(LEAST, PATIENCE * found):
             raise InputError(
-                f"--where {where!r}: {found} of {looked:,} rows that the model made meet it; ask for something that is "
+                f"{wanted.text}: {found} of {looked:,} rows that the model made meet it; ask for something that is "
                 "less rare, or train on rows that meet it"
             )
     bar.close()
@@ -97,7 +96,7 @@ def asked(
     if balance is not None:
         return balanced(sampler, table, n, balance, where=where, seed=seed, start=start, options=options)
     assert where is not None
-    return rows_where(sampler, table, n, where, seed=seed, start=start, options=options)
+    return rows_where(sampler, n, parse(where, table.columns), seed=seed, start=start, options=options)
 
 
 def _candidates(sampler: Sampler, wanted: Where, *, seed: int, start: int, options: Options) -> Iterator[np.ndarray]:
@@ -117,13 +116,18 @@ def balanced(
 ) -> np.ndarray:
     """n raw rows in which the values of a category come equally often, mixed."""
     column = category_of(table.columns, name, "--balance")
+    place = table.columns.index(column)
+    others = parse(where, table.columns).clauses if where else []
+    if any(each.place == place and each.sign in ("=", "missing") for each in others):
+        raise InputError(f"--balance {name}: --where asks for one value of it; leave one of them out")
     shares = np.diff(np.linspace(0, n, len(column.values) + 1).round().astype(int))
     parts = []
     for number, (value, count) in enumerate(zip(column.values, shares, strict=True)):
         if count:
-            both = f'"{name}" = "{value}"' + (f" and {where}" if where else "")
+            said = f"--balance {name}: {value!r}" + (f" with --where {where!r}" if where else "")
+            both = Where(said, table.columns, [Clause(place, "=", [float(number)], column.step), *others])
             parts.append(
-                rows_where(sampler, table, int(count), both, seed=seed, start=(number << 32) + start, options=options)
+                rows_where(sampler, int(count), both, seed=seed, start=(number << 32) + start, options=options)
             )
     return np.concatenate(parts)[np.random.default_rng(seed % 2**64).permutation(n)]
 

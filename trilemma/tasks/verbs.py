@@ -22,7 +22,8 @@ FILM = (256, 256)  # pixels of a film
 ALIKE = 0.005  # of the range of values: draws that differ by less
 ARRAYS = (".npy", ".csv")
 # Endings by which people mean a file: a folder of this name would surprise them.
-OTHERS = (".npy", ".png", ".csv", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".npz", ".json", ".zip", ".txt")
+OTHERS = (".npy", ".png", ".csv", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".npz", ".json", ".zip", ".txt",
+          ".bz2", ".xz", ".zst")  # fmt: skip
 
 
 def generate(
