@@ -13,12 +13,13 @@ from trilemma.errors import InputError, unknown
 from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Gaps, Modality
 from trilemma.modalities.table import Table
-from trilemma.modalities.where import Clause, Where, parse
+from trilemma.modalities.where import RARE, Clause, Where, parse
 from trilemma.models.contract import Fills, Model
 from trilemma.training.progress import Bar
 from trilemma.training.sampling import BATCH, Sampler
 
 PART = 10 * BATCH  # rows at a time: a table's are small
+LOOK = 4 * BATCH  # rows that tell how often conditions are met
 PATIENCE = 2000  # rows looked at for one that is wanted,
 LEAST = 20_000  # and at least so many before giving up
 
@@ -56,16 +57,16 @@ def rows_where(
 ) -> np.ndarray:
     """n raw rows that meet all conditions (see `modalities/where.py`).
 
-    Cells of which one value is demanded are given to a model that can fill in the rest; all else is met by leaving out
-    the rows that do not.
+    Rows are made and those that do not meet them left out; where fewer than RARE do, and the model can fill in, the cells
+    of which one value is demanded are given to it, and all else is met by leaving out.
 
     Raises:
         InputError: conditions that (almost) no row of the model meets.
     """
     kept, found, looked = [], 0, 0
     bar = Bar("generate", n)
-    for rows in _candidates(sampler, wanted, seed=seed, start=start, options=options):
-        good = rows[wanted.holds(rows, given=fills(sampler.model))]
+    for rows, given in _candidates(sampler, wanted, seed=seed, start=start, options=options):
+        good = rows[wanted.holds(rows, given=given)]
         kept.append(good)
         found, looked = found + len(good), looked + len(rows)
         bar.update(min(found, n), {})
@@ -99,15 +100,22 @@ def asked(
     return rows_where(sampler, n, parse(where, table.columns), seed=seed, start=start, options=options)
 
 
-def _candidates(sampler: Sampler, wanted: Where, *, seed: int, start: int, options: Options) -> Iterator[np.ndarray]:
-    filling = fills(sampler.model)
+def _candidates(
+    sampler: Sampler, wanted: Where, *, seed: int, start: int, options: Options
+) -> Iterator[tuple[np.ndarray, bool]]:
+    """Raw rows, and whether they were filled in around what is demanded."""
+    met = 1.0
+    if fills(sampler.model):
+        rows = sampler.samples(LOOK, seed=seed, start=start, options=options, batch=LOOK)
+        met, start = wanted.holds(rows).mean(), start + LOOK
+        yield rows, False
     while True:
         x, observed = wanted.given(PART, np.random.default_rng([seed % 2**64, start]))
-        if filling and observed.any():
+        if met < RARE and observed.any():
             gaps = Gaps(x, observed, None)
-            yield fill(sampler, gaps, seed=seed, index=start + np.arange(PART), options=options, complete=False)
+            yield fill(sampler, gaps, seed=seed, index=start + np.arange(PART), options=options, complete=False), True
         else:
-            yield sampler.samples(PART, seed=seed, start=start, options=options, batch=PART)
+            yield sampler.samples(PART, seed=seed, start=start, options=options, batch=PART), False
         start += PART
 
 
