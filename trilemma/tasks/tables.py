@@ -13,13 +13,14 @@ from trilemma.errors import InputError, unknown
 from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Gaps, Modality
 from trilemma.modalities.table import Table
-from trilemma.modalities.where import RARE, Clause, Where, parse
+from trilemma.modalities.where import Clause, Where, parse
 from trilemma.models.contract import Fills, Model
 from trilemma.training.progress import Bar
 from trilemma.training.sampling import BATCH, Sampler
 
 PART = 10 * BATCH  # rows at a time: a table's are small
 LOOK = 4 * BATCH  # rows that tell how often conditions are met
+SELDOM = 0.02  # share of rows: more are waited for
 PATIENCE = 2000  # rows looked at for one that is wanted,
 LEAST = 20_000  # and at least so many before giving up
 
@@ -57,8 +58,8 @@ def rows_where(
 ) -> np.ndarray:
     """n raw rows that meet all conditions (see `modalities/where.py`).
 
-    Rows are made and those that do not meet them left out; where fewer than RARE do, and the model can fill in, the cells
-    of which one value is demanded are given to it, and all else is met by leaving out.
+    Rows are made and those that do not meet them left out. Where fewer than SELDOM do, and the model can fill in, the
+    cells of which one value is demanded are given to it, and all else is met by leaving out.
 
     Raises:
         InputError: conditions that (almost) no row of the model meets.
@@ -111,7 +112,7 @@ def _candidates(
         yield rows, False
     while True:
         x, observed = wanted.given(PART, np.random.default_rng([seed % 2**64, start]))
-        if met < RARE and observed.any():
+        if met < SELDOM and observed.any():
             gaps = Gaps(x, observed, None)
             yield fill(sampler, gaps, seed=seed, index=start + np.arange(PART), options=options, complete=False), True
         else:
