@@ -17,6 +17,7 @@ from trilemma.errors import InputError
 from trilemma.mixed import space_from
 from trilemma.modalities.door import open_data
 from trilemma.models.gan import GAN
+from trilemma.tasks.travel import taken_along
 from trilemma.training.captions import captions_of, worded
 from trilemma.words import KEPT, Tokenizer, Words
 
@@ -204,6 +205,7 @@ def test_a_way_between_samples_begins_and_ends_with_them(tmp_path: Path) -> None
     tl.train(folder, model="gan:text", out=out, budget="256", size="xs", quiet=True, settings=PLAIN)
     loaded = tl.load(out)
     np.testing.assert_array_equal(loaded.interpolate(0, 1, steps=2), loaded.generate(2))
+    assert "captions of training examples" in taken_along(loaded)[0]
     with pytest.raises(InputError, match="no guidance"):
         loaded.generate(2, prompt="a red square", negative="blue")
 

@@ -461,7 +461,7 @@ def push(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the card; send nothing.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Publish RUN with its card: what makes it usable, and no data. HF_ENDPOINT names another server."""
+    """Publish RUN with its card: what makes it usable, and no examples. HF_ENDPOINT names another server."""
     from trilemma.tasks.hub import push as send
 
     print(send(run, repository, private=private, licence=licence, message=message, dry_run=dry_run))

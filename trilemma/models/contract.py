@@ -129,6 +129,10 @@ class Model(nn.Module, ABC):
         """
         return {}
 
+    def forget(self) -> None:
+        """Blank what only training needs and what holds examples, such as pools: final weights are handed on."""
+        return
+
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """After training (and before a preview): fit what sampling needs on training examples, into buffers."""
         return
