@@ -206,6 +206,9 @@ def test_a_way_between_samples_begins_and_ends_with_them(tmp_path: Path) -> None
     loaded = tl.load(out)
     np.testing.assert_array_equal(loaded.interpolate(0, 1, steps=2), loaded.generate(2))
     assert "captions of training examples" in taken_along(loaded)[0]
+    ends = loaded.generate(3, prompt="a red square", truncation=0.0), loaded.generate(3, truncation=0.0)
+    assert (ends[0] == ends[0][0]).all() and not (ends[1] == ends[0][0]).all(), "a mean for each caption"
+    assert loaded.mix([0, 1], truncation=0.5).shape == (3, 3, 8, 8, 3)
     with pytest.raises(InputError, match="no guidance"):
         loaded.generate(2, prompt="a red square", negative="blue")
 
