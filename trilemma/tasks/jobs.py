@@ -159,7 +159,8 @@ class Jobs(Opened):
         back = direction(to, self.sides())
         scale = data.get("scale_back" if back else "scale")
         maps = "source" in self.model.spaces and isinstance(self.model.spaces["source"], Categorical)
-        plan = Plan(self.space.grid, scale, data["opening"].get("degradation"), maps)  # type: ignore[arg-type]
+        degradation = None if back else data["opening"].get("degradation")
+        plan = Plan(self.space.grid, scale, degradation, maps)  # type: ignore[arg-type]
         return translated(
             self.sampler, self.modality, source, plan, back=back, draws=n, seed=seed,
             options=merged(self.options, asked),

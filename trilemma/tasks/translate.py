@@ -30,7 +30,7 @@ class Plan:
 
     grid: tuple[int, int]  # (height, width) of what the model sees
     scale: float | None  # by which its pictures were shrunk; None: they were of several sizes
-    degradation: str | None
+    degradation: str | None  # that made the sources, where they are what is translated
     maps: bool = False  # its pictures are maps of classes, which no resizing may mix
 
 

@@ -375,8 +375,9 @@ def translate(run: Path, source: Any, *, n: int, to: str | None, steps: int | No
     loaded = load(run)
     check_out(out, (".png",))
     names, made = loaded.translations(source, n=n, to=to, seed=seed, steps=steps)
-    scale = loaded.config["data"].get("scale_back" if direction(to, loaded.sides()) else "scale")
-    enlarges = "downscale" in (loaded.config["data"]["opening"].get("degradation") or "")
+    data, back = loaded.config["data"], direction(to, loaded.sides())
+    scale = data.get("scale_back" if back else "scale")
+    enlarges = "downscale" in (data["opening"].get("degradation") or "") and not back
     if scale is not None and scale < 1 and not enlarges:
         print(f"pictures are made at {scale:.3g} of their size: that of those which were learned from", file=sys.stderr)
     if out.suffix == ".png" and len(names) * n > 1:
