@@ -282,6 +282,16 @@ def test_the_way_in_styles_has_the_ends_of_that_in_codes(run: Loaded) -> None:
         run.interpolate(0, 1, space="x")
 
 
+@pytest.mark.parametrize("space", ["z", "w"])
+def test_ways_stay_on_the_model_s_device(space: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one that has nothing in common with the processor: mixing the two is an error there."""
+    run = tl.load(folder)
+    run.model.to("meta")
+    run.engine.device = torch.device("meta")
+    monkeypatch.setattr(run.sampler, "array", lambda x: np.zeros(x.shape))
+    assert run.interpolate(0, 1, steps=4, space=space, raw=True).shape == (4, 1, 8, 8)
+
+
 def test_the_verbs(folder: Path, run: Loaded, tmp_path: Path) -> None:
     picture = tmp_path / "digit.png"
     Image.fromarray(run.generate(1, seed=2)[0]).save(picture)

@@ -109,9 +109,9 @@ def test_the_way_back_of_a_degradation_enlarges_nothing(tmp_path: Path) -> None:
     loaded = tl.load(run.folder)
     assert loaded.translate(x[:1]).shape == (1, 32, 32) and loaded.translate(x[:1], to="a").shape == (1, 8, 8)
     said = [
-        CliRunner().invoke(
-            app, f"translate {run.folder} {tmp_path}/sharp/0.png --to {to} --out {tmp_path}/{to}.png"
-        ).stderr
+        CliRunner()
+        .invoke(app, f"translate {run.folder} {tmp_path}/sharp/0.png --to {to} --out {tmp_path}/{to}.png")
+        .stderr
         for to in ("a", "b")
     ]
     assert "at 0.5 of their size" in said[0] and "of their size" not in said[1]
