@@ -198,6 +198,8 @@ def test_truncation(run: Loaded) -> None:
     assert np.abs(one.astype(float) - one[0]).mean() < 20, "the mean of one label differs by the layers' noise only"
     with pytest.raises(InputError, match="--truncation nan"):
         run.generate(2, truncation=math.nan)
+    with pytest.raises(InputError, match="'nonsense': StyleGAN draws its codes from 'normal'"):
+        run.generate(2, prior="nonsense")
 
 
 def test_noise_of_layers_alone(folder: Path) -> None:

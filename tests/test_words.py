@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from contract_cases import CASES, build, randomise, settings
 from PIL import Image
 
 import trilemma as tl
+from trilemma.batches import Options
 from trilemma.conditions import Conditioner
 from trilemma.errors import InputError
 from trilemma.mixed import space_from
@@ -165,6 +167,12 @@ def test_a_model_that_reads_makes_what_it_is_told(tmp_path: Path, capsys: pytest
         loaded.generate(1, prompt="  ")
     with pytest.raises(InputError, match="say with --prompt"):
         loaded.generate(1, negative="red")
+    loaded.options = Options(guidance=1.0)  # as the choices of a training may be
+    for asking in (loaded.generate, partial(loaded.vary, loaded.modality.export(red))):
+        with pytest.raises(
+            InputError, match="--negative: needs guidance above 1, and this run's is 1: add --guidance 3"
+        ):
+            asking(n=1, prompt="a square", negative="red")
 
 
 def test_the_critic_rejects_real_data_under_captions_of_others() -> None:

@@ -155,7 +155,7 @@ class Loaded(Jobs):
         self.require("generate")
         if n < 1:
             raise InputError(f"-n {n}: ask for at least one sample")
-        self.check_options(asked)
+        self.check_options(asked, prompt)
         options, number = merged(self.options, asked), self.label(label)
 
         def made() -> Iterator[np.ndarray]:

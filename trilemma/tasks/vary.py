@@ -42,7 +42,7 @@ def varied(
         raise InputError(f"--strength {strength:g}: give a number from 0 (as it is) to 1 (nothing left of it)")
     if draws < 1:
         raise InputError(f"-n {draws}: ask for at least one of each")
-    run.check_options(asked)
+    run.check_options(asked, prompt)
     given = run.read(source).x
     x, options = np.repeat(given, draws, 0), merged(run.options, asked)
     device, made = run.engine.device, []
