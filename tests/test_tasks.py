@@ -344,6 +344,16 @@ def test_options_change_the_samples(run: Callable[[str], Path], tmp_path: Path) 
     assert not np.array_equal(*priors)
 
 
+def test_variations_differ_and_are_the_same_however_many_are_asked_for(
+    run: Callable[[str], Path], shapes: Path
+) -> None:
+    loaded, x = tl.load(run("diffusion")), some(shapes, 1)
+    three, two = (loaded.vary(x, n=n, seed=5, steps=3).reshape(3, n, 8, 8).astype(int) for n in (3, 2))
+    assert np.abs(three[:, :2] - two).max() <= 1 and (three[:, 0] != three[:, 2]).any((1, 2)).all()
+    assert np.array_equal(loaded.vary(x, strength=0.0, steps=1), x)
+    assert (loaded.vary(x, strength=0.1, steps=1) != x).any((1, 2)).all(), "a step that is asked for is taken"
+
+
 @pytest.mark.parametrize(
     ("model", "options", "words"),
     [

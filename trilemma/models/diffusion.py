@@ -470,9 +470,9 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
             y = y * float((sigmas[0] ** 2 + 1).sqrt())
         else:
             x, strength = begin
-            steps = round(strength * (len(sigmas) - 1))
-            if steps == 0:
+            if strength == 0:
                 return self.space.decode(x)
+            steps = max(round(strength * (len(sigmas) - 1)), 1)
             sigmas = sigmas[len(sigmas) - 1 - steps :]
             y = x + y * float(sigmas[0])
         watch = request.watch

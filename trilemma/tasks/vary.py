@@ -30,7 +30,8 @@ def varied(
     asked: Options,
     seed: int,
 ) -> np.ndarray:
-    """Raw (n * draws, channels, *grid): `draws` of each given example, one after the other.
+    """Raw (n * draws, channels, *grid): `draws` of each given example, one after the other; draw d of example i depends
+    on (seed, i, d) alone.
 
     strength: 0 leaves an example as it is, 1 leaves nothing of it. Without prompt, attributes or label
     nothing is asked for.
@@ -48,7 +49,8 @@ def varied(
     device, made = run.engine.device, []
     for start in range(0, len(x), BATCH):
         batch = Arrays(x[start : start + BATCH]).gather(np.arange(len(x[start : start + BATCH])), device=str(device))
-        index = np.arange(start, start + len(batch))
+        places = np.arange(start, start + len(batch))
+        index = places // draws + (places % draws << 32)  # of the example's number, and of the draw's
         tell(spaces, batch)
         told = run.sampler.request(seed, index, label=label, options=options, prompt=prompt)
         raw, present = {}, {}
