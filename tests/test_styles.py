@@ -313,6 +313,13 @@ def test_the_verbs(folder: Path, run: Loaded, tmp_path: Path) -> None:
     with Image.open(tmp_path / "film.gif") as film:
         assert film.n_frames == 6  # there and back
     assert "--amount much" in call("edit", folder, "--amount", "much").error
+    for told in ("--direction", "--amount", "--layers", "--number", "--tune"):
+        error = call("edit", folder, picture, "--prompt", "a seven", told, 1).error
+        assert f"{told} 1: moves along a direction" in error and "with --prompt" in error
+    for told in ("--strength", "--negative", "--guidance"):
+        assert (
+            f"{told} 1" in (error := call("edit", folder, told, 1).error) and "goes with --prompt or --where" in error
+        )
     assert "--seeds a" in call("mix", folder, "--seeds", "a").error
 
 

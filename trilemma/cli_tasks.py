@@ -264,28 +264,30 @@ def edit(
     run: RunArgument,
     source: Annotated[str | None, typer.Argument(metavar="FILE", help="One example; default: a sample.")] = None,
     direction: Annotated[
-        str, typer.Option(help="A label, brightness, contrast, pca-K or sefa-K; `directions` names all.")
-    ] = "pca-1",
-    amount: Annotated[str, typer.Option(help="How far, in deviations; several as -2,0,2.")] = "2",
+        str | None,
+        typer.Option(help="A label, brightness, contrast, pca-K or sefa-K; `directions` names all; default: pca-1."),
+    ] = None,
+    amount: Annotated[str | None, typer.Option(help="How far, in deviations; several as -2,0,2; default: 2.")] = None,
     prompt: Annotated[
         str | None, typer.Option(help="What to turn FILE into, in words (models that learned captions).")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="With --prompt: what to lead away from.")] = None,
     where: Annotated[str | None, typer.Option(help="Attributes to turn FILE into, as 'smiling = yes'.")] = None,
     strength: Annotated[
-        float, typer.Option(help="With --prompt or --where: 0 leaves FILE as it is, 1 leaves nothing of it.")
-    ] = 0.6,
+        float | None,
+        typer.Option(help="With --prompt or --where: 0 leaves FILE as it is, 1 leaves nothing of it; default: 0.6."),
+    ] = None,
     guidance: Annotated[float | None, typer.Option(help="With --prompt or --where: strength of guidance.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layers that move, as 4-8; default: all.")] = None,
     seed: Seed = 0,
-    number: Annotated[int, typer.Option(help="Which sample of the seed, without FILE.")] = 0,
+    number: Annotated[int | None, typer.Option(help="Which sample of the seed, without FILE; default: 0.")] = None,
     steps: Annotated[
         int | None,
         typer.Option(
             help="Of the search for the FILE's styles (default 300); with --prompt or --where of the whole way."
         ),
     ] = None,
-    tune: Annotated[int, typer.Option(help="Then as many steps of the generator itself.")] = 0,
+    tune: Annotated[int | None, typer.Option(help="Then as many steps of the generator itself; default: 0.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("edited.png"),
     debug: Debug = False,
 ) -> None:
@@ -293,9 +295,8 @@ def edit(
     from trilemma.tasks.verbs import edit as make
 
     show(make(
-        run, source, direction=direction, amount=amount, layers=layers, seed=seed, number=number,
-        steps=300 if steps is None else steps, tune=tune, out=out, prompt=prompt, negative=negative, where=where,
-        strength=strength, guidance=guidance, sampler_steps=steps,
+        run, source, direction=direction, amount=amount, layers=layers, seed=seed, number=number, steps=steps,
+        tune=tune, out=out, prompt=prompt, negative=negative, where=where, strength=strength, guidance=guidance,
     ))  # fmt: skip
 
 

@@ -252,34 +252,43 @@ def project(run: Path, source: Any, *, steps: int, tune: int, seed: int, out: Pa
 
 
 def edit(
-    run: Path, source: Any, *, direction: str, amount: str, layers: str | None, seed: int, number: int, steps: int,
-    tune: int, out: Path, prompt: str | None = None, negative: str | None = None, where: str | None = None,
-    strength: float = 0.6, guidance: float | None = None, sampler_steps: int | None = None,
+    run: Path, source: Any, *, direction: str | None, amount: str | None, layers: str | None, seed: int,
+    number: int | None, steps: int | None, tune: int | None, out: Path, prompt: str | None = None,
+    negative: str | None = None, where: str | None = None, strength: float | None = None,
+    guidance: float | None = None,
 ) -> list[Path]:  # fmt: skip
     """One example moved along a direction (of several amounts, side by side), or drawn anew as is asked in words or
     attributes."""
+    moving = {"--direction": direction, "--amount": amount, "--layers": layers, "--number": number, "--tune": tune}
+    drawing = {"--strength": strength, "--negative": negative, "--guidance": guidance}
     if prompt is not None or where is not None:
+        option = "--prompt" if where is None else "--where"
         if source is None:
-            option = "--prompt" if where is None else "--where"
             raise InputError(f"edit {option}: name the picture to edit; `generate {option}` makes new ones")
+        _check_untold(moving, f"moves along a direction of styles; leave it out with {option}")
         return vary(
-            run, source, n=1, strength=strength, prompt=prompt, negative=negative, where=where, label=None,
-            guidance=guidance, steps=sampler_steps, seed=seed, out=out,
+            run, source, n=1, strength=0.6 if strength is None else strength, prompt=prompt, negative=negative,
+            where=where, label=None, guidance=guidance, steps=steps, seed=seed, out=out,
         )  # fmt: skip
-    for option, told in (("--negative", negative), ("--guidance", guidance)):
-        if told is not None:
-            raise InputError(f"{option} {told}: goes with --prompt; say with it what to turn the picture into")
-    loaded = load(run)
+    _check_untold(drawing, "goes with --prompt or --where; say with it what to turn the picture into")
+    loaded, amount = load(run), "2" if amount is None else amount
     check_out(out, loaded.modality.writes)
     try:
         amounts = [float(part) for part in amount.split(",")]
     except ValueError:
         raise InputError(f"--amount {amount}: give a number, or several as -2,0,2") from None
     x = loaded.edit(
-        source, direction=direction, amount=amounts, layers=layers, seed=seed, number=number, steps=steps, tune=tune,
-        raw=True, quiet=False,
+        source, direction="pca-1" if direction is None else direction, amount=amounts, layers=layers, seed=seed,
+        number=number or 0, steps=300 if steps is None else steps, tune=tune or 0, raw=True, quiet=False,
     )  # fmt: skip
     return loaded.modality.save(x, out)
+
+
+def _check_untold(options: dict[str, Any], why: str) -> None:
+    """InputError for an option that somebody gave although it does nothing beside the others."""
+    for name, told in options.items():
+        if told is not None:
+            raise InputError(f"{name} {told}: {why}")
 
 
 def vary(
