@@ -12,6 +12,7 @@ import numpy as np
 from trilemma.errors import InputError
 from trilemma.modalities.attributes import NAME as ATTRIBUTES
 from trilemma.models.contract import ALIASES, known_models
+from trilemma.training.outside import NAME as OUTSIDE
 from trilemma.training.run import Run
 from trilemma.words import Words
 
@@ -33,9 +34,9 @@ def check_code(config: dict[str, Any], shown: str) -> None:
         )
     inner = [space.get("made_by") or {} for space in config["spaces"].values()]  # an autoencoder, a CLIP
     for model in (config["model"], *(made["model"] for made in inner if "model" in made)):
-        if model.partition(":")[0].endswith(".py"):
+        if ".py" in model:  # however it is written: `find` would run it
             raise InputError(f"{shown}: its model is a Python file ({Path(model).name}), which is not part of a run")
-        if ALIASES.get(model, model) not in known_models() and not model.startswith("diffusers"):
+        if ALIASES.get(model, model) not in (*known_models(), OUTSIDE):
             raise InputError(f"{shown}: its model {model!r} is not known here; update Trilemma")
 
 
