@@ -52,6 +52,13 @@ def test_directions() -> None:
     assert direction("a1", ("a1", "b1"))
     with pytest.raises(InputError, match="--to c"):
         direction("c", ("a1", "b1"))
+    # Folders that are called as the letters: `train b/ a/` makes a of b. One that both sides are called says nothing.
+    assert not direction("a", ("b", "a")) and direction("b", ("b", "a"))
+    assert not direction("b", ("a", "b")) and direction("A", ("a", "b"))
+    assert direction("a", ("train", "a")) is False and direction("b", ("b", "train")) is True
+    assert not direction("b", ("train", "train")) and direction("a", ("train", "train"))
+    with pytest.raises(InputError, match="--to train: both sides are called so; give b"):
+        direction("train", ("train", "train"))
 
 
 @pytest.fixture(scope="module")

@@ -363,9 +363,7 @@ def translate(
     source: Annotated[str, typer.Argument(metavar="IN", help="A picture or a folder of pictures, of any size.")],
     out: Annotated[Path, typer.Option("--out", help="Folder, or of one picture a .png file.")] = Path("translated"),
     n: Annotated[int, typer.Option("-n", help="Draws of each (models that draw: bridge, diffusion).")] = 1,
-    to: Annotated[
-        str | None, typer.Option(help="b, or a for the way back (cyclegan); or the name of that folder.")
-    ] = None,
+    to: Annotated[str | None, typer.Option(help="Name of that folder, or else b; a: the way back (cyclegan).")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampler steps (bridge, diffusion).")] = None,
     seed: Seed = 0,
     debug: Debug = False,

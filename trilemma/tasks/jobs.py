@@ -140,10 +140,11 @@ class Jobs(Opened):
         return np.stack(made) if len({x.shape for x in made}) == 1 else made
 
     def sides(self) -> tuple[str, str]:
-        """The names of the two sides, sources first."""
+        """The names of the two sides, sources first: those of their folders, where there are two."""
         asked = self.config["asked"]
-        one, two = (Path(asked.get(key) or "").name or key for key in ("source", "data2"))
-        return one, two
+        if not asked.get("data2"):
+            return "sources", "targets"
+        return Path(asked["source"]).name, Path(asked["data2"]).name
 
     def translations(
         self, source: Any, *, n: int = 1, to: str | None = None, seed: int = 0, steps: int | None = None
