@@ -305,6 +305,8 @@ def test_a_stream_gives_the_same_samples_and_the_first_ones_soon(run: Callable[[
         ({"guidance": 1.0, "steps": 6, "sampler": "adams-bashforth"}, 6),
         ({"steps": 6, "sampler": "euler"}, None),  # guided: the default where there are labels
         ({"steps": 6, "sampler": "euler", "guidance": 3.0}, None),
+        ({"steps": 4, "sampler": "heun", "guidance": 3.0}, None),
+        ({"steps": 4, "sampler": "heun", "guidance": 3.0, "interval": (0.0, 100.0)}, 14),
     ],
     ids=str,
 )
