@@ -209,6 +209,13 @@ def test_from_the_command_line(run: Path, tmp_path: Path) -> None:
     assert read(np.load(out))[0].mean() > 0.9
 
 
+def test_who_publishes_is_told_that_rows_go_along(run: Path) -> None:
+    told = CliRunner().invoke(app, ["push", str(run), "me/bars", "--dry-run"])
+    assert told.exit_code == 0
+    count = len(tl.load(run).model.spaces["attributes"].pool()[0])  # type: ignore[operator, union-attr]
+    assert f"{count:,} rows of attributes (place, shade, value) of training examples" in told.stderr
+
+
 @pytest.mark.parametrize("model", ["vae", "autoencoder", "gan", "stylegan", "gan:wasserstein"])
 def test_every_family_is_told_attributes(model: str, folder: Path, tmp_path: Path) -> None:
     run = tl.train(folder, model=model, size="xs", budget="300", out=tmp_path / "run", settings={

@@ -37,6 +37,19 @@ def test_a_critic_beside_a_loss_keeps_the_contract(
         check_masks(name, CASES[case])
 
 
+def test_what_is_missing_does_not_move_the_law_of_the_codes() -> None:
+    """Whatever stands where nothing was observed, the codes that are fitted are those that `encode` gives."""
+    case = CASES["series"]
+    model, batch = toy.build("codec", case).eval(), case.batch()
+    toy.randomise(model)
+    assert batch.observed is not None
+    batch.x = torch.where(batch.observed, batch.x, 9.0)
+    model.fit([batch], Noise(0, np.arange(1)))
+    with torch.no_grad():
+        codes = model.encode(batch).reshape(len(batch), *model.code_shape)  # type: ignore[operator, misc]
+    torch.testing.assert_close(model.mean, codes.mean(0))
+
+
 def followed(out: torch.Tensor, book: Codebook, *, steps: int, revive: bool = True) -> None:
     """Let a codebook see these outputs, as one batch, again and again."""
     for step in range(steps):

@@ -340,6 +340,20 @@ def test_state_round_trip(name: str, case: Case) -> None:
         assert torch.equal(model.encode(case.batch()), other.encode(case.batch()))  # type: ignore[attr-defined]
 
 
+@EVERY
+def test_what_only_training_needs_is_forgotten(name: str, case: Case) -> None:
+    """Samples are as they were, and of what was held for the places of a batch nothing is left."""
+    model = toy.build(name, case)
+    turn_losses(model, case.batch())
+    model.eval()
+    before = sampled(model, toy.request(case, 2)).nan_to_num(-9) if isinstance(model, Samples) else None
+    model.forget()
+    held = dict(model.named_buffers())
+    assert not any(held[one].any() for one in model.of_places(0, 1))
+    if before is not None:
+        assert torch.equal(before, sampled(model, toy.request(case, 2)).nan_to_num(-9))
+
+
 def check_resume(name: str, case: Case, folder: Path) -> None:
     """Six steps are three steps, a state on disk, a fresh process's loop, and three steps: to the last bit."""
 

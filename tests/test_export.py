@@ -22,7 +22,7 @@ from trilemma.batches import Options, Request
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.models.contract import Decodes, Denoises, Encodes, Styles, Translates, find
-from trilemma.tasks.export import _write, checked, export
+from trilemma.tasks.export import _told, _write, checked, export
 from trilemma.tasks.graphs import Fed, Graph, graphs
 
 KINDS = (Decodes, Denoises, Encodes, Translates)
@@ -132,12 +132,13 @@ def test_the_noise_of_every_step_is_an_input() -> None:
     torch.testing.assert_close(found["translate"].run({"source": request.raw["source"], "noise": noise}), expected)
 
 
-@pytest.mark.parametrize("case", ["image", "pairs"])
+@pytest.mark.parametrize(("case", "guidance"), [("image", 1.0), ("image", 3.0), ("pairs", 1.0)])
 @torch.no_grad()
-def test_the_note_says_how_to_sample(case: str) -> None:
+def test_the_note_says_how_to_sample(case: str, guidance: float) -> None:
     """Euler steps with the two graphs of a denoiser, as export.json describes them, are the model's own samples."""
     model, found = graphs_of("diffusion", case)
-    request = toy.request(CASES[case], 3, options=Options(steps=5, sampler="euler", guidance=1.0))
+    options = Options(steps=5, sampler="euler", guidance=guidance, interval=(0.3, 5.0))
+    request = toy.request(CASES[case], 3, options=options)
     y = Noise(3, np.arange(3)).normal(model.space.width, *model.space.grid)
     expected = model.sample(replace(request, noise=Noise(3, np.arange(3))))
     told = {"source": request.raw.get("source")}
@@ -146,8 +147,30 @@ def test_the_note_says_how_to_sample(case: str) -> None:
     y = y * (levels[0] ** 2 + 1) ** 0.5
     for s, t in pairwise(levels):
         x0 = found["denoiser"].run({"y": y, "sigma": torch.full((3,), s), **told})
+        if guidance != 1 and 0.3 < s <= 5.0:
+            untold = {"label": torch.zeros(3, 2)}
+            u = found["denoiser"].run({"y": y, "sigma": torch.full((3,), s), **untold})
+            x0 = u + guidance * (x0 - u)
         y = x0 + t / s * (y - x0)
     torch.testing.assert_close(found["to_data"].run({"x0": y}), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "words"),
+    [("diffusion", "image", "low < s <= high"), ("diffusion:clip-guided", "impressions", "CLIP that leads")],
+)
+def test_the_notes_say_how_samples_are_guided(name: str, case: str, words: str) -> None:
+    notes = graphs(toy.build(name, CASES[case]).eval(), Options())[1]
+    assert sum(words in note for note in notes) == 1 and sum("uidance" in note for note in notes) == 1
+    assert not any("uidance" in note for note in graphs(toy.build("diffusion", CASES["pairs"]).eval(), Options())[1])
+
+
+def test_settings_have_the_interval_of_guidance(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
+    out = tmp_path / "run"
+    tl.train(x, model="diffusion", size="xs", budget=256, settings=SETTINGS, out=out, quiet=True)
+    told = json.loads(json.dumps(_told(tl.load(out), [], [], "")))
+    assert told["settings"]["interval"] == [0.3, 5.0] and told["settings"]["sampler"] == "dpm++2m"
 
 
 def test_a_model_with_nothing_to_export() -> None:

@@ -155,6 +155,16 @@ def test_what_does_not_travel(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Python file"):
         check_code(config | {"spaces": {"guide": {"kind": "impression", "made_by": {"model": "mine.py"}}}}, "run")
     check_code(config | {"model": "diffusion:unclip"}, "run")  # another name for unclip
+    for evil in ("diffusers:evil.py", "diffusers/evil.py:preset", "vae:evil.py:x"):
+        for made in (
+            config | {"model": evil},
+            config | {"spaces": {"x": {"kind": "latent", "made_by": {"model": evil}}}},
+        ):
+            with pytest.raises(InputError, match="Python file"):
+                check_code(made, "run")
+    with pytest.raises(InputError, match="not known here"):
+        check_code(config | {"model": "diffusers:other"}, "run")
+    check_code(config | {"spaces": {"x": {"kind": "latent", "made_by": {"model": "diffusers"}}}}, "run")
     out = tmp_path / "own"
     networks = {"encoder": nn.Sequential(nn.Flatten(), nn.Linear(64, 32))}
     tl.train(bars(), model="vae", out=out, budget="300", size="xs", settings=dict(PLAIN), networks=networks, quiet=True)

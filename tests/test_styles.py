@@ -198,6 +198,8 @@ def test_truncation(run: Loaded) -> None:
     assert np.abs(one.astype(float) - one[0]).mean() < 20, "the mean of one label differs by the layers' noise only"
     with pytest.raises(InputError, match="--truncation nan"):
         run.generate(2, truncation=math.nan)
+    with pytest.raises(InputError, match="'nonsense': StyleGAN draws its codes from 'normal'"):
+        run.generate(2, prior="nonsense")
 
 
 def test_noise_of_layers_alone(folder: Path) -> None:
@@ -282,6 +284,16 @@ def test_the_way_in_styles_has_the_ends_of_that_in_codes(run: Loaded) -> None:
         run.interpolate(0, 1, space="x")
 
 
+@pytest.mark.parametrize("space", ["z", "w"])
+def test_ways_stay_on_the_model_s_device(space: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one that has nothing in common with the processor: mixing the two is an error there."""
+    run = tl.load(folder)
+    run.model.to("meta")
+    run.engine.device = torch.device("meta")
+    monkeypatch.setattr(run.sampler, "array", lambda x: np.zeros(x.shape))
+    assert run.interpolate(0, 1, steps=4, space=space, raw=True).shape == (4, 1, 8, 8)
+
+
 def test_the_verbs(folder: Path, run: Loaded, tmp_path: Path) -> None:
     picture = tmp_path / "digit.png"
     Image.fromarray(run.generate(1, seed=2)[0]).save(picture)
@@ -301,6 +313,13 @@ def test_the_verbs(folder: Path, run: Loaded, tmp_path: Path) -> None:
     with Image.open(tmp_path / "film.gif") as film:
         assert film.n_frames == 6  # there and back
     assert "--amount much" in call("edit", folder, "--amount", "much").error
+    for told in ("--direction", "--amount", "--layers", "--number", "--tune"):
+        error = call("edit", folder, picture, "--prompt", "a seven", told, 1).error
+        assert f"{told} 1: moves along a direction" in error and "with --prompt" in error
+    for told in ("--strength", "--negative", "--guidance"):
+        assert (
+            f"{told} 1" in (error := call("edit", folder, told, 1).error) and "goes with --prompt or --where" in error
+        )
     assert "--seeds a" in call("mix", folder, "--seeds", "a").error
 
 

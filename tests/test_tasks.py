@@ -305,6 +305,8 @@ def test_a_stream_gives_the_same_samples_and_the_first_ones_soon(run: Callable[[
         ({"guidance": 1.0, "steps": 6, "sampler": "adams-bashforth"}, 6),
         ({"steps": 6, "sampler": "euler"}, None),  # guided: the default where there are labels
         ({"steps": 6, "sampler": "euler", "guidance": 3.0}, None),
+        ({"steps": 4, "sampler": "heun", "guidance": 3.0}, None),
+        ({"steps": 4, "sampler": "heun", "guidance": 3.0, "interval": (0.0, 100.0)}, 14),
     ],
     ids=str,
 )
@@ -344,6 +346,16 @@ def test_options_change_the_samples(run: Callable[[str], Path], tmp_path: Path) 
     assert not np.array_equal(*priors)
 
 
+def test_variations_differ_and_are_the_same_however_many_are_asked_for(
+    run: Callable[[str], Path], shapes: Path
+) -> None:
+    loaded, x = tl.load(run("diffusion")), some(shapes, 1)
+    three, two = (loaded.vary(x, n=n, seed=5, steps=3).reshape(3, n, 8, 8).astype(int) for n in (3, 2))
+    assert np.abs(three[:, :2] - two).max() <= 1 and (three[:, 0] != three[:, 2]).any((1, 2)).all()
+    assert np.array_equal(loaded.vary(x, strength=0.0, steps=1), x)
+    assert (loaded.vary(x, strength=0.1, steps=1) != x).any((1, 2)).all(), "a step that is asked for is taken"
+
+
 @pytest.mark.parametrize(
     ("model", "options", "words"),
     [
@@ -354,7 +366,10 @@ def test_options_change_the_samples(run: Callable[[str], Path], tmp_path: Path) 
         ("diffusion", ["--eta", "2"], ["--eta 2"]),
         ("diffusion", ["--interval", "5,1"], ["--interval 5,1"]),
         ("diffusion", ["--interval", "5"], ["--interval 5", "0.3,5"]),
+        ("diffusion", ["--eta", "1"], ["--eta 1", "ddim", "dpm++2m"]),
+        ("diffusion", ["--guidance", "1", "--interval", "0.3,5"], ["--interval", "it is 1: give --guidance 3"]),
         ("vae", ["--eta", "1"], ["--eta 1", "vae"]),
+        ("gan", ["--noise-seed", "1"], ["--noise-seed 1", "no noise in its layers"]),
         ("diffusion", ["--prior", "mixture"], ["mixture", "normal"]),
         ("diffusion", ["-n", "0"], ["-n 0"]),
         ("vae", ["--prior", "uniform"], ["uniform", "mixture", "normal"]),

@@ -52,6 +52,13 @@ def test_directions() -> None:
     assert direction("a1", ("a1", "b1"))
     with pytest.raises(InputError, match="--to c"):
         direction("c", ("a1", "b1"))
+    # Folders that are called as the letters: `train b/ a/` makes a of b. One that both sides are called says nothing.
+    assert not direction("a", ("b", "a")) and direction("b", ("b", "a"))
+    assert not direction("b", ("a", "b")) and direction("A", ("a", "b"))
+    assert direction("a", ("train", "a")) is False and direction("b", ("b", "train")) is True
+    assert not direction("b", ("train", "train")) and direction("a", ("train", "train"))
+    with pytest.raises(InputError, match="--to train: both sides are called so; give b"):
+        direction("train", ("train", "train"))
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +99,29 @@ def test_translates_files_and_arrays(run: Loaded, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["translate", folder, str(dark), "-n", "2", "--steps", "2", "--out", str(out)])
     assert done.exit_code == 0 and len(list(out.glob("*.png"))) == 128
     assert (out / "17-2.png").is_file()
+
+
+def test_the_way_back_of_a_degradation_enlarges_nothing(tmp_path: Path) -> None:
+    """Sharp pictures come at their own scale, small ones at that of what they were made from."""
+    x = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
+    settings = {"training.previews": 0, "training.choose_samples": 0, "training.dtype": "float32"}
+    settings |= {"network.width": 8, "critic.width": 8, "data.degradation": "downscale 2"}
+    (tmp_path / "sharp").mkdir()
+    for number, one in enumerate(x):
+        Image.fromarray(one).save(tmp_path / "sharp" / f"{number}.png")
+    run = tl.train(
+        tmp_path / "sharp", model="cyclegan", size="xs", budget="48", out=tmp_path / "run", resolution=8, quiet=True,
+        settings=settings,
+    )  # fmt: skip
+    loaded = tl.load(run.folder)
+    assert loaded.translate(x[:1]).shape == (1, 32, 32) and loaded.translate(x[:1], to="a").shape == (1, 8, 8)
+    said = [
+        CliRunner()
+        .invoke(app, f"translate {run.folder} {tmp_path}/sharp/0.png --to {to} --out {tmp_path}/{to}.png")
+        .stderr
+        for to in ("a", "b")
+    ]
+    assert "at 0.5 of their size" in said[0] and "of their size" not in said[1]
 
 
 def test_pictures_of_any_size(run: Loaded, tmp_path: Path) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from pathlib import Path
 
 import contract_cases as toy
 import numpy as np
 import pytest
 import torch
 from contract_cases import CASES
+from safetensors.torch import load_file
 from torch import Tensor
 
+import trilemma as tl
 from trilemma.batches import Arrays, Options, Request
 from trilemma.errors import InputError
 from trilemma.maths.losses import PLAYS
@@ -83,6 +86,20 @@ def test_a_pool_smaller_than_the_batch_and_none_at_all() -> None:
     small, none = Pool(2, 4, (1, 2)), Pool(0, 4, (1, 2))
     assert small.exchange(made, place, noise)[1].tolist() == [0, 1, -1, -1]
     assert none.exchange(made, place, noise)[1].tolist() == [-1] * 4
+
+
+def test_final_weights_hold_no_results_of_training(tmp_path: Path) -> None:
+    """A state has the pools, with which a longer run goes on; what others get has none."""
+    x = np.random.default_rng(0).integers(0, 256, (2, 40, 8, 8), dtype=np.uint8)
+    settings = {"training.previews": 0, "training.choose_samples": 0, "network.width": 8, "critic.width": 8}
+    run = tl.train(
+        x[0], x[1], model="cyclegan", size="xs", budget="128", out=tmp_path / "run", quiet=True,
+        settings={**settings, "data.pairs": "none", "training.dtype": "float32"},
+    )  # fmt: skip
+    pools = ("pool_x", "pool_other")
+    state, final = run.load_state("before-decay")[0], load_file(run.weights_file)
+    assert all(bool(state[f"model.{pool}.filled"].any()) for pool in pools)
+    assert not any(bool(final[f"{pool}.{held}"].any()) for pool in pools for held in ("kept", "filled"))
 
 
 def test_a_critic_of_patches_sees_patches() -> None:

@@ -101,6 +101,24 @@ def test_unclip_makes_what_it_is_told_and_others_like_what_it_is_shown(tmp_path:
     assert loaded.vary(blue, n=6, strength=1.0, prompt="a red square").reshape(-1, 3).mean(0).argmax() == 0
 
 
+def test_what_to_lead_away_from_moves_no_noise() -> None:
+    """Without guidance samples are the same ones, whatever stands under --negative."""
+    case = CASES["impressions"]
+    model = build("unclip", case).eval()
+    randomise(model)
+    captions = case.batch().raw["caption"]
+
+    def made(strength: float, *against: int) -> torch.Tensor:
+        told = {"caption": captions[[1, 4]]}, {"caption": torch.ones(2, dtype=torch.bool)}
+        options, noise = Options(guidance=strength), Noise(3, np.arange(2))
+        away = {"caption": captions[list(against)]} if against else {}
+        with torch.no_grad():
+            return model.sample(Request(noise, *told, options, against=away))  # type: ignore[operator]
+
+    assert torch.equal(made(1.0), made(1.0, 0, 2))
+    assert not torch.equal(made(3.0, 1, 4), made(3.0, 0, 2))
+
+
 def test_a_clip_guides_a_model_that_is_there_and_a_run_goes_on_without_its_folder(tmp_path: Path) -> None:
     folder = squares(tmp_path / "pictures")
     run = trained(folder, tmp_path / "run", "diffusion:clip-guided", "1000")

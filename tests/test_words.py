@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from contract_cases import CASES, build, randomise, settings
 from PIL import Image
 
 import trilemma as tl
+from trilemma.batches import Options
 from trilemma.conditions import Conditioner
 from trilemma.errors import InputError
 from trilemma.mixed import space_from
 from trilemma.modalities.door import open_data
 from trilemma.models.gan import GAN
+from trilemma.tasks.travel import taken_along
 from trilemma.training.captions import captions_of, worded
 from trilemma.words import KEPT, Tokenizer, Words
 
@@ -164,6 +167,12 @@ def test_a_model_that_reads_makes_what_it_is_told(tmp_path: Path, capsys: pytest
         loaded.generate(1, prompt="  ")
     with pytest.raises(InputError, match="say with --prompt"):
         loaded.generate(1, negative="red")
+    loaded.options = Options(guidance=1.0)  # as the choices of a training may be
+    for asking in (loaded.generate, partial(loaded.vary, loaded.modality.export(red))):
+        with pytest.raises(
+            InputError, match="--negative: needs guidance above 1, and this run's is 1: add --guidance 3"
+        ):
+            asking(n=1, prompt="a square", negative="red")
 
 
 def test_the_critic_rejects_real_data_under_captions_of_others() -> None:
@@ -204,6 +213,10 @@ def test_a_way_between_samples_begins_and_ends_with_them(tmp_path: Path) -> None
     tl.train(folder, model="gan:text", out=out, budget="256", size="xs", quiet=True, settings=PLAIN)
     loaded = tl.load(out)
     np.testing.assert_array_equal(loaded.interpolate(0, 1, steps=2), loaded.generate(2))
+    assert "captions of training examples" in taken_along(loaded)[0]
+    ends = loaded.generate(3, prompt="a red square", truncation=0.0), loaded.generate(3, truncation=0.0)
+    assert (ends[0] == ends[0][0]).all() and not (ends[1] == ends[0][0]).all(), "a mean for each caption"
+    assert loaded.mix([0, 1], truncation=0.5).shape == (3, 3, 8, 8, 3)
     with pytest.raises(InputError, match="no guidance"):
         loaded.generate(2, prompt="a red square", negative="blue")
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from trilemma.cli_tasks import VERBS, Debug, Seed
+from trilemma.cli_tasks import VERBS
+from trilemma.cli_tasks.options import Debug, Seed
 from trilemma.errors import InputError
 
 app = typer.Typer(

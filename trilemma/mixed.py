@@ -235,6 +235,7 @@ class Attributes(Mixed):
 
     def forget(self) -> None:
         """No rows are kept any more."""
+        self.kept.fill_(torch.nan)
         self.labels.fill_(-2)
 
     def keep(self, rows: np.ndarray, labels: np.ndarray) -> None:

@@ -218,7 +218,7 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
     @torch.no_grad()
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """Mean and deviation of the codes at every place, over training examples."""
-        found = [self.coded(self.space.embed(batch.x)).double() for batch in batches]
+        found = [self.coded(self.embedded(batch)).double() for batch in batches]
         codes = torch.cat(found)
         self.mean.copy_(codes.mean(0))
         self.deviation.copy_(codes.std(0, correction=0).clamp(min=1e-6))

@@ -129,6 +129,10 @@ class Model(nn.Module, ABC):
         """
         return {}
 
+    def forget(self) -> None:
+        """Blank what only training needs and what holds examples, such as pools: final weights are handed on."""
+        return
+
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """After training (and before a preview): fit what sampling needs on training examples, into buffers."""
         return
@@ -201,9 +205,11 @@ class Styles(Decodes):
         means: dict[tuple[float, ...], Tensor] = {}
         rows: list[Tensor] = []
         for place in range(len(request)):
-            raw = {name: value[place : place + 1].expand(MEAN_OF, -1) for name, value in request.raw.items()}
-            present = {name: value[place : place + 1].expand(MEAN_OF) for name, value in request.present.items()}
-            key = (*(float(v) for one in raw.values() for v in one[0]), *(float(one[0]) for one in present.values()))
+            raw, present = (
+                {name: value[place : place + 1].expand(MEAN_OF, *value.shape[1:]) for name, value in one.items()}
+                for one in (request.raw, request.present)
+            )
+            key = tuple(v for one in (*raw.values(), *present.values()) for v in one[0].flatten().tolist())
             if key not in means:
                 many = Request(Noise(0, np.arange(MEAN_OF), request.noise.device), raw, present)
                 means[key] = self.style(self.draw(many), many).mean(0)

@@ -52,8 +52,10 @@ class Config:
 class CUT(Model, Samples, Translates, Criticizes):
     Config = Config
     presets = {
+        # FastCUT, but for its flip equivariance (sources mirrored at random, and their features back).
         "fast": {"contrast": 10.0, "identity": 0.0},
-        # Its weights are 1; its generator's squares count whole, ours half.
+        # The paper's equation: both weights are 1 beside the generator's whole squares; ours count half. The authors'
+        # code takes the mean of the two contrasts there: --set contrast=0.25 --set identity=0.25.
         "published": {
             "contrast": 0.5,
             "identity": 0.5,

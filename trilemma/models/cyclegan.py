@@ -83,6 +83,11 @@ class Pool(nn.Module):
         self.kept[slot[chosen]] = made[chosen].to(self.kept.dtype)
         self.filled[slot[chosen]] = True
 
+    def forget(self) -> None:
+        """Nothing is kept any more."""
+        self.kept.zero_()
+        self.filled.fill_(False)
+
 
 class CycleGAN(Model, Samples, Translates, Criticizes):
     Config = Config
@@ -144,6 +149,10 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
         return {
             f"{pool}.{held}": slice(start * each, stop * each) for pool in ("pool_x", "pool_other") for held in HELD
         }
+
+    def forget(self) -> None:
+        self.pool_x.forget()
+        self.pool_other.forget()
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         player, opponent = [self.code, self.to_x, self.to_other], [self.critic_x, self.critic_other]

@@ -384,8 +384,10 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         if guidance == 1 or not self.conditioner.names:
             return count
         low, high = options.interval or self.config.interval
-        inside = sum(low < s <= high for s in self.grid(steps).tolist())
-        return count + inside * (2 if sampler == "heun" else 1)
+        inside = [low < s <= high for s in self.grid(steps).tolist()]
+        if sampler == "heun":  # at each level a step ends and one begins, but for the first
+            return count + 2 * sum(inside) - inside[0]
+        return count + sum(inside)
 
     def denoiser(self, request: Request, given: Given | None = None) -> Callable[[Tensor, float], Any]:
         """`denoise(y, s)` with the request's conditions and guidance bound, and what is given of x_0."""
@@ -470,9 +472,9 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
             y = y * float((sigmas[0] ** 2 + 1).sqrt())
         else:
             x, strength = begin
-            steps = round(strength * (len(sigmas) - 1))
-            if steps == 0:
+            if strength == 0:
                 return self.space.decode(x)
+            steps = max(round(strength * (len(sigmas) - 1)), 1)
             sigmas = sigmas[len(sigmas) - 1 - steps :]
             y = x + y * float(sigmas[0])
         watch = request.watch

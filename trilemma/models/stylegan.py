@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from trilemma.batches import Batch, Options, Request
 from trilemma.conditions import Conditioner
 from trilemma.config import SIZES, Optimizer
+from trilemma.errors import InputError
 from trilemma.maths.losses import PLAYS, squared_gradient_norm
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
@@ -274,6 +275,8 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         return self.decode(self.draw(request), request)
 
     def draw(self, request: Request) -> Tensor:
+        if request.options.prior not in (None, "normal"):
+            raise InputError(f"prior {request.options.prior!r}: StyleGAN draws its codes from 'normal' only")
         return request.noise.normal(self.config.latent)
 
     def decode(self, codes: Tensor, request: Request) -> Tensor:

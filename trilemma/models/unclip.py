@@ -19,6 +19,7 @@ from trilemma.batches import Batch, Options, Request
 from trilemma.config import Optimizer
 from trilemma.errors import InputError
 from trilemma.impressions import GUIDE, Impression
+from trilemma.maths.noise import Noise
 from trilemma.models import diffusion
 from trilemma.models.contract import Model, Now, Redraws, Samples, Turn
 from trilemma.networks.layers import Network
@@ -26,6 +27,7 @@ from trilemma.spaces import Continuous, Space
 from trilemma.words import Words
 
 SEEN = "impression"  # the decoder's condition
+AWAY = 2**30  # number of the draw that impressions to lead away from are: asking for some moves no other noise
 
 
 @dataclass
@@ -121,7 +123,8 @@ class UnCLIP(Model, Samples, Redraws):
         here = torch.ones(len(seen), dtype=torch.bool, device=seen.device)
         away = {}
         if self.caption in request.against:
-            away[SEEN] = self.imagined(Request(request.noise, request.against, {self.caption: here}))
+            noise = Noise(request.noise.seed, request.noise.index, request.noise.device, draw=AWAY)
+            away[SEEN] = self.imagined(Request(noise, request.against, {self.caption: here}))
         return Request(request.noise, {SEEN: seen}, {SEEN: here}, request.options, request.watch, away)
 
     def sample(self, request: Request) -> Tensor:

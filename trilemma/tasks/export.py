@@ -169,7 +169,9 @@ def _told(loaded: Loaded, found: list[Graph], notes: list[str], version: str) ->
         "notes": notes,
         "options": {key: value for key, value in asdict(loaded.options).items() if value is not None},
         "settings": {
-            k: v for k, v in without_places(loaded.config)["config"].items() if isinstance(v, (int, float, str, bool))
+            k: v
+            for k, v in without_places(loaded.config)["config"].items()
+            if isinstance(v, (int, float, str, bool, list))
         },
         "spaces": spaces,
         "modality": loaded.config["data"]["modality"],

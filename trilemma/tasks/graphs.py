@@ -391,10 +391,17 @@ def _denoiser(model: Model, conditions: Conditions) -> tuple[list[Graph], list[s
         Graph("denoiser", "noisy x -> the estimate without noise", told, "x0", embedded, call).with_noise(),
         Graph("to_data", "embedded x -> x", [last], "x", _says(space), lambda given, noise: space.decode(given["x0"])),
     ]
-    return found, [
+    notes = [
         "Embedded x is (raw x - mean) / deviation, by channel, where the data are numbers: see 'space'.",
         "To sample where the model generates: choose levels s_1 > ... > s_n > 0 and then 0 (sigma_high and sigma_low "
         "of 'settings' are the ends that were trained); y = sqrt(s_1^2 + 1) noise; at each level s with next level t: "
         "x0 = denoiser(y, s); y = x0 + t / s (y - x0) (Euler). The last y goes through to_data.",
-        "Guidance g: x0 = u + g (c - u), c under the condition and u with it not told.",
     ]
+    if GUIDE in model.spaces:
+        notes.append("The CLIP that leads this run's samples is not in these files: they sample as at guidance 1.")
+    elif conditions.ports:
+        notes.append(
+            "Guidance g: x0 = u + g (c - u), c under the condition and u with it not told, at levels s with low < s <= "
+            "high; at others x0 = c. g and [low, high]: 'guidance' and 'interval' of 'options', or else of 'settings'."
+        )
+    return found, notes

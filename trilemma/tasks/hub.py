@@ -1,7 +1,8 @@
 """Runs on the Hugging Face Hub, or on any server that speaks its protocol (`HF_ENDPOINT`): `push` and `pull`.
 
 What makes a run usable travels, and nothing else: settings, final weights, choices, the card, and of pictures a sheet
-of samples. No work in progress, no training data, no pickle, no code; paths of this machine stay here.
+of samples. No work in progress, no training examples, no pickle, no code; paths of this machine stay here.
+Of captions and attributes the weights hold those that samples are asked for: `push` says how many.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from trilemma.errors import InputError, first_line
 from trilemma.modalities.download import checksum_of
 from trilemma.tasks.load import Loaded
-from trilemma.tasks.travel import check_code, check_travels, without_places
+from trilemma.tasks.travel import check_code, check_travels, taken_along, without_places
 from trilemma.training.card import card
 from trilemma.training.run import FORMAT, Run, disk_errors, write_json, write_text
 
@@ -46,6 +47,8 @@ def push(
     if revision:
         raise InputError(f"{repository}: `push` writes to the main branch; leave out @{revision}")
     loaded = Loaded(own.folder, device="cpu")
+    for one in taken_along(loaded):
+        loaded.say(f"push {name}: {one}")
     # Sheets of other kinds, and of what was translated, show real data beside the samples: those stay here.
     shown = loaded.modality.kind == "image" and not loaded.translates and own.samples_folder.is_dir()
     sheets = sorted(own.samples_folder.glob("*.png")) if shown else []

@@ -140,10 +140,11 @@ class Jobs(Opened):
         return np.stack(made) if len({x.shape for x in made}) == 1 else made
 
     def sides(self) -> tuple[str, str]:
-        """The names of the two sides, sources first."""
+        """The names of the two sides, sources first: those of their folders, where there are two."""
         asked = self.config["asked"]
-        one, two = (Path(asked.get(key) or "").name or key for key in ("source", "data2"))
-        return one, two
+        if not asked.get("data2"):
+            return "sources", "targets"
+        return Path(asked["source"]).name, Path(asked["data2"]).name
 
     def translations(
         self, source: Any, *, n: int = 1, to: str | None = None, seed: int = 0, steps: int | None = None
@@ -159,7 +160,8 @@ class Jobs(Opened):
         back = direction(to, self.sides())
         scale = data.get("scale_back" if back else "scale")
         maps = "source" in self.model.spaces and isinstance(self.model.spaces["source"], Categorical)
-        plan = Plan(self.space.grid, scale, data["opening"].get("degradation"), maps)  # type: ignore[arg-type]
+        degradation = None if back else data["opening"].get("degradation")
+        plan = Plan(self.space.grid, scale, degradation, maps)  # type: ignore[arg-type]
         return translated(
             self.sampler, self.modality, source, plan, back=back, draws=n, seed=seed,
             options=merged(self.options, asked),

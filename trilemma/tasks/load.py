@@ -155,7 +155,7 @@ class Loaded(Jobs):
         self.require("generate")
         if n < 1:
             raise InputError(f"-n {n}: ask for at least one sample")
-        self.check_options(asked)
+        self.check_options(asked, prompt)
         options, number = merged(self.options, asked), self.label(label)
 
         def made() -> Iterator[np.ndarray]:
@@ -241,7 +241,7 @@ class Loaded(Jobs):
         for name, shares in self.shares().items():
             ends = one_hot(request.raw[name][:, 0], len(shares)).float()
             between[name] = torch.lerp(ends[:1], ends[1:], t)
-        request = Request(Noise(seed, np.zeros(steps)), between, present)
+        request = Request(Noise(seed, np.zeros(steps), self.engine.device), between, present)
         x = self._decoded(way, request)
         return x if raw else self.modality.export(x)
 

@@ -33,7 +33,7 @@ from trilemma.tasks.abilities import ONLY, TASKS, TRANSLATORS, models_that, need
 from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.restore import restore
 from trilemma.training.run import Run
-from trilemma.training.sampling import BATCH, Prompt, Sampler
+from trilemma.training.sampling import BATCH, Prompt, Sampler, merged
 from trilemma.words import Words
 
 
@@ -221,12 +221,17 @@ class Opened:
 
         return series_of(self.modality, "generate").of(self.label(label))
 
-    def check_options(self, asked: Options) -> None:
-        """A setting that this model does not have is an error, not a wish that is passed over."""
+    def check_options(self, asked: Options, prompt: Prompt | None = None) -> None:
+        """A setting that this model does not have, or that does nothing beside the others, is an error, not a wish that
+        is passed over. prompt: what is asked for in words."""
         steps, guidance, eta, interval = asked.steps, asked.guidance, asked.eta, asked.interval
         for name, told in (("truncation", asked.truncation), ("noise-seed", asked.noise_seed)):
             if told is not None and not isinstance(self.model, Styles):
                 raise InputError(f"--{name} {told:g}: {self.config['model']} has no styles; leave it out")
+        if asked.noise_seed is not None and isinstance(self.model, Styles) and not self.model.noise_sides():
+            raise InputError(
+                f"--noise-seed {asked.noise_seed}: {self.config['model']} has no noise in its layers; leave it out"
+            )
         if asked.truncation is not None and not np.isfinite(asked.truncation):
             raise InputError(f"--truncation {asked.truncation}: give a number, such as 0.7")
         for name in ("guidance", "steps", "sampler", "eta", "interval"):
@@ -236,14 +241,26 @@ class Opened:
         if steps is not None and steps < 1:
             raise InputError(f"--steps {steps}: a sampler needs at least one step")
         worded = any(isinstance(space, Words) for space in self.model.spaces.values())
-        if guidance is not None and not (self.shares() or worded or self.attributes):
-            raise InputError(f"--guidance {guidance:g}: this model was trained without any condition; leave it out")
+        for name, shown in (("guidance", guidance), ("interval", interval and "{:g},{:g}".format(*interval))):
+            if shown is not None and not (self.shares() or worded or self.attributes):
+                raise InputError(f"--{name} {shown}: this model was trained without any condition; leave it out")
         if guidance is not None and not np.isfinite(guidance):
             raise InputError(f"--guidance {guidance}: give a number, such as 1.5")
         if eta is not None and not 0 <= eta <= 1:
             raise InputError(f"--eta {eta:g}: give a number from 0 (no fresh noise) to 1 (as much as ddpm)")
         if interval is not None and not 0 <= interval[0] < interval[1]:
             raise InputError(f"--interval {interval[0]:g},{interval[1]:g}: give two noise levels, the lower one first")
+        chosen, own = merged(self.options, asked), self.config["config"]
+        sampler = chosen.sampler or own.get("sampler", "ddim")
+        if eta is not None and sampler != "ddim":
+            raise InputError(
+                f"--eta {eta:g}: is noise that ddim adds, and this run samples by {sampler}: add --sampler ddim"
+            )
+        strength = own.get("guidance") if chosen.guidance is None else chosen.guidance
+        wishes = {"--interval": interval is not None, "--negative": prompt is not None and prompt.negative is not None}
+        for option in (option for option, wished in wishes.items() if wished and strength == 1):
+            how = "this run's is 1: add" if guidance is None else "it is 1: give"
+            raise InputError(f"{option}: needs guidance above 1, and {how} --guidance 3")
 
     def prepared(self, source: Any, seed: int) -> list[Batch]:
         """Files or arrays as batches with all that this model is to be told beside them."""

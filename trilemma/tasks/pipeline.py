@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from trilemma.errors import InputError
-from trilemma.tasks.travel import check_travels, without_places
+from trilemma.tasks.travel import check_travels, taken_along, without_places
 from trilemma.training.card import card
 from trilemma.training.run import disk_errors, write_json, write_text
 
@@ -78,6 +78,8 @@ def export_pipeline(loaded: Any, folder: str | Path) -> list[Path]:
         raise InputError(f"--to diffusers: a pipeline makes pictures, and this run makes {loaded.modality.kind} data")
     loaded.require("generate")
     check_travels(run)
+    for one in taken_along(loaded):
+        loaded.say(f"--to diffusers: {one}")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"--out {folder} is there already; give a new or an empty folder")
     aside = folder.absolute().with_name(f".{folder.absolute().name}.part")

@@ -30,7 +30,7 @@ class Plan:
 
     grid: tuple[int, int]  # (height, width) of what the model sees
     scale: float | None  # by which its pictures were shrunk; None: they were of several sizes
-    degradation: str | None
+    degradation: str | None  # that made the sources, where they are what is translated
     maps: bool = False  # its pictures are maps of classes, which no resizing may mix
 
 
@@ -144,13 +144,16 @@ def _tiles(
 
 
 def direction(asked: str | None, sides: tuple[str, str]) -> bool:
-    """Whether `--to` means the way back: 'a' or 'b', or the name of one of the two sides.
+    """Whether `--to` means the way back: the name of one of the two sides, or else 'a' (sources) or 'b'.
 
     Raises:
-        InputError: a name that is neither.
+        InputError: a name that is neither, or that both sides have.
     """
-    if asked is None or asked.lower() in ("b", sides[1].lower()):
+    if asked is None:
         return False
-    if asked.lower() in ("a", sides[0].lower()):
-        return True
-    raise InputError(f"--to {asked}: give b ({sides[1]}) or, of models that learn both ways, a ({sides[0]})")
+    told, names = asked.lower(), [side.lower() for side in sides]
+    known = names if names[0] != names[1] and told in names else ["a", "b"]
+    if told in known:
+        return told == known[0]
+    both = "both sides are called so; " if told in names else ""
+    raise InputError(f"--to {asked}: {both}give b ({sides[1]}) or, of models that learn both ways, a ({sides[0]})")

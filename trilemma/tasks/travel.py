@@ -7,9 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trilemma.errors import InputError
+from trilemma.modalities.attributes import NAME as ATTRIBUTES
 from trilemma.models.contract import ALIASES, known_models
+from trilemma.training.outside import NAME as OUTSIDE
 from trilemma.training.run import Run
+from trilemma.words import Words
 
 
 def check_travels(run: Run) -> None:
@@ -29,10 +34,23 @@ def check_code(config: dict[str, Any], shown: str) -> None:
         )
     inner = [space.get("made_by") or {} for space in config["spaces"].values()]  # an autoencoder, a CLIP
     for model in (config["model"], *(made["model"] for made in inner if "model" in made)):
-        if model.partition(":")[0].endswith(".py"):
+        if ".py" in model:  # however it is written: `find` would run it
             raise InputError(f"{shown}: its model is a Python file ({Path(model).name}), which is not part of a run")
-        if ALIASES.get(model, model) not in known_models() and not model.startswith("diffusers"):
+        if ALIASES.get(model, model) not in (*known_models(), OUTSIDE):
             raise InputError(f"{shown}: its model {model!r} is not known here; update Trilemma")
+
+
+def taken_along(run: Any) -> list[str]:
+    """What the weights of a run (as `load` gives it) hold of training examples, because samples are asked for by it."""
+    told = []
+    if run.attributes:
+        names = ", ".join(one.name for one in run.attributes)
+        count = len(run.model.spaces[ATTRIBUTES].pool()[0])
+        told.append(f"the weights hold {count:,} rows of attributes ({names}) of training examples")
+    for words in (space for space in run.model.spaces.values() if isinstance(space, Words)):
+        kept = np.unique(words.kept.cpu().numpy(), axis=0)
+        told.append(f"the weights hold {len(kept):,} captions of training examples")
+    return [f"{one}: `generate` asks for such" for one in told]
 
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:

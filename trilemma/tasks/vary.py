@@ -30,7 +30,8 @@ def varied(
     asked: Options,
     seed: int,
 ) -> np.ndarray:
-    """Raw (n * draws, channels, *grid): `draws` of each given example, one after the other.
+    """Raw (n * draws, channels, *grid): `draws` of each given example, one after the other; draw d of example i depends
+    on (seed, i, d) alone.
 
     strength: 0 leaves an example as it is, 1 leaves nothing of it. Without prompt, attributes or label
     nothing is asked for.
@@ -42,13 +43,14 @@ def varied(
         raise InputError(f"--strength {strength:g}: give a number from 0 (as it is) to 1 (nothing left of it)")
     if draws < 1:
         raise InputError(f"-n {draws}: ask for at least one of each")
-    run.check_options(asked)
+    run.check_options(asked, prompt)
     given = run.read(source).x
     x, options = np.repeat(given, draws, 0), merged(run.options, asked)
     device, made = run.engine.device, []
     for start in range(0, len(x), BATCH):
         batch = Arrays(x[start : start + BATCH]).gather(np.arange(len(x[start : start + BATCH])), device=str(device))
-        index = np.arange(start, start + len(batch))
+        places = np.arange(start, start + len(batch))
+        index = places // draws + (places % draws << 32)  # of the example's number, and of the draw's
         tell(spaces, batch)
         told = run.sampler.request(seed, index, label=label, options=options, prompt=prompt)
         raw, present = {}, {}

@@ -15,15 +15,11 @@ import numpy as np
 from trilemma.errors import InputError, unknown
 from trilemma.modalities.writing import MARK, own_folder, writing_to
 from trilemma.tasks.load import Loaded, load
+from trilemma.tasks.outputs import ARRAYS, OTHERS, check_out, check_table, save_array
 from trilemma.training.progress import Bar
-from trilemma.training.run import disk_errors
 
 FILM = (256, 256)  # pixels of a film
 ALIKE = 0.005  # of the range of values: draws that differ by less
-ARRAYS = (".npy", ".csv")
-# Endings by which people mean a file: a folder of this name would surprise them.
-OTHERS = (".npy", ".png", ".csv", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".npz", ".json", ".zip", ".txt",
-          ".bz2", ".xz", ".zst")  # fmt: skip
 
 
 def generate(
@@ -253,34 +249,43 @@ def project(run: Path, source: Any, *, steps: int, tune: int, seed: int, out: Pa
 
 
 def edit(
-    run: Path, source: Any, *, direction: str, amount: str, layers: str | None, seed: int, number: int, steps: int,
-    tune: int, out: Path, prompt: str | None = None, negative: str | None = None, where: str | None = None,
-    strength: float = 0.6, guidance: float | None = None, sampler_steps: int | None = None,
+    run: Path, source: Any, *, direction: str | None, amount: str | None, layers: str | None, seed: int,
+    number: int | None, steps: int | None, tune: int | None, out: Path, prompt: str | None = None,
+    negative: str | None = None, where: str | None = None, strength: float | None = None,
+    guidance: float | None = None,
 ) -> list[Path]:  # fmt: skip
     """One example moved along a direction (of several amounts, side by side), or drawn anew as is asked in words or
     attributes."""
+    moving = {"--direction": direction, "--amount": amount, "--layers": layers, "--number": number, "--tune": tune}
+    drawing = {"--strength": strength, "--negative": negative, "--guidance": guidance}
     if prompt is not None or where is not None:
+        option = "--prompt" if where is None else "--where"
         if source is None:
-            option = "--prompt" if where is None else "--where"
             raise InputError(f"edit {option}: name the picture to edit; `generate {option}` makes new ones")
+        _check_untold(moving, f"moves along a direction of styles; leave it out with {option}")
         return vary(
-            run, source, n=1, strength=strength, prompt=prompt, negative=negative, where=where, label=None,
-            guidance=guidance, steps=sampler_steps, seed=seed, out=out,
+            run, source, n=1, strength=0.6 if strength is None else strength, prompt=prompt, negative=negative,
+            where=where, label=None, guidance=guidance, steps=steps, seed=seed, out=out,
         )  # fmt: skip
-    for option, told in (("--negative", negative), ("--guidance", guidance)):
-        if told is not None:
-            raise InputError(f"{option} {told}: goes with --prompt; say with it what to turn the picture into")
-    loaded = load(run)
+    _check_untold(drawing, "goes with --prompt or --where; say with it what to turn the picture into")
+    loaded, amount = load(run), "2" if amount is None else amount
     check_out(out, loaded.modality.writes)
     try:
         amounts = [float(part) for part in amount.split(",")]
     except ValueError:
         raise InputError(f"--amount {amount}: give a number, or several as -2,0,2") from None
     x = loaded.edit(
-        source, direction=direction, amount=amounts, layers=layers, seed=seed, number=number, steps=steps, tune=tune,
-        raw=True, quiet=False,
+        source, direction="pca-1" if direction is None else direction, amount=amounts, layers=layers, seed=seed,
+        number=number or 0, steps=300 if steps is None else steps, tune=tune or 0, raw=True, quiet=False,
     )  # fmt: skip
     return loaded.modality.save(x, out)
+
+
+def _check_untold(options: dict[str, Any], why: str) -> None:
+    """InputError for an option that somebody gave although it does nothing beside the others."""
+    for name, told in options.items():
+        if told is not None:
+            raise InputError(f"{name} {told}: {why}")
 
 
 def vary(
@@ -376,8 +381,9 @@ def translate(run: Path, source: Any, *, n: int, to: str | None, steps: int | No
     loaded = load(run)
     check_out(out, (".png",))
     names, made = loaded.translations(source, n=n, to=to, seed=seed, steps=steps)
-    scale = loaded.config["data"].get("scale_back" if direction(to, loaded.sides()) else "scale")
-    enlarges = "downscale" in (loaded.config["data"]["opening"].get("degradation") or "")
+    data, back = loaded.config["data"], direction(to, loaded.sides())
+    scale = data.get("scale_back" if back else "scale")
+    enlarges = "downscale" in (data["opening"].get("degradation") or "") and not back
     if scale is not None and scale < 1 and not enlarges:
         print(f"pictures are made at {scale:.3g} of their size: that of those which were learned from", file=sys.stderr)
     if out.suffix == ".png" and len(names) * n > 1:
@@ -452,47 +458,3 @@ def score(run: Path, source: Any, *, out: Path) -> list[Path]:
 def info(run: Path) -> str:
     """The run's facts as JSON."""
     return json.dumps(load(run).info(), indent=1, ensure_ascii=False)
-
-
-def check_out(out: Path, suffixes: tuple[str, ...]) -> None:
-    """Refuse a bad --out before the work, not after it."""
-    if suffixes == ARRAYS and out.suffix not in suffixes:
-        raise InputError(f"--out {out}: codes and scores are written as .npy or .csv")
-    files = " or ".join(each for each in suffixes if each != ".gz")
-    if out.suffix.lower() in OTHERS and out.suffix not in suffixes and not out.is_dir():
-        raise InputError(f"--out {out}: {out.suffix} is not written here; name a folder, or a file in {files}")
-    if out.suffix in suffixes:
-        if out.is_dir():
-            raise InputError(f"--out {out} is a folder; name a file")
-        if not out.parent.is_dir():
-            raise InputError(f"--out {out}: the folder {out.parent} does not exist; make it first")
-    elif out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; name a folder, or a file in {files}")
-
-
-def check_table(out: Path) -> None:
-    """Refuse before the work what is no file of a table."""
-    from trilemma.modalities.frames import READ, suffix
-
-    if suffix(out) not in READ or out.is_dir():
-        raise InputError(f"--out {out}: name a file in {', '.join(READ)}")
-    check_out(out, (*READ, ".gz"))
-
-
-def save_array(x: np.ndarray, out: Path) -> list[Path]:
-    """An array as .npy or .csv, whole or not at all."""
-    if out.suffix not in (".npy", ".csv"):
-        raise InputError(f"--out {out}: codes and scores are written as .npy or .csv")
-    temporary = out.with_name(f".{out.name}.part")
-    with disk_errors(out):
-        try:
-            with open(temporary, "wb") as file:
-                if out.suffix == ".npy":
-                    np.save(file, x)
-                else:
-                    np.savetxt(file, x, delimiter=",")
-            temporary.replace(out)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    return [out]

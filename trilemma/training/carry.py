@@ -177,6 +177,7 @@ def _finish(
     seed, training = config["seed"], loop.training
     with loop.averages.applied(loop.model, average):
         sampler.fit(data.split("train"), seed=seed, limit=training.fit_examples)
+        loop.model.forget()  # a run that goes on begins with a state, which has all
         weights = merged(loop.model)
     film(run.samples_folder)
     total = time.monotonic() - begun + before
