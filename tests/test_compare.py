@@ -608,7 +608,7 @@ def test_a_table_for_people_and_a_folder_of_files(pictures: Path, points: Path, 
     np.save(tmp_path / "points.npy", clusters(300)[:100])
     for given in (tmp_path / "points.npy", tmp_path):  # or the folder in which `generate` puts them
         code, out, err = call(points, given, "--json", verb="measure")
-        assert code == 0 and json.loads(out)["protocol"]["features"] == "values", err
+        assert code == 0 and json.loads(out)["protocol"]["features"] == "cosines", err
 
 
 def test_how_samples_were_read_is_said(pictures: Path) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from trilemma.metrics.fidelity import frechet_distance
 from trilemma.modalities.door import open_data
+from trilemma.report.baselines import pca_gaussian, real
 from trilemma.training import features
 from trilemma.training.features import feature_network, is_cached, place
 
@@ -50,3 +52,23 @@ def test_equal_examples_may_share_their_features(tmp_path: Path, monkeypatch: py
     data = open_data(np.repeat(np.random.default_rng(0).integers(0, 255, (4, 8, 8), dtype=np.uint8), 60, 0))
     feature_network(data, "choose", quiet=True)
     assert json.loads((place(data, "choose")[0] / "facts.json").read_text())["activation"] == "relu"
+
+
+@pytest.mark.parametrize("dimensions", [2, 10])
+def test_without_a_grid_distances_see_the_shape(dimensions: int) -> None:
+    """A Gaussian with the mean and the covariance of the data is no better than the data five per cent too wide."""
+    generator = np.random.default_rng(0)
+    x = generator.choice([-1.0, 1.0], (8000, dimensions)) + 0.2 * generator.standard_normal((8000, dimensions))
+    data = open_data(x.astype(np.float32))
+    network = feature_network(data, "measure", quiet=True)
+    known = network(data.rows("test", 800))
+    own = real(data, 800, seed=0)
+
+    def distance(samples: np.ndarray) -> float:
+        return frechet_distance(network.shaped(known), network.shaped(network(samples))).value
+
+    gaussian, wide, floor = (distance(x) for x in (pca_gaussian(data, 800, seed=0), 1.05 * own, own))
+    assert gaussian > 3 * floor and gaussian > 1.5 * wide, (gaussian, wide, floor)
+    assert frechet_distance(known, network(pca_gaussian(data, 800, seed=0))).value < gaussian / 10, "of values alone"
+    # What looks for neighbours goes on looking among the values, and choices are made by other cosines.
+    assert known.shape == (800, dimensions) and network.hash != feature_network(data, "choose", quiet=True).hash

@@ -29,6 +29,11 @@ BATCH = 500
 SCALED = 2000  # training examples that say how large features are
 DISTINCT = 0.9  # of the training examples must have features of their own
 RECIPE = 5  # a new number wherever the model's tasks, or what is kept of it, change: all are trained anew
+COSINES = 32  # beside the values of data without a grid
+BANDWIDTHS = (1.4, 4.2)  # of their frequencies, for values of variance 1
+
+
+Waves = tuple[np.ndarray, np.ndarray]  # frequencies (D, COSINES) and phases (COSINES,)
 
 
 class FeatureNetwork:
@@ -38,8 +43,17 @@ class FeatureNetwork:
     one order from one data set to the next, and a cubic kernel sees more than the third power.
     """
 
-    def __init__(self, name: str, model: Features | None, data: Data, hash: str, *, scale: float = 1.0):
-        self.name, self.model, self.hash, self.scale = name, model, hash, scale
+    def __init__(
+        self,
+        name: str,
+        model: Features | None,
+        data: Data,
+        hash: str,
+        *,
+        scale: float = 1.0,
+        waves: Waves | None = None,
+    ):
+        self.name, self.model, self.hash, self.scale, self.waves = name, model, hash, scale, waves
         self.space = data.spaces["x"]
 
     @torch.no_grad()
@@ -53,6 +67,17 @@ class FeatureNetwork:
             # float32 without autocast: a measure must not depend on what is fast on this machine.
             parts.append(self.model.encode(batch).numpy())
         return np.concatenate(parts).astype(np.float64) / self.scale
+
+    def shaped(self, features: np.ndarray) -> np.ndarray:
+        """(n, D) -> (n, D'): features whose means and covariances tell of the distribution's shape.
+
+        Those of a network do already. Values alone would not: a Gaussian has the mean and the covariance of the data.
+        They get random cosines of themselves to their side (Rahimi and Recht 2007).
+        """
+        if self.waves is None:
+            return features
+        frequencies, phases = self.waves
+        return np.concatenate([features, np.sqrt(2) * np.cos(features @ frequencies + phases)], axis=1)
 
     @torch.no_grad()
     def maps(self, x: np.ndarray) -> list[np.ndarray]:
@@ -113,7 +138,8 @@ def feature_network(data: Data, purpose: str, *, quiet: bool = False) -> Feature
     """The network of this purpose: from the cache, or trained now."""
     data = data.uncoded()
     if not data.spaces["x"].grid:
-        return FeatureNetwork("values", None, data, data.hash[:16])
+        waves = waves_of(data, purpose)
+        return FeatureNetwork("cosines", None, data, f"{data.hash[:16]}-{fingerprint(*waves)}", waves=waves)
     folder, name = place(data, purpose)
     if not (folder / "facts.json").is_file():
         _train(data, purpose, folder, quiet=quiet)
@@ -123,6 +149,21 @@ def feature_network(data: Data, purpose: str, *, quiet: bool = False) -> Feature
     model.load_state_dict(tensors)
     hash = fingerprint(*[tensor.numpy() for _, tensor in sorted(tensors.items())])
     return FeatureNetwork(name, model.eval(), data, hash, scale=facts["scale"])
+
+
+def waves_of(data: Data, purpose: str) -> Waves:
+    """The cosines of data without a grid: half of them go all ways, half along two of the values each.
+
+    Of many values a sum is all but Gaussian, whatever the law of each: only few at a time show it.
+    """
+    dimensions = data.spaces["x"].embed(torch.from_numpy(data.rows("train", 1))).shape[1]
+    generator = np.random.default_rng(PURPOSES[purpose][0])
+    frequencies = generator.standard_normal((dimensions, COSINES))
+    for column in frequencies.T[1::2]:
+        column[generator.permutation(dimensions)[2:]] = 0
+    # Of equal length on average, in each bandwidth all ways and few.
+    frequencies *= np.repeat(BANDWIDTHS, COSINES // len(BANDWIDTHS)) / np.sqrt((frequencies != 0).sum(0))
+    return frequencies, generator.uniform(0, 2 * np.pi, COSINES)
 
 
 def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
