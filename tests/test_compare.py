@@ -719,3 +719,28 @@ def test_old_runs_are_measured_anew(report: tuple[Path, str, list[object]], tmp_
     for old, new in zip(before["rows"], results(here)["rows"], strict=True):
         assert old["metrics"] == new["metrics"] and old["verdicts"] == new["verdicts"], old["name"]
     assert len(weights) == len(MODELS) and all(file.read_bytes() == bytes for file, bytes in weights.items())
+
+
+def test_measured_anew_after_a_move_and_what_fails_keeps_its_figures(
+    report: tuple[Path, str, list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another disk, another path: the data are the same. A row of good figures outlives a failure beside it."""
+    folder, _, (source, *options) = report
+    here = tmp_path / "bars"
+    shutil.copytree(folder, here)
+    shutil.copy(Path(str(source)), tmp_path / "moved.npy")
+    again = [tmp_path / "moved.npy", *(here if word == folder else word for word in options), "--remeasure"]
+    describe = comparing.Comparison._describe
+
+    def failing(self: comparing.Comparison, row: dict[str, Any], *rest: Any) -> None:
+        describe(self, row, *rest)
+        if row["name"] == "gan":
+            raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(comparing.Comparison, "_describe", failing)
+    code, _, err = call(*again)
+    assert code == 0, err
+    before, after = results(folder)["rows"], results(here)["rows"]
+    assert [row["metrics"] for row in after] == [row["metrics"] for row in before]
+    assert [row["status"] for row in after] == ["ok"] * len(before)
+    assert [row["problems"] for row in after if row["problems"]] == [["its figures anew: RuntimeError: no memory left"]]

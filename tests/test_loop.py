@@ -588,15 +588,32 @@ def test_changed_settings_are_named(finished: Path) -> None:
         assert f"{named}:" in str(error.value)
 
 
-def test_other_data_are_refused(tmp_path: Path) -> None:
-    """An unfinished run knows its data by their contents."""
+def test_other_data_are_refused_wherever_they_lie(tmp_path: Path) -> None:
+    """A run, finished or not, knows its data by their contents: they may be moved."""
     np.save(tmp_path / "x.npy", moons())
-    usual: dict[str, Any] = {"model": "vae", "out": tmp_path / "run", "budget": "6k", "size": "xs", "quiet": True}
+    usual: dict[str, Any] = {"model": "vae", "out": tmp_path / "run", "budget": "256", "size": "xs", "quiet": True}
     run = tl.train(tmp_path / "x.npy", **usual, settings=dict(PLAIN))
-    run.weights_file.unlink()
+    weights = run.weights_file.read_bytes()
+    (tmp_path / "x.npy").rename(tmp_path / "y.npy")
     np.save(tmp_path / "x.npy", moons(shift=0.1))
-    with pytest.raises(InputError, match="other data"):
-        tl.train(tmp_path / "x.npy", **usual, settings=dict(PLAIN))
+    for _ in range(2):
+        with pytest.raises(InputError, match="other data"):
+            tl.train(tmp_path / "x.npy", **usual, settings=dict(PLAIN))
+        tl.train(tmp_path / "y.npy", **usual, settings=dict(PLAIN))
+        assert run.weights_file.read_bytes() == weights
+        run.weights_file.unlink()
+
+
+def test_a_named_set_keeps_its_name_beside_a_file_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        run = tl.train("moons", model="vae", out="moons", budget="256", size="xs", settings=dict(PLAIN))
+    assert "finished" in capsys.readouterr().err and run.config()["asked"]["source"] == "moons"
+    (tmp_path / "eight-gaussians").mkdir()
+    run = tl.train("eight-gaussians", model="vae", out="other", budget="256", size="xs", settings=dict(PLAIN))
+    assert run.config()["asked"]["source"] == "eight-gaussians"
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:

@@ -366,8 +366,11 @@ class Comparison:
             print(f"{len(wanted) - left} of {len(wanted)} trainings done, about {seconds} left", file=sys.stderr)
 
     def _keep(self, row: dict[str, Any]) -> None:
-        """A new row; one that it replaces was kept until now."""
+        """A new row; one that it replaces was kept until now, and stays where nothing could be measured anew."""
         key = row["name"], row["seed"]
+        before = next((old for old in self.results["rows"] if (old["name"], old["seed"]) == key), row)
+        if row["status"] == "failed" and before["status"] == "ok":
+            row = {**before, "problems": [*dict.fromkeys([*before["problems"], f"its figures anew: {row['error']}"])]}
         self.results["rows"] = [old for old in self.results["rows"] if (old["name"], old["seed"]) != key] + [row]
         self.stale.discard(key)
         self.write()

@@ -15,6 +15,7 @@ from trilemma.errors import InputError, unknown
 from trilemma.impressions import GUIDE
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, Opening, opening_of
+from trilemma.modalities.door import named_sets
 from trilemma.modalities.splits import LEAST
 from trilemma.models.contract import (
     TRAINED,
@@ -131,6 +132,9 @@ def _ready(
     if run.exists:
         config = run.config()
         _check_same(run, config, asked, more)
+        data = opened(sources, opening, asked, run)
+        if data.hash != config["data"]["hash"]:
+            raise InputError(f"{run.folder} was trained on other data than {sources[0]} is now; give a new --out")
         if run.finished and not more:
             said(f"{run.folder} is finished: nothing to do ({config['training']['examples']:,} examples seen)")
             return Ready(None)
@@ -140,10 +144,7 @@ def _ready(
                 f"{run.folder} was trained with your own {_named(config['own'])}, this call brings {_named(own)}: "
                 "hand in the same ones from Python to go on"
             )
-        data = opened(sources, opening, asked, run)
         check_same(data, config["spaces"], run.folder)
-        if data.hash != config["data"]["hash"]:
-            raise InputError(f"{run.folder} was trained on other data than {sources[0]} is now; give a new --out")
         if more and not run.finished and config["extended"][-1:] != [str(budget)]:
             raise InputError(
                 f"budget {budget!r} goes on with a finished run; {run.folder} is not finished yet: "
@@ -302,7 +303,9 @@ def _asked(
     """The user's own words, by which a second call is recognised."""
 
     def shown(one: Any) -> str:
-        place = str(Path(one).resolve()) if isinstance(one, (str, Path)) and Path(one).exists() else one
+        if isinstance(one, str) and one in named_sets():  # whatever files there are of that name, --out among them
+            return one
+        place = Path(one).resolve() if isinstance(one, (str, Path)) and Path(one).exists() else one
         return str(place) if isinstance(place, (str, Path)) else "array"
 
     if isinstance(source, Data):
@@ -338,10 +341,11 @@ def _named(own: dict[str, Any]) -> str:
 
 
 def _check_same(run: Run, config: dict[str, Any], asked: dict[str, Any], more: bool) -> None:
-    """Changed settings on an existing run are an error that names them."""
+    """Changed settings on an existing run are an error that names them; where the data lie now is none of them."""
     old = dict(config["asked"])
-    new = {key: value for key, value in asked.items() if not (key == "budget" and (more or config["extended"]))}
-    changed = differences({key: old[key] for key in (*new, "data2") if key in old}, new)
+    apart = {"source", "data2", *(("budget",) if more or config["extended"] else ())}
+    new = {key: value for key, value in asked.items() if key not in apart}
+    changed = differences({key: old[key] for key in new if key in old}, new)
     if changed:
         longer = "; to train a finished run longer, --budget +10m" if "budget" in " ".join(changed) else ""
         raise InputError(
