@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import math
@@ -30,6 +31,7 @@ from trilemma.report.baselines import BASELINES, FLOOR, pca_gaussian, real, resa
 from trilemma.report.judge import readvise
 from trilemma.report.outlook import outlook
 from trilemma.training import features
+from trilemma.training.run import disk_errors
 
 MODELS = ["autoencoder", "gan"]
 SETTINGS = {
@@ -408,9 +410,10 @@ def test_other_data_in_the_same_folder(report: tuple[Path, str, list[object]], t
 def test_a_model_that_fails_is_a_row_and_the_rest_goes_on(
     points: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = places.train
+    train, tried = places.train, []
 
     def failing(*arguments: object, model: str, **more: Any) -> object:
+        tried.append(model)
         if model == "gan":
             raise RuntimeError("the critic has left the building")
         return train(*arguments, model=model, **more)
@@ -425,12 +428,51 @@ def test_a_model_that_fails_is_a_row_and_the_rest_goes_on(
         *[("gan", "failed"), ("autoencoder", "ok")],
         *((name, "ok") for name in OTHERS),
     ]
+    assert tried == ["gan", "autoencoder"], "a failure before the first success is not tried twice"
     assert "the critic has left" in told["rows"][0]["error"]
     assert "Traceback" in (tmp_path / "r" / "errors.log").read_text()
     assert "the critic has left" in (tmp_path / "r" / "index.html").read_text()
     monkeypatch.setattr(places, "train", train)
     assert call(*command)[0] == 0
     assert {row["status"] for row in results(tmp_path / "r")["rows"]} == {"ok"}, "what failed is tried again"
+
+
+def test_where_nothing_is_left_the_answer_says_so(
+    report: tuple[Path, str, list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under another protocol all rows are taken anew: none that fails then is recommended by the figures it had."""
+    folder, _, command = report
+    here = tmp_path / "bars"
+    shutil.copytree(folder, here)
+    told = results(here)
+    (here / "results.json").write_text(json.dumps({**told, "rows": [{**row, "column": "x"} for row in told["rows"]]}))
+
+    def failing(*arguments: object, **more: Any) -> object:
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(places, "train", failing)
+    monkeypatch.setattr(comparing, "baselines_for", lambda data: {})
+    code, _, err = call(*(here if word == folder else word for word in command))
+    assert code == 0, err
+    answer = results(here)["answer"]
+    assert told["answer"]["winner"] in MODELS and answer["winner"] is None
+    assert answer["sentences"][0].startswith("No model can be recommended"), answer
+    assert "No model can be recommended" in (here / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_full_disk_is_no_model_s_failure(points: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next training would meet it, too: the comparison stops, and goes on when there is space."""
+    tried: list[str] = []
+
+    def full(*arguments: object, model: str, **more: Any) -> None:
+        tried.append(model)
+        with disk_errors(tmp_path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(places, "train", full)
+    code, _, err = call(points, "--models", "gan,vae", "--budget-each", "256", "--out", tmp_path / "r", *QUICK)
+    assert code == 2 and "the disk is full" in err.splitlines()[-1] and tried == ["gan"], err
+    assert [row["status"] for row in results(tmp_path / "r")["rows"]] == ["pending", "pending"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from trilemma.config import differences, to_json
-from trilemma.errors import InputError, unknown
+from trilemma.errors import DiskError, InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
@@ -287,11 +287,8 @@ class Comparison:
         rows = [*sorted(self.results["rows"], key=self._order), *waiting]
         to_come = [{"name": name, "seed": seed} for name, seed in self._planned() if not self._done(name, seed)]
         results = {**self.results, "rows": rows, "studies_to_come": to_come}
-        ready = [row for row in rows if row["status"] == "ok" and row["kind"] == "model"]
-        if ready:
-            self.results["answer"] = results["answer"] = advise(
-                results, prefer=self.prefer, need=self.need, folder=self.folder
-            )
+        results["answer"] = advise(results, prefer=self.prefer, need=self.need, folder=self.folder)
+        ready = any(row["status"] == "ok" and row["kind"] == "model" for row in rows)
         results["claims"] = decide(results) if ready else []
         write_json(self.folder / "results.json", results)
         write_text(self.folder / "results.csv", as_csv(rows))
@@ -339,6 +336,8 @@ class Comparison:
                     row["config"], kept = samples.facts(), self.folder / "samples" / f"{file}-made.npy"
                     samples, row["speed"] = samples.samples(self.data, self.count, kept, quiet=self.quiet)
                 self._measured(row, ruler, samples, file)
+            except DiskError:
+                raise
             except (InputError, RuntimeError, TypeError, ValueError) as problem:  # of a pipeline: code of others
                 row["status"], row["error"] = "failed", f"{type(problem).__name__}: {problem}"
                 self._log(row)
@@ -382,8 +381,9 @@ class Comparison:
         self.results["series"] = ruler.series.drawn() if ruler.series else None
         kept = []
         for row in self.results["rows"]:
-            # A row of an earlier session was measured under this protocol, or it is measured again.
-            if (row.get("beside") or row.get("column")) == ruler.protocol.key():
+            # A row of an earlier session was measured under this protocol, or it is measured again; what failed in this
+            # one is not tried a second time.
+            if row["status"] == "failed" or (row.get("beside") or row.get("column")) == ruler.protocol.key():
                 kept.append(row)
         self.results["rows"] = kept
         return ruler
@@ -420,7 +420,7 @@ class Comparison:
         run = self.folder / "runs" / label
         try:
             yield run
-        except (KeyboardInterrupt, OSError):
+        except (KeyboardInterrupt, OSError, DiskError):  # the next training would meet it, too
             raise
         except Exception as problem:  # whatever a model does wrong, the comparison goes on and says so
             row["status"], row["error"] = "failed", f"{type(problem).__name__}: {problem}"
@@ -434,7 +434,7 @@ class Comparison:
         """What goes wrong beside the training and its samples is no failure of the model: it is noted."""
         try:
             yield
-        except (KeyboardInterrupt, OSError):
+        except (KeyboardInterrupt, OSError, DiskError):  # the next training would meet it, too
             raise
         except Exception as problem:
             row["problems"].append(f"{what}: {type(problem).__name__}: {problem}")

@@ -23,7 +23,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trilemma.errors import InputError
+from trilemma.errors import DiskError, InputError
 
 FORMAT = 1
 
@@ -42,12 +42,12 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
+            raise DiskError(
                 f"the disk is full: {path} could not be written. Free some space, then repeat the command"
             ) from None
         if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise InputError(f"no permission to write {path}: choose another --out") from None
-        raise InputError(f"{path} cannot be written ({problem.strerror}): choose another --out") from None
+            raise DiskError(f"no permission to write {path}: choose another --out") from None
+        raise DiskError(f"{path} cannot be written ({problem.strerror}): choose another --out") from None
 
 
 def write_text(path: Path, text: str) -> None:
