@@ -807,6 +807,21 @@ def test_a_budget_that_shrinks_past_the_decay_keeps_its_state(tmp_path: Path) ->
     assert run.load_state("before-decay")[1]["step"] == 40
 
 
+def test_a_budget_that_grows_comes_to_its_branches_again(tmp_path: Path) -> None:
+    """What was kept for half of ten steps is half of them no more when they have become twenty."""
+    loop = toy.loop("vae", CASES["vector"], steps=10)
+    loop.training.branches = (0.5,)
+
+    def correct(loop: Loop, spent: float, steps: int) -> None:
+        if loop.step == 3:  # stay is 0.4: the state was kept at 2
+            assert run.load_state(branch_state(0.5))[1]["step"] == 2
+            loop.training.examples = 20 * loop.config.batch
+
+    run = Run(tmp_path)
+    loop.go(run, correct=correct)
+    assert run.load_state(branch_state(0.5))[1]["step"] == 4 and run.load_state("before-decay")[1]["step"] == 8
+
+
 def test_processes_agree_on_the_states_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process may see a folder of its own, or see the first one's late: what is gathered is gathered by all."""
     asked: list[Any] = []
@@ -818,6 +833,8 @@ def test_processes_agree_on_the_states_that_are_there(tmp_path: Path, monkeypatc
     monkeypatch.setattr("trilemma.training.loop.agreed", agreed)
     run, loop = Run(tmp_path), toy.loop("vae", CASES["vector"], steps=10)
     loop.training.branches = (0.25, 0.5)
+    for _ in range(2):  # past the moment of the first one
+        loop.take_step()
     loop.go(run)
     assert asked == [run.states]
     assert branch_state(0.25) not in run.states() and branch_state(0.5) in run.states()

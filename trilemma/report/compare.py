@@ -512,8 +512,9 @@ class Comparison:
                 short = branch(seen, loaded.run, share, quiet=self.quiet)
                 at, made = short.config()["training"]["examples"], given_sources(Loaded(short.folder), ruler.data)
                 x = made.sampler.samples(self.count, seed=SEED, options=made.options)
-                spent = short.choices()["seconds"]["total"]
-                row["budgets"].append({"share": share, "examples": at, "seconds": spent, "metrics": quick(ruler, x)})
+                spent, whole = short.choices()["seconds"]["total"], loaded.config["training"]["examples"]
+                point = {"share": share, "reached": at / whole, "examples": at, "seconds": spent}
+                row["budgets"].append({**point, "metrics": quick(ruler, x)})
         row |= history(loaded.run)
         row["config"], row["training"] = loaded.config["config"], loaded.config["training"]
         row["size"] = loaded.config["size"]
