@@ -624,8 +624,8 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
         tl.train(moons(), model="vae", out=tmp_path / "thesis.tex", budget="1k")
     # What a kill in the middle of the very first write leaves is no other thing.
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".config.json.part").write_text("{")
-    Run(tmp_path / "run").claim()
+    (tmp_path / "run" / ".config.json.1a2b3c4d.part").write_text("{")
+    Run(tmp_path / "run").check()
 
 
 def test_the_same_command_gives_the_same_bytes(finished: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.door import open_data
 from trilemma.training.engine import all_threads, when_killed
 from trilemma.training.features import feature_network, place
+from trilemma.training.once import storing
 from trilemma.training.run import Run
 from trilemma.training.start import train
 
@@ -276,7 +277,7 @@ def _network_of(job: Job) -> dict[str, bytes]:
     if job.settings.get("training.choose_samples") == 0 or not job.data.spaces["x"].grid:
         return {}
     folder = place(job.data, "choose")[0]
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.glob("*")}
 
 
 def train_elsewhere(
@@ -290,9 +291,9 @@ def train_elsewhere(
     if network:
         goal = place(data, "choose")[0]
         if not (goal / "facts.json").is_file():
-            goal.mkdir(parents=True, exist_ok=True)
-            for name in sorted(network, key=lambda name: name == "facts.json"):  # the mark of being whole comes last
-                (goal / name).write_bytes(network[name])
+            with contextlib.suppress(DiskError), storing(goal) as aside:
+                for name, content in network.items():
+                    (aside / name).write_bytes(content)
     asked = repr((data.hash, job.model, job.budget, job.seed, sorted(job.settings.items(), key=str), job.size))
     # Tried again on the same machine, it goes on where it was.
     out = Path(tempfile.gettempdir()) / f"trilemma-{hashlib.sha256(asked.encode()).hexdigest()[:16]}" / job.out.name

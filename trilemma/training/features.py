@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from trilemma.batches import Arrays
 from trilemma.config import to_json
@@ -22,7 +21,7 @@ from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import configure
 from trilemma.models.features import Config, Features
-from trilemma.training.once import fitted, keep, pace
+from trilemma.training.once import Known, fitted, known, pace
 
 PURPOSES = {"choose": (202, 28), "measure": (303, 32)}  # purpose -> (seed, width)
 BATCH = 500
@@ -141,10 +140,7 @@ def feature_network(data: Data, purpose: str, *, quiet: bool = False) -> Feature
         waves = waves_of(data, purpose)
         return FeatureNetwork("cosines", None, data, f"{data.hash[:16]}-{fingerprint(*waves)}", waves=waves)
     folder, name = place(data, purpose)
-    if not (folder / "facts.json").is_file():
-        _train(data, purpose, folder, quiet=quiet)
-    tensors = load_file(folder / "weights.safetensors")
-    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    tensors, facts = known(folder, lambda: _trained(data, purpose, quiet=quiet), quiet=quiet)
     model = Features(_config(data, purpose, facts.get("activation", "relu")), _spaces(data))
     model.load_state_dict(tensors)
     hash = fingerprint(*[tensor.numpy() for _, tensor in sorted(tensors.items())])
@@ -166,8 +162,8 @@ def waves_of(data: Data, purpose: str) -> Waves:
     return frequencies, generator.uniform(0, 2 * np.pi, COSINES)
 
 
-def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
-    """Train the network and put it into the cache; again with units that cannot die where too many of them did."""
+def _trained(data: Data, purpose: str, *, quiet: bool) -> Known:
+    """The network, trained now; again with units that cannot die where too many of them did."""
     for activation in ("relu", "leaky_relu"):
         model, state = _fitted(data, purpose, activation, quiet=quiet)
         rows = data.rows("train", SCALED)
@@ -178,7 +174,7 @@ def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
             print(f"features ({purpose}): most examples share theirs, as units of {activation} died", file=sys.stderr)
     scale = float(np.sqrt(features.var(0).mean())) or 1.0
     facts = {"purpose": purpose, "seed": PURPOSES[purpose][0], "data": data.hash, "examples": examples_for(data)}
-    keep(folder, state, {**facts, "scale": scale, "activation": activation})
+    return state, {**facts, "scale": scale, "activation": activation}
 
 
 def _fitted(data: Data, purpose: str, activation: str, *, quiet: bool) -> tuple[Features, dict[str, torch.Tensor]]:

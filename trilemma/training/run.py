@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,9 +51,14 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise DiskError(f"{path} cannot be written ({problem.strerror}): choose another --out") from None
 
 
+def _aside(path: Path) -> Path:
+    """A name beside it that no other process writes to."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+
 def write_text(path: Path, text: str) -> None:
     """Atomic: readers see the old file or the new one, whatever happens."""
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = _aside(path)
     with disk_errors(path):
         try:
             with open(temporary, "w", encoding="utf-8") as file:
@@ -71,7 +77,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Atomic, like `write_text`; safetensors, so that loading never runs code."""
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = _aside(path)
     # Shared or strided memory is not allowed in the format; equal contents give equal bytes.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
     with disk_errors(path):
@@ -133,13 +139,17 @@ class Run:
         above = next((p for p in (self.folder, *self.folder.absolute().parents) if os.path.lexists(p)), self.folder)
         if above.exists() and not above.is_dir():
             raise InputError(f"--out {self.folder}: {above} is a file; give a folder")
+
         # A kill in the middle of the first write leaves one unfinished file behind: that is ours.
         # So is the first of two stages, in a folder of its own.
-        ours = {f".{self.config_file.name}.part"}
-        for stage in (self.folder / name for name in FIRST_STAGES):
-            inside = {part.name for part in stage.glob("*")}
-            ours |= {stage.name} if self.config_file.name in inside or inside <= ours else set()
-        if self.folder.is_dir() and not self.exists and any(p.name not in ours for p in self.folder.iterdir()):
+        def torn(place: Path) -> bool:
+            return place.match(f".{self.config_file.name}.*.part")
+
+        def ours(place: Path) -> bool:
+            stage = place.name in FIRST_STAGES and place.is_dir()
+            return torn(place) or (stage and (Run(place).exists or all(torn(part) for part in place.iterdir())))
+
+        if self.folder.is_dir() and not self.exists and not all(ours(place) for place in self.folder.iterdir()):
             raise InputError(
                 f"--out {self.folder} is a folder with other things in it and no run; give a new or empty one"
             )
