@@ -29,9 +29,10 @@ from trilemma.report import places
 from trilemma.report.advise import advise
 from trilemma.report.baselines import BASELINES, FLOOR, pca_gaussian, real, resampled
 from trilemma.report.judge import readvise
+from trilemma.report.measure import Ruler
 from trilemma.report.outlook import outlook
 from trilemma.training import features
-from trilemma.training.run import disk_errors
+from trilemma.training.run import claimed, disk_errors
 
 MODELS = ["autoencoder", "gan"]
 SETTINGS = {
@@ -404,6 +405,17 @@ def test_other_data_in_the_same_folder(report: tuple[Path, str, list[object]], t
     assert "other data" in refused(tmp_path / "bars.npy", *command[1:])
 
 
+def test_a_comparison_that_another_process_makes_is_left_alone(
+    report: tuple[Path, str, list[object]], trainings: list[str]
+) -> None:
+    pytest.importorskip("fcntl")
+    folder, _, command = report
+    before = (folder / "results.json").read_bytes()
+    with claimed(folder):
+        assert "being trained by another process" in refused(*command)
+    assert trainings == [] and (folder / "results.json").read_bytes() == before
+
+
 # --- trouble ----------------------------------------------------------------------------------------------------------
 
 
@@ -518,6 +530,13 @@ def test_out_is_something_else(points: Path, tmp_path: Path) -> None:
 
 
 # --- budgets and baselines --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", [2, 3])
+def test_pictures_of_few_pixels_are_measured(side: int) -> None:
+    data = open_data(np.random.default_rng(0).integers(0, 256, (200, side, side, 1), dtype=np.uint8))
+    metrics = Ruler(data, 20, quiet=True).measure(data.rows("train", 20))[0]
+    assert "frechet" in metrics and ("sharpness" in metrics) == (side == 3)
 
 
 def test_the_total_is_shared() -> None:

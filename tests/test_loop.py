@@ -53,7 +53,7 @@ from trilemma.training.plan import (
 from trilemma.training.preview import film
 from trilemma.training.probe import Probe, compile_verdict, dtype_verdict, threads_verdict
 from trilemma.training.restore import build, restore
-from trilemma.training.run import Run, branch_state, write_json, write_tensors, write_text
+from trilemma.training.run import Run, branch_state, claimed, write_json, write_tensors, write_text
 from trilemma.training.sampling import Sampler, label_frequencies
 
 # --- the clock --------------------------------------------------------------------------------------------------------
@@ -626,6 +626,23 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".config.json.1a2b3c4d.part").write_text("{")
     Run(tmp_path / "run").check()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path, begun: bool) -> None:
+    """The same command twice at once: neither breaks the other one's run, and the end of one gives it free."""
+    pytest.importorskip("fcntl")
+    command: dict[str, Any] = {"model": "vae", "out": tmp_path, "budget": "256", "size": "xs", "quiet": True}
+    if begun:
+        tl.train(moons(), **command, settings=dict(PLAIN)).weights_file.unlink()
+    held = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with claimed(tmp_path):
+        with pytest.raises(InputError, match="being trained by another process"):
+            tl.train(moons(), **command, settings=dict(PLAIN))
+        assert {path: path.read_bytes() for path in held} == held and Run(tmp_path).exists == begun
+    assert tl.train(moons(), **command, settings=dict(PLAIN)).finished
+    with claimed(tmp_path):  # what is only read is nobody's alone
+        assert tl.train(moons(), **command, settings=dict(PLAIN)).finished and len(tl.load(tmp_path).generate(3)) == 3
 
 
 def test_the_same_command_gives_the_same_bytes(finished: Path, tmp_path: Path) -> None:

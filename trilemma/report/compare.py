@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ from trilemma.training.engine import prepare
 from trilemma.training.opening import seen_by
 from trilemma.training.probe import machine
 from trilemma.training.published import Given, open_given, read_wanted
-from trilemma.training.run import Run, disk_errors, write_json, write_text
+from trilemma.training.run import Run, claimed, disk_errors, write_json, write_text
 
 SHOWN = THRIFTS[0].samples  # samples of each row kept for the page, besides those of its quiz
 ASIDE = ("prefer", "need", "studies", "price")  # settings with which the same comparison may go on
@@ -162,12 +162,13 @@ def compare(
         place, quiet,
     )  # fmt: skip
     comparison.results["settings"]["price"] = price
-    comparison.start(remeasure=remeasure)
-    try:
-        comparison.go()
-    finally:
-        comparison.results["seconds"] += time.monotonic() - begun
-        comparison.write()
+    with comparison.alone:
+        comparison.start(remeasure=remeasure)
+        try:
+            comparison.go()
+        finally:
+            comparison.results["seconds"] += time.monotonic() - begun
+            comparison.write()
     return folder / "index.html"
 
 
@@ -186,7 +187,7 @@ class Comparison:
         self.paces: list[float] = []  # seconds of each training and what is measured of it, of this session
         self.stale: set[tuple[str, int | None]] = set()  # rows that are to be measured anew
         self.past: dict[tuple[str, int], Variant] = {}  # variants that this folder has rows of
-        self.count = count_for(data)
+        self.count, self.alone = count_for(data), ExitStack()  # which holds the folder for this process
         self.real = data.rows("test", SHOWN + MOST_REAL if data.x.ndim > 2 else 500)
         self.results: dict[str, Any] = {
             "title": data.name,
@@ -268,6 +269,7 @@ class Comparison:
             raise InputError(f"--remeasure: {self.folder} holds no comparison; give the --out of one")
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise InputError(f"--out {self.folder} is a folder with other things in it; give a new or empty one")
+        self.alone.enter_context(claimed(self.folder))
         with disk_errors(self.folder):
             (self.folder / "samples").mkdir(parents=True, exist_ok=True)
         with disk_errors(self.folder):

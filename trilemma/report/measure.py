@@ -239,9 +239,10 @@ class Ruler:
         if samples.ndim > 2:
             # Of a series what is the user's: its calendar is no detail.
             own = slice(len(self.data.modality.channels) if isinstance(self.data.modality, Series) else None)
-            found["sharpness"] = sharpness(self.test[:, own], samples[:, own])
-            if max(samples.shape[2:]) >= 3 and self.series is None:
-                found["spectrum"] = spectrum_distance(self.test, samples)
+            if max(samples.shape[2:]) >= 3:
+                found["sharpness"] = sharpness(self.test[:, own], samples[:, own])
+                if self.series is None:
+                    found["spectrum"] = spectrum_distance(self.test, samples)
         verdicts: dict[str, str] = {}
         if self.series is not None:
             more, verdicts = self.series.measure(samples)

@@ -28,6 +28,7 @@ from trilemma.errors import DiskError, InputError
 
 FORMAT = 1
 
+LOCK = ".lock"  # file of a folder that one process at a time writes to
 FIRST_STAGES = ("autoencoder", "clip")  # folders of what is trained before a run itself, each a run of its own
 
 
@@ -54,6 +55,36 @@ def disk_errors(path: Path) -> Iterator[None]:
 def _aside(path: Path) -> Path:
     """A name beside it that no other process writes to."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, for this process alone within this block; a kill gives it free.
+
+    Raises:
+        InputError: another process has it.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        _lock(file, folder)
+        yield
+    finally:
+        os.close(file)
+
+
+def _lock(file: int, folder: Path) -> None:
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"{folder} is being trained by another process: wait for it, stop it, or give a new --out"
+        ) from None
+    except (ImportError, OSError):  # a system or a disk that knows no locks
+        pass
 
 
 def write_text(path: Path, text: str) -> None:
@@ -140,10 +171,10 @@ class Run:
         if above.exists() and not above.is_dir():
             raise InputError(f"--out {self.folder}: {above} is a file; give a folder")
 
-        # A kill in the middle of the first write leaves one unfinished file behind: that is ours.
+        # A kill in the middle of the first write leaves a lock and one unfinished file behind: they are ours.
         # So is the first of two stages, in a folder of its own.
         def torn(place: Path) -> bool:
-            return place.match(f".{self.config_file.name}.*.part")
+            return place.name == LOCK or place.match(f".{self.config_file.name}.*.part")
 
         def ours(place: Path) -> bool:
             stage = place.name in FIRST_STAGES and place.is_dir()
@@ -153,11 +184,6 @@ class Run:
             raise InputError(
                 f"--out {self.folder} is a folder with other things in it and no run; give a new or empty one"
             )
-
-    def claim(self) -> None:
-        """Make the folder."""
-        with disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
 
     def config(self) -> dict[str, Any]:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from trilemma.training.guides import SHARE as CLIP_SHARE
 from trilemma.training.opening import opened, scale_of, seen_by, usual_model, whole
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Plan, choose_size, frequencies_of, plan
-from trilemma.training.run import FORMAT, Run, write_json
+from trilemma.training.run import FORMAT, Run, claimed, write_json
 from trilemma.training.stages import FEW, FIRST, Stage, chosen_stage, spent_on, stage_of
 from trilemma.training.tuning import FEWEST, KEYS, continued, read_as, tuning_of
 
@@ -91,17 +92,23 @@ def train(
         guide = _clip(Run(out), guide, both, asked, opening, settings or {}, quiet=quiet)
     stages = [one for one in (stage, guide) if one is not None]
 
-    def ready() -> Ready:
-        return _ready(Run(out), asked, both, opening, budget, settings or {}, own, said, held, stages, dry_run=dry_run)
+    with ExitStack() as alone:
 
-    # Where `torchrun` started several processes, the first one checks and plans, and the others follow.
-    made = agreed(ready)
-    if made.config is None:
-        return made.plan or Run(out)
-    data = held[0] if held else _coded(opened(both, opening, asked, Run(out)), stages, said)
-    carry_out(
-        Run(out), data, made.config, networks=networks, make=optimizer, said=said, begun=made.begun, limit=made.limit
-    )
+        def ready() -> Ready:
+            return _ready(
+                Run(out), asked, both, opening, budget, settings or {}, own, said, held, stages, alone, dry_run=dry_run
+            )
+
+        # Where `torchrun` started several processes, the first one checks, claims the folder and plans, and the others
+        # follow.
+        made = agreed(ready)
+        if made.config is None:
+            return made.plan or Run(out)
+        data = held[0] if held else _coded(opened(both, opening, asked, Run(out)), stages, said)
+        carry_out(
+            Run(out), data, made.config, networks=networks, make=optimizer, said=said, begun=made.begun,
+            limit=made.limit,
+        )  # fmt: skip
     return Run(out)
 
 
@@ -117,10 +124,13 @@ class Ready:
 
 def _ready(
     run: Run, asked: dict[str, Any], sources: tuple[Any, Any], opening: Opening, budget: str | int | float,
-    settings: dict[str, Any], brought: dict[str, Any], said: Say, held: list[Data], stages: Stages, *,
-    dry_run: bool,
+    settings: dict[str, Any], brought: dict[str, Any], said: Say, held: list[Data], stages: Stages, alone: ExitStack,
+    *, dry_run: bool,
 ) -> Ready:  # fmt: skip
-    """Check the command against what is there, plan a new run and write its config.json; `held` gets the data."""
+    """Check the command against what is there, plan a new run and write its config.json.
+
+    `held` gets the data, `alone` the folder for this process.
+    """
     unit, amount, more = parse_budget(budget)
     networks, optimizer, start = brought["networks"], brought["make"], asked["from"]
     if dry_run and run.exists:
@@ -150,6 +160,7 @@ def _ready(
                 f"budget {budget!r} goes on with a finished run; {run.folder} is not finished yet: "
                 f"repeat its command with --budget {(config['extended'] or [config['asked']['budget']])[-1]} first"
             )
+        alone.enter_context(claimed(run.folder))
         begun = time.monotonic()
         data = _coded(data, stages, said)
         amount = amount if more else _left(amount, stages)
@@ -165,7 +176,7 @@ def _ready(
             fresh_model(config, data, networks, begun_with(asked, networks))
         if dry_run:
             return Ready(None, planned)
-        run.claim()
+        alone.enter_context(claimed(run.folder))
         write_json(run.config_file, config)
     if unit == "examples" and isinstance(budget, str) and budget.isdigit() and amount < 256:  # a forgotten s?
         said(f"--budget {budget}: that many training examples; seconds are {budget}s")
