@@ -543,6 +543,7 @@ def test_the_total_is_shared() -> None:
     data = open_data(clusters())
     assert comparing.budget_for_each(data, "10m", None, 6) == "100s"
     assert comparing.budget_for_each(data, "60k", None, 6) == "10000"
+    assert comparing.budget_for_each(data, "1800h", None, 6) == "1080000s", "a budget that can be read again"
     assert comparing.budget_for_each(data, None, "40k", 6) == "40k"
     assert comparing.budget_for_each(data, None, None, 6) == "30s", "three minutes in all for toys"
     assert comparing.budget_for_each(open_data("moons"), None, None, 6) == "30s", "those with a name too"

@@ -513,7 +513,7 @@ def test_a_torn_last_line_of_the_log_is_left_out(tmp_path: Path) -> None:
     with open(run.stats_file, "a") as file:
         file.write('{"seen": 4, "lo')
     assert [row["seen"] for row in run.stats()] == [1, 2, 3]
-    run.forget_stats_after(1)
+    run.forget_after(1)
     assert run.stats() == [{"seen": 1}, {"seen": 2, "event": "collapsed"}]
 
 
@@ -677,6 +677,8 @@ def test_a_plus_goes_on_from_before_the_decay(finished: Path, tmp_path: Path, mo
     assert old < config["training"]["examples"] and place + 6000 <= config["training"]["examples"] < place + 6600
     assert (out / "weights.safetensors").read_bytes() != (finished / "weights.safetensors").read_bytes()
     assert max(row["seen"] for row in run.stats()) == config["training"]["examples"]
+    shown = {int(path.stem) for path in run.samples_folder.glob("[0-9]*.png")}
+    assert shown == {row["seen"] for row in run.stats() if "kernel@random" in row}, "the film shows one training"
     # The original command still knows the run as its own, finished.
     tl.train(moons(), budget="6k", **usual)
 
@@ -693,7 +695,7 @@ def test_a_plus_killed_at_its_start_extends_once(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "forget_stats_after", kill)
+        patch.setattr(Run, "forget_after", kill)
         with pytest.raises(KeyboardInterrupt):
             tl.train(moons(), budget="+6k", out=tmp_path / "killed", **usual)
     run = Run.at(tmp_path / "killed")

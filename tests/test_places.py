@@ -153,6 +153,12 @@ def test_an_interrupt_stops_the_children(source: Path, tmp_path: Path) -> None:
     assert Run.at(tmp_path / "c" / "runs" / "vae-s0").latest_state() is not None
 
 
+def test_of_a_shared_machine_our_own_cores_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    assert Processes(None, 1).at_once == 4 and Processes(2, None).threads == 2
+
+
 @pytest.mark.parametrize("on", ["cloud", "processes:0", "processes:two", "ray:nowhere:1"])
 def test_places_that_are_none(on: str) -> None:
     if on.startswith("ray"):

@@ -126,7 +126,8 @@ class Processes(Elsewhere):
 
     def __init__(self, count: int | None, threads: int | None):
         super().__init__()
-        cores = os.cpu_count() or 1
+        # Of a machine that is shared, the part that is ours.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.at_once = count or max(cores // (threads or min(cores, 2)), 1)
         self.threads = threads or max(cores // self.at_once, 1)
 

@@ -103,7 +103,7 @@ def carry_out(
     passed = [examples for step, examples in training.corrections if step < loop.step]
     training.examples = passed[-1] if passed else config["plan"]["examples"]
     if engine.main and run.stats_file.is_file():
-        run.forget_stats_after(loop.seen)
+        run.forget_after(loop.seen)
     if state is not None:
         said(f"resumed {run.folder} at {loop.seen:,} of {training.examples:,} examples")
     sampler = Sampler(

@@ -214,10 +214,13 @@ class Run:
                     continue
         return rows
 
-    def forget_stats_after(self, seen: int) -> None:
-        """Drop the rows of steps that will be done again; events stay, they happened."""
+    def forget_after(self, seen: int) -> None:
+        """Drop the rows and pictures of steps that will be done again; events stay, they happened."""
         kept = [row for row in self.stats() if row.get("seen", 0) <= seen or "event" in row]
         write_text(self.stats_file, "".join(json.dumps(row) + "\n" for row in kept))
+        for picture in self.samples_folder.glob("[0-9]*.png"):
+            if int(picture.stem) > seen:
+                picture.unlink()
 
     # --- states ---
 

@@ -470,5 +470,5 @@ def _extend(run: Run, config: dict[str, Any], unit: str, amount: float, budget: 
     run.drop_states(keep=0)  # a kill may have left the last one: it is newer, and decayed
     run.save_state(f"step-{facts['step']:09d}", tensors, facts)
     write_json(run.config_file, config)  # from here on the old weights do not count as finished: a kill loses nothing
-    run.forget_stats_after(facts["seen"])
+    run.forget_after(facts["seen"])
     run.weights_file.unlink()
