@@ -268,11 +268,11 @@ class Loop:
             elif correct:
                 correct(self, time.monotonic() - began - paused, self.step - first)
             total = training.examples
-            for name, part in forks.items() if run else ():
+            for name, part in forks.items():
                 # The count may have been set right past this moment: then the state is kept a little late. Or back
                 # before it: then the moment comes again.
                 late = self.seen - part * total
-                if late >= 0 and (name not in kept or late < self.config.batch):
+                if run and late >= 0 and (name not in kept or late < self.config.batch):
                     self.gather()  # in all processes alike: what they hold comes first
                     if self.engine.main:
                         run.save_state(name, self.tensors(), self.facts())
