@@ -96,7 +96,7 @@ def test_a_cache_that_takes_nothing_costs_nothing_but_a_line(
     monkeypatch.setattr(features, "_fitted", counted)
     first, again = feature_network(data, "choose"), feature_network(data, "choose")
     told = [line for line in capsys.readouterr().err.splitlines() if "TRILEMMA_CACHE" in line]
-    assert first.hash == again.hash and len(tried) == 1 and len(told) == 1
+    assert first.hash == again.hash and len(tried) == 1 and len(told) == 1 and is_cached(data, "choose")
     probe: Any = SimpleNamespace(name="vae", config={}, data=data)
     assert remembered(probe, "dtype", find=lambda: {"dtype": "float32"})["dtype"] == "float32"
 

@@ -24,7 +24,7 @@ def _points(one: Summary, share: float, near: float) -> list[tuple[Any, dict[str
         (row.get("seed"), point)
         for row in one.done
         for point in row.get("budgets") or []
-        if point.get("share") == share and abs(point["reached"] / share - 1) <= near
+        if point.get("share") == share and finite(point.get("reached")) and abs(point["reached"] / share - 1) <= near
     ]
 
 

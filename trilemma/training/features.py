@@ -21,7 +21,7 @@ from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import configure
 from trilemma.models.features import Config, Features
-from trilemma.training.once import Known, fitted, known, pace
+from trilemma.training.once import UNSTORED, Known, fitted, known, pace
 
 PURPOSES = {"choose": (202, 28), "measure": (303, 32)}  # purpose -> (seed, width)
 BATCH = 500
@@ -121,7 +121,10 @@ def _spaces(data: Data) -> dict:
 
 
 def is_cached(data: Data, purpose: str) -> bool:
-    return not data.spaces["x"].grid or (place(data, purpose)[0] / "facts.json").is_file()
+    if not data.spaces["x"].grid:
+        return True
+    folder = place(data, purpose)[0]
+    return (folder / "facts.json").is_file() or folder in UNSTORED
 
 
 def seconds_for(data: Data, purpose: str) -> float:

@@ -7,6 +7,7 @@ stats.jsonl           losses, qualities and events, one line each
 card.md               what this is, in words
 samples/              pictures of samples at about eight moments, and a film of them
 state/                work in progress, and the state before the learning rate falls
+.lock                 held by the process that trains
 """
 
 from __future__ import annotations
