@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import math
@@ -28,8 +29,10 @@ from trilemma.report import places
 from trilemma.report.advise import advise
 from trilemma.report.baselines import BASELINES, FLOOR, pca_gaussian, real, resampled
 from trilemma.report.judge import readvise
+from trilemma.report.measure import Ruler
 from trilemma.report.outlook import outlook
 from trilemma.training import features
+from trilemma.training.run import claimed, disk_errors
 
 MODELS = ["autoencoder", "gan"]
 SETTINGS = {
@@ -402,15 +405,27 @@ def test_other_data_in_the_same_folder(report: tuple[Path, str, list[object]], t
     assert "other data" in refused(tmp_path / "bars.npy", *command[1:])
 
 
+def test_a_comparison_that_another_process_makes_is_left_alone(
+    report: tuple[Path, str, list[object]], trainings: list[str]
+) -> None:
+    pytest.importorskip("fcntl")
+    folder, _, command = report
+    before = (folder / "results.json").read_bytes()
+    with claimed(folder):
+        assert "being trained by another process" in refused(*command)
+    assert trainings == [] and (folder / "results.json").read_bytes() == before
+
+
 # --- trouble ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_model_that_fails_is_a_row_and_the_rest_goes_on(
     points: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = places.train
+    train, tried = places.train, []
 
     def failing(*arguments: object, model: str, **more: Any) -> object:
+        tried.append(model)
         if model == "gan":
             raise RuntimeError("the critic has left the building")
         return train(*arguments, model=model, **more)
@@ -425,12 +440,51 @@ def test_a_model_that_fails_is_a_row_and_the_rest_goes_on(
         *[("gan", "failed"), ("autoencoder", "ok")],
         *((name, "ok") for name in OTHERS),
     ]
+    assert tried == ["gan", "autoencoder"], "a failure before the first success is not tried twice"
     assert "the critic has left" in told["rows"][0]["error"]
     assert "Traceback" in (tmp_path / "r" / "errors.log").read_text()
     assert "the critic has left" in (tmp_path / "r" / "index.html").read_text()
     monkeypatch.setattr(places, "train", train)
     assert call(*command)[0] == 0
     assert {row["status"] for row in results(tmp_path / "r")["rows"]} == {"ok"}, "what failed is tried again"
+
+
+def test_where_nothing_is_left_the_answer_says_so(
+    report: tuple[Path, str, list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under another protocol all rows are taken anew: none that fails then is recommended by the figures it had."""
+    folder, _, command = report
+    here = tmp_path / "bars"
+    shutil.copytree(folder, here)
+    told = results(here)
+    (here / "results.json").write_text(json.dumps({**told, "rows": [{**row, "column": "x"} for row in told["rows"]]}))
+
+    def failing(*arguments: object, **more: Any) -> object:
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(places, "train", failing)
+    monkeypatch.setattr(comparing, "baselines_for", lambda data: {})
+    code, _, err = call(*(here if word == folder else word for word in command))
+    assert code == 0, err
+    answer = results(here)["answer"]
+    assert told["answer"]["winner"] in MODELS and answer["winner"] is None
+    assert answer["sentences"][0].startswith("No model can be recommended"), answer
+    assert "No model can be recommended" in (here / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_full_disk_is_no_model_s_failure(points: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next training would meet it, too: the comparison stops, and goes on when there is space."""
+    tried: list[str] = []
+
+    def full(*arguments: object, model: str, **more: Any) -> None:
+        tried.append(model)
+        with disk_errors(tmp_path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(places, "train", full)
+    code, _, err = call(points, "--models", "gan,vae", "--budget-each", "256", "--out", tmp_path / "r", *QUICK)
+    assert code == 2 and "the disk is full" in err.splitlines()[-1] and tried == ["gan"], err
+    assert [row["status"] for row in results(tmp_path / "r")["rows"]] == ["pending", "pending"]
 
 
 @pytest.mark.parametrize(
@@ -478,10 +532,18 @@ def test_out_is_something_else(points: Path, tmp_path: Path) -> None:
 # --- budgets and baselines --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("side", [2, 3])
+def test_pictures_of_few_pixels_are_measured(side: int) -> None:
+    data = open_data(np.random.default_rng(0).integers(0, 256, (200, side, side, 1), dtype=np.uint8))
+    metrics = Ruler(data, 20, quiet=True).measure(data.rows("train", 20))[0]
+    assert "frechet" in metrics and ("sharpness" in metrics) == (side == 3)
+
+
 def test_the_total_is_shared() -> None:
     data = open_data(clusters())
     assert comparing.budget_for_each(data, "10m", None, 6) == "100s"
     assert comparing.budget_for_each(data, "60k", None, 6) == "10000"
+    assert comparing.budget_for_each(data, "1800h", None, 6) == "1080000s", "a budget that can be read again"
     assert comparing.budget_for_each(data, None, "40k", 6) == "40k"
     assert comparing.budget_for_each(data, None, None, 6) == "30s", "three minutes in all for toys"
     assert comparing.budget_for_each(open_data("moons"), None, None, 6) == "30s", "those with a name too"
@@ -608,7 +670,7 @@ def test_a_table_for_people_and_a_folder_of_files(pictures: Path, points: Path, 
     np.save(tmp_path / "points.npy", clusters(300)[:100])
     for given in (tmp_path / "points.npy", tmp_path):  # or the folder in which `generate` puts them
         code, out, err = call(points, given, "--json", verb="measure")
-        assert code == 0 and json.loads(out)["protocol"]["features"] == "values", err
+        assert code == 0 and json.loads(out)["protocol"]["features"] == "cosines", err
 
 
 def test_how_samples_were_read_is_said(pictures: Path) -> None:
@@ -719,3 +781,28 @@ def test_old_runs_are_measured_anew(report: tuple[Path, str, list[object]], tmp_
     for old, new in zip(before["rows"], results(here)["rows"], strict=True):
         assert old["metrics"] == new["metrics"] and old["verdicts"] == new["verdicts"], old["name"]
     assert len(weights) == len(MODELS) and all(file.read_bytes() == bytes for file, bytes in weights.items())
+
+
+def test_measured_anew_after_a_move_and_what_fails_keeps_its_figures(
+    report: tuple[Path, str, list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another disk, another path: the data are the same. A row of good figures outlives a failure beside it."""
+    folder, _, (source, *options) = report
+    here = tmp_path / "bars"
+    shutil.copytree(folder, here)
+    shutil.copy(Path(str(source)), tmp_path / "moved.npy")
+    again = [tmp_path / "moved.npy", *(here if word == folder else word for word in options), "--remeasure"]
+    describe = comparing.Comparison._describe
+
+    def failing(self: comparing.Comparison, row: dict[str, Any], *rest: Any) -> None:
+        describe(self, row, *rest)
+        if row["name"] == "gan":
+            raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(comparing.Comparison, "_describe", failing)
+    code, _, err = call(*again)
+    assert code == 0, err
+    before, after = results(folder)["rows"], results(here)["rows"]
+    assert [row["metrics"] for row in after] == [row["metrics"] for row in before]
+    assert [row["status"] for row in after] == ["ok"] * len(before)
+    assert [row["problems"] for row in after if row["problems"]] == [["its figures anew: RuntimeError: no memory left"]]

@@ -53,7 +53,7 @@ from trilemma.training.plan import (
 from trilemma.training.preview import film
 from trilemma.training.probe import Probe, compile_verdict, dtype_verdict, threads_verdict
 from trilemma.training.restore import build, restore
-from trilemma.training.run import Run, branch_state, write_json, write_tensors, write_text
+from trilemma.training.run import Run, branch_state, claimed, write_json, write_tensors, write_text
 from trilemma.training.sampling import Sampler, label_frequencies
 
 # --- the clock --------------------------------------------------------------------------------------------------------
@@ -513,7 +513,7 @@ def test_a_torn_last_line_of_the_log_is_left_out(tmp_path: Path) -> None:
     with open(run.stats_file, "a") as file:
         file.write('{"seen": 4, "lo')
     assert [row["seen"] for row in run.stats()] == [1, 2, 3]
-    run.forget_stats_after(1)
+    run.forget_after(1)
     assert run.stats() == [{"seen": 1}, {"seen": 2, "event": "collapsed"}]
 
 
@@ -588,15 +588,32 @@ def test_changed_settings_are_named(finished: Path) -> None:
         assert f"{named}:" in str(error.value)
 
 
-def test_other_data_are_refused(tmp_path: Path) -> None:
-    """An unfinished run knows its data by their contents."""
+def test_other_data_are_refused_wherever_they_lie(tmp_path: Path) -> None:
+    """A run, finished or not, knows its data by their contents: they may be moved."""
     np.save(tmp_path / "x.npy", moons())
-    usual: dict[str, Any] = {"model": "vae", "out": tmp_path / "run", "budget": "6k", "size": "xs", "quiet": True}
+    usual: dict[str, Any] = {"model": "vae", "out": tmp_path / "run", "budget": "256", "size": "xs", "quiet": True}
     run = tl.train(tmp_path / "x.npy", **usual, settings=dict(PLAIN))
-    run.weights_file.unlink()
+    weights = run.weights_file.read_bytes()
+    (tmp_path / "x.npy").rename(tmp_path / "y.npy")
     np.save(tmp_path / "x.npy", moons(shift=0.1))
-    with pytest.raises(InputError, match="other data"):
-        tl.train(tmp_path / "x.npy", **usual, settings=dict(PLAIN))
+    for _ in range(2):
+        with pytest.raises(InputError, match="other data"):
+            tl.train(tmp_path / "x.npy", **usual, settings=dict(PLAIN))
+        tl.train(tmp_path / "y.npy", **usual, settings=dict(PLAIN))
+        assert run.weights_file.read_bytes() == weights
+        run.weights_file.unlink()
+
+
+def test_a_named_set_keeps_its_name_beside_a_file_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        run = tl.train("moons", model="vae", out="moons", budget="256", size="xs", settings=dict(PLAIN))
+    assert "finished" in capsys.readouterr().err and run.config()["asked"]["source"] == "moons"
+    (tmp_path / "eight-gaussians").mkdir()
+    run = tl.train("eight-gaussians", model="vae", out="other", budget="256", size="xs", settings=dict(PLAIN))
+    assert run.config()["asked"]["source"] == "eight-gaussians"
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
@@ -607,8 +624,25 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
         tl.train(moons(), model="vae", out=tmp_path / "thesis.tex", budget="1k")
     # What a kill in the middle of the very first write leaves is no other thing.
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".config.json.part").write_text("{")
-    Run(tmp_path / "run").claim()
+    (tmp_path / "run" / ".config.json.1a2b3c4d.part").write_text("{")
+    Run(tmp_path / "run").check()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path, begun: bool) -> None:
+    """The same command twice at once: neither breaks the other one's run, and the end of one gives it free."""
+    pytest.importorskip("fcntl")
+    command: dict[str, Any] = {"model": "vae", "out": tmp_path, "budget": "256", "size": "xs", "quiet": True}
+    if begun:
+        tl.train(moons(), **command, settings=dict(PLAIN)).weights_file.unlink()
+    held = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with claimed(tmp_path):
+        with pytest.raises(InputError, match="being trained by another process"):
+            tl.train(moons(), **command, settings=dict(PLAIN))
+        assert {path: path.read_bytes() for path in held} == held and Run(tmp_path).exists == begun
+    assert tl.train(moons(), **command, settings=dict(PLAIN)).finished
+    with claimed(tmp_path):  # what is only read is nobody's alone
+        assert tl.train(moons(), **command, settings=dict(PLAIN)).finished and len(tl.load(tmp_path).generate(3)) == 3
 
 
 def test_the_same_command_gives_the_same_bytes(finished: Path, tmp_path: Path) -> None:
@@ -643,6 +677,8 @@ def test_a_plus_goes_on_from_before_the_decay(finished: Path, tmp_path: Path, mo
     assert old < config["training"]["examples"] and place + 6000 <= config["training"]["examples"] < place + 6600
     assert (out / "weights.safetensors").read_bytes() != (finished / "weights.safetensors").read_bytes()
     assert max(row["seen"] for row in run.stats()) == config["training"]["examples"]
+    shown = {int(path.stem) for path in run.samples_folder.glob("[0-9]*.png")}
+    assert shown == {row["seen"] for row in run.stats() if "kernel@random" in row}, "the film shows one training"
     # The original command still knows the run as its own, finished.
     tl.train(moons(), budget="6k", **usual)
 
@@ -659,7 +695,7 @@ def test_a_plus_killed_at_its_start_extends_once(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "forget_stats_after", kill)
+        patch.setattr(Run, "forget_after", kill)
         with pytest.raises(KeyboardInterrupt):
             tl.train(moons(), budget="+6k", out=tmp_path / "killed", **usual)
     run = Run.at(tmp_path / "killed")
@@ -790,6 +826,21 @@ def test_a_budget_that_shrinks_past_the_decay_keeps_its_state(tmp_path: Path) ->
     assert run.load_state("before-decay")[1]["step"] == 40
 
 
+def test_a_budget_that_grows_comes_to_its_branches_again(tmp_path: Path) -> None:
+    """What was kept for half of ten steps is half of them no more when they have become twenty."""
+    loop = toy.loop("vae", CASES["vector"], steps=10)
+    loop.training.branches = (0.5,)
+
+    def correct(loop: Loop, spent: float, steps: int) -> None:
+        if loop.step == 3:  # stay is 0.4: the state was kept at 2
+            assert run.load_state(branch_state(0.5))[1]["step"] == 2
+            loop.training.examples = 20 * loop.config.batch
+
+    run = Run(tmp_path)
+    loop.go(run, correct=correct)
+    assert run.load_state(branch_state(0.5))[1]["step"] == 4 and run.load_state("before-decay")[1]["step"] == 8
+
+
 def test_processes_agree_on_the_states_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process may see a folder of its own, or see the first one's late: what is gathered is gathered by all."""
     asked: list[Any] = []
@@ -801,6 +852,8 @@ def test_processes_agree_on_the_states_that_are_there(tmp_path: Path, monkeypatc
     monkeypatch.setattr("trilemma.training.loop.agreed", agreed)
     run, loop = Run(tmp_path), toy.loop("vae", CASES["vector"], steps=10)
     loop.training.branches = (0.25, 0.5)
+    for _ in range(2):  # past the moment of the first one
+        loop.take_step()
     loop.go(run)
     assert asked == [run.states]
     assert branch_state(0.25) not in run.states() and branch_state(0.5) in run.states()

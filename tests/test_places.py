@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -10,15 +11,17 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from trilemma.errors import InputError
+from trilemma.errors import DiskError, InputError
 from trilemma.modalities.door import open_data
+from trilemma.modalities.writing import disk_error
 from trilemma.report.compare import compare
-from trilemma.report.places import Job, Processes, place_for
+from trilemma.report.places import Job, Processes, place_for, train_elsewhere, work
 from trilemma.training.run import Run
 
 SETTINGS = {
@@ -96,6 +99,29 @@ def test_processes_train_what_one_process_trains(source: Path, tmp_path: Path) -
     assert not multiprocessing.active_children()
 
 
+def test_a_full_disk_stops_them_all(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no failure of the one that met it first."""
+
+    def full(self: Job, *arguments: object, **more: object) -> None:
+        raise disk_error(OSError(errno.ENOSPC, "No space left on device"), self.out)
+
+    def start(self: Processes, job: Job, folder: Path, slot: int) -> BaseProcess:
+        started.append(job.out.name)
+        child = multiprocessing.get_context("fork").Process(target=work, args=(job, None, folder / job.out.name))
+        child.start()
+        return child
+
+    started: list[str] = []
+    monkeypatch.setattr(Job, "run", full)
+    monkeypatch.setattr(Processes, "_start", start)
+    place = Processes(1, 1)
+    with pytest.raises(DiskError, match="disk is full"):
+        place.train([job(str(source), tmp_path / name) for name in ("one", "two")], lambda text: None)
+    assert started == ["one"] and not place.failed
+    packed, problem = train_elsewhere((open_data(str(source)), {}), job(str(source), tmp_path / "three"), 1)
+    assert packed is None and isinstance(problem, DiskError)
+
+
 def test_compare_on_processes(source: Path, tmp_path: Path) -> None:
     compare(
         str(source), models=["gan"], budget_each="600", settings=dict(SETTINGS), out=tmp_path / "there",
@@ -125,6 +151,12 @@ def test_an_interrupt_stops_the_children(source: Path, tmp_path: Path) -> None:
         time.sleep(0.1)
     assert not alive(own["MARK"])
     assert Run.at(tmp_path / "c" / "runs" / "vae-s0").latest_state() is not None
+
+
+def test_of_a_shared_machine_our_own_cores_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    assert Processes(None, 1).at_once == 4 and Processes(2, None).threads == 2
 
 
 @pytest.mark.parametrize("on", ["cloud", "processes:0", "processes:two", "ray:nowhere:1"])

@@ -468,6 +468,7 @@ def base() -> list[dict[str, Any]]:
         (None, ("Encodes",), "vae"),
         (None, ("latency<0.1",), "gan"),
         (None, ("latency<=2ms",), "gan"),
+        (None, ("latency<.1",), "gan"),
         (None, ("rate>30k",), "vae"),
         (None, ("size<5MB",), "gan"),
         (None, "likelihood,latency<0.1", "vae"),
@@ -510,6 +511,16 @@ def test_quality_among_equals_is_told_by_variety() -> None:
         "the answer would be diffusion (the most varied of those that cannot be told apart: recall 0.9, coverage 0.95)"
     )
     assert f"with --prefer quality {words}" in advise(small_results(alike))["sentences"][1]
+
+
+@pytest.mark.parametrize("prefer", [None, "quality", "diversity"])
+def test_variety_that_was_not_measured_is_no_reason(prefer: str | None) -> None:
+    """Of fewer than ten test examples no neighbours are counted."""
+    alike = [fast(row("vae", frechet=1.0), 50), fast(row("diffusion", frechet=1.02), 50)]
+    answer = advise(small_results(alike, data={"counts": {"test": 9}}), prefer=prefer)
+    assert "Use vae" in answer["sentences"][0] and "has the best figure" in answer["sentences"][0]
+    assert "varied" not in " ".join(answer["sentences"]) and "the most of the data's" not in answer["sentences"][0]
+    assert "variety was not measured: fewer than 10 test examples" in answer["sentences"][2]
 
 
 def test_second_sentence_says_what_would_change_the_answer() -> None:
@@ -642,7 +653,7 @@ def test_nothing_to_choose_from() -> None:
     assert "OSError: disk" in failed["sentences"][1]
 
 
-@pytest.mark.parametrize("need", ["fly", "latencies<1", "latency<fast", "size<5XB", "latency<1.2.3"])
+@pytest.mark.parametrize("need", ["fly", "latencies<1", "latency<fast", "size<5XB", "latency<1.2.3", "latency<."])
 def test_unknown_needs_are_errors(need: str) -> None:
     with pytest.raises(InputError, match="need"):
         check_needs([need])

@@ -20,7 +20,7 @@ from trilemma.metrics.neighbours import inside_balls, precision_recall_density_c
 from trilemma.modalities.door import open_data
 from trilemma.report.advise import advise
 from trilemma.report.asked import forecast
-from trilemma.report.budgets import course, last_half, overtakings
+from trilemma.report.budgets import astray, at_share, course, last_half, overtakings
 from trilemma.report.claims import CLAIMS, decide, document
 from trilemma.report.evidence import Evidence
 from trilemma.report.measure import new_row
@@ -283,7 +283,7 @@ def trained(name: str, values: dict[float, float], *, seconds: float = 80.0, **m
         "metrics": {"frechet": measure(values[1])},
         "speed": {"train_seconds": seconds},
         "budgets": [
-            {"share": share, "seconds": seconds * share, "metrics": {"frechet": measure(value)}}
+            {"share": share, "reached": share, "seconds": seconds * share, "metrics": {"frechet": measure(value)}}
             for share, value in values.items()
             if share < 1
         ],
@@ -313,6 +313,19 @@ def test_the_last_half_pays_or_does_not() -> None:
     assert [getattr(last_half(one, "frechet"), "pays", None) for one in (falling, flat, worse)] == [True, False, False]
     assert [getattr(last_half(one, "frechet"), "hurts", None) for one in (falling, flat, worse)] == [False, False, True]
     assert last_half(summaries({"rows": [trained("d", {1: 1})]})[0], "frechet") is None
+
+
+def test_a_share_that_became_another_one_is_no_figure_at_it() -> None:
+    """The clock may set the count right after the state of a branch was kept: half of 100 is a quarter of 200."""
+    row = trained("vae", {0.125: 4, 0.5: 2, 1: 1})
+    row["budgets"][1] |= {"reached": 0.27, "seconds": 21.6}
+    (one,) = summaries({"rows": [row]})
+    assert last_half(one, "frechet") is None and at_share(one, 0.5, "frechet") is None
+    assert at_share(one, 0.125, "frechet") is not None and astray(one) == [(0.5, 0.27)]
+    assert (21.6, 2.0) in course(one, "frechet"), "it is what a training of these seconds reached"
+    near = trained("vae", {0.5: 2, 1: 1})
+    near["budgets"][0]["reached"] = 0.46
+    assert last_half(summaries({"rows": [near]})[0], "frechet") is not None
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,10 @@ class InputError(ValueError):
     """Bad input from the user: data, a setting, a file. The message names it and the fix; the CLI exits with code 2."""
 
 
+class DiskError(InputError):
+    """A full, forbidden or broken disk: no fault of what was being done, and all that follows would meet it as well."""
+
+
 def first_line(problem: BaseException) -> str:
     """What another library's exception says, short enough for a part of our own message."""
     return next((line.strip() for line in str(problem).splitlines() if line.strip()), type(problem).__name__)[:200]

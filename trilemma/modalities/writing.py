@@ -10,16 +10,16 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from trilemma.errors import InputError
+from trilemma.errors import DiskError, InputError
 
 
-def disk_error(error: OSError, path: Path, fix: str = "") -> InputError:
+def disk_error(error: OSError, path: Path, fix: str = "") -> DiskError:
     """What a failed write means to the user."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return InputError(f"{path}: the disk is full; free some space" + (f" or {fix}" if fix else ""))
+        return DiskError(f"{path}: the disk is full; free some space" + (f" or {fix}" if fix else ""))
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return InputError(f"{path}: no permission to write there; " + (fix or "choose another place"))
-    return InputError(f"{path}: cannot be written ({error.strerror or error}); " + (fix or "choose another place"))
+        return DiskError(f"{path}: no permission to write there; " + (fix or "choose another place"))
+    return DiskError(f"{path}: cannot be written ({error.strerror or error}); " + (fix or "choose another place"))
 
 
 MARK = ".trilemma-samples"  # lists what we wrote into a folder, so that we replace only that

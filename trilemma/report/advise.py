@@ -44,6 +44,7 @@ HEADLINES = {
 }
 FASTER = 1.2  # speeds within this factor count as the same
 FEW_TEST_EXAMPLES = 200
+TOO_FEW = 10  # test examples without which no variety is measured (FEWEST of measure.py)
 
 # What a task asks of a model, by the names of its capabilities.
 TASKS = {
@@ -106,7 +107,7 @@ def _unmet(one: Summary | None, need: str) -> str | None:
         name, sign, digits, unit = limit.groups()
         if name not in LIMITS:
             raise unknown("need", name, [*TASKS, *LIMITS])
-        if unit not in UNITS or digits.count(".") > 1:
+        if unit not in UNITS or not re.fullmatch(r"(\d+(\.\d*)?|\.\d+)(e-?\d+)?", digits):
             raise InputError(f"need {need!r}: {digits + unit!r} is no amount; give one such as 0.1, 50ms, 10M or 2GB")
         key, words = LIMITS[name]
         bound = float(digits) * UNITS[unit]
@@ -276,6 +277,8 @@ def _why(
     names = listed([f"{one.name} ({_inside(one, metric)})" for one in tied[:3]])
     if winner is best and prefer != "quality":
         pick = f"{winner.name} has the best figure and makes {_pace(winner)}"
+    elif prefer == "quality" and winner.diverse() is None:
+        pick = f"{winner.name} has the best figure"
     elif prefer == "quality":
         pick = f"{winner.name} shows the most of the data's variety among them"
     else:
@@ -323,7 +326,7 @@ def _trait(one: Summary, asked: str, metric: str, ranked: list[Summary]) -> str:
         return f" ({', '.join(shares)})" if shares else ""
     if one is min(ranked, key=lambda each: each.figures[metric].badness):
         return f" ({HEADLINES[metric]} {number(one.figures[metric].value)})"
-    return f" (the most varied of those that cannot be told apart: {', '.join(shares)})"
+    return f" (the most varied of those that cannot be told apart: {', '.join(shares)})" if shares else ""
 
 
 def _caveats(
@@ -374,6 +377,8 @@ def _caveats(
     tests = ((results.get("data") or {}).get("counts") or {}).get("test")
     if tests is not None and tests < FEW_TEST_EXAMPLES:
         said.append(f"only {tests} test examples are few to measure with")
+    if tests is not None and tests < TOO_FEW and all(one.diverse() is None for one in ranked):
+        said.append(f"variety was not measured: fewer than {TOO_FEW} test examples")
     if ranked[0].verdict == "cannot tell":
         said.append(f"whether samples of {ranked[0].name} are copies of training data cannot be told")
     out = [f"{name} ({reason})" for name, reason in left.items() if reason != "it is not trained yet"]

@@ -104,7 +104,9 @@ def budget_for_each(data: Data, budget: str | None, budget_each: str | None, tra
         raise InputError(
             f"--budget {budget!r} is {share:.1f} s for each of {trainings} trainings; give more, or fewer --models"
         )
-    return f"{share:g}s" if unit == "seconds" else str(max(int(share), 1))
+    if unit == "seconds":
+        return f"{share:.0f}s" if share >= 1e5 else f"{share:g}s"  # not 1e+06s, which is no budget
+    return str(max(int(share), 1))
 
 
 def forecast(each: str, trainings: int, further: int, branches: tuple[float, ...] = (), *, at_once: int = 1) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from trilemma.report.summary import Figure, Summary, apart, finite, joined, mean
 
+NEAR = 0.10  # relative, of a share that was reached to the one that it stands for
 PAYS = 0.10  # by which part the last half of the budget must have brought a distance down
 
 
@@ -17,39 +18,50 @@ def shares(one: Summary) -> list[float]:
     return sorted({p["share"] for row in one.done for p in row.get("budgets") or [] if finite(p.get("share"))})
 
 
-def at_share(one: Summary, share: float, metric: str) -> Figure | None:
+def _points(one: Summary, share: float, near: float) -> list[tuple[Any, dict[str, Any]]]:
+    """(seed, point) of this share: a clock that set the count right later may have made another one of it."""
+    return [
+        (row.get("seed"), point)
+        for row in one.done
+        for point in row.get("budgets") or []
+        if point.get("share") == share and finite(point.get("reached")) and abs(point["reached"] / share - 1) <= near
+    ]
+
+
+def at_share(one: Summary, share: float, metric: str, *, near: float = NEAR) -> Figure | None:
     """The figure that a training of this share of the budget reached, over the seeds."""
     if share == 1:
         return one.figures.get(metric)
-    measures: dict[Any, dict[str, Any]] = {}
-    for row in one.done:
-        for point in row.get("budgets") or []:
-            entry = (point.get("metrics") or {}).get(metric) or {}
-            if point.get("share") == share and finite(entry.get("value")):
-                measures[row.get("seed")] = entry
+    entries = {seed: (point.get("metrics") or {}).get(metric) or {} for seed, point in _points(one, share, near)}
+    measures = {seed: entry for seed, entry in entries.items() if finite(entry.get("value"))}
     return joined(measures) if measures else None
+
+
+def astray(one: Summary) -> list[tuple[float, float]]:
+    """(share that was asked for, share that was reached) of each training that cannot stand for its share."""
+    return [
+        (share, point["reached"])
+        for share in shares(one)
+        for _, point in _points(one, share, math.inf)
+        if abs(point["reached"] / share - 1) > NEAR
+    ]
 
 
 def course(one: Summary, metric: str) -> list[tuple[float, float]]:
     """(seconds of training, figure) of each budget, the whole one last; means over the seeds."""
     points = []
     for share in [*shares(one), 1.0]:
-        figure, seconds = at_share(one, share, metric), _seconds(one, share)
+        figure, seconds = at_share(one, share, metric, near=math.inf), _seconds(one, share, near=math.inf)
         if figure is not None and seconds:
             points.append((seconds, figure.value))
     return sorted(points)
 
 
-def _seconds(one: Summary, share: float) -> float | None:
+def _seconds(one: Summary, share: float, *, near: float = NEAR) -> float | None:
     """What a training of this share of the budget takes, mean over the seeds."""
     if share == 1:
         return one.speed.get("train_seconds")
-    known = [
-        float(point["seconds"])
-        for row in one.done
-        for point in row.get("budgets") or []
-        if point.get("share") == share and finite(point.get("seconds"))
-    ]
+    known = [float(point["seconds"]) for _, point in _points(one, share, near) if finite(point.get("seconds"))]
     return mean(known) if known else None
 
 

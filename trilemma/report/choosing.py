@@ -159,7 +159,7 @@ def _cautions() -> list[tuple[str, str, str]]:
     left = _asked(_table(gan={"copies": "copies"}, vae={"diversity": 0.3}, autoencoder={"variety": 0.05}))["why"]
     out = left["left_out"]
     before = {"frechet": {"value": 6.0, "low": 5.9, "high": 6.1, "better": "lower"}}
-    half = [{"share": 0.5, "seconds": 30.0, "metrics": before}]
+    half = [{"share": 0.5, "reached": 0.5, "seconds": 30.0, "metrics": before}]
     again = f"run it again with `--seeds {ENOUGH_SEEDS}`"
     return [
         (
@@ -281,9 +281,10 @@ it would say:
 {sentences}
 
 The Fréchet distance compares the crowd of samples with the crowd of real examples, as a small network that was trained
-on your data sees them. Smaller is better, 0 would be the same crowd; real data held against other real data have a
-figure too, and no model can be expected to do better than that. Behind each figure stands an interval, such as
-“3.00 (2.85 to 3.15)”: another set of examples of the same kind would probably give a figure in it.
+on your data sees them (of points and tables: as their values, and waves of these, lie). Smaller is better, 0 would be
+the same crowd; real data held against other real data have a figure too, and no model can be expected to do better than
+that. Behind each figure stands an interval, such as “3.00 (2.85 to 3.15)”: another set of examples of the same kind
+would probably give a figure in it.
 
 ## The families
 

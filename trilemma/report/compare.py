@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from trilemma.config import differences, to_json
-from trilemma.errors import InputError, unknown
+from trilemma.errors import DiskError, InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
@@ -71,7 +71,7 @@ from trilemma.training.engine import prepare
 from trilemma.training.opening import seen_by
 from trilemma.training.probe import machine
 from trilemma.training.published import Given, open_given, read_wanted
-from trilemma.training.run import Run, disk_errors, write_json, write_text
+from trilemma.training.run import Run, claimed, disk_errors, write_json, write_text
 
 SHOWN = THRIFTS[0].samples  # samples of each row kept for the page, besides those of its quiz
 ASIDE = ("prefer", "need", "studies", "price")  # settings with which the same comparison may go on
@@ -162,12 +162,13 @@ def compare(
         place, quiet,
     )  # fmt: skip
     comparison.results["settings"]["price"] = price
-    comparison.start(remeasure=remeasure)
-    try:
-        comparison.go()
-    finally:
-        comparison.results["seconds"] += time.monotonic() - begun
-        comparison.write()
+    with comparison.alone:
+        comparison.start(remeasure=remeasure)
+        try:
+            comparison.go()
+        finally:
+            comparison.results["seconds"] += time.monotonic() - begun
+            comparison.write()
     return folder / "index.html"
 
 
@@ -186,7 +187,7 @@ class Comparison:
         self.paces: list[float] = []  # seconds of each training and what is measured of it, of this session
         self.stale: set[tuple[str, int | None]] = set()  # rows that are to be measured anew
         self.past: dict[tuple[str, int], Variant] = {}  # variants that this folder has rows of
-        self.count = count_for(data)
+        self.count, self.alone = count_for(data), ExitStack()  # which holds the folder for this process
         self.real = data.rows("test", SHOWN + MOST_REAL if data.x.ndim > 2 else 500)
         self.results: dict[str, Any] = {
             "title": data.name,
@@ -268,6 +269,7 @@ class Comparison:
             raise InputError(f"--remeasure: {self.folder} holds no comparison; give the --out of one")
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise InputError(f"--out {self.folder} is a folder with other things in it; give a new or empty one")
+        self.alone.enter_context(claimed(self.folder))
         with disk_errors(self.folder):
             (self.folder / "samples").mkdir(parents=True, exist_ok=True)
         with disk_errors(self.folder):
@@ -287,11 +289,8 @@ class Comparison:
         rows = [*sorted(self.results["rows"], key=self._order), *waiting]
         to_come = [{"name": name, "seed": seed} for name, seed in self._planned() if not self._done(name, seed)]
         results = {**self.results, "rows": rows, "studies_to_come": to_come}
-        ready = [row for row in rows if row["status"] == "ok" and row["kind"] == "model"]
-        if ready:
-            self.results["answer"] = results["answer"] = advise(
-                results, prefer=self.prefer, need=self.need, folder=self.folder
-            )
+        results["answer"] = advise(results, prefer=self.prefer, need=self.need, folder=self.folder)
+        ready = any(row["status"] == "ok" and row["kind"] == "model" for row in rows)
         results["claims"] = decide(results) if ready else []
         write_json(self.folder / "results.json", results)
         write_text(self.folder / "results.csv", as_csv(rows))
@@ -339,6 +338,8 @@ class Comparison:
                     row["config"], kept = samples.facts(), self.folder / "samples" / f"{file}-made.npy"
                     samples, row["speed"] = samples.samples(self.data, self.count, kept, quiet=self.quiet)
                 self._measured(row, ruler, samples, file)
+            except DiskError:
+                raise
             except (InputError, RuntimeError, TypeError, ValueError) as problem:  # of a pipeline: code of others
                 row["status"], row["error"] = "failed", f"{type(problem).__name__}: {problem}"
                 self._log(row)
@@ -366,8 +367,11 @@ class Comparison:
             print(f"{len(wanted) - left} of {len(wanted)} trainings done, about {seconds} left", file=sys.stderr)
 
     def _keep(self, row: dict[str, Any]) -> None:
-        """A new row; one that it replaces was kept until now."""
+        """A new row; one that it replaces was kept until now, and stays where nothing could be measured anew."""
         key = row["name"], row["seed"]
+        before = next((old for old in self.results["rows"] if (old["name"], old["seed"]) == key), row)
+        if row["status"] == "failed" and before["status"] == "ok":
+            row = {**before, "problems": [*dict.fromkeys([*before["problems"], f"its figures anew: {row['error']}"])]}
         self.results["rows"] = [old for old in self.results["rows"] if (old["name"], old["seed"]) != key] + [row]
         self.stale.discard(key)
         self.write()
@@ -379,8 +383,9 @@ class Comparison:
         self.results["series"] = ruler.series.drawn() if ruler.series else None
         kept = []
         for row in self.results["rows"]:
-            # A row of an earlier session was measured under this protocol, or it is measured again.
-            if (row.get("beside") or row.get("column")) == ruler.protocol.key():
+            # A row of an earlier session was measured under this protocol, or it is measured again; what failed in this
+            # one is not tried a second time.
+            if row["status"] == "failed" or (row.get("beside") or row.get("column")) == ruler.protocol.key():
                 kept.append(row)
         self.results["rows"] = kept
         return ruler
@@ -417,7 +422,7 @@ class Comparison:
         run = self.folder / "runs" / label
         try:
             yield run
-        except (KeyboardInterrupt, OSError):
+        except (KeyboardInterrupt, OSError, DiskError):  # the next training would meet it, too
             raise
         except Exception as problem:  # whatever a model does wrong, the comparison goes on and says so
             row["status"], row["error"] = "failed", f"{type(problem).__name__}: {problem}"
@@ -431,7 +436,7 @@ class Comparison:
         """What goes wrong beside the training and its samples is no failure of the model: it is noted."""
         try:
             yield
-        except (KeyboardInterrupt, OSError):
+        except (KeyboardInterrupt, OSError, DiskError):  # the next training would meet it, too
             raise
         except Exception as problem:
             row["problems"].append(f"{what}: {type(problem).__name__}: {problem}")
@@ -509,8 +514,9 @@ class Comparison:
                 short = branch(seen, loaded.run, share, quiet=self.quiet)
                 at, made = short.config()["training"]["examples"], given_sources(Loaded(short.folder), ruler.data)
                 x = made.sampler.samples(self.count, seed=SEED, options=made.options)
-                spent = short.choices()["seconds"]["total"]
-                row["budgets"].append({"share": share, "examples": at, "seconds": spent, "metrics": quick(ruler, x)})
+                spent, whole = short.choices()["seconds"]["total"], loaded.config["training"]["examples"]
+                point = {"share": share, "reached": at / whole, "examples": at, "seconds": spent}
+                row["budgets"].append({**point, "metrics": quick(ruler, x)})
         row |= history(loaded.run)
         row["config"], row["training"] = loaded.config["config"], loaded.config["training"]
         row["size"] = loaded.config["size"]

@@ -117,6 +117,7 @@ class Ruler:
         self.test = data.rows("test", REFERENCE)
         self.train = data.rows("train", TRAIN)
         self.features = self.network(self.test)
+        self.shaped = self.network.shaped(self.features)  # for distances by means and covariances
         self.train_features = self.network(self.train)
         self.judges = judges_for(data, self.seen(self.test), self.seen(self.train), given or [])
         self.unseen: dict[int | None, list[Unseen]] = {}  # for each view of `copies`, by how much the model has seen
@@ -214,14 +215,15 @@ class Ruler:
         i; without that a translator's samples have distances as a set only.
         """
         features = self.network(samples)
+        shaped = self.network.shaped(features)
         found: dict[str, Measure] = {
-            "frechet": frechet_distance(self.features, features),
-            "kernel": kernel_distance(self.features, features),
+            "frechet": frechet_distance(self.shaped, shaped),
+            "kernel": kernel_distance(self.shaped, shaped),
             "diversity": mean_distance_between_pairs(self.features, features),
         }
         few = min(len(self.features), len(features))
-        if max(20, 2 * features.shape[1]) <= few < SMALL * features.shape[1]:  # with fewer, half of them bend the line
-            found["frechet_extrapolated"] = frechet_extrapolated(self.features, features)
+        if max(20, 2 * shaped.shape[1]) <= few < SMALL * shaped.shape[1]:  # with fewer, half of them bend the line
+            found["frechet_extrapolated"] = frechet_extrapolated(self.shaped, shaped)
         if few >= FEWEST:
             found |= precision_recall_density_coverage(self.features, features)
             if not isinstance(self.data.modality, (Table, Series)):  # they have their own
@@ -238,9 +240,10 @@ class Ruler:
         if samples.ndim > 2:
             # Of a series what is the user's: its calendar is no detail.
             own = slice(len(self.data.modality.channels) if isinstance(self.data.modality, Series) else None)
-            found["sharpness"] = sharpness(*(self.seen(x)[:, own] for x in (self.test, samples)))
-            if max(samples.shape[2:]) >= 3 and self.series is None:
-                found["spectrum"] = spectrum_distance(self.test, samples)
+            if max(samples.shape[2:]) >= 3:
+                found["sharpness"] = sharpness(*(self.seen(x)[:, own] for x in (self.test, samples)))
+                if self.series is None:
+                    found["spectrum"] = spectrum_distance(self.test, samples)
         verdicts: dict[str, str] = {}
         if self.series is not None:
             more, verdicts = self.series.measure(samples)

@@ -6,6 +6,7 @@ other, as if it had been trained here. A training whose process is killed goes o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -25,16 +26,18 @@ from typing import Any
 
 import torch
 
-from trilemma.errors import InputError
+from trilemma.errors import DiskError, InputError
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.door import open_data
 from trilemma.training.engine import all_threads, when_killed
 from trilemma.training.features import feature_network, place
+from trilemma.training.once import storing
 from trilemma.training.run import Run
 from trilemma.training.start import train
 
 TRIES = 4  # of a training whose process is killed or whose machine is lost
 RAY_CPUS = 2  # of each training on a cluster, unless --cpus-each says another number
+DISK = 74  # how a process ends that could not write: EX_IOERR of sysexits.h
 Say = Callable[[str], None]
 
 
@@ -123,7 +126,8 @@ class Processes(Elsewhere):
 
     def __init__(self, count: int | None, threads: int | None):
         super().__init__()
-        cores = os.cpu_count() or 1
+        # Of a machine that is shared, the part that is ours.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.at_once = count or max(cores // (threads or min(cores, 2)), 1)
         self.threads = threads or max(cores // self.at_once, 1)
 
@@ -150,9 +154,10 @@ class Processes(Elsewhere):
                         done += 1
                         if code != 0:
                             error = Path(folder) / job.out.name
-                            self.failed[job.out] = (
-                                error.read_text() if error.is_file() else f"its process ended with {code}"
-                            )
+                            told = error.read_text() if error.is_file() else f"its process ended with {code}"
+                            if code == DISK:
+                                raise DiskError(told)
+                            self.failed[job.out] = told
                         said(f"{job.out.name}: {'failed' if code else 'trained'} ({done} of {len(jobs)})")
             finally:
                 for child in working:
@@ -208,9 +213,11 @@ def work(job: Job, source: Source | None, error: Path) -> None:
         job.run(source.open() if source else None)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception:
-        error.write_text(traceback.format_exc())
-        sys.exit(1)
+    except Exception as problem:
+        disk = isinstance(problem, (DiskError, OSError))
+        with contextlib.suppress(OSError):  # that disk may be full as well
+            error.write_text(str(problem) if disk else traceback.format_exc())
+        sys.exit(DISK if disk else 1)
 
 
 class Ray(Elsewhere):
@@ -254,6 +261,8 @@ class Ray(Elsewhere):
                 packed, problem = ray.get(ready)
             except ray.exceptions.RayError as error:
                 packed, problem = None, str(error)
+            if isinstance(problem, DiskError):
+                raise problem
             if problem is not None:
                 failed[job.out] = problem
             else:
@@ -269,10 +278,12 @@ def _network_of(job: Job) -> dict[str, bytes]:
     if job.settings.get("training.choose_samples") == 0 or not job.data.spaces["x"].grid:
         return {}
     folder = place(job.data, "choose")[0]
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.glob("*")}
 
 
-def train_elsewhere(held: tuple[Data, dict[str, bytes]], job: Job, threads: int) -> tuple[bytes | None, str | None]:
+def train_elsewhere(
+    held: tuple[Data, dict[str, bytes]], job: Job, threads: int
+) -> tuple[bytes | None, str | DiskError | None]:
     """What a Ray worker does: (the run folder as a tar archive, None), or (None, what went wrong)."""
     data, network = held
     if not torch.cuda.is_available():
@@ -281,14 +292,16 @@ def train_elsewhere(held: tuple[Data, dict[str, bytes]], job: Job, threads: int)
     if network:
         goal = place(data, "choose")[0]
         if not (goal / "facts.json").is_file():
-            goal.mkdir(parents=True, exist_ok=True)
-            for name in sorted(network, key=lambda name: name == "facts.json"):  # the mark of being whole comes last
-                (goal / name).write_bytes(network[name])
+            with contextlib.suppress(DiskError), storing(goal) as aside:
+                for name, content in network.items():
+                    (aside / name).write_bytes(content)
     asked = repr((data.hash, job.model, job.budget, job.seed, sorted(job.settings.items(), key=str), job.size))
     # Tried again on the same machine, it goes on where it was.
     out = Path(tempfile.gettempdir()) / f"trilemma-{hashlib.sha256(asked.encode()).hexdigest()[:16]}" / job.out.name
     try:
         job.run(data, out)
+    except DiskError as problem:
+        return None, problem
     except Exception:
         return None, traceback.format_exc()
     packed = io.BytesIO()

@@ -178,7 +178,7 @@ def drifted(ruler: Ruler, data: Data, variant: Variant, *, seed: int) -> dict[st
 
 def of_features(ruler: Ruler, features: np.ndarray) -> dict[str, Any]:
     """`quick`, of samples whose features (n, D) are there already."""
-    found = {"frechet": frechet_distance(ruler.features, features)}
+    found = {"frechet": frechet_distance(ruler.shaped, ruler.network.shaped(features))}
     if min(len(ruler.features), len(features)) >= 10:
         found |= precision_recall_density_coverage(ruler.features, features)
     return {name: measure.record() for name, measure in found.items()}

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from trilemma.report import plots
-from trilemma.report.budgets import course, last_half, overtakings
+from trilemma.report.budgets import astray, course, last_half, overtakings
 from trilemma.report.claims import CALM, TOUCHY, decide
 from trilemma.report.columns import amount, single
 from trilemma.report.evidence import FAMILIES
@@ -94,6 +94,9 @@ def _courses(models: list[Summary], metric: str, shapes: dict[str, int]) -> dict
         words.append(f"It made {', '.join(worse)} worse: less training is better there.")
     if still:
         words.append(f"It changed nothing much, or nothing that one could rely on, for {', '.join(still)}.")
+    off = [f"{one.name} {reached:.0%} for {share:.0%}" for one in models for share, reached in astray(one)]
+    if off:
+        words.append(f"The clock set counts right on the way, so that shares became others: {', '.join(off)}.")
     return {"drawing": drawing, "words": words}
 
 

@@ -32,7 +32,8 @@ WORDS = {
     ),
     "frechet": (
         "Distance between the clouds of features of samples and of unseen real data: means and covariances "
-        "compared. 0: no difference. It grows with fewer samples, so compare it only within this table."
+        "compared (of points and tables: of values and cosines of them). 0: no difference. It grows with fewer "
+        "samples, so compare it only within this table."
     ),
     "frechet@random": (
         "The same distance on features of an untrained (random) convolutional network: another judge, which sees "

@@ -19,7 +19,7 @@ from trilemma.training.captions import CAPTION, worded
 from trilemma.training.carry import Say, carry_out
 from trilemma.training.guides import Guide
 from trilemma.training.plan import FEW, FIT_OF_FEW
-from trilemma.training.run import Run, branch_state, write_json
+from trilemma.training.run import Run, branch_state, claimed, write_json
 from trilemma.training.stages import coded_by, coded_in
 
 
@@ -40,9 +40,10 @@ def branch(data: Data, of: Run, share: float, *, quiet: bool = False) -> Run:
         data = Guide(held=config["spaces"][GUIDE]).coded(data)
     if coded_in(of):
         data = coded_by(data, of, quiet=quiet)
-    carry_out(
-        run, data, run.config(), networks=None, make=None, said=Say(quiet), begun=time.monotonic(), limit=None
-    )  # fmt: skip
+    with claimed(run.folder):
+        carry_out(
+            run, data, run.config(), networks=None, make=None, said=Say(quiet), begun=time.monotonic(), limit=None
+        )  # fmt: skip
     # It is there to be measured; whoever wants to go on has the long run.
     shutil.rmtree(run.state_folder, ignore_errors=True)
     shutil.rmtree(of.state_folder / branch_state(share), ignore_errors=True)
@@ -68,7 +69,6 @@ def _prepare(run: Run, of: Run, share: float) -> None:
     config["plan"]["examples"] = steps * batch
     config["asked"]["budget"], config["extended"] = str(steps * batch), []
     shutil.rmtree(run.folder, ignore_errors=True)
-    run.claim()
     run.save_state(f"step-{facts['step']:09d}", tensors, facts)
     write_json(run.config_file, config)
 

@@ -103,7 +103,7 @@ def carry_out(
     passed = [examples for step, examples in training.corrections if step < loop.step]
     training.examples = passed[-1] if passed else config["plan"]["examples"]
     if engine.main and run.stats_file.is_file():
-        run.forget_stats_after(loop.seen)
+        run.forget_after(loop.seen)
     if state is not None:
         said(f"resumed {run.folder} at {loop.seen:,} of {training.examples:,} examples")
     sampler = Sampler(
@@ -199,8 +199,8 @@ def _finish(
     run.log({"event": "end", "words": f"finished in {total:.1f} s", "seen": loop.seen, "seconds": total})
     write_tensors(run.weights_file, weights)
     run.drop_states(keep=0)
-    for rest in run.state_folder.glob(".*.part"):
-        shutil.rmtree(rest, ignore_errors=True)
+    for rest in (*run.state_folder.glob(".*.part"), *run.folder.glob(".*.part")):  # what kills left
+        shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
     little = f", of which {loop.seconds:.1f} s were training: a larger budget pays" if loop.seconds < total / 4 else ""
     said(f"finished {run.folder}: {loop.seen:,} examples in {total:.1f} s{little}")
 

@@ -64,7 +64,8 @@ def fewest_steps(data: Data, sampler: Sampler, option: Options, *, default: int,
     answers = [replace(option, steps=count) for count in sorted({max(round(default * k), 2) for k in RUNGS})]
     tried: list[dict[str, Any]] = []
     for answer in answers:
-        value = frechet_distance(reference, features(sampler.samples(KNEE, seed=SEED, options=answer))).value
+        made = features(sampler.samples(KNEE, seed=SEED, options=answer))
+        value = frechet_distance(features.shaped(reference), features.shaped(made)).value
         tried.append({"steps": answer.steps, "calls": model.calls(answer), "frechet": value})
     taken = cheapest([row["frechet"] for row in tried], [row["calls"] for row in tried])
     return {"steps": tried[taken]["steps"], "samples": KNEE, "features": features.name, "tried": tried}
@@ -87,12 +88,12 @@ def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[st
     if count < 100 or len(data.splits["choose"]) < 32 or not keys:
         return default, option, {"reason": "too few samples or examples to choose by: defaults taken"}
     features = feature_network(data, "choose", quiet=quiet)
-    reference = features(data.rows("choose", REFERENCE))
+    reference = features.shaped(features(data.rows("choose", REFERENCE)))
     tried: list[dict[str, Any]] = []
 
     def figure(key: str, option: Options) -> float:
         samples = sampler.samples(count, seed=SEED + loop.seed, options=option)
-        value = frechet_distance(reference, features(samples)).value
+        value = frechet_distance(reference, features.shaped(features(samples))).value
         named = {name: v for name, v in asdict(option).items() if v is not None}
         tried.append({"average": key, **named, "calls": model.calls(option), "frechet": value})
         return value

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from trilemma.batches import Arrays
 from trilemma.config import to_json
@@ -23,13 +22,18 @@ from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import configure
 from trilemma.models.features import Config, Features
-from trilemma.training.once import fitted, keep, pace
+from trilemma.training.once import UNSTORED, Known, fitted, known, pace
 
 PURPOSES = {"choose": (202, 28), "measure": (303, 32)}  # purpose -> (seed, width)
 BATCH = 500
 SCALED = 2000  # training examples that say how large features are
 DISTINCT = 0.9  # of the training examples must have features of their own
 RECIPE = 6  # a new number wherever the model's tasks, or what is kept of it, change: all are trained anew
+COSINES = 32  # beside the values of data without a grid
+BANDWIDTHS = (1.4, 4.2)  # of their frequencies, for values of variance 1
+
+
+Waves = tuple[np.ndarray, np.ndarray]  # frequencies (D, COSINES) and phases (COSINES,)
 
 
 class FeatureNetwork:
@@ -39,8 +43,17 @@ class FeatureNetwork:
     one order from one data set to the next, and a cubic kernel sees more than the third power.
     """
 
-    def __init__(self, name: str, model: Features | None, data: Data, hash: str, *, scale: float = 1.0):
-        self.name, self.model, self.hash, self.scale = name, model, hash, scale
+    def __init__(
+        self,
+        name: str,
+        model: Features | None,
+        data: Data,
+        hash: str,
+        *,
+        scale: float = 1.0,
+        waves: Waves | None = None,
+    ):
+        self.name, self.model, self.hash, self.scale, self.waves = name, model, hash, scale, waves
         self.space, self.seen = data.spaces["x"], data.modality.seen
 
     @torch.no_grad()
@@ -54,6 +67,17 @@ class FeatureNetwork:
             # float32 without autocast: a measure must not depend on what is fast on this machine.
             parts.append(self.model.encode(batch).numpy())
         return np.concatenate(parts).astype(np.float64) / self.scale
+
+    def shaped(self, features: np.ndarray) -> np.ndarray:
+        """(n, D) -> (n, D'): features whose means and covariances tell of the distribution's shape.
+
+        Those of a network do already. Values alone would not: a Gaussian has the mean and the covariance of the data.
+        They get random cosines of themselves to their side (Rahimi and Recht 2007).
+        """
+        if self.waves is None:
+            return features
+        frequencies, phases = self.waves
+        return np.concatenate([features, np.sqrt(2) * np.cos(features @ frequencies + phases)], axis=1)
 
     @torch.no_grad()
     def maps(self, x: np.ndarray) -> list[np.ndarray]:
@@ -98,7 +122,10 @@ def _spaces(data: Data) -> dict:
 
 
 def is_cached(data: Data, purpose: str) -> bool:
-    return not data.spaces["x"].grid or (place(data, purpose)[0] / "facts.json").is_file()
+    if not data.spaces["x"].grid:
+        return True
+    folder = place(data, purpose)[0]
+    return (folder / "facts.json").is_file() or folder in UNSTORED
 
 
 def seconds_for(data: Data, purpose: str) -> float:
@@ -114,20 +141,33 @@ def feature_network(data: Data, purpose: str, *, quiet: bool = False) -> Feature
     """The network of this purpose: from the cache, or trained now."""
     data = data.uncoded()
     if not data.spaces["x"].grid:
-        return FeatureNetwork("values", None, data, data.hash[:16])
+        waves = waves_of(data, purpose)
+        return FeatureNetwork("cosines", None, data, f"{data.hash[:16]}-{fingerprint(*waves)}", waves=waves)
     folder, name = place(data, purpose)
-    if not (folder / "facts.json").is_file():
-        _train(data, purpose, folder, quiet=quiet)
-    tensors = load_file(folder / "weights.safetensors")
-    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    tensors, facts = known(folder, lambda: _trained(data, purpose, quiet=quiet), quiet=quiet)
     model = Features(_config(data, purpose, facts.get("activation", "relu")), _spaces(data))
     model.load_state_dict(tensors)
     hash = fingerprint(*[tensor.numpy() for _, tensor in sorted(tensors.items())])
     return FeatureNetwork(name, model.eval(), data, hash, scale=facts["scale"])
 
 
-def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
-    """Train the network and put it into the cache; again with units that cannot die where too many of them did."""
+def waves_of(data: Data, purpose: str) -> Waves:
+    """The cosines of data without a grid: half of them go all ways, half along two of the values each.
+
+    Of many values a sum is all but Gaussian, whatever the law of each: only few at a time show it.
+    """
+    dimensions = data.spaces["x"].embed(torch.from_numpy(data.rows("train", 1))).shape[1]
+    generator = np.random.default_rng(PURPOSES[purpose][0])
+    frequencies = generator.standard_normal((dimensions, COSINES))
+    for column in frequencies.T[1::2]:
+        column[generator.permutation(dimensions)[2:]] = 0
+    # Of equal length on average, in each bandwidth all ways and few.
+    frequencies *= np.repeat(BANDWIDTHS, COSINES // len(BANDWIDTHS)) / np.sqrt((frequencies != 0).sum(0))
+    return frequencies, generator.uniform(0, 2 * np.pi, COSINES)
+
+
+def _trained(data: Data, purpose: str, *, quiet: bool) -> Known:
+    """The network, trained now; again with units that cannot die where too many of them did."""
     data = replace(data, x=data.modality.seen(data.x))
     for activation in ("relu", "leaky_relu"):
         model, state = _fitted(data, purpose, activation, quiet=quiet)
@@ -139,7 +179,7 @@ def _train(data: Data, purpose: str, folder: Path, *, quiet: bool) -> None:
             print(f"features ({purpose}): most examples share theirs, as units of {activation} died", file=sys.stderr)
     scale = float(np.sqrt(features.var(0).mean())) or 1.0
     facts = {"purpose": purpose, "seed": PURPOSES[purpose][0], "data": data.hash, "examples": examples_for(data)}
-    keep(folder, state, {**facts, "scale": scale, "activation": activation})
+    return state, {**facts, "scale": scale, "activation": activation}
 
 
 def _fitted(data: Data, purpose: str, activation: str, *, quiet: bool) -> tuple[Features, dict[str, torch.Tensor]]:

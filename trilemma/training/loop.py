@@ -258,10 +258,9 @@ class Loop:
         counts: dict[str, int] = {}  # of the steps that logged a name: a penalty may come every second one only
         began, before, first, paused = time.monotonic(), self.seconds, self.step, 0.0
         # Agreed: what depends on them is done by all processes together, or waits for ever.
-        states = [] if run is None else agreed(run.states)
-        kept = run is None or "before-decay" in states
-        branches = [share for share in sorted(training.branches) if branch_state(share) not in states]
-        branches = branches if self.config.stay > 0 else []  # a rate that falls from the start has no fork
+        kept = set() if run is None else set(agreed(run.states))
+        stay = self.config.stay  # a rate that falls from the start has no fork
+        forks = {"before-decay": stay, **{branch_state(share): stay * share for share in training.branches if stay > 0}}
         while self.seen < training.examples:
             recorded = dict(training.corrections)
             if self.step in recorded:
@@ -269,19 +268,15 @@ class Loop:
             elif correct:
                 correct(self, time.monotonic() - began - paused, self.step - first)
             total = training.examples
-            decay_at = self.config.stay * total
-            # The count may have been set right past this moment: then the state is kept a little late.
-            due = self.seen >= decay_at and (not kept or self.seen < decay_at + self.config.batch)
-            if run and due:  # in all processes alike: what they hold is gathered first
-                self.gather()
-                if self.engine.main:
-                    run.save_state("before-decay", self.tensors(), self.facts())
-                kept = True
-            while run and branches and self.seen >= self.config.stay * branches[0] * total:
-                self.gather()
-                share = branches.pop(0)
-                if self.engine.main:
-                    run.save_state(branch_state(share), self.tensors(), self.facts())
+            for name, part in forks.items():
+                # The count may have been set right past this moment: then the state is kept a little late. Or back
+                # before it: then the moment comes again.
+                late = self.seen - part * total
+                if run and late >= 0 and (name not in kept or late < self.config.batch):
+                    self.gather()  # in all processes alike: what they hold comes first
+                    if self.engine.main:
+                        run.save_state(name, self.tensors(), self.facts())
+                    kept.add(name)
             try:
                 logs = self.take_step()
             except NonFinite as problem:

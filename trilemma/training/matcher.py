@@ -8,10 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from trilemma.config import to_json
 from trilemma.metrics.protocol import fingerprint
@@ -20,7 +18,7 @@ from trilemma.modalities.contract import Data
 from trilemma.models.clip import Clip, Config
 from trilemma.models.contract import configure
 from trilemma.training.captions import CAPTION, worded
-from trilemma.training.once import fitted, keep
+from trilemma.training.once import Known, fitted, known
 from trilemma.words import Words
 
 SEED, WIDTH, EMBEDDING, READING = 707, 28, 96, 80  # none of these is on the size dial
@@ -62,18 +60,16 @@ def matcher(data: Data, *, quiet: bool = False) -> Matcher:
     recipe = json.dumps([data.hash, words.digest, SEED, examples_for(data), to_json(config), RECIPE])
     key = hashlib.sha256(recipe.encode()).hexdigest()[:24]
     folder = cache.root() / "features" / key
-    if not (folder / "facts.json").is_file():
-        _train(data, config, folder, quiet=quiet)
-    tensors = load_file(folder / "weights.safetensors")
+    tensors, _ = known(folder, lambda: _trained(data, config, quiet=quiet), quiet=quiet)
     model = Clip(config, _spaces(data))
     model.load_state_dict(tensors)
     hash = fingerprint(*[tensor.numpy() for _, tensor in sorted(tensors.items())])
     return Matcher(f"clip-{key[:4]}", model.eval(), hash)
 
 
-def _train(data: Data, config: Config, folder: Path, *, quiet: bool) -> None:
+def _trained(data: Data, config: Config, *, quiet: bool) -> Known:
     torch.manual_seed(SEED)
     model, examples = Clip(config, _spaces(data)), examples_for(data)
     held, optimizer = data.split("train"), config.optimizer
     state = fitted(model, held, optimizer, examples=examples, seed=SEED, what="clip (measure)", quiet=quiet)
-    keep(folder, state, {"purpose": "measure captions", "seed": SEED, "data": data.hash})
+    return state, {"purpose": "measure captions", "seed": SEED, "data": data.hash}

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
+import sys
 import time
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
 from torch import Tensor
 
 from trilemma.batches import Arrays
 from trilemma.config import Optimizer, Training
+from trilemma.errors import DiskError
+from trilemma.modalities import cache
+from trilemma.modalities.writing import disk_error
 from trilemma.models.contract import Model
 from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.loop import Loop
 from trilemma.training.progress import Bar
 from trilemma.training.run import write_json, write_tensors
 
+Known = tuple[dict[str, Tensor], dict[str, Any]]  # weights, and facts about them
+UNSTORED: dict[Path, Known] = {}  # what the cache would not take: this process has it once all the same
 AVERAGE = 0.1  # relative deviation of the power average that is kept
 
 
@@ -51,12 +62,37 @@ def pace(model: Model, held: Arrays, optimizer: Optimizer) -> float:
     return (time.perf_counter() - start) / (2 * optimizer.batch)
 
 
-def keep(folder: Path, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Put weights and what is known of them into the cache, whole or not at all."""
-    aside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    write_tensors(aside / "weights.safetensors", state)
-    write_json(aside / "facts.json", facts)
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+def known(folder: Path, make: Callable[[], Known], *, quiet: bool) -> Known:
+    """Weights and facts of an entry of the cache; made now, and put there, where there is none."""
+    if (folder / "facts.json").is_file():
+        return load_file(folder / "weights.safetensors"), json.loads((folder / "facts.json").read_text("utf-8"))
+    if folder not in UNSTORED:
+        state, facts = make()
+        try:
+            with storing(folder) as aside:
+                write_tensors(aside / "weights.safetensors", state)
+                write_json(aside / "facts.json", facts)
+        except DiskError as problem:
+            if not quiet:
+                print(f"what was trained is used and not kept: {problem}", file=sys.stderr)
+            UNSTORED[folder] = state, facts
+        return state, facts
+    return UNSTORED[folder]
+
+
+@contextlib.contextmanager
+def storing(folder: Path) -> Iterator[Path]:
+    """A folder aside that becomes this entry of the cache, whole or not at all; DiskError where it cannot."""
+    aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        try:
+            aside.rename(folder)
+        except OSError:
+            if not (folder / "facts.json").is_file():  # else another process was first with the same
+                raise
+    except OSError as error:
+        raise disk_error(error, cache.root(), cache.FIX) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

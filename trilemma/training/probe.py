@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from trilemma.config import Training, Tuning, to_json
+from trilemma.errors import DiskError
 from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Now
@@ -96,8 +98,9 @@ def remembered(probe: Probe, *asked: Any, find: Callable[[], dict[str, Any]]) ->
     if file.is_file():
         return dict(json.loads(file.read_text()))
     found = {**find(), "machine": machine()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, found)
+    with contextlib.suppress(OSError, DiskError):  # it is found again next time
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, found)
     return found
 
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from trilemma.batches import Arrays
 from trilemma.config import to_json
@@ -19,7 +17,7 @@ from trilemma.modalities import cache
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import configure
 from trilemma.models.reader import Config, Reader
-from trilemma.training.once import fitted, keep
+from trilemma.training.once import Known, fitted, known
 
 SEED = 505
 BATCH = 100
@@ -56,15 +54,14 @@ def source_reader(data: Data, *, quiet: bool = False) -> SourceReader:
     folder = cache.root() / "features" / f"reader-{hashlib.sha256(recipe.encode()).hexdigest()[:24]}"
     torch.manual_seed(SEED)
     model = Reader(config, spaces)
-    if not (folder / "facts.json").is_file():
-        _train(model, config, data, folder, quiet=quiet)
-    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    state, _ = known(folder, lambda: _trained(model, config, data, quiet=quiet), quiet=quiet)
+    model.load_state_dict(state)
     return SourceReader(model.eval())
 
 
-def _train(model: Reader, config: Config, data: Data, folder: Path, *, quiet: bool) -> None:
+def _trained(model: Reader, config: Config, data: Data, *, quiet: bool) -> Known:
     held, examples = data.split("train"), examples_for(data)
     pairs = Arrays(held.x, {"source": held.conditions["source"]}, rows=held.rows)
     what = "what reads sources off targets"
     state = fitted(model, pairs, config.optimizer, examples=examples, seed=SEED, what=what, quiet=quiet)
-    keep(folder, state, {"seed": SEED, "data": data.hash, "examples": examples})
+    return state, {"seed": SEED, "data": data.hash, "examples": examples}

@@ -7,6 +7,7 @@ stats.jsonl           losses, qualities and events, one line each
 card.md               what this is, in words
 samples/              pictures of samples at about eight moments, and a film of them
 state/                work in progress, and the state before the learning rate falls
+.lock                 held by the process that trains
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import errno
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +25,11 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trilemma.errors import InputError
+from trilemma.errors import DiskError, InputError
 
 FORMAT = 1
 
+LOCK = ".lock"  # file of a folder that one process at a time writes to
 FIRST_STAGES = ("autoencoder", "clip")  # folders of what is trained before a run itself, each a run of its own
 
 
@@ -42,17 +45,52 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
+            raise DiskError(
                 f"the disk is full: {path} could not be written. Free some space, then repeat the command"
             ) from None
         if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise InputError(f"no permission to write {path}: choose another --out") from None
-        raise InputError(f"{path} cannot be written ({problem.strerror}): choose another --out") from None
+            raise DiskError(f"no permission to write {path}: choose another --out") from None
+        raise DiskError(f"{path} cannot be written ({problem.strerror}): choose another --out") from None
+
+
+def _aside(path: Path) -> Path:
+    """A name beside it that no other process writes to."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, for this process alone within this block; a kill gives it free.
+
+    Raises:
+        InputError: another process has it.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        _lock(file, folder)
+        yield
+    finally:
+        os.close(file)
+
+
+def _lock(file: int, folder: Path) -> None:
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"{folder} is being trained by another process: wait for it, stop it, or give a new --out"
+        ) from None
+    except (ImportError, OSError):  # a system or a disk that knows no locks
+        pass
 
 
 def write_text(path: Path, text: str) -> None:
     """Atomic: readers see the old file or the new one, whatever happens."""
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = _aside(path)
     with disk_errors(path):
         try:
             with open(temporary, "w", encoding="utf-8") as file:
@@ -71,7 +109,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Atomic, like `write_text`; safetensors, so that loading never runs code."""
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = _aside(path)
     # Shared or strided memory is not allowed in the format; equal contents give equal bytes.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
     with disk_errors(path):
@@ -133,21 +171,20 @@ class Run:
         above = next((p for p in (self.folder, *self.folder.absolute().parents) if os.path.lexists(p)), self.folder)
         if above.exists() and not above.is_dir():
             raise InputError(f"--out {self.folder}: {above} is a file; give a folder")
-        # A kill in the middle of the first write leaves one unfinished file behind: that is ours.
+
+        # A kill in the middle of the first write leaves a lock and one unfinished file behind: they are ours.
         # So is the first of two stages, in a folder of its own.
-        ours = {f".{self.config_file.name}.part"}
-        for stage in (self.folder / name for name in FIRST_STAGES):
-            inside = {part.name for part in stage.glob("*")}
-            ours |= {stage.name} if self.config_file.name in inside or inside <= ours else set()
-        if self.folder.is_dir() and not self.exists and any(p.name not in ours for p in self.folder.iterdir()):
+        def torn(place: Path) -> bool:
+            return place.name == LOCK or place.match(f".{self.config_file.name}.*.part")
+
+        def ours(place: Path) -> bool:
+            stage = place.name in FIRST_STAGES and place.is_dir()
+            return torn(place) or (stage and (Run(place).exists or all(torn(part) for part in place.iterdir())))
+
+        if self.folder.is_dir() and not self.exists and not all(ours(place) for place in self.folder.iterdir()):
             raise InputError(
                 f"--out {self.folder} is a folder with other things in it and no run; give a new or empty one"
             )
-
-    def claim(self) -> None:
-        """Make the folder."""
-        with disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
 
     def config(self) -> dict[str, Any]:
         try:
@@ -178,10 +215,13 @@ class Run:
                     continue
         return rows
 
-    def forget_stats_after(self, seen: int) -> None:
-        """Drop the rows of steps that will be done again; events stay, they happened."""
+    def forget_after(self, seen: int) -> None:
+        """Drop the rows and pictures of steps that will be done again; events stay, they happened."""
         kept = [row for row in self.stats() if row.get("seen", 0) <= seen or "event" in row]
         write_text(self.stats_file, "".join(json.dumps(row) + "\n" for row in kept))
+        for picture in self.samples_folder.glob("[0-9]*.png"):
+            if int(picture.stem) > seen:
+                picture.unlink()
 
     # --- states ---
 

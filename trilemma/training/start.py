@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from trilemma.errors import InputError, unknown
 from trilemma.impressions import GUIDE
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, Opening, opening_of
+from trilemma.modalities.door import named_sets
 from trilemma.modalities.splits import LEAST
 from trilemma.models.contract import (
     TRAINED,
@@ -31,7 +33,7 @@ from trilemma.training.guides import SHARE as CLIP_SHARE
 from trilemma.training.opening import opened, scale_of, seen_by, usual_model, whole
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Plan, choose_size, frequencies_of, plan
-from trilemma.training.run import FORMAT, Run, write_json
+from trilemma.training.run import FORMAT, Run, claimed, write_json
 from trilemma.training.stages import FEW, FIRST, Stage, chosen_stage, spent_on, stage_of
 from trilemma.training.tuning import FEWEST, KEYS, continued, read_as, tuning_of
 
@@ -90,17 +92,23 @@ def train(
         guide = _clip(Run(out), guide, both, asked, opening, settings or {}, quiet=quiet)
     stages = [one for one in (stage, guide) if one is not None]
 
-    def ready() -> Ready:
-        return _ready(Run(out), asked, both, opening, budget, settings or {}, own, said, held, stages, dry_run=dry_run)
+    with ExitStack() as alone:
 
-    # Where `torchrun` started several processes, the first one checks and plans, and the others follow.
-    made = agreed(ready)
-    if made.config is None:
-        return made.plan or Run(out)
-    data = held[0] if held else _coded(opened(both, opening, asked, Run(out)), stages, said)
-    carry_out(
-        Run(out), data, made.config, networks=networks, make=optimizer, said=said, begun=made.begun, limit=made.limit
-    )
+        def ready() -> Ready:
+            return _ready(
+                Run(out), asked, both, opening, budget, settings or {}, own, said, held, stages, alone, dry_run=dry_run
+            )
+
+        # Where `torchrun` started several processes, the first one checks, claims the folder and plans, and the others
+        # follow.
+        made = agreed(ready)
+        if made.config is None:
+            return made.plan or Run(out)
+        data = held[0] if held else _coded(opened(both, opening, asked, Run(out)), stages, said)
+        carry_out(
+            Run(out), data, made.config, networks=networks, make=optimizer, said=said, begun=made.begun,
+            limit=made.limit,
+        )  # fmt: skip
     return Run(out)
 
 
@@ -116,10 +124,13 @@ class Ready:
 
 def _ready(
     run: Run, asked: dict[str, Any], sources: tuple[Any, Any], opening: Opening, budget: str | int | float,
-    settings: dict[str, Any], brought: dict[str, Any], said: Say, held: list[Data], stages: Stages, *,
-    dry_run: bool,
+    settings: dict[str, Any], brought: dict[str, Any], said: Say, held: list[Data], stages: Stages, alone: ExitStack,
+    *, dry_run: bool,
 ) -> Ready:  # fmt: skip
-    """Check the command against what is there, plan a new run and write its config.json; `held` gets the data."""
+    """Check the command against what is there, plan a new run and write its config.json.
+
+    `held` gets the data, `alone` the folder for this process.
+    """
     unit, amount, more = parse_budget(budget)
     networks, optimizer, start = brought["networks"], brought["make"], asked["from"]
     if dry_run and run.exists:
@@ -131,6 +142,9 @@ def _ready(
     if run.exists:
         config = run.config()
         _check_same(run, config, asked, more)
+        data = opened(sources, opening, asked, run)
+        if data.hash != config["data"]["hash"]:
+            raise InputError(f"{run.folder} was trained on other data than {sources[0]} is now; give a new --out")
         if run.finished and not more:
             said(f"{run.folder} is finished: nothing to do ({config['training']['examples']:,} examples seen)")
             return Ready(None)
@@ -140,15 +154,13 @@ def _ready(
                 f"{run.folder} was trained with your own {_named(config['own'])}, this call brings {_named(own)}: "
                 "hand in the same ones from Python to go on"
             )
-        data = opened(sources, opening, asked, run)
         check_same(data, config["spaces"], run.folder)
-        if data.hash != config["data"]["hash"]:
-            raise InputError(f"{run.folder} was trained on other data than {sources[0]} is now; give a new --out")
         if more and not run.finished and config["extended"][-1:] != [str(budget)]:
             raise InputError(
                 f"budget {budget!r} goes on with a finished run; {run.folder} is not finished yet: "
                 f"repeat its command with --budget {(config['extended'] or [config['asked']['budget']])[-1]} first"
             )
+        alone.enter_context(claimed(run.folder))
         begun = time.monotonic()
         data = _coded(data, stages, said)
         amount = amount if more else _left(amount, stages)
@@ -164,7 +176,7 @@ def _ready(
             fresh_model(config, data, networks, begun_with(asked, networks))
         if dry_run:
             return Ready(None, planned)
-        run.claim()
+        alone.enter_context(claimed(run.folder))
         write_json(run.config_file, config)
     if unit == "examples" and isinstance(budget, str) and budget.isdigit() and amount < 256:  # a forgotten s?
         said(f"--budget {budget}: that many training examples; seconds are {budget}s")
@@ -302,7 +314,9 @@ def _asked(
     """The user's own words, by which a second call is recognised."""
 
     def shown(one: Any) -> str:
-        place = str(Path(one).resolve()) if isinstance(one, (str, Path)) and Path(one).exists() else one
+        if isinstance(one, str) and one in named_sets():  # whatever files there are of that name, --out among them
+            return one
+        place = Path(one).resolve() if isinstance(one, (str, Path)) and Path(one).exists() else one
         return str(place) if isinstance(place, (str, Path)) else "array"
 
     if isinstance(source, Data):
@@ -338,10 +352,11 @@ def _named(own: dict[str, Any]) -> str:
 
 
 def _check_same(run: Run, config: dict[str, Any], asked: dict[str, Any], more: bool) -> None:
-    """Changed settings on an existing run are an error that names them."""
+    """Changed settings on an existing run are an error that names them; where the data lie now is none of them."""
     old = dict(config["asked"])
-    new = {key: value for key, value in asked.items() if not (key == "budget" and (more or config["extended"]))}
-    changed = differences({key: old[key] for key in (*new, "data2") if key in old}, new)
+    apart = {"source", "data2", *(("budget",) if more or config["extended"] else ())}
+    new = {key: value for key, value in asked.items() if key not in apart}
+    changed = differences({key: old[key] for key in new if key in old}, new)
     if changed:
         longer = "; to train a finished run longer, --budget +10m" if "budget" in " ".join(changed) else ""
         raise InputError(
@@ -455,5 +470,5 @@ def _extend(run: Run, config: dict[str, Any], unit: str, amount: float, budget: 
     run.drop_states(keep=0)  # a kill may have left the last one: it is newer, and decayed
     run.save_state(f"step-{facts['step']:09d}", tensors, facts)
     write_json(run.config_file, config)  # from here on the old weights do not count as finished: a kill loses nothing
-    run.forget_stats_after(facts["seen"])
+    run.forget_after(facts["seen"])
     run.weights_file.unlink()
