@@ -12,7 +12,6 @@ import platform
 import shlex
 import sys
 import time
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -34,24 +33,19 @@ from trilemma.report.claims import decide
 from trilemma.report.columns import KINDS as KINDS_OF_ROWS
 from trilemma.report.columns import amount, as_csv
 from trilemma.report.measure import (
-    SEED,
     Ruler,
-    asked_of,
     count_for,
     file_name,
-    history,
     new_row,
-    of_run,
     write_samples,
 )
-from trilemma.report.of_styles import has_control, of_styles, sheet
 from trilemma.report.of_translation import given_sources
 from trilemma.report.page import write_page
-from trilemma.report.pictures import THRIFTS
 from trilemma.report.pipelines import Pipeline
 from trilemma.report.places import Here, Job, place_for
-from trilemma.report.probes import drifted, guided, ladder, probes, quick
-from trilemma.report.quiz import MOST, MOST_REAL
+from trilemma.report.probes import drifted
+from trilemma.report.quiz import MOST_REAL
+from trilemma.report.teller import SHOWN, Teller
 from trilemma.report.variants import (
     CURVE,
     Studies,
@@ -65,15 +59,12 @@ from trilemma.report.variants import (
     settings_of,
 )
 from trilemma.tasks.load import Loaded
-from trilemma.training.branch import branch, shares_of
 from trilemma.training.captions import has_captions, text_of
 from trilemma.training.engine import prepare
-from trilemma.training.opening import seen_by
 from trilemma.training.probe import machine
 from trilemma.training.published import Given, open_given, read_wanted
 from trilemma.training.run import Run, claimed, disk_errors, write_json, write_text
 
-SHOWN = THRIFTS[0].samples  # samples of each row kept for the page, besides those of its quiz
 ASIDE = ("prefer", "need", "studies", "price")  # settings with which the same comparison may go on
 
 
@@ -189,6 +180,7 @@ class Comparison:
         self.past: dict[tuple[str, int], Variant] = {}  # variants that this folder has rows of
         self.count, self.alone = count_for(data), ExitStack()  # which holds the folder for this process
         self.real = data.rows("test", SHOWN + MOST_REAL if data.x.ndim > 2 else 500)
+        self.teller = Teller(folder, data, self.real, count=self.count, claims=studies.claims, quiet=quiet)
         self.results: dict[str, Any] = {
             "title": data.name,
             "finished": False,
@@ -337,19 +329,19 @@ class Comparison:
                 if isinstance(samples, Pipeline):
                     row["config"], kept = samples.facts(), self.folder / "samples" / f"{file}-made.npy"
                     samples, row["speed"] = samples.samples(self.data, self.count, kept, quiet=self.quiet)
-                self._measured(row, ruler, samples, file)
+                self.teller.measured(row, ruler, samples, file)
             except DiskError:
                 raise
             except (InputError, RuntimeError, TypeError, ValueError) as problem:  # of a pipeline: code of others
                 row["status"], row["error"] = "failed", f"{type(problem).__name__}: {problem}"
-                self._log(row)
+                self.teller.log(row)
             row["metrics"] |= figures
             self._keep(row)
         for name, make in {**baselines_for(self.data), FLOOR: real}.items():
             if not self._done(name, None):
                 row = new_row(name, None, "floor" if name == FLOOR else "baseline", "ok")
                 samples = make(self.data, self.count, seed=self.results["settings"]["seed"])
-                self._measured(row, ruler, samples, file_name(name))
+                self.teller.measured(row, ruler, samples, file_name(name))
                 self._keep(row)
         self.results["finished"] = True
 
@@ -400,7 +392,7 @@ class Comparison:
             ruler = ruler or self._ruler()
             if self._done(name, seed):
                 return ruler
-            self._describe(row, given_sources(Loaded(run), ruler.data), ruler, label)
+            self.teller.of_run(row, given_sources(Loaded(run), ruler.data), ruler, label)
         self._keep(row)
         self._pace(begun)
         return ruler
@@ -426,28 +418,10 @@ class Comparison:
             raise
         except Exception as problem:  # whatever a model does wrong, the comparison goes on and says so
             row["status"], row["error"] = "failed", f"{type(problem).__name__}: {problem}"
-            self._log(row)
+            self.teller.log(row)
             if not self.quiet:
                 print(f"{row['name']}: failed: {problem}", file=sys.stderr)
         row["run"] = str(run.relative_to(self.folder))
-
-    @contextmanager
-    def _beside(self, row: dict[str, Any], what: str) -> Iterator[None]:
-        """What goes wrong beside the training and its samples is no failure of the model: it is noted."""
-        try:
-            yield
-        except (KeyboardInterrupt, OSError, DiskError):  # the next training would meet it, too
-            raise
-        except Exception as problem:
-            row["problems"].append(f"{what}: {type(problem).__name__}: {problem}")
-            self._log(row)
-            if not self.quiet:
-                print(f"{row['name']}: not measured: {row['problems'][-1]}", file=sys.stderr)
-
-    def _log(self, row: dict[str, Any]) -> None:
-        """The traceback of what is being handled, for whoever looks for the cause."""
-        with open(self.folder / "errors.log", "a", encoding="utf-8") as file:
-            file.write(f"{row['name']} seed {row['seed']}\n{traceback.format_exc()}\n")
 
     def _studied(self, ruler: Ruler) -> None:
         """The variants that were asked for, now or before, each beside its base of the same seed."""
@@ -471,88 +445,9 @@ class Comparison:
         with self._recorded(row, label) as run:
             job = self._variation(variant, seed)
             self.place.finish(job, quiet=self.quiet)
-            self._describe(row, given_sources(Loaded(run), ruler.data), ruler, label, job.data)
+            self.teller.of_run(row, given_sources(Loaded(run), ruler.data), ruler, label, job.data)
             if variant.half:  # what it has seen is no first part of the training split: nothing is said of copies
                 row["verdicts"] = {}
                 row["metrics"] = {k: v for k, v in row["metrics"].items() if k not in ("memorisation", "near_copies")}
         self._keep(row)
         self._pace(begun)
-
-    def _describe(self, row: dict[str, Any], loaded: Loaded, ruler: Ruler, name: str, data: Data | None = None) -> None:
-        """Everything that a finished run's row says; `data`: what it was trained on, where that is a part of them."""
-        samples, extra, row["speed"] = of_run(loaded, self.data, self.count)
-        known = None if data is None else len(data.splits["train"])
-        self._measured(row, ruler, samples, name, asked_of(loaded, self.count), known)
-        row["metrics"] |= extra
-        if ruler.text is not None:
-            with self._beside(row, "whether its samples are of what their captions say"):
-                told = ruler.text.of_model(loaded, samples, SEED)
-                row["metrics"] |= {name: measure.record() for name, measure in told.items()}
-        if ruler.attributes is not None:
-            with self._beside(row, "whether its samples have the attributes that were asked for"):
-                told = ruler.attributes.of_model(loaded, ruler.network(samples), SEED)
-                row["metrics"] |= {name: measure.record() for name, measure in told.items()}
-        if ruler.translation is not None:
-            with self._beside(row, "how varied its outputs are"):
-                more, draws = ruler.translation.of_model(loaded, samples)
-                row["metrics"] |= more
-                row["draws"] = None if draws is None else write_samples(self.folder, f"{name}-draws", draws)
-        with self._beside(row, "what its codes and likelihood are worth"):
-            row["metrics"] |= probes(loaded, self.data, ruler, samples)
-        if row["kind"] == "model" and has_control(loaded):
-            with self._beside(row, "what its styles control"):
-                row["metrics"] |= of_styles(loaded, ruler)
-                names, moved = sheet(loaded)
-                row["directions"] = {"names": names, "samples": write_samples(self.folder, f"{name}-directions", moved)}
-        if self.studies.claims and row["kind"] == "model":
-            with self._beside(row, "quality over steps and guidance"):
-                self._climb(row, loaded, ruler)
-        row["budgets"] = []
-        for share in shares_of(loaded.run):
-            with self._beside(row, f"quality at {share:g} of the budget"):
-                seen = seen_by(loaded.config["model"], data or self.data)
-                short = branch(seen, loaded.run, share, quiet=self.quiet)
-                at, made = short.config()["training"]["examples"], given_sources(Loaded(short.folder), ruler.data)
-                x = made.sampler.samples(self.count, seed=SEED, options=made.options)
-                spent, whole = short.choices()["seconds"]["total"], loaded.config["training"]["examples"]
-                point = {"share": share, "reached": at / whole, "examples": at, "seconds": spent}
-                row["budgets"].append({**point, "metrics": quick(ruler, x)})
-        row |= history(loaded.run)
-        row["config"], row["training"] = loaded.config["config"], loaded.config["training"]
-        row["size"] = loaded.config["size"]
-        film = loaded.run.samples_folder / "film.gif"
-        row["film"] = str(film.relative_to(self.folder)) if film.is_file() else None
-        strip = loaded.film(8)
-        if len(strip) > 2:
-            row["strip"] = write_samples(self.folder, f"{name}-film", strip)
-            if "denoise" in loaded.can():
-                shown = loaded.noised(self.data.modality.export(self.real[:8] if self.real.ndim > 2 else self.real))
-                row["noised"] = write_samples(self.folder, "real-noised", shown)
-
-    def _climb(self, row: dict[str, Any], loaded: Loaded, ruler: Ruler) -> None:
-        """Quality over steps, where a sampler takes any, and over guidance, where there are conditions."""
-        config = loaded.config["config"]
-        if "steps" in config:
-            samplers = ("ddpm", "ddim") if config.get("path") == "ddpm" else (config["sampler"],)
-            row["ladder"] = ladder(loaded, ruler, samplers)
-        if "guidance" in config and (loaded.sampler.frequencies or loaded.attributes):
-            row["guided"] = guided(loaded, ruler)
-
-    def _measured(
-        self, row: dict[str, Any], ruler: Ruler, samples: np.ndarray, name: str, asked: np.ndarray | None = None,
-        known: int | None = None,
-    ) -> None:  # fmt: skip
-        if not self.quiet:
-            print(f"measuring {row['name']}", file=sys.stderr)
-        in_order = row["kind"] != "included"  # nobody knows which source another tool's samples are made from
-        measured = ruler.floor(samples) if row["kind"] == "floor" else None
-        found = measured or ruler.measure(samples, asked, known, in_order=in_order)
-        metrics, row["verdicts"], order, nearest = found
-        row["metrics"], row["column"] = metrics, ruler.protocol.key()
-        row["series"] = ruler.series.drawn(samples) if ruler.series else None
-        row["samples"] = write_samples(self.folder, name, samples[: SHOWN + MOST if samples.ndim > 2 else 500])
-        if samples.ndim > 2:
-            row["nearest"] = {
-                "samples": write_samples(self.folder, f"{name}-nearest", samples[order]),
-                "training": write_samples(self.folder, f"{name}-nearest-train", ruler.train[nearest]),
-            }
