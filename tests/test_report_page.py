@@ -53,7 +53,7 @@ MODELS = (
 )
 
 
-def picture(x: np.ndarray) -> Image.Image:
+def picture(x: np.ndarray, *, columns: int | None = None) -> Image.Image:
     """What a modality draws: a grid of images, or dots."""
     if x.ndim != 4:
         image = Image.new("L", (256, 256), 255)
@@ -429,7 +429,7 @@ def test_every_column_is_explained() -> None:
 def test_page_is_replaced_whole(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("old")
 
-    def broken(x: np.ndarray) -> Image.Image:
+    def broken(x: np.ndarray, *, columns: int | None = None) -> Image.Image:
         raise RuntimeError("no picture")
 
     np.save(tmp_path / "x.npy", np.zeros((4, 1, 8, 8), np.uint8))

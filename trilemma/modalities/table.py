@@ -269,7 +269,7 @@ class Table(Modality):
         return [out]
 
     def picture(self, x: np.ndarray, *, columns: int | None = None, reference: np.ndarray | None = None) -> Image.Image:
-        """How often each value comes, column by column; the reference behind in grey."""
+        """How often each value comes, column by column; the reference behind in grey, of some in one row if asked."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -277,18 +277,31 @@ class Table(Modality):
         found, numbers = own.values, own.numbers
         real = None if reference is None else self.cells(reference).values
         # Beside the real ones, as reports show them, fewer: they must be legible when they are small.
-        shown = [column for column in self.columns if column.learned][: DRAWN if real is None else DRAWN // 3]
-        across = min(4 if real is None else 2, len(shown))
-        figure = Figure(figsize=(2.0 * across, 1.5 * -(-len(shown) // across)), dpi=100, layout="constrained")
-        for place, column in enumerate(shown):
-            axes = figure.add_subplot(-(-len(shown) // across), across, place + 1)
-            axes.set_title(column.name[:28], fontsize=8)
-            axes.tick_params(labelsize=6, length=2)
+        columns = None if real is None else columns
+        count = columns or (DRAWN if real is None else DRAWN // 2)
+        learned = [column for column in self.columns if column.learned]
+        shown = _spread(len(learned), count)
+        across = columns or min(4 if real is None else 2, len(shown))
+        down = -(-len(shown) // across)
+        size, dpi = ((0.9 * across, 0.6), 200) if columns else ((2.0 * across, 1.5 * down), 100)
+        figure = Figure(figsize=size, dpi=dpi, layout="constrained")
+        for number, place in enumerate(shown, 1):
+            column = learned[place]
+            axes = figure.add_subplot(down, across, number)
+            axes.set_title(column.name[: 12 if columns else 28], fontsize=6 if columns else 8, pad=1 if columns else 3)
             axes.set_yticks([])
             _bars(axes, found[:, place], None if real is None else real[:, place], column, numeric=numbers[place])
+            axes.tick_params(labelsize=6, length=2)
+            if columns:
+                axes.set_xticks([])
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def _spread(columns: int, count: int) -> list[int]:
+    """The places of at most `count` of so many columns: the first, the last and some in between."""
+    return sorted(set(np.linspace(0, columns - 1, min(count, columns)).round().astype(int).tolist()))
 
 
 def _bars(axes: Any, own: np.ndarray, real: np.ndarray | None, column: Column, *, numeric: bool) -> None:

@@ -187,7 +187,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
             if table:  # its columns go together at large levels, and part of it may be given
                 settings |= {"given": GIVEN, "level_mean": 0.0, "steps": TABLE_STEPS}
             many = table and count >= 10_000
-            return {**settings, "optimizer.batch": 512 if many else 256, "optimizer.rate": 1.4e-3 if many else 1e-3}
+            rate = 1.4e-3 if many else 3e-3 if table else 1e-3
+            return {**settings, "optimizer.batch": 512 if many else 256, "optimizer.rate": rate}
         side = max(space.grid)
         patch = 2 if side >= 16 else 1
         levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4

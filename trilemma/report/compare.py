@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +287,7 @@ class Comparison:
         results["claims"] = decide(results) if ready else []
         write_json(self.folder / "results.json", results)
         write_text(self.folder / "results.csv", as_csv(rows))
-        write_page(self.folder, results, lambda x: self.data.modality.picture(x, reference=self.real))
+        write_page(self.folder, results, partial(self.data.modality.picture, reference=self.real))
 
     def _planned(self) -> dict[tuple[str, int], Variant]:
         """All variants that were asked for, now or before, as long as their bases have not failed."""

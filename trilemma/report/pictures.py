@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageSequence
 
-Pictures = Callable[[np.ndarray], Image.Image]
+Pictures = Callable[..., Image.Image]  # of examples; `columns`: so many beside each other
+COLUMNS = 6  # of a table in a row
 GAP = 2
 LARGE = 60_000  # bytes from which a picture without loss is too dear
 
@@ -84,12 +85,12 @@ class Gallery:
         return self.embed(tile([cells[i : i + columns] for i in range(0, len(cells), columns)]), crisp=native <= 16)
 
     def row(self, name: str | None, count: int, cell: int = 64) -> Embedded | None:
-        """The first samples in one row; of points one picture."""
+        """The first samples in one row; of points one picture, of tables some columns in one row."""
         x = self.load(name)
         if x is None:
             return None
         if x.ndim != 4:
-            return self.embed(_within(self.pictures(np.asarray(x)), 160))
+            return self.embed(_within(self.pictures(np.asarray(x), columns=COLUMNS), 1080))
         cell = min(cell, self.thrift.side // 4)
         cells = [self._one(x[i : i + 1], cell, enlarged=True) for i in range(min(count, len(x)))]
         return self.embed(tile([cells]), crisp=max(x.shape[2:]) <= 16)
