@@ -129,12 +129,15 @@ def baselines_for(data: Data) -> dict[str, Callable[..., np.ndarray]]:
     """Name -> samples(data, count, seed=...), of those that make sense for these data."""
     if data.sources("test") is not None:
         return of_translation(data)
-    further = TABLES if isinstance(data.spaces["x"], Mixed) else SERIES if isinstance(data.modality, Series) else {}
-    return BASELINES | further
+    if isinstance(data.spaces["x"], Mixed):
+        return TABLES
+    return BASELINES | (SERIES if isinstance(data.modality, Series) else {})
 
 
 BASELINES: dict[str, Callable[..., np.ndarray]] = {"resampled training set": resampled, "PCA-Gaussian": pca_gaussian}
 TABLES: dict[str, Callable[..., np.ndarray]] = {
+    "resampled training set": resampled,
+    "Gaussian copula": pca_gaussian,
     "independent columns": independent,
     "interpolated rows (SMOTE)": interpolated,
     "trees (CART)": grown,
