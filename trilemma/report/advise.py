@@ -460,7 +460,9 @@ def advise(
     answer["why"] |= {"ranking": [one.name for one in ranked], "caveats": caveats}
     if run:
         place = str(Path(folder) / run) if folder is not None else str(run)
-        answer["next_command"] = f"trilemma generate {shlex.quote(place)} -n 64 --seed 0"
+        rows = results.get("data", {}).get("kind") == "table"
+        asked = "-n 1000 --seed 0 --out made.csv" if rows else "-n 64 --seed 0"
+        answer["next_command"] = f"trilemma generate {shlex.quote(place)} {asked}"
         if "structure" in ranked[0].figures:
             answer["next_command"] = f"trilemma translate {shlex.quote(place)} PICTURES --out translated"
     return {**answer, "sentences": [first, _otherwise(ranked, metric, prefer, baselines), warning]}
