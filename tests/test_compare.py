@@ -31,6 +31,7 @@ from trilemma.report.baselines import BASELINES, FLOOR, pca_gaussian, real, resa
 from trilemma.report.judge import readvise
 from trilemma.report.measure import Ruler
 from trilemma.report.outlook import outlook
+from trilemma.report.teller import Teller
 from trilemma.training import features
 from trilemma.training.run import claimed, disk_errors
 
@@ -792,14 +793,14 @@ def test_measured_anew_after_a_move_and_what_fails_keeps_its_figures(
     shutil.copytree(folder, here)
     shutil.copy(Path(str(source)), tmp_path / "moved.npy")
     again = [tmp_path / "moved.npy", *(here if word == folder else word for word in options), "--remeasure"]
-    describe = comparing.Comparison._describe
+    of_run = Teller.of_run
 
-    def failing(self: comparing.Comparison, row: dict[str, Any], *rest: Any) -> None:
-        describe(self, row, *rest)
+    def failing(self: Teller, row: dict[str, Any], *rest: Any) -> None:
+        of_run(self, row, *rest)
         if row["name"] == "gan":
             raise RuntimeError("no memory left")
 
-    monkeypatch.setattr(comparing.Comparison, "_describe", failing)
+    monkeypatch.setattr(Teller, "of_run", failing)
     code, _, err = call(*again)
     assert code == 0, err
     before, after = results(folder)["rows"], results(here)["rows"]

@@ -584,7 +584,7 @@ def test_a_probe_that_fails_is_no_failure_of_the_model(tmp_path: Path, monkeypat
     def broken(*_: Any) -> dict[str, Any]:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("trilemma.report.compare.probes", broken)
+    monkeypatch.setattr("trilemma.report.teller.probes", broken)
     few = np.asarray(open_data("moons").x[:300])
     tl.compare(few, models=["vae"], budget_each="256", out=tmp_path / "r", quiet=True, settings=QUICK)
     row = json.loads((tmp_path / "r" / "results.json").read_text())["rows"][0]
