@@ -619,6 +619,13 @@ def test_a_recovered_collapse_does_not_count() -> None:
     assert advise(small_results(rows))["winner"] == "diffusion"
 
 
+@pytest.mark.parametrize(("kind", "asked"), [("table", "-n 1000 --seed 0 --out made.csv"), ("image", "-n 64 --seed 0")])
+def test_what_to_type_next_makes_what_the_data_are(kind: str, asked: str) -> None:
+    rows = [{**one, "run": f"runs/{one['name']}-s0"} for one in base()]
+    command = advise(small_results(rows, data={"kind": kind}))["next_command"]
+    assert command == f"trilemma generate runs/diffusion-s0 {asked}"
+
+
 def test_no_model_beats_a_baseline_is_said_and_no_baseline_wins() -> None:
     better = row("PCA-Gaussian", "baseline", None, frechet=2.0)
     copies = row("resampled training set", "baseline", None, frechet=0.5)

@@ -118,6 +118,8 @@ def test_cells_come_back_as_they_were_written(table: Path, tmp_path: Path) -> No
         write(frame, tmp_path / f"t{suffix}")
         data.modality.read(tmp_path / f"t{suffix}", data.spaces["x"])
     assert data.modality.picture(data.x[:50], reference=data.x).width > 300
+    row = data.modality.picture(data.x[:50], columns=3, reference=data.x)
+    assert row.size == (540, 120), "three columns beside each other, as a page shows them beside the answer"
     same = Table.from_description(data.modality.describe())
     np.testing.assert_array_equal(same.cells(data.x).values, data.modality.cells(data.x).values)  # type: ignore[union-attr]
 
