@@ -1230,6 +1230,17 @@ def test_short_budgets_get_smaller_batches(fixed: float, each: float, left: floa
     assert optimizer.batch == batch
 
 
+def test_a_busy_moment_does_not_leave_the_batch_large() -> None:
+    optimizer, slow = Optimizer(batch=128, least_steps=1500), [1.0, 3.0]  # the first half batch meets other work
+
+    def seconds(*_: Any) -> float:
+        return 1e-3 * optimizer.batch * (slow.pop() if slow else 1.0)
+
+    probe: Any = SimpleNamespace(config=SimpleNamespace(optimizer=optimizer), loop=lambda *_: None, seconds=seconds)
+    assert _smaller_batches(probe, Training(), 0.128, 0.1, 20.0) == pytest.approx(0.016)
+    assert optimizer.batch == 16
+
+
 def test_a_batch_that_was_asked_for_is_kept() -> None:
     plan = tl.train("digits", model="vae", out="nowhere", budget="4s", size="xs", dry_run=True, quiet=True,
                     settings={"optimizer.batch": 96})  # fmt: skip

@@ -6,6 +6,7 @@ penalties, JVPs and two-player turns break it.
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import os
 import shutil
@@ -28,6 +29,7 @@ from trilemma.errors import InputError, first_line
 
 MEETING = datetime.timedelta(minutes=2)  # of processes that `torchrun` has started at the same time
 WAITING = datetime.timedelta(days=2)  # one process makes the choices at the end: the usual half hour may be too short
+COUNTERS = Path("/sys/class/powercap")  # of energy, where Linux shows those of the processors
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -123,6 +125,9 @@ def forget_peak() -> int | None:
 
     Returns what is in use now, in bytes.
     """
+    with suppress(OSError, AttributeError, TypeError):
+        # Pages that glibc keeps from earlier work would be in use before and after: what fits into them would be free.
+        ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
@@ -152,7 +157,7 @@ def energy() -> float | None:
     Only differences mean something; a counter that has wrapped round in between makes them negative.
     """
     total, found = 0.0, False
-    for counter in Path("/sys/class/powercap").glob("intel-rapl:[0-9]*/energy_uj"):
+    for counter in COUNTERS.glob("intel-rapl:[0-9]*/energy_uj"):
         with suppress(OSError, ValueError):
             if counter.parent.name.count(":") == 1:  # packages; what is below them is a part of them
                 total, found = total + int(counter.read_text()) / 1e6, True

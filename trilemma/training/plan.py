@@ -22,6 +22,7 @@ from trilemma.training.probe import Probe, compile_verdict, dtype_verdict, threa
 from trilemma.training.sampling import Sampler, label_frequencies, told_labels
 
 LEAST_BATCH = 16  # smaller ones lose more by their noise than they gain by more steps
+WORTH_HALVING = 0.7  # of a step's seconds: a half batch that takes longer costs too many examples for its steps
 COMMON_PLACES = 784  # of the grid on which the dial was tuned, with two threads
 MOST_FOR_FEATURES = 0.2  # of a budget may go into the network behind the choices
 A_PREVIEW = 5000  # examples of a budget for each preview
@@ -175,11 +176,19 @@ def _not_much_beside(training: Training, asked: Collection[str]) -> None:
 def _smaller_batches(probe: Probe, training: Training, step: float, most: float, left: float) -> float:
     """Halve the batch while the budget holds few steps and a smaller batch gives clearly more; seconds of a step."""
     optimizer = probe.config.optimizer
+
+    def timed(batch: int) -> float:
+        optimizer.batch = batch
+        return probe.seconds(probe.loop(training, str(training.dtype)), most / 2)
+
     while left / step < optimizer.least_steps and optimizer.batch >= 2 * LEAST_BATCH:
-        optimizer.batch //= 2
-        halved = probe.seconds(probe.loop(training, str(training.dtype)), most / 2)
-        if halved > 0.7 * step:  # it would cost too many examples for the steps that it gives
-            optimizer.batch *= 2
+        batch = optimizer.batch
+        halved = timed(batch // 2)
+        if halved > WORTH_HALVING * step:
+            # Other work on the machine at one moment must not leave a training with a tenth of its steps.
+            step, halved = min(step, timed(batch)), min(halved, timed(batch // 2))
+        if halved > WORTH_HALVING * step:
+            optimizer.batch = batch
             break
         step = halved
     return step
