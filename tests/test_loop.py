@@ -971,15 +971,16 @@ def test_one_gaussian_is_what_scikit_learn_makes_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("agrees", "seconds", "verdict"),
+    ("agrees", "seconds", "busy", "verdict"),
     [
-        (True, {"float32": 2.0, "bfloat16": 1.0}, "bfloat16"),
-        (True, {"float32": 1.1, "bfloat16": 1.0}, "float32"),  # no clear win
-        (False, {"float32": 9.0, "bfloat16": 1.0}, "float32"),  # fast and wrong
+        (True, {"float32": 2.0, "bfloat16": 1.0}, 1.0, "bfloat16"),
+        (True, {"float32": 2.0, "bfloat16": 1.0}, 3.0, "bfloat16"),  # other work while bf16 was timed first
+        (True, {"float32": 1.1, "bfloat16": 1.0}, 1.0, "float32"),  # no clear win
+        (False, {"float32": 9.0, "bfloat16": 1.0}, 1.0, "float32"),  # fast and wrong
     ],
 )
 def test_bf16_where_it_is_faster_and_right(
-    agrees: bool, seconds: dict[str, float], verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    agrees: bool, seconds: dict[str, float], busy: float, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path))
     monkeypatch.setattr("trilemma.training.probe.bf16_possible", lambda: True)
@@ -987,7 +988,7 @@ def test_bf16_where_it_is_faster_and_right(
 
     def time_of(dtype: str, most: float) -> float:
         timed.append(dtype)
-        return seconds[dtype]
+        return seconds[dtype] * (busy if len(timed) == 2 else 1.0)
 
     probe: Any = SimpleNamespace(
         name="vae", config=Optimizer(), data=SimpleNamespace(x=np.zeros((4, 1, 8, 8))),
