@@ -38,7 +38,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 # What a training does beside its steps, at its cheapest: no verdict of the clock on bf16, which each model on each data
 # set would ask anew; small networks for features; the fewest samples that choices are made by.
 CHEAP: dict[str, Any] = {
-    "trilemma.training.probe.bf16_possible": lambda: False,
+    "trilemma.training.probe.bf16_possible": lambda device=None: False,
+    "trilemma.training.plan.pace": lambda threads: threads / 2,  # sizes as on a machine like that of the dial
     "trilemma.training.features.examples_for": lambda data: 512,
     "trilemma.training.matcher.examples_for": lambda data: 512,
     "trilemma.training.plan.default_samples": lambda model: 100,

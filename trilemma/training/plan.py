@@ -18,12 +18,13 @@ from trilemma.training.choose import FIT, attempts, default_samples
 from trilemma.training.engine import all_threads, peak_memory, processes
 from trilemma.training.features import seconds_for
 from trilemma.training.optimizers import MakeOptimizer
-from trilemma.training.probe import Probe, compile_verdict, dtype_verdict, threads_verdict
+from trilemma.training.probe import Probe, compile_verdict, dtype_verdict, pace, threads_verdict
 from trilemma.training.sampling import Sampler, label_frequencies, told_labels
 
 LEAST_BATCH = 16  # smaller ones lose more by their noise than they gain by more steps
 WORTH_HALVING = 0.7  # of a step's seconds: a half batch that takes longer costs too many examples for its steps
 COMMON_PLACES = 784  # of the grid on which the dial was tuned, with two threads
+FEW_PLACES = 100  # no convolutions to speak of: other work decides how long a step takes
 MOST_FOR_FEATURES = 0.2  # of a budget may go into the network behind the choices
 A_PREVIEW = 5000  # examples of a budget for each preview
 FEW, FIT_OF_FEW = 20_000, 2000  # a budget of fewer examples chooses nothing, and fits a density on so many codes
@@ -70,11 +71,15 @@ def choose_size(data: Data, kind: str, amount: float, model_class: type[Model] =
     shape = (data.x if data.codes is None else data.codes).shape
     places = int(np.prod(shape[2:])) if len(shape) > 2 else 1
     if kind == "seconds":
-        # Examples of many places take long, few cores too: what counts is how many examples the budget holds.
-        seconds = amount * min(1.0, COMMON_PLACES / places) * _cores() / 2
+        # Examples of many places take long, on a slow processor too: what counts is how many the budget holds.
+        seconds = amount * min(1.0, COMMON_PLACES / places)
+        if torch.cuda.is_available() or places <= FEW_PLACES:
+            seconds *= _cores() / 2
+        else:
+            seconds *= pace(_cores())
     else:
-        seconds = amount * max(places, 100) / 400_000
-    if places <= 100:
+        seconds = amount * max(places, FEW_PLACES) / 400_000
+    if places <= FEW_PLACES:
         seconds /= 4  # few places: a large network has nothing to be large for
     speed = 20 if torch.cuda.is_available() else 1
     for size, limit in (("xs", 45), ("s", 1500), ("m", 3 * 3600), ("l", 12 * 3600)):

@@ -22,10 +22,13 @@ from trilemma.modalities.contract import Data
 from trilemma.models.contract import Now
 from trilemma.training.engine import Engine, all_threads, bf16_possible
 from trilemma.training.loop import Loop
+from trilemma.training.machine import convolution_rate
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.restore import build
 from trilemma.training.run import write_json
 
+COMMON_RATE = 450e9  # operations/s of that convolution on the machine on which the dial of sizes was tuned, bf16
+PACE_TRIES, PACE_IMAGES = 100, 4  # each so short that some of them meet no other work
 CLEAR_WIN = 1.15  # a setting other than the default must be this much faster
 WORTH_COMPILING = 3600.0  # seconds of a budget: networks take minutes to compile
 
@@ -93,6 +96,10 @@ def machine() -> str:
 def remembered(probe: Probe, *asked: Any, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `find` found for this machine, model and shape of data, now or in an earlier training."""
     about = [machine(), probe.name, to_json(probe.config), list(probe.data.x.shape[1:]), *asked]
+    return _once(about, find)
+
+
+def _once(about: list[Any], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
     file = cache.root() / "probe" / f"{key}.json"
     if file.is_file():
@@ -102,6 +109,25 @@ def remembered(probe: Probe, *asked: Any, find: Callable[[], dict[str, Any]]) ->
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, found)
     return found
+
+
+def pace(threads: int) -> float:
+    """How fast this processor convolves, in its faster type of number, as a share of the machine the dial was tuned on.
+
+    Both with their threads (that one had two): a training of as many seconds sees that share of the examples. One
+    thread is timed and stands for all: several wait for each other wherever other work holds one of them up.
+    """
+
+    def find() -> dict[str, Any]:
+        engine, before = Engine(device="cpu"), torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            dtype = torch.bfloat16 if bf16_possible("cpu") else torch.float32
+            return {"rate": convolution_rate(engine, dtype, tries=PACE_TRIES, images=PACE_IMAGES)}
+        finally:
+            torch.set_num_threads(before)
+
+    return threads * float(_once([machine(), "pace"], find)["rate"]) / COMMON_RATE
 
 
 def dtype_verdict(probe: Probe, training: Training, most: float) -> str:
