@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import re
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import handed
 from PIL import Image
 
 from trilemma.errors import InputError
@@ -212,6 +214,46 @@ def realistic(folder: Path, *, seeds: int = 1, name: str = "digits") -> dict[str
         "real": save("real", digits[:64]), "preferences": None,
     }  # fmt: skip
     results["answer"] = advise(results, folder="report/digits")
+    return results
+
+
+def with_studies(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
+    """`realistic` with all that a page can hold beside it: studies of every kind, a bill, control by styles."""
+    results = copy.deepcopy(results)
+    by_name = {entry["name"]: entry for entry in results["rows"]}
+
+    def figures(value: float) -> dict[str, Any]:
+        shares = {"precision": 0.8, "recall": 0.6, "control": 0.95}
+        return {"frechet": measure("frechet", value), **{name: measure(name, each) for name, each in shares.items()}}
+
+    for name in ("vae", "gan", "diffusion"):
+        base = by_name[name]
+        value, seconds = base["metrics"]["frechet"]["value"], base["speed"]["train_seconds"]
+        base["budgets"] = [
+            {"share": s, "reached": s, "seconds": s * seconds, "metrics": figures(value / s)}
+            for s in (0.125, 0.25, 0.5)
+        ]
+        studies = {
+            "sensitivity": ("rate × 1/3", "rate × 3", "batch × 1/2", "batch × 2"),
+            "subsample": ("10% of the data", "30% of the data"),
+            "drift": ("earlier half by order", "random half by order"),
+        }
+        for study, changes in studies.items():
+            for what in changes:
+                variant = row(f"{name}, {what}", "variant") | {"family": name, "metrics": figures(1234.5 * value)}
+                results["rows"].append(variant | {"study": study, "what": what, "of": name})
+    by_name["diffusion"]["ladder"] = [
+        {"sampler": "ddim", "steps": steps, "calls": steps, "samples": 500, "samples_per_second": 6400 / steps,
+         "metrics": figures(64 / steps)}
+        for steps in (4, 8, 64)
+    ]  # fmt: skip
+    points = [{"guidance": g, "samples": 500, "metrics": figures(g)} for g in (1.0, 2.0, 4.0)]
+    by_name["diffusion"]["guided"] = points
+    np.save(folder / "samples" / "moved.npy", np.zeros((2, 5, 1, 8, 8), np.uint8))
+    by_name["gan"]["directions"] = {"names": ["smiling=yes", "pca-1"], "samples": "samples/moved.npy"}
+    by_name["gan"]["metrics"] |= {"kept": measure("kept", 0.75), "changed@label": measure("changed@label", 0.5)}
+    results["drift"] = {"order": {half: figures(1.0) for half in ("earlier", "random")}}
+    results["settings"]["price"] = 12.5
     return results
 
 
@@ -443,6 +485,39 @@ def test_opening_the_page_module_does_not_import_torch() -> None:
     code = "import sys, trilemma.report.page; print([m for m in ('torch', 'matplotlib', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Of a page in a frame of each width: how wide it became, and what reaches beyond it that cannot be scrolled by itself.
+FRAMES = """<!doctype html><html><head></head><body><script>
+const page = new TextDecoder().decode(Uint8Array.from(atob("PAGE"), (letter) => letter.charCodeAt(0)));
+addEventListener("load", async () => {
+  const found = {};
+  for (const width of WIDTHS) {
+    const frame = document.createElement("iframe");
+    frame.style.cssText = `width: ${width}px; height: 900px; border: 0`;
+    frame.srcdoc = page;
+    document.body.append(frame);
+    await new Promise((done) => { frame.onload = done; });
+    const inside = frame.contentDocument;
+    for (const one of inside.querySelectorAll("details")) one.open = true;
+    const beyond = [...inside.querySelectorAll("body *")].filter(
+      (one) => !one.closest(".scroll table") && one.getBoundingClientRect().right > width + 0.5);
+    const names = beyond.map((one) => `${one.closest("section")?.id}: ${one.tagName}.${one.className}`);
+    found[width] = [inside.documentElement.scrollWidth, names];
+  }
+  hand(found);
+});
+</script></body></html>"""
+
+
+def test_nothing_is_wider_than_a_phone(tmp_path: Path, finished: tuple[Path, dict[str, Any], str]) -> None:
+    folder, results, _ = finished
+    text = render(folder, with_studies(folder, results), picture)
+    for part in ('id="quiz"', 'id="control"', 'id="costs"', 'id="claims"', "The bill", "change with time", "Guidance"):
+        assert part in text, part
+    coded, widths = base64.b64encode(text.encode()).decode(), [360, 390]
+    found = handed(FRAMES.replace("WIDTHS", str(widths)).replace("PAGE", coded), tmp_path)
+    assert found == {str(width): [width, []] for width in widths}
 
 
 # --- the answer ------------------------------------------------------------------------------------------------------
