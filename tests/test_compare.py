@@ -239,8 +239,9 @@ def test_the_table_as_csv(report: tuple[Path, str, list[object]]) -> None:
     rows = results(folder)["rows"]
     assert [line["name"] for line in lines] == [row["name"] for row in rows]
     for line, row in zip(lines, rows, strict=True):
-        assert float(line["frechet"]) == pytest.approx(row["metrics"]["frechet"]["value"])
-        assert float(line["frechet_low"]) <= float(line["frechet"]) <= float(line["frechet_high"])
+        column = f"frechet_{row['column']}"
+        assert float(line[column]) == pytest.approx(row["metrics"]["frechet"]["value"])
+        assert float(line[f"{column}_low"]) <= float(line[column]) <= float(line[f"{column}_high"])
         assert line["protocol"] == row["column"]
         assert bool(line["samples_per_second"]) == (row["kind"] == "model")
 

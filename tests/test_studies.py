@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from dataclasses import asdict, replace
@@ -17,13 +18,16 @@ import trilemma as tl
 from trilemma.errors import InputError
 from trilemma.metrics.latent import active_units, bits_per_dimension, critic_area, midpoints, noise_left, path_length
 from trilemma.metrics.neighbours import inside_balls, precision_recall_density_coverage
+from trilemma.metrics.protocol import Protocol
 from trilemma.modalities.door import open_data
 from trilemma.report.advise import advise
 from trilemma.report.asked import forecast
 from trilemma.report.budgets import astray, at_share, course, last_half, overtakings
 from trilemma.report.claims import CLAIMS, decide, document
+from trilemma.report.columns import as_csv
 from trilemma.report.evidence import Evidence
 from trilemma.report.measure import new_row
+from trilemma.report.studies import studies
 from trilemma.report.summary import summaries
 from trilemma.report.variants import (
     Studies,
@@ -328,6 +332,32 @@ def test_a_share_that_became_another_one_is_no_figure_at_it() -> None:
     assert last_half(summaries({"rows": [near]})[0], "frechet") is not None
 
 
+# --- drift -----------------------------------------------------------------------------------------------------------
+
+
+def drifting(by: str, earlier: float, mixed: float) -> list[dict[str, Any]]:
+    """Rows of both halves by this order, on test examples of their own."""
+    row = trained("vae", {1: 1.0}) | {"kind": "variant", "of": "vae", "study": "drift", "column": f"later-{by}"}
+    halves = {"earlier": measure(earlier), "random": measure(mixed)}
+    return [
+        row | {"name": f"vae, {half} half by {by}", "what": f"{half} half by {by}", "metrics": {"frechet": value}}
+        for half, value in halves.items()
+    ]
+
+
+def test_two_protocols_share_no_column() -> None:
+    """Neither in the file nor on the page: two ways to tell time are measured on other test examples, too."""
+    base = trained("vae", {1: 1.0}) | {"column": "whole"}
+    table = [base, *drifting("order", 3.0, 1.5), *drifting("year", 8.0, 2.0)]
+    lines = list(csv.DictReader(as_csv(table).splitlines()))
+    for line in lines:
+        known = {name for name, value in line.items() if value and name.startswith("frechet")}
+        assert known == {f"frechet_{line['protocol']}{end}" for end in ("", "_low", "_high")}, line["name"]
+    assert [line["train_seconds"] for line in lines] == ["80.0"] * 5, "a second is a second"
+    found = studies({"rows": table}, summaries({"rows": table}), metric="frechet", shapes={"vae": 0})["drift"]
+    assert {by: [each["times"] for each in own] for by, own in found.items()} == {"order": ["2 ×"], "year": ["4 ×"]}
+
+
 # --- claims ----------------------------------------------------------------------------------------------------------
 
 
@@ -524,7 +554,15 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert "critic" in by_name["gan"]["metrics"]
     assert {rung["steps"] for rung in by_name["diffusion"]["ladder"]} == {4, 8}
     assert [point["guidance"] for point in by_name["diffusion"]["guided"]] == [1.0, 2.0, 4.0]
-    assert by_name["vae, earlier half by order"]["column"] != by_name["vae"]["column"], "another protocol"
+    later_half, usual = by_name["vae, earlier half by order"]["column"], results["protocol_key"]
+    assert later_half != usual == by_name["vae"]["column"], "another protocol"
+    record = results["other_protocols"][later_half]
+    assert set(results["other_protocols"]) == {later_half} and Protocol.from_record(record).key() == later_half
+    with open(out / "results.csv", newline="") as file:
+        lines = {line["name"]: line for line in csv.DictReader(file)}
+    for name, own, other in (("vae", usual, later_half), ("vae, earlier half by order", later_half, usual)):
+        assert float(lines[name][f"frechet_{own}"]) == pytest.approx(by_name[name]["metrics"]["frechet"]["value"])
+        assert lines[name][f"frechet_{other}"] == "" == lines[name][f"recall_{other}_low"]
     decided = [one for one in decide(results) if not one["figures"].startswith("not measured")]
     assert len(decided) >= 15
     floors = results["drift"]["order"]
@@ -532,7 +570,8 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert floors["random"]["frechet"]["value"] < by_name["vae, random half by order"]["metrics"]["frechet"]["value"]
     page = (out / "index.html").read_text(encoding="utf-8")
     for words in (
-        "real data, by order",
+        "by order",
+        later_half,
         "What the textbooks say",
         "What a training costs and risks",
         "Less data",
@@ -546,6 +585,7 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     again = json.loads((out / "results.json").read_text())
     assert {row["name"] for row in again["rows"]} == set(by_name)
     assert again["drift"] == results["drift"] and not again["studies_to_come"]
+    assert again["other_protocols"] == results["other_protocols"]
     assert not [row["problems"] for row in again["rows"] if row["problems"]]
     assert [one["verdict"] for one in again["claims"]] == [one["verdict"] for one in decide(again)]
     with pytest.raises(InputError, match="branches"):

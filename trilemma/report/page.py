@@ -160,6 +160,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         "troubles": _troubles([one for one in everything if one.kind in ("model", "variant")]),
         "details": [_detail(row) for row in rows],
         "protocol": flat(results.get("protocol")),
+        "other_protocols": {key: flat(record) for key, record in (results.get("other_protocols") or {}).items()},
         "settings": flat(results.get("settings")),
         "versions": flat(results.get("versions")),
         "commands": _commands(folder, results, answer),

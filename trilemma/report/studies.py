@@ -177,34 +177,33 @@ def _changes(
     return {"study": study, "title": title, "what": what, "lines": lines} if lines else None
 
 
-def _drift(variants: list[Summary], metric: str, floors: dict[str, Any]) -> list[dict[str, Any]]:
-    """Trained on the earlier half and on a random half of the same size, both measured on the later test examples."""
-    found: dict[tuple[str, str], dict[str, Figure]] = {}
+def _drift(variants: list[Summary], metric: str, floors: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """By what time is told -> a line a model, trained on the earlier half and on a random half of the same size.
+
+    Both are measured on the later test examples: another way to tell time is another protocol, and another table.
+    """
+    found: dict[str, dict[tuple[str, str], dict[str, Figure]]] = {}
     for one in variants:
         row = one.rows[0]
         if row.get("study") == "drift" and metric in one.figures:
             half, _, by = row["what"].partition(" half by ")
-            key = f"{row['of']}, by {by}", plots.family_class(one.family)
-            found.setdefault(key, {})[half] = one.figures[metric]
+            key = row["of"], plots.family_class(one.family)
+            found.setdefault(by, {}).setdefault(key, {})[half] = one.figures[metric]
     for by, halves in floors.items():
         records = {half: m[metric] for half, m in halves.items() if metric in m and finite(m[metric].get("value"))}
-        key = f"real data, by {by}", plots.family_class("floor")
-        found[key] = {half: joined({None: record}) for half, record in records.items()}
-    lines = []
-    for (name, style), figures in found.items():
-        if len(figures) == 2:
-            earlier, mixed = figures["earlier"], figures["random"]
-            times = earlier.value / mixed.value if mixed.value else float("nan")
-            lines.append(
-                {
-                    "name": name,
-                    "style": style,
-                    "earlier": _with_interval(earlier),
-                    "random": _with_interval(mixed),
-                    "times": f"{times:.2g} ×",
-                }
-            )
-    return lines
+        figures = {half: joined({None: record}) for half, record in records.items()}
+        found.setdefault(by, {})["real data", plots.family_class("floor")] = figures
+    tables = {
+        by: [_halves(*key, halves) for key, halves in rows.items() if len(halves) == 2] for by, rows in found.items()
+    }
+    return {by: lines for by, lines in tables.items() if lines}
+
+
+def _halves(name: str, style: str, figures: dict[str, Figure]) -> dict[str, Any]:
+    earlier, mixed = figures["earlier"], figures["random"]
+    times = f"{earlier.value / mixed.value:.2g} ×" if mixed.value else "–"
+    both = {"earlier": _with_interval(earlier), "random": _with_interval(mixed)}
+    return {"name": name, "style": style, **both, "times": times}
 
 
 def _with_interval(figure: Figure) -> tuple[str, str]:
