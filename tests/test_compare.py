@@ -662,6 +662,7 @@ def test_more_or_fewer_samples_than_the_protocol_takes(pictures: Path, report: t
     text = many.text()
     assert re.search(r"^Fréchet +[\d.,]+ +[\d.,]+ to [\d.,]+ +[\d.,]+ +Distance between", text, re.M), text
     assert "copies of training data: " in text and "note: " in text
+    assert f"of each metric's expectation at {len(data.splits['test'])} test examples and {count} samples" in text
 
 
 def test_a_table_for_people_and_a_folder_of_files(pictures: Path, points: Path, tmp_path: Path) -> None:

@@ -336,6 +336,11 @@ def test_page_shows_every_row_and_section(finished: tuple[Path, dict[str, Any], 
     assert "None" not in plain and "nan" not in re.findall(r"[a-z]+", plain)
 
 
+def test_the_page_says_of_what_its_intervals_are(finished: tuple[Path, dict[str, Any], str]) -> None:
+    plain = " ".join("".join(read(finished[2]).text).split())
+    assert "95 % intervals of the metric's expectation at 360 test examples and 500 samples: sampling error" in plain
+
+
 def test_seeds_are_joined_in_one_line_and_kept_beneath(tmp_path: Path) -> None:
     results = realistic(tmp_path / "digits", seeds=3)
     text = render(tmp_path / "digits", results, picture)

@@ -283,8 +283,8 @@ it would say:
 The Fréchet distance compares the crowd of samples with the crowd of real examples, as a small network that was trained
 on your data sees them (of points and tables: as their values, and waves of these, lie). Smaller is better, 0 would be
 the same crowd; real data held against other real data have a figure too, and no model can be expected to do better than
-that. Behind each figure stands an interval, such as “3.00 (2.85 to 3.15)”: another set of examples of the same kind
-would probably give a figure in it.
+that. Behind each figure stands an interval, such as “3.00 (2.85 to 3.15)”: chance has a part in which examples and
+which samples were looked at, and the mean over many such choices, of as many, very probably lies in it.
 
 ## The families
 
