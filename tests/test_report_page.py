@@ -18,8 +18,9 @@ from browser import handed
 from PIL import Image
 
 from trilemma.errors import InputError
-from trilemma.report.advise import advise, check_needs
+from trilemma.report.advise import advise
 from trilemma.report.columns import COLUMNS, table
+from trilemma.report.needs import check_needs
 from trilemma.report.page import LIMIT, render, write_page
 from trilemma.report.summary import differs, number, spanned, summaries
 from trilemma.report.words import WORDS
@@ -566,6 +567,77 @@ def test_preferences_and_needs(prefer: str | None, need: Any, winner: str | None
         assert f"Use {winner}" in answer["sentences"][0]
     if need:
         assert answer["why"]["left_out"]
+
+
+def test_why_a_need_is_not_met_is_said_in_words() -> None:
+    rows = base()
+    rows[1]["speed"]["sample_memory_bytes"] = 12_017_664.0
+    left = advise(small_results(rows), need="likelihood,latency<0.1,memory<1MB")["why"]["left_out"]
+    assert left["gan"] == "it cannot say how likely an example is, and likelihood was asked for"
+    assert left["diffusion"] == "1.5 s to the first sample, and latency<0.1 was asked for"
+    assert left["vae"] == "its bytes of memory that sampling adds were not measured"
+    memory = advise(small_results(rows), need="memory<1MB")["why"]["left_out"]["gan"]
+    assert memory == "12 MB of memory that sampling adds, and memory<1MB was asked for"
+
+
+def test_promises_are_reasons_and_borrowed_weights_break_that_of_the_licence() -> None:
+    rows = base()
+    rows[2]["config"] = {"text": "words", "clip": "clip:noise-aware", "autoencoder": "codec"}  # all trained here
+    answer = advise(small_results(rows), need="determinism,licence")
+    assert answer["winner"] == "diffusion"
+    assert "as you need it, equal seeds give equal samples" in answer["sentences"][0]
+    assert answer["sentences"][0].endswith("follow the licence of your data: no weights of others are inside.")
+    assert "as you need it" not in advise(small_results(rows), need="latency<9")["sentences"][0]
+    for config, words in (
+        ({"text": "minilm"}, "it reads captions by weights of others (minilm)"),
+        ({"text": "hub:google/flan-t5-small"}, "it reads captions by weights of others (hub:google/flan-t5-small)"),
+        ({"text": "", "autoencoder": "hub:them/kl"}, "its autoencoder (hub:them/kl) was not trained here"),
+    ):
+        rows[2]["config"] = config
+        answer = advise(small_results(rows), need="licence")
+        assert answer["winner"] == "gan"
+        assert answer["why"]["left_out"] == {"diffusion": f"{words}, and licence was asked for"}
+        assert advise(small_results(rows), need="determinism")["winner"] == "diffusion"
+
+
+def data_of(kind: str, train: int, test: int, shape: list[int], **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "counts": {"train": train, "choose": test, "test": test}, "shape": shape, **more}
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (
+            data_of("image", 1000, 250, [1, 8, 8], labels=["0", "1"]),
+            "1,000 training pictures of 1 × 8 × 8 in 2 classes (no copies were found, though diffusion saw each 8 "
+            "times), measured on 250 others; keep in mind: each",
+        ),
+        (
+            data_of("image", 5000, 250, [3, 64, 64], labels=None, sides="alone"),
+            "5,000 training pictures of 3 × 64 × 64 without labels, so that no class can be asked for, measured on 250",
+        ),
+        (data_of("image", 5000, 250, [3, 64, 64], sides="paired"), "5,000 training pairs of 3 × 64 × 64, measured on"),
+        (data_of("table", 5000, 400, [14], labels=None), "5,000 training rows of 14 columns, measured on 400 others"),
+        (data_of("points", 5000, 400, [2], labels=None), "5,000 training examples of 2 numbers, measured on 400"),
+    ],
+)
+def test_the_answer_says_on_what_data_it_was_decided(data: dict[str, Any], words: str) -> None:
+    rows = base()
+    rows[2]["speed"]["examples"] = 8000.0
+    assert advise(small_results(rows, data=data))["sentences"][2].startswith(f"This was decided on {words}")
+
+
+def test_few_examples_mean_wide_intervals_and_distances_that_are_too_large() -> None:
+    rows = base()
+    few = data_of("image", 100, 60, [1, 8, 8], labels=["a"])
+    rows[2]["verdicts"] = {"memorisation": "cannot tell"}
+    rows[2]["metrics"]["frechet_extrapolated"] = measure("frechet_extrapolated", 1.25)
+    said = advise(small_results(rows, data=few))["sentences"][2]
+    assert "only 60 test examples are few to measure with: intervals are wide" in said
+    assert "copies of training data cannot be told: too few data" in said and "no copies were found" not in said
+    assert "raise all Fréchet distances, real data's too (without that diffusion's would be about 1.25)" in said
+    calm = advise(small_results(base(), data=data_of("image", 9000, 900, [1, 8, 8], labels=["a"])))["sentences"][2]
+    assert "intervals are wide" not in calm and "raise all" not in calm
 
 
 def test_a_collapsed_model_is_said_to_have_gone_wrong_and_wins_no_column(tmp_path: Path) -> None:

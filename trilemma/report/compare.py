@@ -27,7 +27,7 @@ from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import Samples, find, known_models, sets_of
-from trilemma.report.advise import advise, check_needs
+from trilemma.report.advise import advise
 from trilemma.report.asked import PREFERENCES, budget_for_each, check_settings, forecast, models_for, samples_of
 from trilemma.report.baselines import FLOOR, baselines_for, real
 from trilemma.report.claims import decide
@@ -40,6 +40,7 @@ from trilemma.report.measure import (
     new_row,
     write_samples,
 )
+from trilemma.report.needs import check_needs
 from trilemma.report.of_translation import given_sources
 from trilemma.report.page import write_page
 from trilemma.report.pipelines import Pipeline
