@@ -358,6 +358,46 @@ def test_two_protocols_share_no_column() -> None:
     assert {by: [each["times"] for each in own] for by, own in found.items()} == {"order": ["2 ×"], "year": ["4 ×"]}
 
 
+# --- less data, other settings, stability, the bill -------------------------------------------------------------------
+
+
+def variant(of: str, study: str, what: str, value: float | None, verdict: str = "none") -> dict[str, Any]:
+    """One row of a study; without a value its training failed."""
+    (row,) = rows(f"{of}, {what}", 1, kind="variant", frechet=value or 1.0, jitter=0)
+    row |= {"study": study, "of": of, "what": what, "verdicts": {"memorisation": verdict}}
+    return row if value else row | {"status": "failed", "metrics": {}, "verdicts": {}}
+
+
+def studied(table: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """What the page shows of these rows."""
+    results = {"rows": table, **more}
+    everything = summaries(results)
+    return studies(results, everything, metric="frechet", shapes={one.name: 0 for one in everything})
+
+
+def test_where_samples_begin_to_be_copies_is_a_sentence() -> None:
+    """By family: at 10, 30 and 60 % of the data; all of them are 'none'."""
+    told = {
+        "vae": (("copies", "none", "none"), "vae: copies from 10 % of the data down, none at 30 %."),
+        "gan": (("none", "copies", "none"), "gan: copies at 30 % of the data, none at 10 %, 60 % and 100 %."),
+        "diffusion": (
+            ("cannot tell", "none", "none"),
+            "diffusion: no copies down to 30 % of the data; it cannot be told at 10 % of the data.",
+        ),
+        "autoencoder": (("none",) * 3, "autoencoder: no copies down to 10 % of the data."),
+    }
+    table = [rows(name, 1, frechet=2.0)[0] for name in told]
+    for name, (verdicts, _) in told.items():
+        for share, verdict in zip((10, 30, 60), verdicts, strict=True):
+            table.append(variant(name, "subsample", f"{share}% of the data", 4.0, verdict))
+    (found,) = studied(table)["changes"]
+    assert found["words"] == [sentence for _, sentence in told.values()]
+    table[0]["verdicts"] = {"memorisation": "copies"}
+    assert (
+        studied(table)["changes"][0]["words"][0] == "vae: copies at 10 % and 100 % of the data, none at 30 % and 60 %."
+    )
+
+
 # --- claims ----------------------------------------------------------------------------------------------------------
 
 

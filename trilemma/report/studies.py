@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from trilemma.report import plots
+from trilemma.report.advise import listed
 from trilemma.report.budgets import astray, course, last_half, overtakings
 from trilemma.report.claims import CALM, TOUCHY, decide
 from trilemma.report.columns import amount, single
@@ -135,7 +136,7 @@ def _changes(
     """One line a model, one column a change: the figure and how many times as bad as the base of the same seed."""
     known = [one for one in variants if one.rows[0].get("study") == study and one.status != "pending"]
     what = list(dict.fromkeys(one.rows[0]["what"] for one in known))
-    lines = []
+    lines, words = [], []
     for base in models:
         own = {one.rows[0]["what"]: one for one in known if one.rows[0].get("of") == base.name}
         if not own or metric not in base.figures:
@@ -165,6 +166,8 @@ def _changes(
         answer = ""
         if study == "sensitivity":
             answer = "touchy" if worst > TOUCHY else "calm" if worst < CALM else "in between"
+        else:
+            words.append(_copying(base, own))
         lines.append(
             {
                 "name": base.name,
@@ -174,7 +177,32 @@ def _changes(
                 "answer": answer,
             }
         )
-    return {"study": study, "title": title, "what": what, "lines": lines} if lines else None
+    told = [sentence for sentence in words if sentence]
+    return {"study": study, "title": title, "what": what, "lines": lines, "words": told} if lines else None
+
+
+def _copying(base: Summary, parts: dict[str, Summary]) -> str:
+    """With how much of the data a model's samples begin to be copies, in a sentence; '' where that was not told."""
+    told = {float(what.partition("%")[0]): one.verdict for what, one in parts.items() if one.verdict}
+    if not told:
+        return ""
+    told |= {100.0: base.verdict} if base.verdict else {}
+
+    def at(verdict: str) -> list[float]:
+        return sorted(share for share in told if told[share] == verdict)
+
+    def said(shares: list[float]) -> str:
+        return listed([f"{share:g} %" for share in shares])
+
+    copies, free, open_ = at("copies"), at("none"), at("cannot tell")
+    if copies and copies == sorted(told)[: len(copies)]:
+        words = f"copies from {copies[-1]:g} % of the data down" + (f", none at {free[0]:g} %" if free else "")
+    elif copies:
+        words = f"copies at {said(copies)} of the data" + (f", none at {said(free)}" if free else "")
+    else:
+        words = f"no copies down to {free[0]:g} % of the data" if free else ""
+    unknown = f"it cannot be told at {said(open_)} of the data" if open_ else ""
+    return f"{base.name}: {'; '.join(part for part in (words, unknown) if part)}."
 
 
 def _drift(variants: list[Summary], metric: str, floors: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
