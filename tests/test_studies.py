@@ -22,7 +22,7 @@ from trilemma.metrics.protocol import Protocol
 from trilemma.modalities.door import open_data
 from trilemma.report.advise import advise
 from trilemma.report.asked import forecast
-from trilemma.report.budgets import astray, at_share, course, last_half, overtakings
+from trilemma.report.budgets import after, astray, at_share, course, last_half, overtakings
 from trilemma.report.claims import CLAIMS, decide, document
 from trilemma.report.columns import as_csv
 from trilemma.report.evidence import Evidence
@@ -304,10 +304,52 @@ def test_courses_cross_where_their_lines_in_logarithms_do() -> None:
     (found,) = overtakings(both, "frechet")
     assert (found.ahead, found.behind) == ("diffusion", "vae")
     assert found.seconds == pytest.approx(80 * 0.35)
-    assert course(both[0], "frechet")[0] == (10.0, pytest.approx(11.2))
+    seconds, figure = course(both[0], "frechet")[0]
+    assert (seconds, figure.value) == (10.0, pytest.approx(11.2))
     # Crossings of what cannot be told apart are no news.
     near = [trained("gan", {0.5: 2.0, 1: 1.99}), trained("vae", {0.5: 1.99, 1: 2.0})]
     assert overtakings(summaries({"rows": near}), "frechet") == []
+
+
+def test_who_overtakes_whom_is_told_by_seconds_not_by_shares() -> None:
+    """As many examples take one family four times as long: at equal shares it is ahead from the start."""
+    shares = (0.125, 0.25, 0.5, 1)
+    slow = trained("diffusion", {s: 4 * 14 / (80 * s) for s in shares})
+    fast = trained("vae", {s: 4 * (14 / (20 * s)) ** 0.5 for s in shares}, seconds=20.0)
+    # Few steps: a share that whole batches made a larger one is a training of some seconds like any other.
+    for row in (slow, fast):
+        row["budgets"][0]["reached"] = 0.14
+    (found,) = overtakings(summaries({"rows": [slow, fast]}), "frechet")
+    assert (found.ahead, found.behind, found.seconds) == ("diffusion", "vae", pytest.approx(14))
+    apart_in_time = [slow, trained("vae", {s: 1 / s for s in shares}, seconds=9.0)]
+    assert overtakings(summaries({"rows": apart_in_time}), "frechet") == [], "no moment has figures of both"
+
+
+def test_a_course_between_its_points_is_straight_in_logarithms() -> None:
+    (one,) = summaries({"rows": [trained("vae", {0.25: 8.0, 1: 2.0})]})
+    middle = after(course(one, "frechet"), 40.0)
+    assert middle is not None and middle.value == pytest.approx(4.0) == pytest.approx(middle.seeds[0])
+    assert middle.low == pytest.approx((7.99 * 1.99) ** 0.5) and middle.high == pytest.approx((8.01 * 2.01) ** 0.5)
+    assert after(course(one, "frechet"), 19.9) is None is after(course(one, "frechet"), 80.1)
+    # An interval that reaches down to 0 has no logarithm there: it stays as wide.
+    wide = trained("vae", {0.25: 8.0, 1: 2.0})
+    wide["metrics"]["frechet"] |= {"low": 0.0}
+    middle = after(course(summaries({"rows": [wide]})[0], "frechet"), 40.0)
+    assert middle is not None and middle.low == 0.0
+
+
+def test_why_a_share_became_another_is_told() -> None:
+    """By the clock, which corrects the count of a time budget, or by the rounding to whole batches."""
+    rounded, corrected = trained("gan", {0.125: 4, 1: 1}), trained("vae", {0.5: 2, 1: 1})
+    rounded["budgets"][0]["reached"], corrected["budgets"][0]["reached"] = 0.138, 0.27
+    rounded["training"], corrected["training"] = {"corrections": []}, {"corrections": [[40, 9000]]}
+    assert studied([rounded])["courses"]["words"][-1] == (
+        "Rounded to whole batches, so that shares became others: gan 13.8% for 12.5%."
+    )
+    assert studied([rounded, corrected])["courses"]["words"][-2:] == [
+        "The clock set counts right on the way, so that shares became others: vae 27% for 50%.",
+        "Rounded to whole batches, so that shares became others: gan 13.8% for 12.5%.",
+    ]
 
 
 def test_the_last_half_pays_or_does_not() -> None:
@@ -325,8 +367,10 @@ def test_a_share_that_became_another_one_is_no_figure_at_it() -> None:
     row["budgets"][1] |= {"reached": 0.27, "seconds": 21.6}
     (one,) = summaries({"rows": [row]})
     assert last_half(one, "frechet") is None and at_share(one, 0.5, "frechet") is None
-    assert at_share(one, 0.125, "frechet") is not None and astray(one) == [(0.5, 0.27)]
-    assert (21.6, 2.0) in course(one, "frechet"), "it is what a training of these seconds reached"
+    assert at_share(one, 0.125, "frechet") is not None and astray(one) == [(0.5, 0.27, False)]
+    assert (21.6, 2.0) in [(s, f.value) for s, f in course(one, "frechet")], (
+        "it is what a training of these seconds reached"
+    )
     near = trained("vae", {0.5: 2, 1: 1})
     near["budgets"][0]["reached"] = 0.46
     assert last_half(summaries({"rows": [near]})[0], "frechet") is not None

@@ -59,7 +59,7 @@ def _claims(results: dict[str, Any], models: list[Summary]) -> dict[str, Any] | 
 
 def _courses(models: list[Summary], metric: str, shapes: dict[str, int]) -> dict[str, Any] | None:
     """Quality over the budget: a drawing, who overtakes whom, and whether the last half paid."""
-    ways = {one.name: course(one, metric) for one in models}
+    ways = {one.name: [(at, figure.value) for at, figure in course(one, metric)] for one in models}
     if not any(len(points) > 1 for points in ways.values()):
         return None
     lines = [
@@ -95,9 +95,15 @@ def _courses(models: list[Summary], metric: str, shapes: dict[str, int]) -> dict
         words.append(f"It made {', '.join(worse)} worse: less training is better there.")
     if still:
         words.append(f"It changed nothing much, or nothing that one could rely on, for {', '.join(still)}.")
-    off = [f"{one.name} {reached:.0%} for {share:.0%}" for one in models for share, reached in astray(one)]
-    if off:
-        words.append(f"The clock set counts right on the way, so that shares became others: {', '.join(off)}.")
+    for reset, why in ((True, "The clock set counts right on the way"), (False, "Rounded to whole batches")):
+        off = [
+            f"{one.name} {100 * reached:.3g}% for {100 * share:.3g}%"
+            for one in models
+            for share, reached, corrected in astray(one)
+            if corrected == reset
+        ]
+        if off:
+            words.append(f"{why}, so that shares became others: {', '.join(off)}.")
     return {"drawing": drawing, "words": words}
 
 
