@@ -587,15 +587,33 @@ def test_baselines(make: Callable[..., np.ndarray], source: Callable[[], np.ndar
 # --- corners ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [16, 40])
-def test_few_images_end_in_a_report(count: int, tmp_path: Path) -> None:
+COUNTING = {"precision", "recall", "density", "coverage", "alpha_precision", "beta_recall"}
+
+
+@pytest.mark.parametrize(("count", "tests"), [(16, 3), (45, 9), (90, 12), (122, 19)])
+def test_few_images_end_in_a_report_of_what_can_be_said(count: int, tests: int, tmp_path: Path) -> None:
+    """Below ten test examples no neighbours are counted, below twenty their shares have no interval."""
     file = tmp_path / "few.npy"
     np.save(file, bars()[:count])
     code, _, err = call(file, "--models", "vae", "--budget-each", "256", "--out", tmp_path / "report", *QUICK)
     assert code == 0, err
-    rows = {row["name"]: row for row in results(tmp_path / "report")["rows"]}
-    assert rows["vae"]["status"] == "ok", rows["vae"]["error"]
-    assert "frechet" in rows["vae"]["metrics"]
+    told = results(tmp_path / "report")
+    assert told["data"]["counts"]["test"] == tests
+    vae = next(row for row in told["rows"] if row["name"] == "vae")
+    assert vae["status"] == "ok", vae["error"]
+    assert vae["verdicts"] == {"memorisation": "cannot tell"}, "so few examples"
+    for row in told["rows"]:
+        known = {name: entry["low"] is not None for name, entry in row["metrics"].items()}
+        assert "frechet" in known and "frechet_extrapolated" not in known, row["name"]
+        assert (COUNTING | {"classifier", "vendi"}) & set(known) == (
+            COUNTING | {"classifier", "vendi"} if tests >= 10 else set()
+        ), row["name"]
+        assert not [name for name in COUNTING if known.get(name)], row["name"]
+        assert known["frechet"] == (tests >= 9), "of three examples not even a distance has an interval"
+    said = told["answer"]["sentences"][2]
+    wide = "intervals are wide" if tests >= 9 else "they give no interval"
+    assert f"only {tests} test examples are few to measure with: {wide}" in said
+    assert ("variety was not measured" in said) == (tests < 10)
 
 
 def test_a_model_file_of_one_s_own(points: Path, tmp_path: Path) -> None:

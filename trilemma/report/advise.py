@@ -291,7 +291,8 @@ def _caveats(
         said.append(f"each model was trained only {times}, so that a repeat may turn it round (--seeds 3 would tell)")
     tests = ((results.get("data") or {}).get("counts") or {}).get("test")
     if tests is not None and tests < FEW_TEST_EXAMPLES:
-        said.append(f"only {tests} test examples are few to measure with: intervals are wide")
+        wide = "they give no interval" if top.figures[metric].low is None else "intervals are wide"
+        said.append(f"only {tests} test examples are few to measure with: {wide}")
     endless = ranked[0].figures.get("frechet_extrapolated")
     if endless is not None and metric == "frechet":
         said.append(
