@@ -342,6 +342,20 @@ def test_the_page_says_of_what_its_intervals_are(finished: tuple[Path, dict[str,
     assert "95 % intervals of the metric's expectation at 360 test examples and 500 samples: sampling error" in plain
 
 
+def test_the_pareto_front_is_drawn_through_its_models(finished: tuple[Path, dict[str, Any], str]) -> None:
+    folder, results, text = finished
+    drawn = text[text.index("Quality against speed of sampling") :].partition("</svg>")[0]
+    (path,) = re.findall(r'<path class="front" d="([^"]+)"', drawn)
+    names = results["answer"]["pareto"]
+    assert len(names) > 2 and path.count("M") == 1 and path.count("L") == len(names) - 1
+    corners = [float(x) for x in re.findall(r"[ML]([\d.]+),", path)]
+    for name, x in zip(names, corners, strict=True):  # its bar stands there
+        assert re.search(f'<title>{name}: Fr[^<]*</title><line class="bar" x1="{x}"', drawn), name
+    assert corners == sorted(corners, reverse=True), "fastest first"
+    only = small_results([fast(row("vae", frechet=3.0), 100.0)])
+    assert 'class="front"' not in render(folder, only, picture), "one model is no front"
+
+
 def test_seeds_are_joined_in_one_line_and_kept_beneath(tmp_path: Path) -> None:
     results = realistic(tmp_path / "digits", seeds=3)
     text = render(tmp_path / "digits", results, picture)

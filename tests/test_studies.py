@@ -26,7 +26,8 @@ from trilemma.report.budgets import after, astray, at_share, course, last_half, 
 from trilemma.report.claims import CLAIMS, decide, document
 from trilemma.report.columns import as_csv
 from trilemma.report.evidence import Evidence
-from trilemma.report.measure import new_row
+from trilemma.report.measure import Ruler, new_row
+from trilemma.report.probes import drifted, quick
 from trilemma.report.studies import studies
 from trilemma.report.summary import summaries
 from trilemma.report.variants import (
@@ -41,6 +42,7 @@ from trilemma.report.variants import (
     settings_of,
     variants,
 )
+from trilemma.tasks.load import Loaded
 from trilemma.training.branch import branch, shares_of
 
 MODELS = ["autoencoder", "vae", "gan", "diffusion", "diffusion:ddpm"]
@@ -402,6 +404,21 @@ def test_two_protocols_share_no_column() -> None:
     assert {by: [each["times"] for each in own] for by, own in found.items()} == {"order": ["2 ×"], "year": ["4 ×"]}
 
 
+def test_where_the_mean_moves_the_earlier_half_serves_the_later_worse(tmp_path: Path) -> None:
+    """Points whose mean goes from -3 to 3: real ones and samples of models alike."""
+    moving = np.random.default_rng(0).standard_normal((400, 2)) + np.linspace(-3, 3, 400)[:, None]
+    data = open_data(moving.astype(np.float32))
+    ruler = Ruler(later(data, "order"), 100, quiet=True)
+    earlier, mixed = wanted(Studies(drift="order"), ["vae"], examples=400, grid=False)
+    found = [drifted(ruler, data, earlier, seed=0), {}]
+    for half in (earlier, mixed):
+        run = tl.train(data_of(half, data), model="vae", size="xs", budget=2048, out=tmp_path / half.half, quiet=True,
+                       settings=QUICK)  # fmt: skip
+        found[1][half.half] = quick(ruler, Loaded(run.folder).sampler.samples(100, seed=0))
+    for halves in found:
+        assert halves["earlier"]["frechet"]["low"] > halves["random"]["frechet"]["high"], halves
+
+
 # --- less data, other settings, stability, the bill -------------------------------------------------------------------
 
 
@@ -440,6 +457,50 @@ def test_where_samples_begin_to_be_copies_is_a_sentence() -> None:
     assert (
         studied(table)["changes"][0]["words"][0] == "vae: copies at 10 % and 100 % of the data, none at 30 % and 60 %."
     )
+
+
+def test_a_rate_or_batch_that_matters_makes_a_family_touchy() -> None:
+    """By the worst of four changes: above 1.5 times touchy, below 1.2 calm, a training that fails is the worst."""
+    worst = {"gan": 3.3, "vae": 2.3, "autoencoder": 2.7, "diffusion": None}
+    table = [rows(name, 1, frechet=2.0, jitter=0)[0] for name in worst]
+    for name, value in worst.items():
+        for what, times in (("rate × 1/3", 2.1), ("rate × 3", value), ("batch × 1/2", 2.0), ("batch × 2", 1.8)):
+            table.append(variant(name, "sensitivity", what, times))
+    (found,) = studied(table)["changes"]
+    lines = {line["name"]: line for line in found["lines"]}
+    assert {name: line["answer"] for name, line in lines.items()} == {
+        "gan": "touchy", "vae": "calm", "autoencoder": "in between", "diffusion": "touchy",
+    }  # fmt: skip
+    assert found["what"] == ["rate × 1/3", "rate × 3", "batch × 1/2", "batch × 2"]
+    assert lines["diffusion"]["cells"][1] == ("failed", "") and lines["gan"]["cells"][1][1].endswith("1.6 ×")
+
+
+def test_stability_counts_trainings_that_went_well_and_what_was_lost_on_the_way() -> None:
+    table = rows("gan", 5, frechet=2.0, jitter=0)
+    for row, value in zip(table, (1.0, 3.0, 2.0, 2.0, 2.0), strict=True):
+        row["metrics"]["frechet"] = measure(value)
+    table[1]["stability"] = {"events": {"overpowered": 2}, "rollbacks": 0}
+    table[2]["metrics"]["diversity"] = measure(0.1)
+    table[3] |= {"status": "failed", "metrics": {}}
+    table[4]["status"] = "pending"
+    previews = {0: (1.0, 0.2, 0.6), 1: (0.5, 0.3, 0.1)}  # half of what was gained is lost again; nothing is
+    for place, values in previews.items():
+        table[place]["curve"] = [{"kernel@random": value} for value in values]
+    table += rows("vae", 1, frechet=2.0)
+    gan, vae = studied(table)["stability"]
+    assert gan["well"] == "1 of 4", "an event, a collapse and a failure are three that went wrong"
+    assert gan["events"] == "overpowered 2×" and gan["lost"] == "25%"
+    assert gan["spread"] == "± 50%", "of 1, 3 and 2 the deviation is 1, half of their mean"
+    assert (vae["well"], vae["events"], vae["spread"], vae["lost"]) == ("1 of 1", "none", "–", "–")
+
+
+def test_the_bill_is_hours_times_the_price() -> None:
+    row = trained("vae", {1: 1.0}, seconds=5400.0)
+    row["speed"] |= {"samples_per_second": 500.0, "train_memory_bytes": 2.5e9}
+    (line,) = studied([row], settings={"price": 1.8})["bill"]
+    assert line["money"] == ("2.7", "1"), "an hour and a half; a million samples take 2,000 seconds"
+    assert (line["training"], line["million"], line["memory"]) == ("1.5 h", "33.3 min", "2.5 GB")
+    assert studied([row])["bill"][0]["money"] is None
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------
