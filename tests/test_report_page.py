@@ -337,6 +337,12 @@ def test_page_shows_every_row_and_section(finished: tuple[Path, dict[str, Any], 
     assert "None" not in plain and "nan" not in re.findall(r"[a-z]+", plain)
 
 
+def test_options_and_shapes_are_not_broken(finished: tuple[Path, dict[str, Any], str]) -> None:
+    answer = finished[2].partition('id="answer"')[2].partition("</section>")[0]
+    assert 'training pictures of <span class="whole">1 × 8 × 8</span> in 10 classes' in answer
+    assert '<span class="whole">--seeds 3</span>' in answer
+
+
 def test_the_page_says_of_what_its_intervals_are(finished: tuple[Path, dict[str, Any], str]) -> None:
     plain = " ".join("".join(read(finished[2]).text).split())
     assert "95 % intervals of the metric's expectation at 360 test examples and 500 samples: sampling error" in plain

@@ -75,8 +75,8 @@ def _environment() -> Environment:
 
 
 def spoken(sentence: str) -> Markup:
-    """A sentence whose options are not broken at their hyphens."""
-    return Markup(re.sub(r"--\w+( \w+)?", r'<span class="whole">\g<0></span>', str(escape(sentence))))
+    """A sentence whose options are not broken at their hyphens, and whose shapes (1 × 8 × 8) stay in one line."""
+    return Markup(re.sub(r"--\w+( \w+)?|\d+( × \d+)+", r'<span class="whole">\g<0></span>', str(escape(sentence))))
 
 
 def typed(command: str) -> Markup:
