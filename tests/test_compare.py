@@ -239,8 +239,9 @@ def test_the_table_as_csv(report: tuple[Path, str, list[object]]) -> None:
     rows = results(folder)["rows"]
     assert [line["name"] for line in lines] == [row["name"] for row in rows]
     for line, row in zip(lines, rows, strict=True):
-        assert float(line["frechet"]) == pytest.approx(row["metrics"]["frechet"]["value"])
-        assert float(line["frechet_low"]) <= float(line["frechet"]) <= float(line["frechet_high"])
+        column = f"frechet_{row['column']}"
+        assert float(line[column]) == pytest.approx(row["metrics"]["frechet"]["value"])
+        assert float(line[f"{column}_low"]) <= float(line[column]) <= float(line[f"{column}_high"])
         assert line["protocol"] == row["column"]
         assert bool(line["samples_per_second"]) == (row["kind"] == "model")
 
@@ -586,15 +587,33 @@ def test_baselines(make: Callable[..., np.ndarray], source: Callable[[], np.ndar
 # --- corners ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [16, 40])
-def test_few_images_end_in_a_report(count: int, tmp_path: Path) -> None:
+COUNTING = {"precision", "recall", "density", "coverage", "alpha_precision", "beta_recall"}
+
+
+@pytest.mark.parametrize(("count", "tests"), [(16, 3), (45, 9), (90, 12), (122, 19)])
+def test_few_images_end_in_a_report_of_what_can_be_said(count: int, tests: int, tmp_path: Path) -> None:
+    """Below ten test examples no neighbours are counted, below twenty their shares have no interval."""
     file = tmp_path / "few.npy"
     np.save(file, bars()[:count])
     code, _, err = call(file, "--models", "vae", "--budget-each", "256", "--out", tmp_path / "report", *QUICK)
     assert code == 0, err
-    rows = {row["name"]: row for row in results(tmp_path / "report")["rows"]}
-    assert rows["vae"]["status"] == "ok", rows["vae"]["error"]
-    assert "frechet" in rows["vae"]["metrics"]
+    told = results(tmp_path / "report")
+    assert told["data"]["counts"]["test"] == tests
+    vae = next(row for row in told["rows"] if row["name"] == "vae")
+    assert vae["status"] == "ok", vae["error"]
+    assert vae["verdicts"] == {"memorisation": "cannot tell"}, "so few examples"
+    for row in told["rows"]:
+        known = {name: entry["low"] is not None for name, entry in row["metrics"].items()}
+        assert "frechet" in known and "frechet_extrapolated" not in known, row["name"]
+        assert (COUNTING | {"classifier", "vendi"}) & set(known) == (
+            COUNTING | {"classifier", "vendi"} if tests >= 10 else set()
+        ), row["name"]
+        assert not [name for name in COUNTING if known.get(name)], row["name"]
+        assert known["frechet"] == (tests >= 9), "of three examples not even a distance has an interval"
+    said = told["answer"]["sentences"][2]
+    wide = "intervals are wide" if tests >= 9 else "they give no interval"
+    assert f"only {tests} test examples are few to measure with: {wide}" in said
+    assert ("variety was not measured" in said) == (tests < 10)
 
 
 def test_a_model_file_of_one_s_own(points: Path, tmp_path: Path) -> None:
@@ -641,9 +660,10 @@ def test_measured_alone_samples_get_the_figures_of_their_row(
         assert code == 0, err
         said = json.loads(out)
         assert {key: said["metrics"][key] for key in row["metrics"]} == row["metrics"], name
-        assert said["verdicts"] == row["verdicts"] and (
-            name == FLOOR or said["metrics"].keys() == row["metrics"].keys()
-        )
+        if name == FLOOR:  # training rows, which as anybody's samples would be copies
+            assert row["verdicts"] == {} and "memorisation" not in row["metrics"]
+        else:
+            assert said["verdicts"] == row["verdicts"] and said["metrics"].keys() == row["metrics"].keys()
         assert said["protocol"] == {**found["protocol"], "key": found["protocol_key"], "floor": FLOOR}
         assert said["floor"] == next(row for row in found["rows"] if row["name"] == FLOOR)["metrics"]
         assert said["notes"] == []
@@ -661,6 +681,7 @@ def test_more_or_fewer_samples_than_the_protocol_takes(pictures: Path, report: t
     text = many.text()
     assert re.search(r"^Fréchet +[\d.,]+ +[\d.,]+ to [\d.,]+ +[\d.,]+ +Distance between", text, re.M), text
     assert "copies of training data: " in text and "note: " in text
+    assert f"of each metric's expectation at {len(data.splits['test'])} test examples and {count} samples" in text
 
 
 def test_a_table_for_people_and_a_folder_of_files(pictures: Path, points: Path, tmp_path: Path) -> None:
@@ -729,7 +750,7 @@ def test_samples_of_another_tool_stand_in_the_table(report: tuple[Path, str, lis
     rows = {row["name"]: row for row in after["rows"]}
     assert [row for row in after["rows"] if row["kind"] != "included"] == before["rows"]
     assert rows["theirs"]["kind"] == "included" and rows["theirs"]["column"] == before["protocol_key"]
-    assert rows["theirs"]["verdicts"]["memorisation"] == rows[FLOOR]["verdicts"]["memorisation"]
+    assert rows["theirs"]["verdicts"]["memorisation"] == "copies", "they are training rows"
     assert after["answer"]["winner"] in MODELS
     page = (here / "index.html").read_text(encoding="utf-8")
     assert "from elsewhere</small>" in page and page.count("theirs") > 3

@@ -110,7 +110,7 @@ def test_the_rules_are_stated_with_the_numbers_that_they_use() -> None:
 
 
 def test_every_need_and_limit_is_in_choosing() -> None:
-    from trilemma.report.advise import LIMITS, TASKS, check_needs
+    from trilemma.report.needs import LIMITS, TASKS, check_needs
 
     text = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
     assert {name for name in TASKS if f"`{name}`" in text} == set(TASKS)

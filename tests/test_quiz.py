@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import handed
 from PIL import Image
 from scipy import stats
 from test_report_page import MODELS, picture, read, realistic, row, small_results
@@ -23,11 +24,6 @@ from trilemma.errors import InputError
 from trilemma.report.page import render
 from trilemma.report.quiz import FEWEST, MOST, Share, difference, fold
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--virtual-time-budget=20000",
-)  # fmt: skip
 SCRIPT = Path(__file__).resolve().parents[1] / "trilemma" / "report" / "templates" / "quiz.js"
 COUNTS = [(0, 1), (1, 1), (0, 8), (3, 8), (8, 8), (17, 40), (63, 64), (200, 1000)]
 
@@ -195,8 +191,7 @@ addEventListener("load", async () => {
   const intervals = COUNTS.map(([hits, of]) => clopperPearson(hits, of));
   const outcome = { before, waiting, ignored, rows, intervals, saved: JSON.parse(written[0]), seen: seen.size,
     score: part("score").textContent, wide: document.documentElement.scrollWidth, view: innerWidth };
-  const bytes = new TextEncoder().encode(JSON.stringify(outcome));
-  document.body.innerHTML = "outcome:" + btoa(String.fromCharCode(...bytes)) + ":end";
+  hand(outcome);
 });
 </script>
 """
@@ -204,17 +199,9 @@ addEventListener("load", async () => {
 
 def clicked(text: str, folder: Path, *, stop: int, width: int = 1280) -> dict[str, Any]:
     """The outcome of a reader who answers `stop` pictures of the page and saves the answers."""
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip("no Chromium is installed")
     reader = READER.replace("STOP", str(stop)).replace("ALL", str(key_of(text)["items"]))
-    file = folder / "clicked.html"
-    file.write_text(text.replace("</body>", reader.replace("COUNTS", json.dumps(COUNTS)) + "</body>"), encoding="utf-8")
-    command = [browser, *FLAGS, f"--window-size={width},900", f"--user-data-dir={folder / 'browser'}", "--dump-dom"]
-    done = subprocess.run([*command, file.as_uri()], capture_output=True, text=True, timeout=120)
-    found = re.search(r"outcome:([\w+/=]+):end", done.stdout)
-    assert found, f"the quiz did not come to its end: {done.stderr[-500:]}"
-    return json.loads(base64.b64decode(found[1]))
+    reader = reader.replace("COUNTS", json.dumps(COUNTS))
+    return handed(text.replace("</body>", reader + "</body>"), folder, width=width)
 
 
 @pytest.mark.parametrize("width", [1280, 500])  # a headless window is no narrower than 500

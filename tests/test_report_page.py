@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import re
@@ -13,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import handed
 from PIL import Image
 
 from trilemma.errors import InputError
-from trilemma.report.advise import advise, check_needs
+from trilemma.report.advise import advise
 from trilemma.report.columns import COLUMNS, table
+from trilemma.report.needs import check_needs
 from trilemma.report.page import LIMIT, render, write_page
 from trilemma.report.summary import differs, number, spanned, summaries
 from trilemma.report.words import WORDS
@@ -215,6 +218,46 @@ def realistic(folder: Path, *, seeds: int = 1, name: str = "digits") -> dict[str
     return results
 
 
+def with_studies(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
+    """`realistic` with all that a page can hold beside it: studies of every kind, a bill, control by styles."""
+    results = copy.deepcopy(results)
+    by_name = {entry["name"]: entry for entry in results["rows"]}
+
+    def figures(value: float) -> dict[str, Any]:
+        shares = {"precision": 0.8, "recall": 0.6, "control": 0.95}
+        return {"frechet": measure("frechet", value), **{name: measure(name, each) for name, each in shares.items()}}
+
+    for name in ("vae", "gan", "diffusion"):
+        base = by_name[name]
+        value, seconds = base["metrics"]["frechet"]["value"], base["speed"]["train_seconds"]
+        base["budgets"] = [
+            {"share": s, "reached": s, "seconds": s * seconds, "metrics": figures(value / s)}
+            for s in (0.125, 0.25, 0.5)
+        ]
+        studies = {
+            "sensitivity": ("rate × 1/3", "rate × 3", "batch × 1/2", "batch × 2"),
+            "subsample": ("10% of the data", "30% of the data"),
+            "drift": ("earlier half by order", "random half by order"),
+        }
+        for study, changes in studies.items():
+            for what in changes:
+                variant = row(f"{name}, {what}", "variant") | {"family": name, "metrics": figures(1234.5 * value)}
+                results["rows"].append(variant | {"study": study, "what": what, "of": name})
+    by_name["diffusion"]["ladder"] = [
+        {"sampler": "ddim", "steps": steps, "calls": steps, "samples": 500, "samples_per_second": 6400 / steps,
+         "metrics": figures(64 / steps)}
+        for steps in (4, 8, 64)
+    ]  # fmt: skip
+    points = [{"guidance": g, "samples": 500, "metrics": figures(g)} for g in (1.0, 2.0, 4.0)]
+    by_name["diffusion"]["guided"] = points
+    np.save(folder / "samples" / "moved.npy", np.zeros((2, 5, 1, 8, 8), np.uint8))
+    by_name["gan"]["directions"] = {"names": ["smiling=yes", "pca-1"], "samples": "samples/moved.npy"}
+    by_name["gan"]["metrics"] |= {"kept": measure("kept", 0.75), "changed@label": measure("changed@label", 0.5)}
+    results["drift"] = {"order": {half: figures(1.0) for half in ("earlier", "random")}}
+    results["settings"]["price"] = 12.5
+    return results
+
+
 class Reader(HTMLParser):
     """Collects what a browser would load, and whether tags close."""
 
@@ -292,6 +335,31 @@ def test_page_shows_every_row_and_section(finished: tuple[Path, dict[str, Any], 
         assert f'id="{part}"' in text, part
     assert text.count("<img") == 30
     assert "None" not in plain and "nan" not in re.findall(r"[a-z]+", plain)
+
+
+def test_options_and_shapes_are_not_broken(finished: tuple[Path, dict[str, Any], str]) -> None:
+    answer = finished[2].partition('id="answer"')[2].partition("</section>")[0]
+    assert 'training pictures of <span class="whole">1 × 8 × 8</span> in 10 classes' in answer
+    assert '<span class="whole">--seeds 3</span>' in answer
+
+
+def test_the_page_says_of_what_its_intervals_are(finished: tuple[Path, dict[str, Any], str]) -> None:
+    plain = " ".join("".join(read(finished[2]).text).split())
+    assert "95 % intervals of the metric's expectation at 360 test examples and 500 samples: sampling error" in plain
+
+
+def test_the_pareto_front_is_drawn_through_its_models(finished: tuple[Path, dict[str, Any], str]) -> None:
+    folder, results, text = finished
+    drawn = text[text.index("Quality against speed of sampling") :].partition("</svg>")[0]
+    (path,) = re.findall(r'<path class="front" d="([^"]+)"', drawn)
+    names = results["answer"]["pareto"]
+    assert len(names) > 2 and path.count("M") == 1 and path.count("L") == len(names) - 1
+    corners = [float(x) for x in re.findall(r"[ML]([\d.]+),", path)]
+    for name, x in zip(names, corners, strict=True):  # its bar stands there
+        assert re.search(f'<title>{name}: Fr[^<]*</title><line class="bar" x1="{x}"', drawn), name
+    assert corners == sorted(corners, reverse=True), "fastest first"
+    only = small_results([fast(row("vae", frechet=3.0), 100.0)])
+    assert 'class="front"' not in render(folder, only, picture), "one model is no front"
 
 
 def test_seeds_are_joined_in_one_line_and_kept_beneath(tmp_path: Path) -> None:
@@ -445,6 +513,42 @@ def test_opening_the_page_module_does_not_import_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+# Of a page in a frame of each width: how wide it became, and what reaches beyond it that cannot be scrolled by itself.
+FRAMES = """<!doctype html><html><head></head><body><script>
+const page = new TextDecoder().decode(Uint8Array.from(atob("PAGE"), (letter) => letter.charCodeAt(0)));
+addEventListener("load", async () => {
+  const found = {};
+  for (const width of WIDTHS) {
+    const frame = document.createElement("iframe");
+    frame.style.cssText = `width: ${width}px; height: 900px; border: 0`;
+    frame.srcdoc = page;
+    document.body.append(frame);
+    await new Promise((done) => { frame.onload = done; });
+    const inside = frame.contentDocument;
+    for (const one of inside.querySelectorAll("details")) one.open = true;
+    const beyond = [...inside.querySelectorAll("body *")].filter(
+      (one) => !one.closest(".scroll table") && one.getBoundingClientRect().right > width + 0.5);
+    const names = beyond.map((one) => `${one.closest("section")?.id}: ${one.tagName}.${one.className}`);
+    found[width] = [inside.documentElement.scrollWidth, names];
+  }
+  hand(found);
+});
+</script></body></html>"""
+
+
+def test_nothing_is_wider_than_a_phone(tmp_path: Path, finished: tuple[Path, dict[str, Any], str]) -> None:
+    folder, results, _ = finished
+    studied = with_studies(folder, results)
+    text = render(folder, studied, picture)
+    del studied["drift"]  # as an older report has none
+    assert "by order" in render(folder, studied, picture)
+    for part in ('id="quiz"', 'id="control"', 'id="costs"', 'id="claims"', "The bill", "change with time", "Guidance"):
+        assert part in text, part
+    coded, widths = base64.b64encode(text.encode()).decode(), [360, 390]
+    found = handed(FRAMES.replace("WIDTHS", str(widths)).replace("PAGE", coded), tmp_path)
+    assert found == {str(width): [width, []] for width in widths}
+
+
 # --- the answer ------------------------------------------------------------------------------------------------------
 
 
@@ -486,6 +590,77 @@ def test_preferences_and_needs(prefer: str | None, need: Any, winner: str | None
         assert f"Use {winner}" in answer["sentences"][0]
     if need:
         assert answer["why"]["left_out"]
+
+
+def test_why_a_need_is_not_met_is_said_in_words() -> None:
+    rows = base()
+    rows[1]["speed"]["sample_memory_bytes"] = 12_017_664.0
+    left = advise(small_results(rows), need="likelihood,latency<0.1,memory<1MB")["why"]["left_out"]
+    assert left["gan"] == "it cannot say how likely an example is, and likelihood was asked for"
+    assert left["diffusion"] == "1.5 s to the first sample, and latency<0.1 was asked for"
+    assert left["vae"] == "its bytes of memory that sampling adds were not measured"
+    memory = advise(small_results(rows), need="memory<1MB")["why"]["left_out"]["gan"]
+    assert memory == "12 MB of memory that sampling adds, and memory<1MB was asked for"
+
+
+def test_promises_are_reasons_and_borrowed_weights_break_that_of_the_licence() -> None:
+    rows = base()
+    rows[2]["config"] = {"text": "words", "clip": "clip:noise-aware", "autoencoder": "codec"}  # all trained here
+    answer = advise(small_results(rows), need="determinism,licence")
+    assert answer["winner"] == "diffusion"
+    assert "as you need it, equal seeds give equal samples" in answer["sentences"][0]
+    assert answer["sentences"][0].endswith("follow the licence of your data: no weights of others are inside.")
+    assert "as you need it" not in advise(small_results(rows), need="latency<9")["sentences"][0]
+    for config, words in (
+        ({"text": "minilm"}, "it reads captions by weights of others (minilm)"),
+        ({"text": "hub:google/flan-t5-small"}, "it reads captions by weights of others (hub:google/flan-t5-small)"),
+        ({"text": "", "autoencoder": "hub:them/kl"}, "its autoencoder (hub:them/kl) was not trained here"),
+    ):
+        rows[2]["config"] = config
+        answer = advise(small_results(rows), need="licence")
+        assert answer["winner"] == "gan"
+        assert answer["why"]["left_out"] == {"diffusion": f"{words}, and licence was asked for"}
+        assert advise(small_results(rows), need="determinism")["winner"] == "diffusion"
+
+
+def data_of(kind: str, train: int, test: int, shape: list[int], **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "counts": {"train": train, "choose": test, "test": test}, "shape": shape, **more}
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (
+            data_of("image", 1000, 250, [1, 8, 8], labels=["0", "1"]),
+            "1,000 training pictures of 1 × 8 × 8 in 2 classes (no copies were found, though diffusion saw each 8 "
+            "times), measured on 250 others; keep in mind: each",
+        ),
+        (
+            data_of("image", 5000, 250, [3, 64, 64], labels=None, sides="alone"),
+            "5,000 training pictures of 3 × 64 × 64 without labels, so that no class can be asked for, measured on 250",
+        ),
+        (data_of("image", 5000, 250, [3, 64, 64], sides="paired"), "5,000 training pairs of 3 × 64 × 64, measured on"),
+        (data_of("table", 5000, 400, [14], labels=None), "5,000 training rows of 14 columns, measured on 400 others"),
+        (data_of("points", 5000, 400, [2], labels=None), "5,000 training examples of 2 numbers, measured on 400"),
+    ],
+)
+def test_the_answer_says_on_what_data_it_was_decided(data: dict[str, Any], words: str) -> None:
+    rows = base()
+    rows[2]["speed"]["examples"] = 8000.0
+    assert advise(small_results(rows, data=data))["sentences"][2].startswith(f"This was decided on {words}")
+
+
+def test_few_examples_mean_wide_intervals_and_distances_that_are_too_large() -> None:
+    rows = base()
+    few = data_of("image", 100, 60, [1, 8, 8], labels=["a"])
+    rows[2]["verdicts"] = {"memorisation": "cannot tell"}
+    rows[2]["metrics"]["frechet_extrapolated"] = measure("frechet_extrapolated", 1.25)
+    said = advise(small_results(rows, data=few))["sentences"][2]
+    assert "only 60 test examples are few to measure with: intervals are wide" in said
+    assert "copies of training data cannot be told: too few data" in said and "no copies were found" not in said
+    assert "raise all Fréchet distances, real data's too (without that diffusion's would be about 1.25)" in said
+    calm = advise(small_results(base(), data=data_of("image", 9000, 900, [1, 8, 8], labels=["a"])))["sentences"][2]
+    assert "intervals are wide" not in calm and "raise all" not in calm
 
 
 def test_a_collapsed_model_is_said_to_have_gone_wrong_and_wins_no_column(tmp_path: Path) -> None:

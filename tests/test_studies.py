@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from dataclasses import asdict, replace
@@ -17,13 +18,17 @@ import trilemma as tl
 from trilemma.errors import InputError
 from trilemma.metrics.latent import active_units, bits_per_dimension, critic_area, midpoints, noise_left, path_length
 from trilemma.metrics.neighbours import inside_balls, precision_recall_density_coverage
+from trilemma.metrics.protocol import Protocol
 from trilemma.modalities.door import open_data
 from trilemma.report.advise import advise
 from trilemma.report.asked import forecast
-from trilemma.report.budgets import astray, at_share, course, last_half, overtakings
+from trilemma.report.budgets import after, astray, at_share, course, last_half, overtakings
 from trilemma.report.claims import CLAIMS, decide, document
+from trilemma.report.columns import as_csv
 from trilemma.report.evidence import Evidence
-from trilemma.report.measure import new_row
+from trilemma.report.measure import Ruler, new_row
+from trilemma.report.probes import drifted, quick
+from trilemma.report.studies import studies
 from trilemma.report.summary import summaries
 from trilemma.report.variants import (
     Studies,
@@ -37,6 +42,7 @@ from trilemma.report.variants import (
     settings_of,
     variants,
 )
+from trilemma.tasks.load import Loaded
 from trilemma.training.branch import branch, shares_of
 
 MODELS = ["autoencoder", "vae", "gan", "diffusion", "diffusion:ddpm"]
@@ -300,10 +306,52 @@ def test_courses_cross_where_their_lines_in_logarithms_do() -> None:
     (found,) = overtakings(both, "frechet")
     assert (found.ahead, found.behind) == ("diffusion", "vae")
     assert found.seconds == pytest.approx(80 * 0.35)
-    assert course(both[0], "frechet")[0] == (10.0, pytest.approx(11.2))
+    seconds, figure = course(both[0], "frechet")[0]
+    assert (seconds, figure.value) == (10.0, pytest.approx(11.2))
     # Crossings of what cannot be told apart are no news.
     near = [trained("gan", {0.5: 2.0, 1: 1.99}), trained("vae", {0.5: 1.99, 1: 2.0})]
     assert overtakings(summaries({"rows": near}), "frechet") == []
+
+
+def test_who_overtakes_whom_is_told_by_seconds_not_by_shares() -> None:
+    """As many examples take one family four times as long: at equal shares it is ahead from the start."""
+    shares = (0.125, 0.25, 0.5, 1)
+    slow = trained("diffusion", {s: 4 * 14 / (80 * s) for s in shares})
+    fast = trained("vae", {s: 4 * (14 / (20 * s)) ** 0.5 for s in shares}, seconds=20.0)
+    # Few steps: a share that whole batches made a larger one is a training of some seconds like any other.
+    for row in (slow, fast):
+        row["budgets"][0]["reached"] = 0.14
+    (found,) = overtakings(summaries({"rows": [slow, fast]}), "frechet")
+    assert (found.ahead, found.behind, found.seconds) == ("diffusion", "vae", pytest.approx(14))
+    apart_in_time = [slow, trained("vae", {s: 1 / s for s in shares}, seconds=9.0)]
+    assert overtakings(summaries({"rows": apart_in_time}), "frechet") == [], "no moment has figures of both"
+
+
+def test_a_course_between_its_points_is_straight_in_logarithms() -> None:
+    (one,) = summaries({"rows": [trained("vae", {0.25: 8.0, 1: 2.0})]})
+    middle = after(course(one, "frechet"), 40.0)
+    assert middle is not None and middle.value == pytest.approx(4.0) == pytest.approx(middle.seeds[0])
+    assert middle.low == pytest.approx((7.99 * 1.99) ** 0.5) and middle.high == pytest.approx((8.01 * 2.01) ** 0.5)
+    assert after(course(one, "frechet"), 19.9) is None is after(course(one, "frechet"), 80.1)
+    # An interval that reaches down to 0 has no logarithm there: it stays as wide.
+    wide = trained("vae", {0.25: 8.0, 1: 2.0})
+    wide["metrics"]["frechet"] |= {"low": 0.0}
+    middle = after(course(summaries({"rows": [wide]})[0], "frechet"), 40.0)
+    assert middle is not None and middle.low == 0.0
+
+
+def test_why_a_share_became_another_is_told() -> None:
+    """By the clock, which corrects the count of a time budget, or by the rounding to whole batches."""
+    rounded, corrected = trained("gan", {0.125: 4, 1: 1}), trained("vae", {0.5: 2, 1: 1})
+    rounded["budgets"][0]["reached"], corrected["budgets"][0]["reached"] = 0.138, 0.27
+    rounded["training"], corrected["training"] = {"corrections": []}, {"corrections": [[40, 9000]]}
+    assert studied([rounded])["courses"]["words"][-1] == (
+        "Rounded to whole batches, so that shares became others: gan 13.8% for 12.5%."
+    )
+    assert studied([rounded, corrected])["courses"]["words"][-2:] == [
+        "The clock set counts right on the way, so that shares became others: vae 27% for 50%.",
+        "Rounded to whole batches, so that shares became others: gan 13.8% for 12.5%.",
+    ]
 
 
 def test_the_last_half_pays_or_does_not() -> None:
@@ -321,11 +369,138 @@ def test_a_share_that_became_another_one_is_no_figure_at_it() -> None:
     row["budgets"][1] |= {"reached": 0.27, "seconds": 21.6}
     (one,) = summaries({"rows": [row]})
     assert last_half(one, "frechet") is None and at_share(one, 0.5, "frechet") is None
-    assert at_share(one, 0.125, "frechet") is not None and astray(one) == [(0.5, 0.27)]
-    assert (21.6, 2.0) in course(one, "frechet"), "it is what a training of these seconds reached"
+    assert at_share(one, 0.125, "frechet") is not None and astray(one) == [(0.5, 0.27, False)]
+    assert (21.6, 2.0) in [(s, f.value) for s, f in course(one, "frechet")], (
+        "it is what a training of these seconds reached"
+    )
     near = trained("vae", {0.5: 2, 1: 1})
     near["budgets"][0]["reached"] = 0.46
     assert last_half(summaries({"rows": [near]})[0], "frechet") is not None
+
+
+# --- drift -----------------------------------------------------------------------------------------------------------
+
+
+def drifting(by: str, earlier: float, mixed: float) -> list[dict[str, Any]]:
+    """Rows of both halves by this order, on test examples of their own."""
+    row = trained("vae", {1: 1.0}) | {"kind": "variant", "of": "vae", "study": "drift", "column": f"later-{by}"}
+    halves = {"earlier": measure(earlier), "random": measure(mixed)}
+    return [
+        row | {"name": f"vae, {half} half by {by}", "what": f"{half} half by {by}", "metrics": {"frechet": value}}
+        for half, value in halves.items()
+    ]
+
+
+def test_two_protocols_share_no_column() -> None:
+    """Neither in the file nor on the page: two ways to tell time are measured on other test examples, too."""
+    base = trained("vae", {1: 1.0}) | {"column": "whole"}
+    table = [base, *drifting("order", 3.0, 1.5), *drifting("year", 8.0, 2.0)]
+    lines = list(csv.DictReader(as_csv(table).splitlines()))
+    for line in lines:
+        known = {name for name, value in line.items() if value and name.startswith("frechet")}
+        assert known == {f"frechet_{line['protocol']}{end}" for end in ("", "_low", "_high")}, line["name"]
+    assert [line["train_seconds"] for line in lines] == ["80.0"] * 5, "a second is a second"
+    found = studies({"rows": table}, summaries({"rows": table}), metric="frechet", shapes={"vae": 0})["drift"]
+    assert {by: [each["times"] for each in own] for by, own in found.items()} == {"order": ["2 ×"], "year": ["4 ×"]}
+
+
+def test_where_the_mean_moves_the_earlier_half_serves_the_later_worse(tmp_path: Path) -> None:
+    """Points whose mean goes from -3 to 3: real ones and samples of models alike."""
+    moving = np.random.default_rng(0).standard_normal((400, 2)) + np.linspace(-3, 3, 400)[:, None]
+    data = open_data(moving.astype(np.float32))
+    ruler = Ruler(later(data, "order"), 100, quiet=True)
+    earlier, mixed = wanted(Studies(drift="order"), ["vae"], examples=400, grid=False)
+    found = [drifted(ruler, data, earlier, seed=0), {}]
+    for half in (earlier, mixed):
+        run = tl.train(data_of(half, data), model="vae", size="xs", budget=2048, out=tmp_path / half.half, quiet=True,
+                       settings=QUICK)  # fmt: skip
+        found[1][half.half] = quick(ruler, Loaded(run.folder).sampler.samples(100, seed=0))
+    for halves in found:
+        assert halves["earlier"]["frechet"]["low"] > halves["random"]["frechet"]["high"], halves
+
+
+# --- less data, other settings, stability, the bill -------------------------------------------------------------------
+
+
+def variant(of: str, study: str, what: str, value: float | None, verdict: str = "none") -> dict[str, Any]:
+    """One row of a study; without a value its training failed."""
+    (row,) = rows(f"{of}, {what}", 1, kind="variant", frechet=value or 1.0, jitter=0)
+    row |= {"study": study, "of": of, "what": what, "verdicts": {"memorisation": verdict}}
+    return row if value else row | {"status": "failed", "metrics": {}, "verdicts": {}}
+
+
+def studied(table: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """What the page shows of these rows."""
+    results = {"rows": table, **more}
+    everything = summaries(results)
+    return studies(results, everything, metric="frechet", shapes={one.name: 0 for one in everything})
+
+
+def test_where_samples_begin_to_be_copies_is_a_sentence() -> None:
+    """By family: at 10, 30 and 60 % of the data; all of them are 'none'."""
+    told = {
+        "vae": (("copies", "none", "none"), "vae: copies from 10 % of the data down, none at 30 %."),
+        "gan": (("none", "copies", "none"), "gan: copies at 30 % of the data, none at 10 %, 60 % and 100 %."),
+        "diffusion": (
+            ("cannot tell", "none", "none"),
+            "diffusion: no copies down to 30 % of the data; it cannot be told at 10 % of the data.",
+        ),
+        "autoencoder": (("none",) * 3, "autoencoder: no copies down to 10 % of the data."),
+    }
+    table = [rows(name, 1, frechet=2.0)[0] for name in told]
+    for name, (verdicts, _) in told.items():
+        for share, verdict in zip((10, 30, 60), verdicts, strict=True):
+            table.append(variant(name, "subsample", f"{share}% of the data", 4.0, verdict))
+    (found,) = studied(table)["changes"]
+    assert found["words"] == [sentence for _, sentence in told.values()]
+    table[0]["verdicts"] = {"memorisation": "copies"}
+    assert (
+        studied(table)["changes"][0]["words"][0] == "vae: copies at 10 % and 100 % of the data, none at 30 % and 60 %."
+    )
+
+
+def test_a_rate_or_batch_that_matters_makes_a_family_touchy() -> None:
+    """By the worst of four changes: above 1.5 times touchy, below 1.2 calm, a training that fails is the worst."""
+    worst = {"gan": 3.3, "vae": 2.3, "autoencoder": 2.7, "diffusion": None}
+    table = [rows(name, 1, frechet=2.0, jitter=0)[0] for name in worst]
+    for name, value in worst.items():
+        for what, times in (("rate × 1/3", 2.1), ("rate × 3", value), ("batch × 1/2", 2.0), ("batch × 2", 1.8)):
+            table.append(variant(name, "sensitivity", what, times))
+    (found,) = studied(table)["changes"]
+    lines = {line["name"]: line for line in found["lines"]}
+    assert {name: line["answer"] for name, line in lines.items()} == {
+        "gan": "touchy", "vae": "calm", "autoencoder": "in between", "diffusion": "touchy",
+    }  # fmt: skip
+    assert found["what"] == ["rate × 1/3", "rate × 3", "batch × 1/2", "batch × 2"]
+    assert lines["diffusion"]["cells"][1] == ("failed", "") and lines["gan"]["cells"][1][1].endswith("1.6 ×")
+
+
+def test_stability_counts_trainings_that_went_well_and_what_was_lost_on_the_way() -> None:
+    table = rows("gan", 5, frechet=2.0, jitter=0)
+    for row, value in zip(table, (1.0, 3.0, 2.0, 2.0, 2.0), strict=True):
+        row["metrics"]["frechet"] = measure(value)
+    table[1]["stability"] = {"events": {"overpowered": 2}, "rollbacks": 0}
+    table[2]["metrics"]["diversity"] = measure(0.1)
+    table[3] |= {"status": "failed", "metrics": {}}
+    table[4]["status"] = "pending"
+    previews = {0: (1.0, 0.2, 0.6), 1: (0.5, 0.3, 0.1)}  # half of what was gained is lost again; nothing is
+    for place, values in previews.items():
+        table[place]["curve"] = [{"kernel@random": value} for value in values]
+    table += rows("vae", 1, frechet=2.0)
+    gan, vae = studied(table)["stability"]
+    assert gan["well"] == "1 of 4", "an event, a collapse and a failure are three that went wrong"
+    assert gan["events"] == "overpowered 2×" and gan["lost"] == "25%"
+    assert gan["spread"] == "± 50%", "of 1, 3 and 2 the deviation is 1, half of their mean"
+    assert (vae["well"], vae["events"], vae["spread"], vae["lost"]) == ("1 of 1", "none", "–", "–")
+
+
+def test_the_bill_is_hours_times_the_price() -> None:
+    row = trained("vae", {1: 1.0}, seconds=5400.0)
+    row["speed"] |= {"samples_per_second": 500.0, "train_memory_bytes": 2.5e9}
+    (line,) = studied([row], settings={"price": 1.8})["bill"]
+    assert line["money"] == ("2.7", "1"), "an hour and a half; a million samples take 2,000 seconds"
+    assert (line["training"], line["million"], line["memory"]) == ("1.5 h", "33.3 min", "2.5 GB")
+    assert studied([row])["bill"][0]["money"] is None
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------
@@ -524,7 +699,15 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert "critic" in by_name["gan"]["metrics"]
     assert {rung["steps"] for rung in by_name["diffusion"]["ladder"]} == {4, 8}
     assert [point["guidance"] for point in by_name["diffusion"]["guided"]] == [1.0, 2.0, 4.0]
-    assert by_name["vae, earlier half by order"]["column"] != by_name["vae"]["column"], "another protocol"
+    later_half, usual = by_name["vae, earlier half by order"]["column"], results["protocol_key"]
+    assert later_half != usual == by_name["vae"]["column"], "another protocol"
+    record = results["other_protocols"][later_half]
+    assert set(results["other_protocols"]) == {later_half} and Protocol.from_record(record).key() == later_half
+    with open(out / "results.csv", newline="") as file:
+        lines = {line["name"]: line for line in csv.DictReader(file)}
+    for name, own, other in (("vae", usual, later_half), ("vae, earlier half by order", later_half, usual)):
+        assert float(lines[name][f"frechet_{own}"]) == pytest.approx(by_name[name]["metrics"]["frechet"]["value"])
+        assert lines[name][f"frechet_{other}"] == "" == lines[name][f"recall_{other}_low"]
     decided = [one for one in decide(results) if not one["figures"].startswith("not measured")]
     assert len(decided) >= 15
     floors = results["drift"]["order"]
@@ -532,7 +715,8 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert floors["random"]["frechet"]["value"] < by_name["vae, random half by order"]["metrics"]["frechet"]["value"]
     page = (out / "index.html").read_text(encoding="utf-8")
     for words in (
-        "real data, by order",
+        "by order",
+        later_half,
         "What the textbooks say",
         "What a training costs and risks",
         "Less data",
@@ -546,6 +730,7 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     again = json.loads((out / "results.json").read_text())
     assert {row["name"] for row in again["rows"]} == set(by_name)
     assert again["drift"] == results["drift"] and not again["studies_to_come"]
+    assert again["other_protocols"] == results["other_protocols"]
     assert not [row["problems"] for row in again["rows"] if row["problems"]]
     assert [one["verdict"] for one in again["claims"]] == [one["verdict"] for one in decide(again)]
     with pytest.raises(InputError, match="branches"):

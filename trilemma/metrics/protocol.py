@@ -136,38 +136,3 @@ class Protocol:
         text = json.dumps(self.record(), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:4]
         return f"{self.split}_{self.reference_count}v{self.sample_count}_{self.features}-{digest}"
-
-    def column(self, metric: str) -> str:
-        """Return the name of the column in which this protocol's values of a metric stand."""
-        return f"{metric}_{self.key()}"
-
-
-def differences(first: Protocol, second: Protocol) -> list[str]:
-    """Return one line for each entry in which two protocols differ, naming both values."""
-    lines = []
-    for entry in fields(Protocol):
-        left, right = getattr(first, entry.name), getattr(second, entry.name)
-        if isinstance(left, Mapping):
-            names = [name for name in sorted({*left, *right}) if left.get(name) != right.get(name)]
-            lines += [f"{entry.name}.{name}: {left.get(name)} and {right.get(name)}" for name in names]
-        elif left != right:
-            lines.append(f"{entry.name}: {left} and {right}")
-    return lines
-
-
-def common_protocol(rows: Mapping[str, Protocol]) -> Protocol:
-    """Return the protocol that all rows (by name) share, so that their values may stand in one column.
-
-    Raises ValueError that names the two rows and every entry in which they differ.
-    """
-    if not rows:
-        raise ValueError("no row was given: a column needs at least one")
-    (first_name, first), *others = rows.items()
-    for name, protocol in others:
-        lines = differences(first, protocol)
-        if lines:
-            raise ValueError(
-                f"{first_name} and {name} were measured under different protocols and cannot share a column "
-                f"({'; '.join(lines)}): measure both again under one protocol"
-            )
-    return first

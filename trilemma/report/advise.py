@@ -24,15 +24,15 @@ The rules, in this order:
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from trilemma.errors import InputError, unknown
+from trilemma.errors import unknown
 from trilemma.report.advice_of_translation import astray, cautions
 from trilemma.report.budgets import last_half
+from trilemma.report.needs import check_needs, promised, unmet
 from trilemma.report.rankings import agreement, better, judge_name, judge_of, judges, ranks
 from trilemma.report.summary import ENOUGH_SEEDS, Summary, differs, number, shorten, spanned, summaries
 
@@ -45,91 +45,6 @@ HEADLINES = {
 FASTER = 1.2  # speeds within this factor count as the same
 FEW_TEST_EXAMPLES = 200
 TOO_FEW = 10  # test examples without which no variety is measured (FEWEST of measure.py)
-
-# What a task asks of a model, by the names of its capabilities.
-TASKS = {
-    "generate": ("Samples",),
-    "sample": ("Samples",),
-    "encode": ("Encodes",),
-    "embed": ("Encodes",),
-    "decode": ("Decodes",),
-    "interpolate": ("Decodes",),
-    "reconstruct": ("Encodes", "Decodes"),
-    "traverse": ("Encodes", "Decodes"),
-    "mix": ("Styles",),
-    "edit": ("Styles",),
-    "project": ("Styles",),
-    "directions": ("Styles",),
-    "vary": ("Redraws",),
-    "denoise": ("Denoises",),
-    "impute": ("Fills",),
-    "forecast": ("Fills",),
-    "score": ("Scores",),
-    "likelihood": ("Scores",),
-    "detect": ("Surprises",),
-    "criticize": ("Criticizes",),
-    "translate": ("Translates",),
-}
-# What every model here does: asking for it rules nothing out.
-PROMISES = {
-    "determinism": "equal seeds give equal samples, sample i a function of (seed, i) alone",
-    "licence": "weights trained here follow the licence of your data; no weights of others are inside",
-}
-# What a limit such as latency<0.1 reads in the row's speeds, and how it is said.
-LIMITS = {
-    "latency": ("first_sample_seconds", "seconds to the first sample"),
-    "rate": ("samples_per_second", "samples a second"),
-    "calls": ("calls", "network calls a sample"),
-    "parameters": ("parameters", "parameters"),
-    "size": ("model_bytes", "bytes of weights"),
-    "memory": ("sample_memory_bytes", "bytes of memory that sampling adds"),
-    "training": ("train_seconds", "seconds of training"),
-}
-UNITS = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "k": 1e3, "M": 1e6, "G": 1e9, "kB": 1e3, "MB": 1e6, "GB": 1e9}
-
-
-# --- needs -----------------------------------------------------------------------------------------------------------
-
-
-def check_needs(need: Iterable[str] | str) -> list[str]:
-    """The needs one by one; InputError for one that nobody knows, so that it is found before anything is trained."""
-    given = need.split(",") if isinstance(need, str) else [part for each in need for part in str(each).split(",")]
-    wanted = [part.strip() for part in given if part.strip()]
-    for part in wanted:
-        _unmet(None, part)
-    return wanted
-
-
-def _unmet(one: Summary | None, need: str) -> str | None:
-    """Why a model does not meet a need, or None; without a model it only reads the need."""
-    limit = re.fullmatch(r"(\w+)\s*(<=|>=|<|>)\s*([\d.]+(?:e-?\d+)?)\s*([a-zA-Z]*)", need)
-    if limit:
-        name, sign, digits, unit = limit.groups()
-        if name not in LIMITS:
-            raise unknown("need", name, [*TASKS, *LIMITS])
-        if unit not in UNITS or not re.fullmatch(r"(\d+(\.\d*)?|\.\d+)(e-?\d+)?", digits):
-            raise InputError(f"need {need!r}: {digits + unit!r} is no amount; give one such as 0.1, 50ms, 10M or 2GB")
-        key, words = LIMITS[name]
-        bound = float(digits) * UNITS[unit]
-        if one is None:
-            return None
-        value = one.speed.get(key)
-        if value is None:
-            return f"its {words} were not measured"
-        met = value < bound or (value == bound and "=" in sign) if "<" in sign else value > bound
-        met = met or (value == bound and "=" in sign)
-        return None if met else f"{number(value)} {words}, and {need} was asked for"
-    if need.lower() in PROMISES:
-        return None
-    capabilities = {name.lower(): (name,) for names in TASKS.values() for name in names}
-    wanted = TASKS.get(need.lower()) or capabilities.get(need.lower())
-    if wanted is None:
-        raise unknown("need", need, [*TASKS, *PROMISES, *(f"{name}<..." for name in LIMITS)])
-    if one is None:
-        return None
-    if one.can is None:
-        return "what it can do was not recorded"
-    return None if all(name in one.can for name in wanted) else f"it cannot {need.lower()}"
 
 
 # --- the choice ------------------------------------------------------------------------------------------------------
@@ -148,7 +63,7 @@ def _left_out(one: Summary, needs: list[str]) -> str | None:
         return "it collapsed: its samples show far less variety than the data"
     if one.lost:
         return "its samples are nothing like the data"
-    return astray(one) or next((reason for need in needs if (reason := _unmet(one, need))), None)
+    return astray(one) or next((reason for need in needs if (reason := unmet(one, need))), None)
 
 
 def _headline(models: list[Summary]) -> str | None:
@@ -376,11 +291,18 @@ def _caveats(
         said.append(f"each model was trained only {times}, so that a repeat may turn it round (--seeds 3 would tell)")
     tests = ((results.get("data") or {}).get("counts") or {}).get("test")
     if tests is not None and tests < FEW_TEST_EXAMPLES:
-        said.append(f"only {tests} test examples are few to measure with")
+        wide = "they give no interval" if top.figures[metric].low is None else "intervals are wide"
+        said.append(f"only {tests} test examples are few to measure with: {wide}")
+    endless = ranked[0].figures.get("frechet_extrapolated")
+    if endless is not None and metric == "frechet":
+        said.append(
+            "few examples for the number of features raise all Fréchet distances, real data's too (without that "
+            f"{ranked[0].name}'s would be about {number(max(endless.value, 0.0))})"
+        )
     if tests is not None and tests < TOO_FEW and all(one.diverse() is None for one in ranked):
         said.append(f"variety was not measured: fewer than {TOO_FEW} test examples")
     if ranked[0].verdict == "cannot tell":
-        said.append(f"whether samples of {ranked[0].name} are copies of training data cannot be told")
+        said.append(f"whether samples of {ranked[0].name} are copies of training data cannot be told: too few data")
     out = [f"{name} ({reason})" for name, reason in left.items() if reason != "it is not trained yet"]
     if out:
         said.append(f"left out: {'; '.join(out)}")
@@ -391,6 +313,27 @@ def _caveats(
     if troubled:
         said.append(f"the training of {troubled[0]} had events that are told below")
     return said
+
+
+def _ground(results: dict[str, Any], winner: Summary) -> str:
+    """What kind of data and how many the answer rests on, and what that meant; '' where it was not recorded."""
+    data = results.get("data") or {}
+    counts, kind, shape = data.get("counts") or {}, data.get("kind"), " × ".join(map(str, data.get("shape") or ()))
+    known, tests = counts.get("train"), counts.get("test")
+    if not known or not tests or not shape:
+        return ""
+    unit = {"table": " columns", "points": " numbers"}.get(str(kind), "")
+    what = {"image": "pictures", "table": "rows", "series": "windows"}.get(str(kind), "examples")
+    sides = {"paired": "pairs", "unpaired": "targets"}.get(str(data.get("sides")))
+    text = f"{known:,} training {sides or what} of {shape}{unit}"
+    if data.get("labels"):
+        text += f" in {len(data['labels'])} classes"
+    elif kind == "image" and not sides and not {"attributes", "clip_score"} & set(winner.figures):
+        text += " without labels, so that no class can be asked for"
+    seen = winner.speed.get("examples", 0.0) / known
+    if seen >= 2 and winner.verdict == "none":
+        text += f" (no copies were found, though {winner.name} saw each {number(seen)} times)"
+    return f"{text}, measured on {tests:,} others"
 
 
 def advise(
@@ -454,7 +397,11 @@ def advise(
         total = sum(row.get("kind") == "model" for row in results["rows"])
         first = f"So far, with {total - len(waiting)} of {total} trainings done: {first[0].lower()}{first[1:]}"
     caveats = _caveats(results, ranked, metric, baselines, left, [o for o in everything if o.kind == "included"])
-    warning = f"Keep in mind: {'; '.join(caveats)}." if caveats else "Nothing in the table speaks against it."
+    kept = promised(needs)
+    first = f"{first[:-1]}; as you need it, {'; '.join(kept)}." if kept else first
+    warning = f"keep in mind: {'; '.join(caveats)}." if caveats else "nothing in the table speaks against it."
+    ground = _ground(results, ranked[0])
+    warning = f"This was decided on {ground}; {warning}" if ground else warning[0].upper() + warning[1:]
     run = ranked[0].done[0].get("run")
     answer["winner"], answer["runner_up"] = ranked[0].name, ranked[1].name if len(ranked) > 1 else None
     answer["why"] |= {"ranking": [one.name for one in ranked], "caveats": caveats}

@@ -14,8 +14,9 @@ from typing import Any
 
 from trilemma.models.contract import CAPABILITIES, Samples, find, model_files
 from trilemma.report import advise as rules
-from trilemma.report.advise import FASTER, FEW_TEST_EXAMPLES, LIMITS, PROMISES, TASKS, UNITS, advise, listed
+from trilemma.report.advise import FASTER, FEW_TEST_EXAMPLES, advise, listed
 from trilemma.report.compare import PREFERENCES
+from trilemma.report.needs import LIMITS, PROMISES, TASKS, UNITS, WORK
 from trilemma.report.summary import COLLAPSED, ENOUGH_SEEDS, LOST, number
 
 # A family without a line here is told by the first sentence of its file.
@@ -31,21 +32,6 @@ TRANSLATORS = {
     "pix2pix": "Of pairs: makes the partner at once, while a critic looks at every patch of source and partner.",
     "cut": "Of two sets without pairs: makes one look like the other and keeps what is where, patch by patch.",
     "cyclegan": "Of two sets without pairs: learns both ways at once; there and back must lead to the start.",
-}
-# By the first name of each group of tasks that ask for the same.
-WORK = {
-    "generate": "make new examples",
-    "encode": "turn an example into a few numbers: to search, to group, to find the odd one",
-    "decode": "turn such numbers into an example, or go gradually from one example to another",
-    "reconstruct": "squeeze an example and rebuild it; see what each of the numbers does",
-    "mix": "steer what is made: mix samples, move along a direction, find a given example among what can be made",
-    "vary": "make others like a given example, or turn it into what a prompt says",
-    "denoise": "take noise off an example",
-    "impute": "fill in the gaps of a table, go on with a series",
-    "detect": "find the pictures or rows that do not fit, and where in them",
-    "score": "say how likely an example is: another way to find the odd one",
-    "criticize": "say how real an example looks",
-    "translate": "make an example out of another one: a photograph of a drawing, sharp of blurred",
 }
 WHEN = {
     None: "you want good samples and do not wait longer for them than you must",
@@ -76,7 +62,8 @@ def _row(name: str, frechet: float, rate: float, *, variety: float = 0.6, **more
                   "better": "lower" if "frechet" in key else "higher"}
             for key, value in figures.items()
         },
-        "verdicts": {"memorisation": more.pop("copies", "none")}, "speed": {"samples_per_second": rate}, **more,
+        "verdicts": {"memorisation": more.pop("copies", "none")},
+        "speed": {"samples_per_second": rate, "examples": 200_000}, **more,
     }  # fmt: skip
 
 
@@ -92,7 +79,10 @@ def _table(**changes: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _asked(rows: list[dict[str, Any]], **how: Any) -> dict[str, Any]:
-    return advise({"rows": rows, "command": "trilemma compare photos/"}, folder="report/photos", **how)
+    counts = {"train": 4_000, "choose": 500, "test": 500}
+    data = {"kind": "image", "counts": counts, "shape": [3, 32, 32], "labels": ["cat", "dog"]}
+    results = {"rows": rows, "command": "trilemma compare photos/", "data": data}
+    return advise(results, folder="report/photos", **how)
 
 
 def _caveat(word: str, rows: list[dict[str, Any]], **results: Any) -> str:
@@ -138,13 +128,15 @@ def _tasks() -> list[str]:
                 able.append(f"`{stem}`")
         words = " or ".join(f"`{name}`" for name in names)
         lines.append(f"| {words} | {WORK[names[0]]} | {' '.join(able)} |")
-    lines += [f"| `{name}` | {words} | every model |" for name, words in PROMISES.items()]
+    lines += [f"| `{name}` | {words} | {which} |" for name, (words, which) in PROMISES.items()]
     return lines
 
 
 def _limits() -> list[str]:
     lines = ["| `--need` | limits |", "|---|---|"]
-    lines += [f"| `{name}<...` or `{name}>...` | {words} |" for name, (_, words) in LIMITS.items()]
+    lines += [
+        f"| `{name}<...` or `{name}>...` | {f'{form} {words}'.strip()} |" for name, (_, form, words) in LIMITS.items()
+    ]
     units = ", ".join(f"`{unit}`" for unit in UNITS if unit)
     return [*lines, "", f"Amounts may carry a unit ({units}): `--need 'encode,latency<50ms,size<10MB'`."]
 
@@ -272,7 +264,7 @@ trilemma compare photos/ --budget 1h --seeds {seeds}    # an hour in all; then o
 ```
 
 The report begins with three sentences: which model and why; which comes second and what would change the answer; and
-what you should keep in mind. Had the measuring given these figures,
+on what data that was decided, with what you should keep in mind. Had the measuring given these figures,
 
 {figures}
 
@@ -283,8 +275,8 @@ it would say:
 The Fréchet distance compares the crowd of samples with the crowd of real examples, as a small network that was trained
 on your data sees them (of points and tables: as their values, and waves of these, lie). Smaller is better, 0 would be
 the same crowd; real data held against other real data have a figure too, and no model can be expected to do better than
-that. Behind each figure stands an interval, such as “3.00 (2.85 to 3.15)”: another set of examples of the same kind
-would probably give a figure in it.
+that. Behind each figure stands an interval, such as “3.00 (2.85 to 3.15)”: chance has a part in which examples and
+which samples were looked at, and the mean over many such choices, of as many, very probably lies in it.
 
 ## The families
 

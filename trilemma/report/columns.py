@@ -335,33 +335,20 @@ def _problem(one: Summary) -> str:
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """One line a row, one column a metric with its interval."""
-    names = sorted({name for row in rows for name in row["metrics"]})
+    """One line a row, one column a metric and protocol with its interval: two protocols share none; then speeds."""
+    keys = dict.fromkeys(row["column"] for row in rows if row["column"])
+    names = {key: sorted({name for row in rows if row["column"] == key for name in row["metrics"]}) for key in keys}
+    columns = [(key, name, end) for key in keys for name in names[key] for end in ("", "_low", "_high")]
     speeds = sorted({name for row in rows for name in row["speed"]})
+    facts = ("name", "kind", "seed", "status")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [
-            "name",
-            "kind",
-            "seed",
-            "status",
-            "protocol",
-            *(f"{n}{e}" for n in names for e in ("", "_low", "_high")),
-            *speeds,
-        ]
-    )
+    writer.writerow([*facts, "protocol", *(f"{name}_{key}{end}" for key, name, end in columns), *speeds])
     for row in rows:
-        figures = [row["metrics"].get(name, {}).get(key) for name in names for key in ("value", "low", "high")]
-        writer.writerow(
-            [
-                row["name"],
-                row["kind"],
-                row["seed"],
-                row["status"],
-                row["column"],
-                *figures,
-                *(row["speed"].get(n) for n in speeds),
-            ]
-        )
+        figures = [
+            row["metrics"].get(name, {}).get(end.removeprefix("_") or "value") if row["column"] == key else None
+            for key, name, end in columns
+        ]
+        speed = [row["speed"].get(name) for name in speeds]
+        writer.writerow([*(row[fact] for fact in facts), row["column"], *figures, *speed])
     return text.getvalue()

@@ -27,7 +27,7 @@ from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import Samples, find, known_models, sets_of
-from trilemma.report.advise import advise, check_needs
+from trilemma.report.advise import advise
 from trilemma.report.asked import PREFERENCES, budget_for_each, check_settings, forecast, models_for, samples_of
 from trilemma.report.baselines import FLOOR, baselines_for, real
 from trilemma.report.claims import decide
@@ -40,6 +40,7 @@ from trilemma.report.measure import (
     new_row,
     write_samples,
 )
+from trilemma.report.needs import check_needs
 from trilemma.report.of_translation import given_sources
 from trilemma.report.page import write_page
 from trilemma.report.pipelines import Pipeline
@@ -218,6 +219,7 @@ class Comparison:
             },
             "protocol": {},
             "protocol_key": "",
+            "other_protocols": {},
             "judges_left_out": given.left_out,
             "rows": [],
             "real": None,
@@ -251,7 +253,7 @@ class Comparison:
                 raise InputError(
                     f"{self.folder} holds another comparison ({what}). Give a new --out, or repeat its command"
                 )
-            for key in ("rows", "started", "seconds", "drift"):
+            for key in ("rows", "started", "seconds", "drift", "other_protocols"):
                 self.results[key] = old.get(key, self.results[key])
             # Samples from elsewhere may have been added, changed or left out since then: they cost no training.
             self.results["rows"] = [row for row in old["rows"] if row["status"] == "ok" and row["kind"] != "included"]
@@ -282,6 +284,8 @@ class Comparison:
         rows = [*sorted(self.results["rows"], key=self._order), *waiting]
         to_come = [{"name": name, "seed": seed} for name, seed in self._planned() if not self._done(name, seed)]
         results = {**self.results, "rows": rows, "studies_to_come": to_come}
+        others, columns = self.results["other_protocols"], {row["column"] for row in rows}
+        results["other_protocols"] = {key: record for key, record in others.items() if key in columns}
         results["answer"] = advise(results, prefer=self.prefer, need=self.need, folder=self.folder)
         ready = any(row["status"] == "ok" and row["kind"] == "model" for row in rows)
         results["claims"] = decide(results) if ready else []
@@ -432,10 +436,9 @@ class Comparison:
         for (_, seed), variant in todo.items():
             if variant.drift not in rulers:
                 part = later(self.data, variant.drift or "")
-                rulers[variant.drift] = Ruler(part, self.count, given=self.given.networks, quiet=self.quiet)
-                self.results["drift"][variant.drift] = drifted(
-                    rulers[variant.drift], self.data, variant, seed=self.seeds[0]
-                )
+                after = rulers[variant.drift] = Ruler(part, self.count, given=self.given.networks, quiet=self.quiet)
+                self.results["drift"][variant.drift] = drifted(after, self.data, variant, seed=self.seeds[0])
+                self.results["other_protocols"][after.protocol.key()] = after.protocol.record()
             self._vary(variant, seed, rulers[variant.drift], ruler.protocol.key())
 
     def _vary(self, variant: Variant, seed: int, ruler: Ruler, beside: str) -> None:

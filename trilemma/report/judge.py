@@ -63,7 +63,9 @@ class Judgement:
             rows.append((titles.get(name, name), value, f"{low} to {high}" if low else "", known, meaning))
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows]
-        lines += ["", f"copies of training data: {VERDICTS[self.verdicts['memorisation']]}"]
+        counts = f"{self.protocol['reference_count']} test examples and {self.protocol['sample_count']} samples"
+        lines += ["", f"intervals: of each metric's expectation at {counts}"]
+        lines += [f"copies of training data: {VERDICTS[self.verdicts['memorisation']]}"]
         facts = told(self.verdicts)
         lines += [f"stylised facts of returns: {facts}"] if facts else []
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

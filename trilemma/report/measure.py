@@ -185,9 +185,10 @@ class Ruler:
 
     def floor(self, samples: np.ndarray) -> tuple[dict[str, Any], dict[str, str], np.ndarray, np.ndarray]:
         """`measure` of real data; and how often the class of unseen real data is read right."""
-        metrics, *rest = self.measure(samples)
+        metrics, verdicts, *rest = self.measure(samples)
         # Real data are what copies are measured against.
         metrics = {key: entry for key, entry in metrics.items() if key not in OF_COPIES}
+        verdicts = {key: word for key, word in verdicts.items() if key != "memorisation"}
         if self.translation is not None:
             metrics |= {name: measure.record() for name, measure in self.translation.floor().items()}
         if self.text is not None:
@@ -198,7 +199,7 @@ class Ruler:
             labels, known = self._labels("test", REFERENCE)
             if known.any():
                 metrics["control"] = control(labels[known], self.read[known]).record()
-        return (metrics, *rest)  # type: ignore[return-value]
+        return (metrics, verdicts, *rest)  # type: ignore[return-value]
 
     def measure(
         self,

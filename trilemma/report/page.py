@@ -75,8 +75,8 @@ def _environment() -> Environment:
 
 
 def spoken(sentence: str) -> Markup:
-    """A sentence whose options are not broken at their hyphens."""
-    return Markup(re.sub(r"--\w+( \w+)?", r'<span class="whole">\g<0></span>', str(escape(sentence))))
+    """A sentence whose options are not broken at their hyphens, and whose shapes (1 × 8 × 8) stay in one line."""
+    return Markup(re.sub(r"--\w+( \w+)?|\d+( × \d+)+", r'<span class="whole">\g<0></span>', str(escape(sentence))))
 
 
 def typed(command: str) -> Markup:
@@ -160,6 +160,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         "troubles": _troubles([one for one in everything if one.kind in ("model", "variant")]),
         "details": [_detail(row) for row in rows],
         "protocol": flat(results.get("protocol")),
+        "other_protocols": {key: flat(record) for key, record in (results.get("other_protocols") or {}).items()},
         "settings": flat(results.get("settings")),
         "versions": flat(results.get("versions")),
         "commands": _commands(folder, results, answer),

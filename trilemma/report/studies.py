@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from trilemma.report import plots
+from trilemma.report.advise import listed
 from trilemma.report.budgets import astray, course, last_half, overtakings
 from trilemma.report.claims import CALM, TOUCHY, decide
 from trilemma.report.columns import amount, single
@@ -58,7 +59,7 @@ def _claims(results: dict[str, Any], models: list[Summary]) -> dict[str, Any] | 
 
 def _courses(models: list[Summary], metric: str, shapes: dict[str, int]) -> dict[str, Any] | None:
     """Quality over the budget: a drawing, who overtakes whom, and whether the last half paid."""
-    ways = {one.name: course(one, metric) for one in models}
+    ways = {one.name: [(at, figure.value) for at, figure in course(one, metric)] for one in models}
     if not any(len(points) > 1 for points in ways.values()):
         return None
     lines = [
@@ -94,9 +95,15 @@ def _courses(models: list[Summary], metric: str, shapes: dict[str, int]) -> dict
         words.append(f"It made {', '.join(worse)} worse: less training is better there.")
     if still:
         words.append(f"It changed nothing much, or nothing that one could rely on, for {', '.join(still)}.")
-    off = [f"{one.name} {reached:.0%} for {share:.0%}" for one in models for share, reached in astray(one)]
-    if off:
-        words.append(f"The clock set counts right on the way, so that shares became others: {', '.join(off)}.")
+    for reset, why in ((True, "The clock set counts right on the way"), (False, "Rounded to whole batches")):
+        off = [
+            f"{one.name} {100 * reached:.3g}% for {100 * share:.3g}%"
+            for one in models
+            for share, reached, corrected in astray(one)
+            if corrected == reset
+        ]
+        if off:
+            words.append(f"{why}, so that shares became others: {', '.join(off)}.")
     return {"drawing": drawing, "words": words}
 
 
@@ -135,7 +142,7 @@ def _changes(
     """One line a model, one column a change: the figure and how many times as bad as the base of the same seed."""
     known = [one for one in variants if one.rows[0].get("study") == study and one.status != "pending"]
     what = list(dict.fromkeys(one.rows[0]["what"] for one in known))
-    lines = []
+    lines, words = [], []
     for base in models:
         own = {one.rows[0]["what"]: one for one in known if one.rows[0].get("of") == base.name}
         if not own or metric not in base.figures:
@@ -165,6 +172,8 @@ def _changes(
         answer = ""
         if study == "sensitivity":
             answer = "touchy" if worst > TOUCHY else "calm" if worst < CALM else "in between"
+        else:
+            words.append(_copying(base, own))
         lines.append(
             {
                 "name": base.name,
@@ -174,37 +183,61 @@ def _changes(
                 "answer": answer,
             }
         )
-    return {"study": study, "title": title, "what": what, "lines": lines} if lines else None
+    told = [sentence for sentence in words if sentence]
+    return {"study": study, "title": title, "what": what, "lines": lines, "words": told} if lines else None
 
 
-def _drift(variants: list[Summary], metric: str, floors: dict[str, Any]) -> list[dict[str, Any]]:
-    """Trained on the earlier half and on a random half of the same size, both measured on the later test examples."""
-    found: dict[tuple[str, str], dict[str, Figure]] = {}
+def _copying(base: Summary, parts: dict[str, Summary]) -> str:
+    """With how much of the data a model's samples begin to be copies, in a sentence; '' where that was not told."""
+    told = {float(what.partition("%")[0]): one.verdict for what, one in parts.items() if one.verdict}
+    if not told:
+        return ""
+    told |= {100.0: base.verdict} if base.verdict else {}
+
+    def at(verdict: str) -> list[float]:
+        return sorted(share for share in told if told[share] == verdict)
+
+    def said(shares: list[float]) -> str:
+        return listed([f"{share:g} %" for share in shares])
+
+    copies, free, open_ = at("copies"), at("none"), at("cannot tell")
+    if copies and copies == sorted(told)[: len(copies)]:
+        words = f"copies from {copies[-1]:g} % of the data down" + (f", none at {free[0]:g} %" if free else "")
+    elif copies:
+        words = f"copies at {said(copies)} of the data" + (f", none at {said(free)}" if free else "")
+    else:
+        words = f"no copies down to {free[0]:g} % of the data" if free else ""
+    unknown = f"it cannot be told at {said(open_)} of the data" if open_ else ""
+    return f"{base.name}: {'; '.join(part for part in (words, unknown) if part)}."
+
+
+def _drift(variants: list[Summary], metric: str, floors: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """By what time is told -> a line a model, trained on the earlier half and on a random half of the same size.
+
+    Both are measured on the later test examples: another way to tell time is another protocol, and another table.
+    """
+    found: dict[str, dict[tuple[str, str], dict[str, Figure]]] = {}
     for one in variants:
         row = one.rows[0]
         if row.get("study") == "drift" and metric in one.figures:
             half, _, by = row["what"].partition(" half by ")
-            key = f"{row['of']}, by {by}", plots.family_class(one.family)
-            found.setdefault(key, {})[half] = one.figures[metric]
+            key = row["of"], plots.family_class(one.family)
+            found.setdefault(by, {}).setdefault(key, {})[half] = one.figures[metric]
     for by, halves in floors.items():
         records = {half: m[metric] for half, m in halves.items() if metric in m and finite(m[metric].get("value"))}
-        key = f"real data, by {by}", plots.family_class("floor")
-        found[key] = {half: joined({None: record}) for half, record in records.items()}
-    lines = []
-    for (name, style), figures in found.items():
-        if len(figures) == 2:
-            earlier, mixed = figures["earlier"], figures["random"]
-            times = earlier.value / mixed.value if mixed.value else float("nan")
-            lines.append(
-                {
-                    "name": name,
-                    "style": style,
-                    "earlier": _with_interval(earlier),
-                    "random": _with_interval(mixed),
-                    "times": f"{times:.2g} ×",
-                }
-            )
-    return lines
+        figures = {half: joined({None: record}) for half, record in records.items()}
+        found.setdefault(by, {})["real data", plots.family_class("floor")] = figures
+    tables = {
+        by: [_halves(*key, halves) for key, halves in rows.items() if len(halves) == 2] for by, rows in found.items()
+    }
+    return {by: lines for by, lines in tables.items() if lines}
+
+
+def _halves(name: str, style: str, figures: dict[str, Figure]) -> dict[str, Any]:
+    earlier, mixed = figures["earlier"], figures["random"]
+    times = f"{earlier.value / mixed.value:.2g} ×" if mixed.value else "–"
+    both = {"earlier": _with_interval(earlier), "random": _with_interval(mixed)}
+    return {"name": name, "style": style, **both, "times": times}
 
 
 def _with_interval(figure: Figure) -> tuple[str, str]:
