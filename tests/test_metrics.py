@@ -18,8 +18,9 @@ from threadpoolctl import threadpool_limits
 from trilemma.metrics import memorisation as memorisation_module
 from trilemma.metrics import neighbours, pixels
 from trilemma.metrics.classes import class_reader, class_shares, control
-from trilemma.metrics.classifier import BINS, area_under_curve, binned, two_sample_test
+from trilemma.metrics.classifier import BINS, area_interval, area_under_curve, binned, two_sample_test
 from trilemma.metrics.fidelity import frechet_distance, frechet_extrapolated, kernel_distance
+from trilemma.metrics.latent import critic_area
 from trilemma.metrics.memorisation import memorisation, nearest, unseen_distances, without_place
 from trilemma.metrics.neighbours import precision_recall_density_coverage
 from trilemma.metrics.protocol import Measure
@@ -256,6 +257,30 @@ def test_classifier_is_at_chance_on_equal_data_and_certain_on_others(kind):
     assert equal.low < 0.5 < equal.high
     assert two_sample_test(x, y + 3, kind=kind).value > 0.98
     assert two_sample_test(x, y, kind=kind) == equal
+
+
+@pytest.mark.parametrize("count", [10, 20, 24])
+def test_trees_split_small_sets(count):
+    """Leaves of 20 rows would leave every score tied, and tell sets ten deviations apart by nothing, for certain."""
+    x = normal(0, count, 8)
+    apart = two_sample_test(x, normal(1, count, 8) + 10)
+    assert apart.value == apart.high == 1 and 0.5 < apart.low < 1, "the rule of three: few rows are not certain"
+    covered = 0
+    for repeat in range(3):
+        equal = two_sample_test(normal(2 * repeat, count, 8), normal(2 * repeat + 1, count, 8))
+        covered += equal.low <= 0.5 <= equal.high
+        assert equal.high - equal.low > 0.2
+    assert covered >= 2
+
+
+def test_an_area_is_not_certain_before_there_are_rows_to_show_it():
+    # Nothing on the wrong side: the bound of Wilson's interval, n / (n + 1.96^2).
+    assert area_interval(1.0, 0.0, 10, 50) == pytest.approx((10 / (10 + 1.959964**2), 1.0))
+    assert area_interval(0.0, 0.0, 2000, 1000) == pytest.approx((0.0, 1.959964**2 / (1000 + 1.959964**2)))
+    assert area_interval(0.5, 0.0, 100, 100) == (None, None), "all scores tie"
+    assert area_interval(0.9, 0.1, 3, 50) == (None, None)
+    assert area_interval(0.7, 0.01, 1000, 1000) == pytest.approx((0.7 - 0.01959964, 0.7 + 0.01959964))
+    assert critic_area(np.arange(12.0) + 20, np.arange(12.0)).low < 0.8
 
 
 def test_classifier_knows_the_best_area_of_shifted_gaussians():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from trilemma.metrics.classifier import area_under_curve
+from trilemma.metrics.classifier import area_interval, area_under_curve
 from trilemma.metrics.neighbours import DENSITY_NEIGHBOURS, inside_balls
 from trilemma.metrics.protocol import Measure, interval, matching_features
 
@@ -125,7 +125,7 @@ def critic_area(real: np.ndarray, made: np.ndarray) -> Measure:
     brings the area down. Source: DeLong et al. 1988.
     """
     value, deviation = area_under_curve(np.asarray(real, dtype=np.float64), np.asarray(made, dtype=np.float64))
-    low, high = interval(value, deviation, floor=0.0, ceiling=1.0)
+    low, high = area_interval(value, deviation, len(real), len(made))
     return Measure(value, low, high, "critic", "half")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from trilemma.metrics.protocol import Measure, interval, matching_features
+from trilemma.metrics.protocol import Measure, interval, matching_features, share_interval
 
 MANIFOLD_NEIGHBOURS = 3  # of precision and recall
 DENSITY_NEIGHBOURS = 5  # of density and coverage
@@ -98,10 +98,7 @@ def _of_share(value: float, deviation: float, count: int, quantile: float) -> tu
     effective = spread / deviation**2 if deviation > 0 and spread > 0 else float(count)
     if min(value, 1 - value) * count < 10:
         effective = min(effective, float(count))
-    square = quantile**2
-    middle = (value + square / (2 * effective)) / (1 + square / effective)
-    half = quantile / (1 + square / effective) * (spread / effective + square / (4 * effective**2)) ** 0.5
-    return max(min(middle - half, value), 0.0), min(max(middle + half, value), 1.0)
+    return share_interval(value, effective, quantile=quantile)
 
 
 def precision_recall_density_coverage(reference: np.ndarray, samples: np.ndarray) -> dict[str, Measure]:

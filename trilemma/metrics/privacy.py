@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from trilemma.metrics.classifier import area_under_curve
+from trilemma.metrics.classifier import area_interval, area_under_curve
 from trilemma.metrics.memorisation import nearest
 from trilemma.metrics.protocol import Measure, interval
 
@@ -39,7 +39,7 @@ def membership(train: np.ndarray, unseen: np.ndarray, samples: np.ndarray) -> Me
     """
     close = [-nearest(rows, samples)[1] for rows in (train, unseen)]
     area, deviation = area_under_curve(*close)
-    low, high = interval(area, deviation, floor=0.0, ceiling=1.0)
+    low, high = area_interval(area, deviation, len(train), len(unseen))
     return Measure(area, low, high, "membership", "half")
 
 

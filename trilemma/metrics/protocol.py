@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-RECIPE = 8  # a new number wherever metrics are added or defined anew: old rows are then measured again
+RECIPE = 9  # a new number wherever metrics are added or defined anew: old rows are then measured again
 Better = Literal["lower", "higher", "one", "half", "neither"]
 
 
@@ -48,6 +48,14 @@ def interval(
     low = max(value - quantile * deviation, min(floor, value))
     high = min(value + quantile * deviation, max(ceiling, value))
     return low, high
+
+
+def share_interval(value: float, count: float, *, quantile: float = 1.959964) -> tuple[float, float]:
+    """Return the interval of a share of `count` independent rows: Wilson's (1927), which knows no certainty."""
+    square = quantile**2
+    middle = (value + square / (2 * count)) / (1 + square / count)
+    half = quantile / (1 + square / count) * (value * (1 - value) / count + square / (4 * count**2)) ** 0.5
+    return max(min(middle - half, value), 0.0), min(max(middle + half, value), 1.0)
 
 
 def matching_features(reference: np.ndarray, samples: np.ndarray, *, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
