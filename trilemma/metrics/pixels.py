@@ -11,6 +11,7 @@ from trilemma.metrics.neighbours import squared_distances
 from trilemma.metrics.protocol import Measure, interval, matching_features
 
 BLOCKS = 10
+ROUNDING = 1e-12  # of values: what is smaller is nothing
 
 
 def _on_grids(reference: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +44,9 @@ def _roughness(x: np.ndarray) -> np.ndarray:
         for axis in axes:
             for side in (slice(None, -2), slice(2, None)):
                 laplacian += chunk[(*inner[:axis], side, *inner[axis + 1 :])]
-        means[start : start + step] = np.abs(laplacian).reshape(len(chunk), -1).mean(1)
+        flat = np.abs(chunk).reshape(len(chunk), -1).max(1)
+        sizes = np.abs(laplacian).reshape(len(chunk), -1).mean(1)
+        means[start : start + step] = np.where(sizes > ROUNDING * flat, sizes, 0)
     return means
 
 
@@ -51,8 +54,8 @@ def _ratio_of_means(samples: np.ndarray, reference: np.ndarray, name: str) -> Me
     """Return mean(samples) / mean(reference) with an interval by the delta method in logarithms."""
     top, bottom = float(samples.mean()), float(reference.mean())
     if bottom == 0:
-        # Nothing to compare with: equal when both are flat, otherwise beyond any number.
-        return Measure(1.0 if top == 0 else math.inf, None, None, name, "one")
+        # Nothing to compare with: equal when both are flat, otherwise no number says it.
+        return Measure(1.0 if top == 0 else math.nan, None, None, name, "one")
     value = top / bottom
     if min(len(samples), len(reference)) < 4 or top == 0:
         return Measure(value, None, None, name, "one")
@@ -104,8 +107,8 @@ def reconstruction_error(x: np.ndarray, y: np.ndarray, *, span: float | None = N
     return measures
 
 
-def _power(x: np.ndarray, seed: int) -> np.ndarray:
-    """Return the mean power spectrum by distance from zero frequency, for each of ten blocks of examples."""
+def _power(x: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean power spectrum by distance from zero frequency for each of ten blocks of examples, and counts."""
     grid = x.shape[2:]
     axes = tuple(range(2, x.ndim))
     frequencies = np.meshgrid(*[np.fft.fftfreq(side) for side in grid], indexing="ij")
@@ -114,15 +117,17 @@ def _power(x: np.ndarray, seed: int) -> np.ndarray:
     index = np.minimum((radius / 0.5 * bins).round().astype(int), bins)
     members = np.maximum(np.bincount(index.ravel(), minlength=bins + 1), 1)
     order = np.random.default_rng(seed).permutation(len(x))
-    spectra = []
-    for rows in np.array_split(order, min(BLOCKS, len(x))):
+    spectra, blocks = [], np.array_split(order, min(BLOCKS, len(x)))
+    for rows in blocks:
         power = np.zeros(grid)
         for part in np.array_split(rows, max(1, len(rows) * math.prod(x.shape[1:]) // 2_000_000)):
-            power += np.square(np.abs(np.fft.fftn(x[part], axes=axes))).sum((0, 1))
+            # In double precision: a flat example's rounding must not look like texture.
+            power += np.square(np.abs(np.fft.fftn(x[part].astype(np.float64), axes=axes))).sum((0, 1))
         power /= len(rows) * x.shape[1]
         spectra.append(np.bincount(index.ravel(), power.ravel(), bins + 1) / members)
     # The first bin holds the mean brightness, which is no matter of texture; empty bins of thin grids go too.
-    return np.array(spectra)[:, 1:][:, np.bincount(index.ravel(), minlength=bins + 1)[1:] > 0]
+    there = np.bincount(index.ravel(), minlength=bins + 1)[1:] > 0
+    return np.array(spectra)[:, 1:][:, there], np.array([len(rows) for rows in blocks])
 
 
 def spectrum_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
@@ -138,24 +143,30 @@ def spectrum_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
     if max(reference.shape[2:]) < 3:
         raise ValueError(f"a grid of {reference.shape[2:]} is too small for a spectrum: some side must be at least 3")
     spectra = _power(reference, 1), _power(samples, 2)
-    floor = max(float(spectra[0].mean(0).max()) * 1e-10, 1e-300)
+    means = [np.average(each, axis=0, weights=counts) for each, counts in spectra]
+    nothing = max(float(np.square(x, dtype=np.float64).mean()) for x in (reference, samples))
+    nothing *= ROUNDING**2 * math.prod(reference.shape[2:])
+    if means[0].max() <= nothing:  # flat examples: equal to flat ones, and no decibels from any others
+        equal = bool(means[1].max() <= nothing)
+        return Measure(0.0 if equal else math.nan, None, None, "spectrum", "lower", "dB")
+    floor = float(means[0].max()) * 1e-10
 
     def distance(first: np.ndarray, second: np.ndarray) -> float:
         ratio = np.log10(np.maximum(second, floor) / np.maximum(first, floor))
         return 10 * float(np.sqrt(np.square(ratio).mean()))
 
-    means = [each.mean(0) for each in spectra]
     value = distance(means[0], means[1])
     variances: list[float] = []
-    for side in (0, 1):
-        blocks = len(spectra[side])
+    for side, (each, counts) in enumerate(spectra):
+        blocks = len(each)
         if blocks < 4:
             return Measure(value, None, None, "spectrum", "lower", "dB")
-        kept = (means[side] * blocks - spectra[side]) / (blocks - 1)
-        moved = [distance(each, means[1]) if side == 0 else distance(means[0], each) for each in kept]
+        left = (counts.sum() - counts)[:, None]
+        kept = (means[side] * counts.sum() - counts[:, None] * each) / left
+        moved = [distance(part, means[1]) if side == 0 else distance(means[0], part) for part in kept]
         variances.append((blocks - 1) * float(np.var(moved)))
     total = sum(variances)
-    parts = sum(v**2 / (len(each) - 1) for v, each in zip(variances, spectra, strict=True))
+    parts = sum(v**2 / (len(each) - 1) for v, (each, _) in zip(variances, spectra, strict=True))
     freedom = total**2 / parts if parts > 0 else 1.0  # Satterthwaite's
     low, high = interval(value, total**0.5, quantile=float(stats.t.ppf(0.975, freedom)), floor=0.0)
     return Measure(value, low, high, "spectrum", "lower", "dB")
@@ -172,6 +183,7 @@ def mean_distance_between_pairs(reference: np.ndarray, samples: np.ndarray) -> M
     flat = matching_features(reference.reshape(len(reference), -1), samples.reshape(len(samples), -1))
     rows = []
     for x in flat:
+        tiny = ROUNDING * np.abs(x).max()
         x = x - x.mean(0)
         lengths = np.square(x).sum(1)
         step = max(1, 8_000_000 // len(x))
@@ -180,6 +192,7 @@ def mean_distance_between_pairs(reference: np.ndarray, samples: np.ndarray) -> M
         ]
         # Each row's mean moves the mean of pairs by twice its own part, hence the factor two on its deviation.
         means = np.concatenate(sums) / (len(x) - 1)
+        means = np.where(means > tiny, means, 0)
         rows.append(means.mean() + 2 * (means - means.mean()))
     return _ratio_of_means(rows[1], rows[0], "diversity")
 

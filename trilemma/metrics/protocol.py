@@ -21,8 +21,9 @@ class Measure:
     """One measured figure with its 95 % interval.
 
     The interval covers the sampling error of the metric's expectation at the counts that were measured; it says
-    nothing about other training seeds. `low` and `high` are None where no interval can be stated. `better` names
-    the good direction: "one" for ratios to the real data, "half" for a classifier that should be at chance.
+    nothing about other training seeds. `low` and `high` are None where no interval can be stated; the value is not a
+    number where nothing can be said at all (`records` leaves those out). `better` names the good direction: "one" for
+    ratios to the real data, "half" for a classifier that should be at chance.
     """
 
     value: float
@@ -39,6 +40,11 @@ class Measure:
             number = entries[key]
             entries[key] = number if number is not None and math.isfinite(number) else None
         return entries
+
+
+def records(measures: Mapping[str, Measure]) -> dict[str, dict[str, Any]]:
+    """Return measures by name as plain values for JSON, without those whose value cannot be said: is not finite."""
+    return {name: measure.record() for name, measure in measures.items() if math.isfinite(measure.value)}
 
 
 def interval(
