@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from trilemma.metrics.protocol import Measure, interval
+from trilemma.metrics.protocol import Measure, bounded_interval, student
 
 
 def class_reader(features: np.ndarray, labels: np.ndarray) -> object:
@@ -56,8 +56,8 @@ def mean_control(hits: np.ndarray) -> Measure:
     value = float(each.mean())
     if len(each) < 4:
         return Measure(value, None, None, "attributes", "higher")
-    quantile = float(stats.t.ppf(0.975, len(each) - 1))
-    low, high = interval(value, float(each.std(ddof=1)) / len(each) ** 0.5, quantile=quantile, floor=0.0, ceiling=1.0)
+    error = float(each.std(ddof=1)) / len(each) ** 0.5
+    low, high = bounded_interval(value, error, int((~np.isnan(hits)).sum()), quantile=student(len(each) - 1))
     return Measure(value, low, high, "attributes", "higher")
 
 

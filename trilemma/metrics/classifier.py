@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from trilemma.metrics.protocol import Measure, interval, matching_features, share_interval
+from trilemma.metrics.protocol import Measure, bounded_interval, matching_features
 
 FOLDS = 5
 COMPONENTS = 64
@@ -37,17 +37,12 @@ def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> tuple[float,
 def area_interval(area: float, deviation: float, n: int, m: int) -> tuple[float | None, float | None]:
     """Return the 95 % interval of an area under the curve of n and m scores from its standard error.
 
-    Normal; but with less than ten scores' worth on the wrong side the area is no surer than a share of as many
-    independent rows as the smaller set has, for none of them may be there, and the standard error then claims
-    certainty. None where nothing can be said: scores that all tie, fewer than four in a set.
+    As of a mean of as many figures as the smaller set has scores (`bounded_interval`). None where nothing can be said:
+    scores that all tie, fewer than four in a set.
     """
     if min(n, m) < 4 or (deviation == 0 and 0 < area < 1):
         return None, None
-    low, high = interval(area, deviation, floor=0.0, ceiling=1.0)
-    if min(area, 1 - area) * min(n, m) < 10:
-        least, most = share_interval(area, min(n, m))
-        low, high = min(low, least), max(high, most)
-    return low, high
+    return bounded_interval(area, deviation, min(n, m))
 
 
 def two_sample_test(

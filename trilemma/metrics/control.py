@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from trilemma.metrics.protocol import Measure, interval
+from trilemma.metrics.protocol import Measure, over_examples
 
 FOLDS = 5
 
@@ -54,12 +54,7 @@ def perceptual_path_length(
             f"path length: expected features (count, dimension) and a step above 0, got {here.shape}, {step}"
         )
     lengths = np.square(there - here).sum(1) / step**2
-    value = float(lengths.mean())
-    if len(lengths) < 4:
-        return Measure(value, None, None, f"path_length@{space}", "lower")
-    quantile = float(stats.t.ppf(0.975, len(lengths) - 1))
-    low, high = interval(value, float(lengths.std(ddof=1)) / len(lengths) ** 0.5, quantile=quantile, floor=0.0)
-    return Measure(value, low, high, f"path_length@{space}", "lower")
+    return over_examples(lengths, f"path_length@{space}", "lower", least=0.0)
 
 
 def separability(styles: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Measure:

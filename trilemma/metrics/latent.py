@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from trilemma.metrics.classifier import area_interval, area_under_curve
-from trilemma.metrics.neighbours import DENSITY_NEIGHBOURS, inside_balls
-from trilemma.metrics.protocol import Measure, interval, matching_features
+from trilemma.metrics.neighbours import DENSITY_NEIGHBOURS, SUBSAMPLES, inside_balls
+from trilemma.metrics.protocol import Measure, interval, matching_features, over_examples, student
 
+ENOUGH = 40  # real examples for an interval: balls of a few in several parts are whatever chance makes them
 ACTIVE = 0.01  # variance over the data of a code's mean from which it counts as used
 
 
@@ -51,8 +51,9 @@ def midpoints(reference: np.ndarray, ends: np.ndarray, *, between: np.ndarray, n
 
     Shapes (N, D), (M, D), (K, D) of features, N at least 6. A point is plausible where it lies in a ball of the
     reference (`precision`). Range [0, inf): 1 where points between look as real as the ends, 0 like nothing.
-    Interval: of a ratio of two independent binomial shares in logarithms (Katz et al. 1978; with a half added to each
-    count where one is zero), given the reference. Not a number where no end is plausible.
+    Not a number where no end is plausible. Interval: of a ratio of two independent binomial shares in logarithms (Katz
+    et al. 1978; with a half added to each count where one is zero), and of the reference by subsampling, as of
+    precision; none for N below 40.
 
     Known biases: those of precision; ends that are implausible themselves flatter what lies between.
     """
@@ -60,17 +61,36 @@ def midpoints(reference: np.ndarray, ends: np.ndarray, *, between: np.ndarray, n
     reference, between = matching_features(reference, between)
     if len(reference) <= DENSITY_NEIGHBOURS:
         raise ValueError(f"reference: {len(reference)} rows are too few; give at least {DENSITY_NEIGHBOURS + 1}")
-    hits = [float(inside_balls(reference, x).sum()) for x in (between, ends)]
-    counts = [float(len(between)), float(len(ends))]
+    counts = np.array([len(between), len(ends)], dtype=float)
+    hits = _hits(reference, between, ends)
     if hits[1] == 0:
         return Measure(float("nan"), None, None, name, "higher")
-    value = hits[0] / counts[0] / (hits[1] / counts[1])
+    value = float(hits[0] / counts[0] / (hits[1] / counts[1]))
+    if len(reference) < ENOUGH:
+        return Measure(value, None, None, name, "higher")
+    share = 0.2 if len(reference) >= 500 else 0.5
+    kept = round(share * len(reference))
+
+    def log_ratio(hits: np.ndarray, added: float) -> float:
+        return float(np.subtract(*np.log((hits + added) / (counts + added))))
+
+    generator, drawn = np.random.default_rng(0), []
+    for _ in range(SUBSAMPLES):
+        some = reference[generator.choice(len(reference), kept, replace=False)]
+        drawn.append(log_ratio(_hits(some, between, ends), 0.5))
     added = 0.5 if hits[0] == 0 else 0.0
-    (left, right), (of_left, of_right) = ([each + added for each in pair] for pair in (hits, counts))
-    deviation = (1 / left - 1 / of_left + 1 / right - 1 / of_right) ** 0.5
-    middle, quantile = left / of_left / (right / of_right), float(stats.norm.ppf(0.975))
-    low, high = (middle * float(np.exp(sign * quantile * deviation)) for sign in (-1, 1))
+    # A share of all has no deviation, but more points may show some that are missing: as two among four more.
+    shares = np.maximum(1 / (hits + added) - 1 / (counts + added), 2 / counts**2)
+    variance = float(np.var(drawn, ddof=1)) * share / (1 - share) + float(shares.sum())
+    middle, half = log_ratio(hits, added), student(SUBSAMPLES - 1) * variance**0.5
+    low, high = (float(np.exp(middle + sign * half)) for sign in (-1, 1))
     return Measure(value, min(low, value), high, name, "higher")
+
+
+def _hits(reference: np.ndarray, *points: np.ndarray) -> np.ndarray:
+    """How many of each of these sets lie in a ball of the reference."""
+    inside = inside_balls(reference, np.concatenate(points))
+    return np.array([float(each.sum()) for each in np.split(inside, np.cumsum([len(x) for x in points])[:-1])])
 
 
 def path_length(ways: np.ndarray) -> Measure:
@@ -108,12 +128,12 @@ def noise_left(clean: np.ndarray, noisy: np.ndarray, *, again: np.ndarray) -> Me
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray, *, name: str, floor: float) -> Measure:
-    """The ratio of two means over the same examples (N,), smaller being better; interval by the delta method."""
+    """The ratio of two means over the same examples (N,), smaller being better; Student's interval, delta method."""
     value = float(top.mean() / bottom.mean())
     if len(top) < 4:
         return Measure(value, None, None, name, "lower")
     deviation = float(np.std(top - value * bottom, ddof=1) / len(top) ** 0.5 / bottom.mean())
-    low, high = interval(value, deviation, floor=floor)
+    low, high = interval(value, deviation, quantile=student(len(top) - 1), floor=floor)
     return Measure(value, low, high, name, "lower")
 
 
@@ -143,9 +163,4 @@ def bits_per_dimension(scores: np.ndarray, dimensions: int, *, step: float = 1.0
     if scores.ndim != 1 or len(scores) == 0 or dimensions < 1 or not step > 0:
         raise ValueError(f"scores: expected (count,) of at least one example, got {scores.shape}")
     bits = -scores / (dimensions * np.log(2)) - np.log2(step)
-    value = float(bits.mean())
-    if len(bits) < 4:
-        return Measure(value, None, None, "bits_per_dimension", "lower", "bits")
-    quantile = float(stats.t.ppf(0.975, len(bits) - 1))
-    low, high = interval(value, float(bits.std(ddof=1)) / len(bits) ** 0.5, quantile=quantile)
-    return Measure(value, low, high, "bits_per_dimension", "lower", "bits")
+    return over_examples(bits, "bits_per_dimension", "lower", "bits")

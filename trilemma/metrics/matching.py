@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trilemma.metrics.protocol import Measure, interval
+from trilemma.metrics.protocol import Measure, bounded_interval, over_examples, student
 
 AMONG = 100  # candidates, one's own included
 BLOCKS = 20
-T_QUANTILE = 2.093  # of Student's t with 19 degrees of freedom, 97.5 %
 
 
 def found_among(
@@ -49,7 +48,7 @@ def found_among(
         left = np.setdiff1d(np.arange(count), block)
         parts.append(share(left, left))
     deviation = math.sqrt((len(parts) - 1) ** 2 / len(parts) * float(np.var(parts, ddof=1)))
-    low, high = interval(value, deviation, quantile=T_QUANTILE, floor=0.0, ceiling=1.0)
+    low, high = bounded_interval(value, deviation, count, quantile=student(BLOCKS - 1))
     return Measure(value, low, high, name, "higher")
 
 
@@ -78,11 +77,7 @@ def caption_score(cosines: np.ndarray, name: str = "clip_score") -> Measure:
     cosines = np.asarray(cosines, dtype=np.float64)
     if cosines.ndim != 1 or len(cosines) == 0:
         raise ValueError(f"caption score: one cosine for each example, got shape {cosines.shape}")
-    value = float(cosines.mean())
-    if len(cosines) < 2:
-        return Measure(value, None, None, name, "higher")
-    low, high = interval(value, float(cosines.std(ddof=1)) / math.sqrt(len(cosines)), floor=-1.0, ceiling=1.0)
-    return Measure(value, low, high, name, "higher")
+    return over_examples(cosines, name, "higher", least=-1.0, most=1.0)
 
 
 def shuffled(count: int, kinds: Sequence[int] | np.ndarray) -> np.ndarray:

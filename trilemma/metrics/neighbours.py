@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
-from trilemma.metrics.protocol import Measure, interval, matching_features, share_interval
+from trilemma.metrics.protocol import Measure, interval, matching_features, share_interval, student
 
 MANIFOLD_NEIGHBOURS = 3  # of precision and recall
 DENSITY_NEIGHBOURS = 5  # of density and coverage
@@ -121,7 +120,7 @@ def precision_recall_density_coverage(reference: np.ndarray, samples: np.ndarray
     values = _values(reference, samples)
     enough = min(len(reference), len(samples)) >= 4 * DENSITY_NEIGHBOURS
     deviations = _deviations(reference, samples) if enough else None
-    quantile = float(stats.t.ppf(0.975, SUBSAMPLES - 1))
+    quantile = student(SUBSAMPLES - 1)
     measures = {}
     for index, name in enumerate(NAMES):
         low, high, value = None, None, float(values[index])

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from trilemma.metrics.neighbours import squared_distances
-from trilemma.metrics.protocol import Measure, interval, matching_features
+from trilemma.metrics.protocol import Measure, interval, matching_features, over_examples, student
 
 BLOCKS = 10
 ROUNDING = 1e-12  # of values: what is smaller is nothing
@@ -51,7 +51,7 @@ def _roughness(x: np.ndarray) -> np.ndarray:
 
 
 def _ratio_of_means(samples: np.ndarray, reference: np.ndarray, name: str) -> Measure:
-    """Return mean(samples) / mean(reference) with an interval by the delta method in logarithms."""
+    """Return mean(samples) / mean(reference) with Student's interval by the delta method in logarithms."""
     top, bottom = float(samples.mean()), float(reference.mean())
     if bottom == 0:
         # Nothing to compare with: equal when both are flat, otherwise no number says it.
@@ -59,8 +59,11 @@ def _ratio_of_means(samples: np.ndarray, reference: np.ndarray, name: str) -> Me
     value = top / bottom
     if min(len(samples), len(reference)) < 4 or top == 0:
         return Measure(value, None, None, name, "one")
-    relative = np.var(samples, ddof=1) / len(samples) / top**2 + np.var(reference, ddof=1) / len(reference) / bottom**2
-    spread = math.exp(1.959964 * float(relative) ** 0.5)
+    parts = [float(np.var(each, ddof=1)) / len(each) / mean**2 for each, mean in ((samples, top), (reference, bottom))]
+    if sum(parts) == 0:
+        return Measure(value, value, value, name, "one")
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(samples) - 1) + parts[1] ** 2 / (len(reference) - 1))
+    spread = math.exp(student(freedom) * sum(parts) ** 0.5)  # Satterthwaite's degrees of freedom
     return Measure(value, value / spread, value * spread, name, "one")
 
 
@@ -88,12 +91,8 @@ def reconstruction_error(x: np.ndarray, y: np.ndarray, *, span: float | None = N
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.shape != y.shape or x.ndim < 1 or x.size == 0:
         raise ValueError(f"reconstructions must have the data's shape: {x.shape} and {y.shape}")
-    errors = np.square(x - y).reshape(len(x), -1).mean(1)
-    value = float(errors.mean())
-    low = high = None
-    if len(errors) >= 4:
-        low, high = interval(value, float(np.std(errors, ddof=1)) / len(errors) ** 0.5, floor=0.0)
-    measures = {"mse": Measure(value, low, high, "mse", "lower")}
+    error = over_examples(np.square(x - y).reshape(len(x), -1).mean(1), "mse", "lower", least=0.0)
+    measures = {"mse": error}
     if span is not None:
         if not span > 0:
             raise ValueError(f"span: {span} must be positive, such as 255 for 8-bit images")
@@ -101,9 +100,9 @@ def reconstruction_error(x: np.ndarray, y: np.ndarray, *, span: float | None = N
         def decibels(error: float | None) -> float | None:
             return None if error is None else 10 * math.log10(span**2 / error) if error > 0 else math.inf
 
-        peak = decibels(value)
+        peak = decibels(error.value)
         assert peak is not None
-        measures["psnr"] = Measure(peak, decibels(high), decibels(low), "psnr", "higher", "dB")
+        measures["psnr"] = Measure(peak, decibels(error.high), decibels(error.low), "psnr", "higher", "dB")
     return measures
 
 
@@ -168,7 +167,7 @@ def spectrum_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
     total = sum(variances)
     parts = sum(v**2 / (len(each) - 1) for v, (each, _) in zip(variances, spectra, strict=True))
     freedom = total**2 / parts if parts > 0 else 1.0  # Satterthwaite's
-    low, high = interval(value, total**0.5, quantile=float(stats.t.ppf(0.975, freedom)), floor=0.0)
+    low, high = interval(value, total**0.5, quantile=student(freedom), floor=0.0)
     return Measure(value, low, high, "spectrum", "lower", "dB")
 
 

@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any, Literal
 
 import numpy as np
+from scipy import special  # not scipy.stats, which takes half a second to import
 
 RECIPE = 9  # a new number wherever metrics are added or defined anew: old rows are then measured again
 Better = Literal["lower", "higher", "one", "half", "neither"]
@@ -62,6 +63,38 @@ def share_interval(value: float, count: float, *, quantile: float = 1.959964) ->
     middle = (value + square / (2 * count)) / (1 + square / count)
     half = quantile / (1 + square / count) * (value * (1 - value) / count + square / (4 * count**2)) ** 0.5
     return max(min(middle - half, value), 0.0), min(max(middle + half, value), 1.0)
+
+
+def bounded_interval(
+    value: float, deviation: float, count: float, *, quantile: float = 1.959964
+) -> tuple[float, float]:
+    """Return the interval of a mean of `count` figures, each from 0 to 1: value -/+ quantile * deviation, cut to that.
+
+    While less than ten figures' worth is missing at one end, the mean is no surer than a share of as many rows: what is
+    missing may not be there at all, and the deviation then claims certainty.
+    """
+    low, high = interval(value, deviation, quantile=quantile, floor=0.0, ceiling=1.0)
+    if min(value, 1 - value) * count < 10:
+        least, most = share_interval(value, count)
+        low, high = min(low, least), max(high, most)
+    return low, high
+
+
+def over_examples(
+    values: np.ndarray, name: str, better: Better, unit: str = "", *, least: float = -math.inf, most: float = math.inf
+) -> Measure:
+    """Return the mean of a figure an example (N,); Student's interval, cut to the range, none of fewer than four."""
+    value = float(values.mean())
+    if len(values) < 4:
+        return Measure(value, None, None, name, better, unit)
+    error = float(values.std(ddof=1)) / len(values) ** 0.5
+    low, high = interval(value, error, quantile=student(len(values) - 1), floor=least, ceiling=most)
+    return Measure(value, low, high, name, better, unit)
+
+
+def student(freedom: float) -> float:
+    """Return the 97.5 % quantile of Student's t."""
+    return float(special.stdtrit(freedom, 0.975))
 
 
 def matching_features(reference: np.ndarray, samples: np.ndarray, *, least: int = 2) -> tuple[np.ndarray, np.ndarray]:

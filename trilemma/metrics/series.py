@@ -7,10 +7,9 @@ that windows which share steps stand together and an interval can leave out whol
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
 
 from trilemma.metrics.fidelity import scaled_chi_squared
-from trilemma.metrics.protocol import Measure
+from trilemma.metrics.protocol import Measure, student
 from trilemma.metrics.tables import shape_of
 
 BLOCKS = 10  # of time, left out one by one
@@ -149,7 +148,7 @@ def _distance(reference: np.ndarray, samples: np.ndarray, name: str, unit: str =
     if min(blocks for _, blocks in variances) < BLOCKS or total <= 0:
         return Measure(value**0.5, None, None, name, "lower", unit)
     freedom = total**2 / sum(variance**2 / (blocks - 1) for variance, blocks in variances)
-    low, high = scaled_chi_squared(value, total**0.5 * float(special.stdtrit(freedom, 0.975)) / NORMAL)
+    low, high = scaled_chi_squared(value, total**0.5 * student(freedom) / NORMAL)
     return Measure(value**0.5, low**0.5, high**0.5, name, "lower", unit)
 
 

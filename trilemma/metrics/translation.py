@@ -7,27 +7,14 @@ units, sources and outputs in one order; feature maps are lists of arrays (n, ch
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage, special
+from scipy import ndimage
 
-from trilemma.metrics.protocol import Better, Measure, interval
+from trilemma.metrics.protocol import Better, Measure, interval, over_examples, student
 
 WINDOW, DEVIATION = 11, 1.5  # of structural similarity, in places
 ROUNDING = 1 / 255**2 / 12  # squared error of an 8-bit value, of a span of 1: nothing that is stored comes closer
 PLACES = 100  # most places of a map that are compared with each other
 SHIFTS = 4  # partners of each example that are not its own
-
-
-def over_examples(
-    values: np.ndarray, name: str, better: Better, unit: str = "", *, least: float = -np.inf, most: float = np.inf
-) -> Measure:
-    """The mean of one figure an example (n,) with Student's interval, cut to its range; none for fewer than four."""
-    value = float(values.mean())
-    if len(values) < 4:
-        return Measure(value, None, None, name, better, unit)
-    quantile = float(special.stdtrit(len(values) - 1, 0.975))
-    error = float(values.std(ddof=1)) / len(values) ** 0.5
-    low, high = interval(value, error, quantile=quantile, floor=least, ceiling=most)
-    return Measure(value, low, high, name, better, unit)
 
 
 def _alike(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -197,5 +184,5 @@ def map_agreement(maps: np.ndarray, read: np.ndarray, count: int) -> Measure:
         return Measure(value, None, None, "agreement", "higher")
     without = over(hits.sum(0) - hits, either.sum(0) - either)
     error = float(np.sqrt((n - 1) / n * np.square(without - without.mean()).sum()))
-    low, high = interval(value, error, quantile=float(special.stdtrit(n - 1, 0.975)), floor=0.0, ceiling=1.0)
+    low, high = interval(value, error, quantile=student(n - 1), floor=0.0, ceiling=1.0)
     return Measure(value, low, high, "agreement", "higher")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import linalg, stats
+from scipy import linalg
 
 from trilemma.metrics.neighbours import squared_distances
-from trilemma.metrics.protocol import Measure, interval, matching_features
+from trilemma.metrics.protocol import Measure, interval, matching_features, student
 
 BLOCKS = 10
 CHUNK_ENTRIES = 8_000_000  # of float64, so that a chunk of distances takes 64 MB
@@ -66,7 +66,7 @@ def vendi_score(reference: np.ndarray, samples: np.ndarray) -> Measure:
     low, high = interval(
         value,
         sum(variances) ** 0.5,
-        quantile=float(stats.t.ppf(0.975, max(freedom, 1.0))),
+        quantile=student(max(freedom, 1.0)),
         floor=1.0,
         ceiling=float(min(samples.shape)),
     )

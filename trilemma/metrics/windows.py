@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from scipy import special
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -20,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from trilemma.metrics.classifier import area_under_curve
-from trilemma.metrics.protocol import Measure, interval
+from trilemma.metrics.protocol import Measure, interval, student
 from trilemma.metrics.series import BLOCKS, matching_windows, parts
 
 FOLDS = 4
@@ -80,7 +79,7 @@ def discriminative_score(
         error = float(np.std(figures, ddof=1)) * (1 / FOLDS + 1 / (FOLDS - 1)) ** 0.5
         # Equal folds at the end of the range are not certain: as if one answer more had been wrong.
         error = max(error, 0.5 / count)
-        low, high = interval(value, error, quantile=float(special.stdtrit(FOLDS - 1, 0.975)), floor=0.0, ceiling=1.0)
+        low, high = interval(value, error, quantile=student(FOLDS - 1), floor=0.0, ceiling=1.0)
         if name == "classifier":
             found[name] = Measure(value, low, high, name, "half")
             continue
@@ -168,7 +167,7 @@ def predictive_score(reference: np.ndarray, samples: np.ndarray, *, seed: int = 
     errors = np.abs(told - ask[1]).mean(1).reshape(len(real), -1).mean(1)
     blocks = np.array([errors[rows].mean() for rows in parts(len(errors))])
     value, error = float(errors.mean()), float(blocks.std(ddof=1)) / len(blocks) ** 0.5
-    low, high = interval(value, error, quantile=float(special.stdtrit(len(blocks) - 1, 0.975)), floor=0.0)
+    low, high = interval(value, error, quantile=student(len(blocks) - 1), floor=0.0)
     return Measure(value, low, high, "predictive", "lower", "deviations")
 
 

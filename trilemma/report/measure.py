@@ -27,7 +27,7 @@ from trilemma.metrics.pixels import (
     spectrum_distance,
 )
 from trilemma.metrics.privacy import attribute_gain, closer_to_train, exact_copies, membership
-from trilemma.metrics.protocol import Measure, Protocol, interval, records
+from trilemma.metrics.protocol import Measure, Protocol, over_examples, records
 from trilemma.metrics.tables import column_shapes, pair_trends, rules_broken
 from trilemma.metrics.translation import both
 from trilemma.metrics.usefulness import usefulness
@@ -390,9 +390,7 @@ def history(run: Run) -> dict[str, Any]:
 def _likelihood(model: Scores, batch: Batch) -> Measure:
     """Mean log-likelihood of these examples, nats an example."""
     scores = model.score(batch).detach().double().cpu().numpy()
-    value, error = float(scores.mean()), float(scores.std(ddof=1) / np.sqrt(len(scores)))
-    low, high = interval(value, error)
-    return Measure(value, low, high, "log_likelihood", "higher", "nats an example")
+    return over_examples(scores, "log_likelihood", "higher", "nats an example")
 
 
 def new_row(name: str, seed: int | None, kind: str, status: str) -> dict[str, Any]:
