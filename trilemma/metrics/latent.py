@@ -13,11 +13,11 @@ ACTIVE = 0.01  # variance over the data of a code's mean from which it counts as
 
 
 def active_units(codes: np.ndarray, *, least: float = ACTIVE) -> Measure:
-    """Return how many dimensions of the codes are used: those whose variance over the data is above `least`, 0 to D.
+    """Return how many dimensions of the codes are used: those whose variance over the data is above `least`.
 
-    Shape (N, D): posterior means of real examples, in units of a standard normal prior. No interval: a count that is
-    hardly ever in doubt. Known biases: a code of large scale passes with little use (an autoencoder's has no prior, so
-    that all of it counts). Source: Burda et al. 2016, section 5.2.
+    Shape (N, D): posterior means of real examples, in units of a standard normal prior. Range 0 to D. No interval: a
+    count that is hardly ever in doubt. Known biases: a code of large scale passes with little use (an autoencoder's has
+    no prior, so that all of it counts). Source: Burda et al. 2016, section 5.2.
     """
     codes = np.asarray(codes, dtype=np.float64)
     if codes.ndim != 2 or len(codes) < 2:
@@ -27,12 +27,12 @@ def active_units(codes: np.ndarray, *, least: float = ACTIVE) -> Measure:
 
 
 def codebook_use(tokens: np.ndarray, count: int) -> dict[str, Measure]:
-    """Return how much of a codebook real data use: `codebook_use`, the share of entries that occur at all, [0, 1], and
-    `perplexity`, e to the entropy of how often each occurs, 1 to `count`.
+    """Return how much of a codebook real data use: `codebook_use`, the share of entries that occur at all, and
+    `perplexity`, e to the entropy of how often each occurs.
 
-    Shape (...): whole numbers below `count`. No interval: places of one example are no independent draws. Known biases:
-    both rise with the number of tokens while that is small beside `count`. Source: van den Oord et al. 2017; perplexity
-    as in their authors' code.
+    Shape (...): whole numbers below `count`. Ranges [0, 1] and 1 to `count`. No interval: places of one example are no
+    independent draws. Known biases: both rise with the number of tokens while that is small beside `count`. Source: van
+    den Oord et al. 2017; perplexity as in their authors' code.
     """
     tokens = np.asarray(tokens).reshape(-1)
     if not (np.issubdtype(tokens.dtype, np.integer) and len(tokens) and tokens.min() >= 0 and tokens.max() < count):
@@ -56,6 +56,7 @@ def midpoints(reference: np.ndarray, ends: np.ndarray, *, between: np.ndarray, n
     precision; none for N below 40.
 
     Known biases: those of precision; ends that are implausible themselves flatter what lies between.
+    Source: the realism of interpolations in Kynkaanniemi et al. 2019, section 5, here by the balls of precision, eq. 1.
     """
     reference, ends = matching_features(reference, ends)
     reference, between = matching_features(reference, between)
@@ -97,9 +98,10 @@ def path_length(ways: np.ndarray) -> Measure:
     """Return how much longer than straight the ways between samples are in features: steps' lengths over the ends'.
 
     Shape (M, S, D): S points on each of M ways. The value is the sum of all steps' lengths over the sum of all
-    distances between ends: 1 for straight lines, more for ways that wander or jump about. Interval: of a ratio of means
-    over the ways, by the delta method. Known biases: rises with the number of points, so compare equal numbers only.
-    Source: the perceptual path length of Karras et al. 2019, taken over whole ways and without a scale.
+    distances between ends. Range [1, inf): 1 for straight lines, more for ways that wander or jump about; not a number
+    where all ends coincide. Interval: of a ratio of means over the ways, Student's t by the delta method. Known biases:
+    rises with the number of points, so compare equal numbers only. Source: the perceptual path length of Karras et al.
+    2019, taken over whole ways and without a scale.
     """
     ways = np.asarray(ways, dtype=np.float64)
     if ways.ndim != 3 or ways.shape[1] < 3:
@@ -115,8 +117,8 @@ def noise_left(clean: np.ndarray, noisy: np.ndarray, *, again: np.ndarray) -> Me
     """Return what is left of noise: mean squared error of `again` to the clean examples over that of the noisy ones.
 
     Shapes (N, ...), equal. Range [0, inf): 0 where all noise is gone and nothing else, 1 as far away as the noisy
-    examples themselves. Interval: of a ratio of means over the examples, by the delta method. Known biases: an average
-    in pixels, which forgives blur. Source: the criterion of Vincent et al. 2008, as a share.
+    examples themselves. Interval: of a ratio of means over the examples, Student's t by the delta method. Known biases:
+    an average in pixels, which forgives blur. Source: the criterion of Vincent et al. 2008, as a share.
     """
     if not clean.shape == noisy.shape == again.shape or clean.ndim < 1 or clean.size == 0:
         raise ValueError(f"noise left: shapes must be equal, got {clean.shape}, {noisy.shape} and {again.shape}")
@@ -141,8 +143,8 @@ def critic_area(real: np.ndarray, made: np.ndarray) -> Measure:
     """Return how well a model's own critic tells unseen real data from the model's samples: area under its curve.
 
     Shapes (N,) and (M,): its scores, larger for more real. Range [0, 1]: 0.5 at chance, 1 where it always knows.
-    Interval: DeLong's variance. Known biases: a critic knows its own training data better than unseen ones, which
-    brings the area down. Source: DeLong et al. 1988.
+    Interval: DeLong's variance, in the form of `area_interval`. Known biases: a critic knows its own training data
+    better than unseen ones, which brings the area down. Source: DeLong et al. 1988.
     """
     value, deviation = area_under_curve(np.asarray(real, dtype=np.float64), np.asarray(made, dtype=np.float64))
     low, high = area_interval(value, deviation, len(real), len(made))
@@ -154,7 +156,7 @@ def bits_per_dimension(scores: np.ndarray, dimensions: int, *, step: float = 1.0
 
     Shape (N,): log-likelihoods in nats, of probabilities (step 1) or of densities in units in which neighbouring levels
     are `step` apart, taken on examples with uniform noise of one level: then it is an upper bound. Range (-inf, inf),
-    for levels from 0 (known beforehand) to log2 of their number (uniform). Interval: of a mean over the examples.
+    for levels from 0 (known beforehand) to log2 of their number (uniform). Interval: Student's t over the examples.
 
     Known biases: bounds (a VAE's, dequantised ones) are above the truth; says little of how samples look.
     Source: Theis et al. 2016, section 3.1.

@@ -122,14 +122,18 @@ def memorisation(
 ) -> dict[str, Any]:
     """Return whether samples lie nearer to the training examples than unseen real data do.
 
-    Shapes (N, D), (H, D), (M, D): features, or flattened values in natural units. Entries of the answer:
-    `ratio` (Measure): median over the samples of (distance to train / distance to held-out data), over the same
-    median for held-out data; 1 when nothing was memorised, 0 for copies. `near_copies` (Measure): share of samples
-    nearer to a training example than the 1 % quantile of held-out data, both in distance and in that quotient; at
-    most about 0.01 when nothing was memorised. `verdict`: "copies", "none" or "cannot tell". `nearest` (M,): index
+    Shapes (N, D), (H, D), (M, D): features, or flattened values in natural units. Entries of the answer: `ratio`
+    (Measure): median over the samples of (distance to train / distance to held-out data), over the same median for
+    held-out data (each to the other ones; equal rows count once); range [0, inf), 1 when nothing was memorised, 0 for
+    copies, not a number where held-out data lie on training examples. `near_copies` (Measure): share of samples nearer
+    to a training example than the 1 % quantile of held-out data, both in distance and in that quotient; range [0, 1],
+    at most about 0.01 when nothing was memorised. `verdict`: "copies", "none" or "cannot tell". `nearest` (M,): index
     of each sample's nearest training example; `distances` (M,) to it; `threshold`: the distance of a near-copy.
 
     `unseen`, taken once with `unseen_distances`, saves time where many sets of samples are held against the same data.
+
+    Intervals: of the ratio by the order statistics of both medians, joined in logarithms; of the share by Clopper and
+    Pearson 1934, given the thresholds.
 
     The quotient is what keeps blurred samples from being called copies: they are near to everything.
     Known biases: a copy that the features do not place near its original is not seen (a shift in values, strong noise

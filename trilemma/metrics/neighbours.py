@@ -105,10 +105,11 @@ def precision_recall_density_coverage(reference: np.ndarray, samples: np.ndarray
 
     A ball around each point reaches to its k-th neighbour in the same set (k = 3 for precision and recall, 5 for
     density and coverage; the point itself is not counted; a point on the border is outside).
-    precision: share of samples in any ball of the reference, [0, 1]. recall: share of the reference in any ball of
-    the samples, [0, 1]. density: mean number of the reference's balls around a sample, over k, [0, N/k], near 1 for
-    equal distributions. coverage: share of the reference's balls that hold a sample, [0, 1].
-    Intervals: subsampling without replacement, rescaled by sqrt(m/n); for shares in Wilson's form.
+    precision: share of samples in any ball of the reference. recall: share of the reference in any ball of the
+    samples. density: mean number of the reference's balls around a sample, over k, near 1 for equal distributions.
+    coverage: share of the reference's balls that hold a sample. Ranges [0, 1], of density [0, N/k].
+    Intervals: subsampling without replacement, rescaled by sqrt(m/n); for shares in Wilson's form; none where a set has
+    fewer than 20 rows.
 
     Known biases: all four depend on both counts and on the dimension; one outlier in the reference gives precision
     a huge ball, one in the samples gives recall one; where more than k points coincide their ball is empty.

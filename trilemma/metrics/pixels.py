@@ -71,7 +71,9 @@ def sharpness(reference: np.ndarray, samples: np.ndarray) -> Measure:
     """Return the samples' mean absolute Laplacian over the reference's.
 
     Shapes (N, C, *grid), (M, C, *grid), grid of one dimension or more; range [0, inf), 1 is as sharp as real data,
-    below 1 is blur. The Laplacian is the sum of second differences along each side of at least 3.
+    below 1 is blur; not a number where the reference is flat and the samples are not. The Laplacian is the sum of
+    second differences along each side of at least 3. Interval: of a ratio of two means, by the delta method in
+    logarithms, Student's t with Satterthwaite's degrees of freedom.
 
     Known biases: noise and ringing count as sharpness; a set of other content has another sharpness when perfect.
     Source: the Laplacian as a focus measure, Pertuz et al. 2013.
@@ -83,10 +85,12 @@ def sharpness(reference: np.ndarray, samples: np.ndarray) -> Measure:
 def reconstruction_error(x: np.ndarray, y: np.ndarray, *, span: float | None = None) -> dict[str, Measure]:
     """Return the mean squared error of reconstructions y of x, and with a `span` the peak signal-to-noise ratio.
 
-    Shapes (N, ...), equal; `mse` in squared units of the data, [0, inf); `psnr` = 10 log10(span^2 / mse) in decibels
-    of the mean over all examples (255 or 1 for images), infinite for perfect copies.
+    Shapes (N, ...), equal; `mse` in squared units of the data, range [0, inf); `psnr` = 10 log10(span^2 / mse) in
+    decibels of the mean over all examples (255 or 1 for images), range (-inf, inf], infinite for perfect copies.
+    Interval: Student's t over examples, of the error; its ends in decibels.
 
     Known biases: rewards blur; the mean of per-example ratios, which others print, is higher than `psnr` here.
+    Source: the peak signal-to-noise ratio as in Huynh-Thu and Ghanbari 2008.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.shape != y.shape or x.ndim < 1 or x.size == 0:
@@ -132,8 +136,9 @@ def _power(x: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def spectrum_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
     """Return the root mean square difference of the two mean power spectra by spatial frequency, in decibels.
 
-    Shapes (N, C, *grid), (M, C, *grid); range [0, inf), 0 for equal spectra. Powers below 1e-10 of the reference's
-    largest count as that. Interval: block jackknife on both sets.
+    Shapes (N, C, *grid), (M, C, *grid); range [0, inf), 0 for equal spectra, not a number where the reference is flat
+    and the samples are not. Powers below 1e-10 of the reference's largest count as that. Interval: block jackknife on
+    both sets; none where one has fewer than four examples.
 
     Known biases: positive for equal distributions by an amount that falls with the counts; not periodic borders leak.
     Source: Durall et al. 2020, with the mean taken before the logarithm.
@@ -174,9 +179,12 @@ def spectrum_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
 def mean_distance_between_pairs(reference: np.ndarray, samples: np.ndarray) -> Measure:
     """Return the mean Euclidean distance between two samples over that between two reference examples.
 
-    Shapes (N, ...), (M, ...): values or features; range [0, inf), 1 is as diverse as real data, 0 one single sample.
+    Shapes (N, ...), (M, ...): values or features; range [0, inf), 1 is as diverse as real data, 0 one single sample;
+    not a number where the reference is a single point and the samples are not. Interval: first-order U-statistic
+    (Hoeffding 1948) in logarithms, Student's t with Satterthwaite's degrees of freedom.
 
-    Known biases: noise counts as diversity, blur as the lack of it. Interval: first-order U-statistic, in logarithms.
+    Known biases: noise counts as diversity, blur as the lack of it.
+    Source: the diversity of Zhu et al. 2017 (BicycleGAN), by plain distances and over the real data's.
     """
     reference, samples = np.asarray(reference), np.asarray(samples)
     flat = matching_features(reference.reshape(len(reference), -1), samples.reshape(len(samples), -1))
@@ -202,7 +210,8 @@ def modes_found(
     """Return how many modes of a known mixture the samples hold, and the share of samples at any mode.
 
     Shapes (M, D) and (K, D); `modes`: centres that have at least `share` of an even part of the samples within
-    `reach` deviations, 0 to K; `at_modes`: share of samples that near to their nearest centre, [0, 1].
+    `reach` deviations, range 0 to K, no interval; `at_modes`: share of samples that near to their nearest centre, range
+    [0, 1]. Interval: exact (Clopper and Pearson 1934).
 
     Known biases: `at_modes` of perfect samples is below 1 (0.9997 for 4 deviations in two dimensions, less in more).
     Source: Srivastava et al. 2017 (with a minimum count, so that noise does not find modes).

@@ -90,7 +90,7 @@ def alpha_precision_beta_recall(reference: np.ndarray, samples: np.ndarray) -> d
     1 - 2 int |P(alpha) - alpha| with P(alpha) the share of samples in the reference's alpha-support: 1 where samples
     are as typical and as odd as real data. `beta_recall` is 1 - 2 int |R(beta) - beta| with R(beta) the share of the
     reference whose nearest sample is no farther than its nearest other reference row and lies in the samples'
-    beta-support. Both in [0, 1]; the integrals are exact, not sums over a grid. No interval: none was found that
+    beta-support. Range [0, 1] of both; the integrals are exact, not sums over a grid. No interval: none was found that
     covers as it should.
 
     Known biases: balls about one mean say little of data in several parts; equal distributions of equal counts have a

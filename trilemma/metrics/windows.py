@@ -42,10 +42,10 @@ def discriminative_score(
     autocorrelations and correlations of each window. Four folds of short stretches of time in turn; windows that share
     steps with one that is asked about are not learned from. Interval: t over folds, with Nadeau and Bengio's factor.
 
-    TimeGAN's score (Yoon et al. 2019, section 5) trains a two-layer GRU for 2,000 steps and asks it once, about windows
-    drawn at random, which share their steps with those it learned; its figures are no others' equals. Known biases:
-    above 0 for equal processes by chance; a lower bound of what the best classifier would reach, which rises with the
-    counts.
+    Source: TimeGAN's score (Yoon et al. 2019, section 5), which trains a two-layer GRU for 2,000 steps and asks it
+    once, about windows drawn at random, which share their steps with those it learned: its figures are no others'
+    equals. Known biases: above 0 for equal processes by chance; a lower bound of what the best classifier would reach,
+    which rises with the counts.
     """
     real, made = matching_windows(reference, samples, least=FEWEST)
     count = min(len(real), len(made))
@@ -144,9 +144,9 @@ def predictive_score(reference: np.ndarray, samples: np.ndarray, *, seed: int = 
 
     Windows (n, T, C) and (m, T, C) without gaps. The next step of all variables from the eight steps before, in real
     data's deviations, by one hidden layer of 64 units; None for windows of fewer than ten steps. Compare it with what
-    real windows teach (the floor); lower is better. Interval: t over ten blocks of real windows.
+    real windows teach (the floor); range [0, inf), lower is better. Interval: t over ten blocks of real windows.
 
-    TimeGAN's score (Yoon et al. 2019, section 5) is a GRU's error on data scaled to [0, 1], of which often one
+    Source: TimeGAN's score (Yoon et al. 2019, section 5), a GRU's error on data scaled to [0, 1], of which often one
     variable. Known biases: what the chosen network cannot learn does not count.
     """
     real, made = matching_windows(reference, samples, least=BLOCKS)
