@@ -145,20 +145,9 @@ STUDENT_16 = Case("no fourth moment, equal", student, student, 500, 500, 16)
 STUDENT_64 = Case("no fourth moment, other scale", student, student_more, 500, 500, 64)
 FEW = Case("fewer than dimensions", gaussian, scaled, 60, 60, 100)
 ALL = (
-    EQUAL_2,
-    EQUAL_16,
-    EQUAL_64,
-    SHIFTED,
-    SCALED_2,
-    SCALED_64,
-    LOST_2,
-    LOST_16,
-    HEAVY_16,
-    HEAVY_64,
-    FEW,
-    STUDENT_16,
+    EQUAL_2, EQUAL_16, EQUAL_64, SHIFTED, SCALED_2, SCALED_64, LOST_2, LOST_16, HEAVY_16, HEAVY_64, FEW, STUDENT_16,
     STUDENT_64,
-)
+)  # fmt: skip
 SMALL = (EQUAL_2, EQUAL_16, SHIFTED, SCALED_2, LOST_2, HEAVY_16)
 TRAINED = (  # few rows, for a classifier is trained five times a repeat
     EQUAL_2,
