@@ -97,6 +97,9 @@ def test_data_that_hold_each_example_twice_are_no_copies():
     assert once["verdict"] == twice["verdict"] == "none"
     assert twice["ratio"].value == pytest.approx(once["ratio"].value, rel=1e-3)
     assert memorisation(train, held, train[:150])["verdict"] == "copies"
+    # Equal rows of a table are split one by one: then twins in both splits are as they should be.
+    coarse = np.random.default_rng(4).integers(3, size=(700, 2)).astype(float)
+    assert memorisation(coarse[:400], coarse[400:600], coarse[600:])["ratio"].value == 1
     assert memorisation(train, np.repeat(normal(1, 5, 4), 30, 0), train)["verdict"] == "cannot tell", "five examples"
 
 

@@ -222,8 +222,9 @@ def told_apart(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def copied(train: np.ndarray, held: np.ndarray, samples: np.ndarray) -> Figures:
-    """Median quotients of distances and the share of near-copies, held-out rows that are there twice counted once."""
-    held_once = np.unique(held, axis=0)
+    """Median quotients of distances and the share of near-copies; of equal rows that are not in train one counts."""
+    new = cdist(held, train).min(1) > 1e-9
+    held_once = np.concatenate([held[~new], np.unique(held[new], axis=0)])
     among = cdist(held_once, held_once)
     np.fill_diagonal(among, np.inf if len(held_once) > 1 else 0)
 

@@ -105,16 +105,17 @@ class Unseen:
 def unseen_distances(train: np.ndarray, held_out: np.ndarray) -> Unseen:
     """Return what `memorisation` holds samples against; shapes (N, D) and (H, D).
 
-    An example that is there twice counts once: both are in one split, and a twin at no distance would make all that is
-    as far from the training examples as it should be look like a copy of them.
+    An example that is there twice, and not among the training examples, counts once: equal pictures are in one split,
+    and a twin at no distance would make all that is as far from the training examples as it should be look like a copy.
     """
     tiny = TWINS * float(np.sqrt(np.square(held_out - held_out.mean(0)).sum(1).mean()))
+    to_train = nearest(held_out, train)[1]
     while True:
         indices, among = nearest(held_out, held_out, skip_self=True)
-        twin = (among <= tiny) & (indices < np.arange(len(held_out)))
+        twin = (among <= tiny) & (to_train > tiny) & (indices < np.arange(len(held_out)))
         if not twin.any():
-            return Unseen(nearest(held_out, train)[1], among)
-        held_out = held_out[~twin]
+            return Unseen(to_train, among)
+        held_out, to_train = held_out[~twin], to_train[~twin]
 
 
 def memorisation(
@@ -124,11 +125,12 @@ def memorisation(
 
     Shapes (N, D), (H, D), (M, D): features, or flattened values in natural units. Entries of the answer: `ratio`
     (Measure): median over the samples of (distance to train / distance to held-out data), over the same median for
-    held-out data (each to the other ones; equal rows count once); range [0, inf), 1 when nothing was memorised, 0 for
-    copies, not a number where held-out data lie on training examples. `near_copies` (Measure): share of samples nearer
-    to a training example than the 1 % quantile of held-out data, both in distance and in that quotient; range [0, 1],
-    at most about 0.01 when nothing was memorised. `verdict`: "copies", "none" or "cannot tell". `nearest` (M,): index
-    of each sample's nearest training example; `distances` (M,) to it; `threshold`: the distance of a near-copy.
+    held-out data (each to the other ones; of equal rows that are not in train one counts); range [0, inf), 1 when
+    nothing was memorised, 0 for copies, not a number where held-out data lie on training examples. `near_copies`
+    (Measure): share of samples nearer to a training example than the 1 % quantile of held-out data, both in distance
+    and in that quotient; range [0, 1], at most about 0.01 when nothing was memorised. `verdict`: "copies", "none" or
+    "cannot tell". `nearest` (M,): index of each sample's nearest training example; `distances` (M,) to it; `threshold`:
+    the distance of a near-copy.
 
     `unseen`, taken once with `unseen_distances`, saves time where many sets of samples are held against the same data.
 
