@@ -70,11 +70,11 @@ def bounded_interval(
 ) -> tuple[float, float]:
     """Return the interval of a mean of `count` figures, each from 0 to 1: value -/+ quantile * deviation, cut to that.
 
-    While less than ten figures' worth is missing at one end, the mean is no surer than a share of as many rows: what is
-    missing may not be there at all, and the deviation then claims certainty.
+    While less than three figures' worth is missing at one end, the mean is no surer than a share of as many rows: what
+    is missing may not be there at all, and the deviation then claims certainty.
     """
     low, high = interval(value, deviation, quantile=quantile, floor=0.0, ceiling=1.0)
-    if min(value, 1 - value) * count < 10:
+    if min(value, 1 - value) * count < 3:
         least, most = share_interval(value, count)
         low, high = min(low, least), max(high, most)
     return low, high
