@@ -5,7 +5,7 @@ samples; training, held-out and sampled sets for memorisation): estimated by the
 covers if that mean lies in it. A share over 200 repeats has a standard error of 1.5 % at 95 %, so that a single row is
 known to about 3 %; the bar, 90 to 98 %, is for each metric pooled over its rows.
 
-    .venv/bin/python benchmarks/coverage.py --out FOLDER [--repeats 200] [--only frechet,kernel]
+    .venv/bin/python benchmarks/coverage.py --out FOLDER [--repeats 200] [--only frechet,kernel] [--cases "few samples"]
 
 `width` is the mean width over that of an exact normal interval, 3.92 deviations of the metric over the repeats: about 1
 where the interval is honest, more where it covers by size, 'stuck' where
@@ -145,20 +145,9 @@ STUDENT_16 = Case("no fourth moment, equal", student, student, 500, 500, 16)
 STUDENT_64 = Case("no fourth moment, other scale", student, student_more, 500, 500, 64)
 FEW = Case("fewer than dimensions", gaussian, scaled, 60, 60, 100)
 ALL = (
-    EQUAL_2,
-    EQUAL_16,
-    EQUAL_64,
-    SHIFTED,
-    SCALED_2,
-    SCALED_64,
-    LOST_2,
-    LOST_16,
-    HEAVY_16,
-    HEAVY_64,
-    FEW,
-    STUDENT_16,
+    EQUAL_2, EQUAL_16, EQUAL_64, SHIFTED, SCALED_2, SCALED_64, LOST_2, LOST_16, HEAVY_16, HEAVY_64, FEW, STUDENT_16,
     STUDENT_64,
-)
+)  # fmt: skip
 SMALL = (EQUAL_2, EQUAL_16, SHIFTED, SCALED_2, LOST_2, HEAVY_16)
 TRAINED = (  # few rows, for a classifier is trained five times a repeat
     EQUAL_2,
@@ -177,6 +166,41 @@ PICTURES = (
 SHARES = tuple(
     Case(f"share {share}", gaussian, gaussian, count, count, 1)
     for count, share in ((200, 0.5), (200, 0.9), (500, 0.97), (2000, 0.99), (1000, 0.8))
+)
+# Small sets, for which intervals are printed too: the test split of the digits against a handful of samples, and a
+# handful of real examples against 200 ways between codes.
+FEW_SAMPLES, FEW_REAL = (
+    tuple(
+        Case(f"few samples, {name}", reference, samples, n, m, dimension)
+        for n, m in counts
+        for name, reference, samples, dimension in (
+            ("equal", gaussian, gaussian, 16),
+            ("other scale", gaussian, scaled, 64),
+            ("missing mode", four_modes, three_modes, 2),
+            ("heavy tails, equal", rectified, rectified, 16),
+            ("heavy tails, other scale", rectified, rectified_more, 64),
+        )
+    )
+    for counts in (((189, 12), (189, 20)), ((40, 200), (189, 200)))
+)
+FEW_PICTURES = tuple(
+    Case(f"few samples, {name}", reference, samples, 189, count, side)
+    for count in (6, 12)
+    for name, reference, samples, side in (
+        ("equal", pictures, pictures, 8),
+        ("blurred", pictures, blurred_pictures, 16),
+        ("series, heavy tails", series, series, 64),
+    )
+)
+FEW_EXAMPLES = tuple(  # of metrics of pairs, which have no other side
+    Case(f"few samples, {name}", draw, draw, count, count, 16)
+    for count in (6, 12, 20)
+    for name, draw in (("equal", gaussian), ("heavy tails, equal", rectified))
+)
+FEW_SHARES = tuple(
+    Case(f"share {share} of few samples", gaussian, gaussian, count, count, 1)
+    for count in (12, 20)
+    for share in (0.5, 0.8, 0.95)
 )
 
 
@@ -343,30 +367,36 @@ COPIES = tuple(
     Case(f"{each.name}, copies", each.reference, each.samples, each.n, each.m, each.dimension)
     for each in (EQUAL_16, HEAVY_16)
 )
+GAUSSIANS = (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64)
+OF_EXAMPLES = (*GAUSSIANS, STUDENT_16)
 FAMILIES: dict[str, tuple[Callable[[Case, np.random.Generator], Any], tuple[Case, ...]]] = {
-    "frechet": (of_sets(frechet_distance), ALL),
-    "kernel": (of_sets(kernel_distance), ALL),
-    "neighbours": (of_sets(precision_recall_density_coverage), ALL),
-    "vendi": (of_sets(vendi_score), ALL),
-    "diversity": (of_sets(mean_distance_between_pairs), ALL),
-    "classifier": (of_sets(two_sample_test), TRAINED),
-    "memorisation": (of_memorisation, (*SMALL, EQUAL_64, SCALED_64, *COPIES)),
-    "sharpness": (of_sets(sharpness), PICTURES),
-    "spectrum": (of_sets(spectrum_distance), PICTURES),
-    "reconstruction": (of_reconstruction, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
-    "control": (of_control, SHARES),
-    "modes": (of_modes, SHARES),
-    "midpoints": (of_midpoints, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64)),
-    "ways": (of_ways, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
-    "noise": (of_noise, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
-    "attributes": (of_attributes, SHARES[:2] + SHARES[-1:]),
-    "small ways": (of_small_ways, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
-    "matching": (of_matching, (EQUAL_16, HEAVY_64, Case("few", gaussian, gaussian, 150, 150, 16))),
-    "privacy": (of_privacy, (EQUAL_16, SHIFTED, HEAVY_16, SCALED_2, *COPIES)),
+    "frechet": (of_sets(frechet_distance), (*ALL, *FEW_SAMPLES)),
+    "kernel": (of_sets(kernel_distance), (*ALL, *FEW_SAMPLES)),
+    "neighbours": (of_sets(precision_recall_density_coverage), (*ALL, *FEW_SAMPLES)),
+    "vendi": (of_sets(vendi_score), (*ALL, *FEW_SAMPLES)),
+    "diversity": (of_sets(mean_distance_between_pairs), (*ALL, *FEW_SAMPLES)),
+    "classifier": (of_sets(two_sample_test), (*TRAINED, *(case for case in FEW_SAMPLES if case.dimension < 64))),
+    "memorisation": (of_memorisation, (*SMALL, EQUAL_64, SCALED_64, *COPIES, *FEW_SAMPLES)),
+    "sharpness": (of_sets(sharpness), (*PICTURES, *FEW_PICTURES)),
+    "spectrum": (of_sets(spectrum_distance), (*PICTURES, *FEW_PICTURES)),
+    "reconstruction": (of_reconstruction, (*OF_EXAMPLES, *FEW_EXAMPLES)),
+    "control": (of_control, (*SHARES, *FEW_SHARES)),
+    "modes": (of_modes, (*SHARES, *FEW_SHARES)),
+    "midpoints": (of_midpoints, (*GAUSSIANS, *FEW_REAL)),
+    "ways": (of_ways, OF_EXAMPLES),
+    "noise": (of_noise, (*OF_EXAMPLES, *FEW_EXAMPLES)),
+    "attributes": (of_attributes, (*SHARES[:2], *SHARES[-1:], *FEW_SHARES)),
+    "small ways": (of_small_ways, OF_EXAMPLES),
+    "matching": (of_matching, (EQUAL_16, HEAVY_64, Case("few", gaussian, gaussian, 150, 150, 16), *FEW_EXAMPLES)),
+    "privacy": (of_privacy, (EQUAL_16, SHIFTED, HEAVY_16, SCALED_2, *COPIES, *FEW_SAMPLES)),
     "signature": (of_sets(signature_distance), WALKS),
     "windows": (of_windows, WALKS),
-    "translations": (of_translations, tuple(case for case in PICTURES if case.reference is pictures)),
-    "scores": (of_scores, (EQUAL_2, EQUAL_16, HEAVY_16, HEAVY_64, STUDENT_16)),
+    "translations": (
+        of_translations,
+        tuple(case for case in PICTURES if case.reference is pictures)
+        + tuple(Case("few samples, equal", pictures, pictures, count, count, 16) for count in (6, 12)),
+    ),
+    "scores": (of_scores, (*OF_EXAMPLES, *FEW_EXAMPLES)),
 }
 
 
@@ -383,10 +413,13 @@ def repeat(family: str, case: Case, repeats: int, seed: int) -> list[dict[str, A
     rows = []
     for name, measures in found.items():
         values = np.array([each.value for each in measures])
+        values = values[np.isfinite(values)]  # the others cannot be said
         told = [(each.low, each.high) for each in measures if each.low is not None and each.high is not None]
         row = {"family": family, "metric": name, "case": str(case), "repeats": repeats, "printed": len(told) / repeats}
-        row |= {"expectation": float(values.mean()), "deviation": float(values.std(ddof=1)), "seconds": seconds}
-        if told:
+        row["seconds"] = seconds
+        if len(values) > 1:
+            row |= {"expectation": float(values.mean()), "deviation": float(values.std(ddof=1))}
+        if told and len(values) > 1:
             low, high = np.array(told).T
             below, above = values.mean() < low, values.mean() > high
             row |= {"below": float(below.mean()), "above": float(above.mean())}
@@ -419,7 +452,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"| **{name}** | {len(told)} cases | | | **{pooled[0]:.3f}** | {pooled[1]:.3f} | {pooled[2]:.3f} | |"
         )
         for row in mine:
-            cells = f"| | {row['case']} | {row['expectation']:.4g} | {row['deviation']:.2g} |"
+            said = f"{row['expectation']:.4g} | {row['deviation']:.2g}" if "expectation" in row else " | "
+            cells = f"| | {row['case']} | {said} |"
             if "covers" in row:
                 cells += f" {row['covers']:.3f} | {row['below']:.3f} | {row['above']:.3f} | {width(row)} |"
             else:
@@ -434,12 +468,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(FAMILIES))
+    parser.add_argument("--cases", default="", help="only cases with these words in their name")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / "coverage.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     for family in arguments.only.split(","):
         for case in FAMILIES[family][1]:
+            if arguments.cases not in case.name:
+                continue
             if any(row["family"] == family and row["case"] == str(case) for row in rows):
                 continue
             with threadpool_limits(1):

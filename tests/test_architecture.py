@@ -302,6 +302,30 @@ def test_what_people_call_says_what_it_does() -> None:
     report(faults)
 
 
+SAID = {
+    "its range": r"\b[Rr]anges?\b",
+    "its source": r"\bSources?:",
+    "known biases": r"\bKnown biases:",
+    "how its interval is made, or that it has none": r"\bIntervals?:|\b[Nn]o interval",
+}
+
+
+def test_every_metric_says_what_it_is_and_what_is_wrong_with_it() -> None:
+    """Of all public functions of `metrics/` that return a `Measure` or several."""
+    faults, several = [], {"memorisation"}  # measures beside what is none
+    for path in modules("metrics"):
+        for node in public(tree(path).body) if path.name != "protocol.py" else ():
+            if isinstance(node, ast.FunctionDef):
+                returned = ast.unparse(node.returns) if node.returns else ""
+                if re.search(r"\bMeasure\b", returned) or node.name in several:
+                    text = " ".join((ast.get_docstring(node) or "").split())
+                    missing = [what for what, words in SAID.items() if not re.search(words, text)]
+                    faults += [f"{place(path, node.lineno)}: {node.name} does not say {', '.join(missing)}"] * bool(
+                        missing
+                    )
+    report(faults)
+
+
 def tracked() -> list[Path]:
     try:
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -140,8 +140,11 @@ def test_the_interval_of_recall_covers() -> None:
 
 
 def test_scores_and_shuffled_pairs() -> None:
-    score = caption_score(np.array([0.5, 0.7, 0.6]))
-    assert score.value == pytest.approx(0.6) and score.low < 0.6 < score.high
+    score = caption_score(np.array([0.5, 0.7, 0.6, 0.6]))
+    assert score.value == pytest.approx(0.6)
+    # Student's t with three degrees of freedom.
+    half = 3.182446 * np.std([0.5, 0.7, 0.6, 0.6], ddof=1) / 2
+    assert (score.low, score.high) == pytest.approx((0.6 - half, 0.6 + half))
     kinds = np.array([0, 0, 0, 1, 2, 2])
     other = shuffled(6, kinds)
     assert (kinds[other] != kinds).all()

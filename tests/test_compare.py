@@ -541,6 +541,16 @@ def test_pictures_of_few_pixels_are_measured(side: int) -> None:
     assert "frechet" in metrics and ("sharpness" in metrics) == (side == 3)
 
 
+def test_what_cannot_be_said_is_left_out() -> None:
+    """Beside real examples that are all flat and equal nothing has so many times their sharpness or variety."""
+    data = open_data(np.random.default_rng(0).integers(0, 256, (200, 3, 3, 1), dtype=np.uint8))
+    ruler = Ruler(data, 20, quiet=True)
+    ruler.test, ruler.features, ruler.shaped = (np.zeros_like(x) for x in (ruler.test, ruler.features, ruler.shaped))
+    metrics = ruler.measure(data.rows("train", 20))[0]
+    assert not {"diversity", "sharpness", "spectrum"} & metrics.keys() and {"frechet", "vendi"} <= metrics.keys()
+    assert all(np.isfinite(entry["value"]) for entry in metrics.values())
+
+
 def test_the_total_is_shared() -> None:
     data = open_data(clusters())
     assert comparing.budget_for_each(data, "10m", None, 6) == "100s"

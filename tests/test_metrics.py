@@ -10,16 +10,18 @@ import torch
 from scipy import linalg, ndimage
 from scipy import stats as scipy_stats
 from scipy.spatial.distance import cdist
-from scipy.stats import entropy as scipy_entropy
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
+from written_out import SETS, double_sum, normal, package, textbook_frechet
 
 from trilemma.metrics import memorisation as memorisation_module
 from trilemma.metrics import neighbours, pixels
-from trilemma.metrics.classes import class_reader, class_shares, control
-from trilemma.metrics.classifier import BINS, area_under_curve, binned, two_sample_test
+from trilemma.metrics.classes import class_reader, class_shares, control, mean_control
+from trilemma.metrics.classifier import BINS, area_interval, area_under_curve, binned, two_sample_test
 from trilemma.metrics.fidelity import frechet_distance, frechet_extrapolated, kernel_distance
+from trilemma.metrics.latent import critic_area
+from trilemma.metrics.matching import found_among
 from trilemma.metrics.memorisation import memorisation, nearest, unseen_distances, without_place
 from trilemma.metrics.neighbours import precision_recall_density_coverage
 from trilemma.metrics.protocol import Measure
@@ -36,10 +38,6 @@ def one_thread():
         yield
 
 
-def normal(seed: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape)
-
-
 def mixed(seed: int, count: int, dimension: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
     return generator.normal(size=(count, dimension)) @ np.random.default_rng(99).normal(size=(dimension, dimension))
@@ -51,14 +49,6 @@ def assert_ordered(measure: Measure) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- Frechet
-
-
-def textbook_frechet(x: np.ndarray, y: np.ndarray) -> float:
-    """Heusel et al. 2017 as printed, by SciPy's matrix square root."""
-    covariance_x, covariance_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-    root = np.real(linalg.sqrtm(covariance_x @ covariance_y))
-    gap = np.square(x.mean(0) - y.mean(0)).sum()
-    return float(gap + np.trace(covariance_x) + np.trace(covariance_y) - 2 * np.trace(root))
 
 
 @pytest.mark.parametrize(("n", "m", "dimension"), [(500, 300, 8), (200, 400, 33), (300, 300, 2)])
@@ -109,18 +99,6 @@ def test_frechet_corner_cases():
 # ---------------------------------------------------------------------------------------------------- kernel
 
 
-def double_sum(x: np.ndarray, y: np.ndarray) -> float:
-    """The unbiased estimator, term by term."""
-
-    def kernel(a: np.ndarray, b: np.ndarray) -> float:
-        return float((a @ b / len(a) + 1) ** 3)
-
-    n, m = len(x), len(y)
-    same_x = sum(kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
-    same_y = sum(kernel(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
-    return same_x + same_y - 2 * sum(kernel(a, b) for a in x for b in y) / (n * m)
-
-
 @pytest.mark.parametrize(("n", "m", "dimension"), [(30, 20, 4), (7, 25, 40), (2, 3, 1)])
 def test_kernel_equals_the_double_sum(n, m, dimension):
     x, y = mixed(0, n, dimension), mixed(1, m, dimension) + 0.2
@@ -145,65 +123,10 @@ def test_kernel_corner_cases():
 # ---------------------------------------------------------------------------------------------------- neighbours
 
 
-def written_out(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """The definitions point by point, with the strict inequalities of the `prdc` package."""
-
-    def radius(points: np.ndarray, index: int, k: int) -> float:
-        to_all = cdist(points[index : index + 1], points)[0]  # one routine for all, so that ties are ties
-        return sorted(distance for i, distance in enumerate(to_all) if i != index)[k - 1]
-
-    small_x, large_x = [radius(x, i, 3) for i in range(len(x))], [radius(x, i, 5) for i in range(len(x))]
-    small_y = [radius(y, i, 3) for i in range(len(y))]
-    between = cdist(x, y)
-    inside = [[between[i, j] < large_x[i] for j in range(len(y))] for i in range(len(x))]
-    return {
-        "precision": float(np.mean([any(between[i, j] < small_x[i] for i in range(len(x))) for j in range(len(y))])),
-        "recall": float(np.mean([any(between[i, j] < small_y[j] for j in range(len(y))) for i in range(len(x))])),
-        "density": float(np.sum(inside) / (5 * len(y))),
-        "coverage": float(np.mean([any(row) for row in inside])),
-    }
-
-
-def package(x: np.ndarray, y: np.ndarray, k: int) -> dict[str, float]:
-    """`prdc.compute_prdc(x, y, nearest_k=k)`, its definition written again."""
-
-    def radii(points: np.ndarray) -> np.ndarray:
-        return np.partition(cdist(points, points), k, axis=-1)[:, k]
-
-    real, fake, between = radii(x), radii(y), cdist(x, y)
-    return {
-        "precision": (between < real[:, None]).any(0).mean(),
-        "recall": (between < fake[None, :]).any(1).mean(),
-        "density": (between < real[:, None]).sum(0).mean() / k,
-        "coverage": (between.min(1) < real).mean(),
-    }
-
-
-def same_place(count: int) -> np.ndarray:
-    return np.full((count, 2), 3.7)
-
-
-TWICE = np.repeat(normal(5, 15, 3), 2, axis=0)
-SETS = {
-    "plain": (normal(0, 60, 4), 0.8 * normal(1, 45, 4)),
-    "narrow": (normal(0, 40, 3), 0.1 * normal(1, 50, 3)),
-    "far away": (normal(0, 40, 3) + 1e4, normal(1, 50, 3) + 1e4),
-    "fewer than dimensions": (normal(0, 10, 30), normal(1, 8, 30)),
-    "constant": (same_place(20), same_place(12)),
-    "constant samples": (normal(0, 20, 2), same_place(12)),
-    "repeats": (TWICE, TWICE[::3]),
-    "many repeats": (np.repeat(normal(5, 6, 3), 7, axis=0), np.repeat(normal(5, 6, 3), 6, axis=0)),
-    "copies": (normal(0, 40, 3), normal(0, 40, 3)[:20]),
-    "one class missing": (np.concatenate([normal(0, 30, 2), normal(1, 30, 2) + 50]), normal(2, 40, 2)),
-}
-
-
 @pytest.mark.parametrize("name", SETS)
-def test_neighbours_equal_their_definitions(name):
+def test_neighbours_equal_the_package(name):
     x, y = SETS[name]
-    measured = precision_recall_density_coverage(x, y)
-    values = {key: measure.value for key, measure in measured.items()}
-    assert values == pytest.approx(written_out(x, y), abs=1e-12)
+    values = {key: measure.value for key, measure in precision_recall_density_coverage(x, y).items()}
     third, fifth = package(x, y, 3), package(x, y, 5)
     assert values["precision"] == pytest.approx(third["precision"]) and values["recall"] == third["recall"]
     assert values["density"] == pytest.approx(fifth["density"]) and values["coverage"] == fifth["coverage"]
@@ -256,6 +179,30 @@ def test_classifier_is_at_chance_on_equal_data_and_certain_on_others(kind):
     assert equal.low < 0.5 < equal.high
     assert two_sample_test(x, y + 3, kind=kind).value > 0.98
     assert two_sample_test(x, y, kind=kind) == equal
+
+
+@pytest.mark.parametrize("count", [10, 20, 24])
+def test_trees_split_small_sets(count):
+    """Leaves of 20 rows would leave every score tied, and tell sets ten deviations apart by nothing, for certain."""
+    x = normal(0, count, 8)
+    apart = two_sample_test(x, normal(1, count, 8) + 10)
+    assert apart.value == apart.high == 1 and 0.5 < apart.low < 1, "the rule of three: few rows are not certain"
+    covered = 0
+    for repeat in range(3):
+        equal = two_sample_test(normal(2 * repeat, count, 8), normal(2 * repeat + 1, count, 8))
+        covered += equal.low <= 0.5 <= equal.high
+        assert equal.high - equal.low > 0.2
+    assert covered >= 2
+
+
+def test_an_area_is_not_certain_before_there_are_rows_to_show_it():
+    # Nothing on the wrong side: the bound of Wilson's interval, n / (n + 1.96^2).
+    assert area_interval(1.0, 0.0, 10, 50) == pytest.approx((10 / (10 + 1.959964**2), 1.0))
+    assert area_interval(0.0, 0.0, 2000, 1000) == pytest.approx((0.0, 1.959964**2 / (1000 + 1.959964**2)))
+    assert area_interval(0.5, 0.0, 100, 100) == (None, None), "all scores tie"
+    assert area_interval(0.9, 0.1, 3, 50) == (None, None)
+    assert area_interval(0.7, 0.01, 1000, 1000) == pytest.approx((0.7 - 0.01959964, 0.7 + 0.01959964))
+    assert critic_area(np.arange(12.0) + 20, np.arange(12.0)).low < 0.8
 
 
 def test_classifier_knows_the_best_area_of_shifted_gaussians():
@@ -397,7 +344,8 @@ def test_sharpness_is_the_laplacian_written_out():
     means = [np.mean([laplacian(channel) for example in each for channel in example]) for each in (x, y)]
     assert pixels.sharpness(x, y).value == pytest.approx(means[1] / means[0])
     flat = np.zeros((5, 1, 4))
-    assert pixels.sharpness(flat, flat).value == 1 and pixels.sharpness(flat, flat + np.arange(4) ** 2).value == np.inf
+    assert pixels.sharpness(flat, flat).value == 1
+    assert math.isnan(pixels.sharpness(flat, flat + np.arange(4) ** 2).value), "no number says it"
     assert pixels.sharpness(np.uint8([[[0, 255, 0]]] * 4), np.uint8([[[0, 255, 0]]] * 4)).value == 1
     with pytest.raises(ValueError, match="with a grid"):
         pixels.sharpness(normal(0, 5, 3), normal(0, 5, 3))
@@ -571,23 +519,6 @@ def test_the_reader_reads_classes_that_are_apart():
 # ---------------------------------------------------------------------------------------------------- variety
 
 
-def vendi_written_out(x: np.ndarray, y: np.ndarray) -> float:
-    """Through the M x M kernel and SciPy's entropy, as the paper defines it."""
-    around = y - x.mean(0)
-    lengths = np.linalg.norm(around, axis=1)
-    kept = around[lengths > 1e-9] / lengths[lengths > 1e-9, None]
-    values = linalg.eigvalsh(kept @ kept.T / len(kept))
-    return float(np.exp(scipy_entropy(np.clip(values, 0, None))))
-
-
-@pytest.mark.parametrize("name", [name for name in SETS if name not in ("constant", "far away")])
-def test_vendi_equals_the_kernel_s_entropy(name):
-    x, y = SETS[name]
-    measured = vendi_score(x, y)
-    assert measured.value == pytest.approx(vendi_written_out(x, y), rel=1e-4)
-    assert measured.low is None or 1 <= measured.low <= measured.value <= measured.high
-
-
 def test_vendi_counts_what_is_different():
     """k orthogonal directions in equal shares are k different samples, whatever their number."""
     zero = np.concatenate([np.eye(7), -np.eye(7)])  # mean zero
@@ -600,35 +531,6 @@ def test_vendi_counts_what_is_different():
     assert lonely.value == pytest.approx(1) and np.isfinite([lonely.low, lonely.high]).all()
     shares = np.concatenate([np.repeat(np.eye(7)[:1], 30, 0), np.repeat(np.eye(7)[1:2], 10, 0)])
     assert vendi_score(zero, shares).value == pytest.approx(0.75**-0.75 * 0.25**-0.25)
-
-
-def support_written_out(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """Alaa et al.'s definitions on a fine grid of alpha and beta, point by point."""
-    to_x, to_y = cdist(x, x.mean(0, keepdims=True))[:, 0], cdist(y, y.mean(0, keepdims=True))[:, 0]
-    from_x = cdist(y, x.mean(0, keepdims=True))[:, 0]
-    across, among = cdist(x, y), cdist(x, x)
-    np.fill_diagonal(among, np.inf)
-    nearest, reached = across.argmin(1), across.min(1) <= among.min(1) + 1e-9
-    grid = (np.arange(4000) + 0.5) / 4000
-    precision, recall = [], []
-    for level in grid:
-        # The ball that holds at least this share of the set, its border included.
-        radius_x = np.sort(to_x)[int(np.ceil(level * len(x) - 1e-9)) - 1]
-        radius_y = np.sort(to_y)[int(np.ceil(level * len(y) - 1e-9)) - 1]
-        precision.append((from_x <= radius_x + 1e-12).mean())
-        recall.append((reached & (to_y[nearest] <= radius_y + 1e-12)).mean())
-    return {
-        "alpha_precision": max(1 - 2 * float(np.abs(np.array(precision) - grid).mean()), 0.0),
-        "beta_recall": max(1 - 2 * float(np.abs(np.array(recall) - grid).mean()), 0.0),
-    }
-
-
-@pytest.mark.parametrize("name", [name for name in SETS if name not in ("constant", "far away")])
-def test_supports_equal_their_definitions(name):
-    """Up to the grid of the definition written out: the product integrates exactly."""
-    x, y = SETS[name]
-    for key, value in support_written_out(x, y).items():
-        assert alpha_precision_beta_recall(x, y)[key].value == pytest.approx(value, abs=2e-3), key
 
 
 def test_supports_on_equal_lost_and_narrow_data():
@@ -699,3 +601,27 @@ def test_few_rows_beyond_the_others_make_intervals_wider_and_lopsided():
     assert measure.high - measure.value > 1.2 * (measure.value - measure.low)
     near = frechet_distance(normal(0, 200, 2), normal(1, 200, 2))
     assert near.low > 0 and near.high - near.value > 2 * (near.value - near.low)
+
+
+def test_few_rows_have_student_s_interval():
+    x, noise = normal(0, 6, 2, 4), normal(1, 6, 2, 4)
+    error = pixels.reconstruction_error(x, x + noise)["mse"]
+    each = np.square(noise).reshape(6, -1).mean(1)
+    half = scipy_stats.t.ppf(0.975, 5) * each.std(ddof=1) / 6**0.5
+    assert (error.low, error.high) == pytest.approx((max(error.value - half, 0), error.value + half))
+    # Of two sets alike the degrees of freedom are those of both together, 5 + 5, in logarithms.
+    real = x[:, None]
+    measure = pixels.sharpness(real, real)
+    rough = pixels._roughness(real)
+    deviation = (2 * rough.var(ddof=1) / 6) ** 0.5 / rough.mean()
+    assert math.log(measure.high) == pytest.approx(scipy_stats.t.ppf(0.975, 10) * deviation)
+    assert pixels.mean_distance_between_pairs(np.eye(5), np.eye(5)).low == pytest.approx(1), "no deviation, no width"
+
+
+def test_all_right_is_not_certain():
+    """A share of all has no deviation: the interval is that of as many answers as were given."""
+    answers = np.where(np.arange(36).reshape(12, 3) % 3 == 2, np.nan, 1.0)  # two of three asked for: 24
+    assert mean_control(answers).low == pytest.approx(24 / (24 + 1.959964**2))
+    assert mean_control(answers).value == mean_control(answers).high == 1
+    found = found_among(np.eye(60), np.arange(60), most=1)
+    assert found.value == found.high == 1 and found.low == pytest.approx(60 / (60 + 1.959964**2))

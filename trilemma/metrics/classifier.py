@@ -13,11 +13,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from trilemma.metrics.protocol import Measure, interval, matching_features
+from trilemma.metrics.protocol import Measure, bounded_interval, matching_features
 
 FOLDS = 5
 COMPONENTS = 64
 BINS = 63  # of each feature, for boosted trees
+LEAF = 20  # rows of a leaf, at least; a tenth of those learned from where they are fewer than 200
 
 
 def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> tuple[float, float]:
@@ -33,6 +34,17 @@ def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> tuple[float,
     return float(above.mean()), float(variance) ** 0.5
 
 
+def area_interval(area: float, deviation: float, n: int, m: int) -> tuple[float | None, float | None]:
+    """Return the 95 % interval of an area under the curve of n and m scores from its standard error.
+
+    As of a mean of as many figures as the smaller set has scores (`bounded_interval`). None where nothing can be said:
+    scores that all tie, fewer than four in a set.
+    """
+    if min(n, m) < 4 or (deviation == 0 and 0 < area < 1):
+        return None, None
+    return bounded_interval(area, deviation, min(n, m))
+
+
 def two_sample_test(
     reference: np.ndarray, samples: np.ndarray, *, kind: Literal["trees", "linear"] = "trees", seed: int = 0
 ) -> Measure:
@@ -41,10 +53,11 @@ def two_sample_test(
     Shapes (N, D) and (M, D), at least 10 rows each; range [0, 1], 0.5 is indistinguishable, 1 told apart without
     fail. `kind`: boosted trees (default) or a linear logistic regression. Equal rows stay in one fold, so that
     repeats in either set cannot be learned by heart; more than 64 features are reduced to principal components
-    of both sets together. Interval: DeLong's variance, averaged over folds,
-    with Nadeau and Bengio's factor for training sets that overlap.
+    of both sets together. Interval: DeLong's variance, averaged over folds, with Nadeau and Bengio's factor for
+    training sets that overlap, in the form of `area_interval`; none where there is nothing to learn from.
 
-    Known biases: a lower bound of what the best classifier would reach, which rises with the counts; values just
+    Known biases: a lower bound of what the best classifier would reach, which rises with the counts (leaves hold at
+    least a tenth of the rows learned from, at most 20, so that trees of small sets split, too); values just
     below 0.5 are chance (held-out folds of equal sets are slightly anti-correlated with the others).
     Source: Lopez-Paz and Oquab 2017; Kim et al. 2021; the factor: Nadeau and Bengio 2003, eq. 7.
     """
@@ -69,8 +82,8 @@ def two_sample_test(
             model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, class_weight="balanced"))
         else:
             model = HistGradientBoostingClassifier(
-                max_iter=60, max_leaf_nodes=15, max_bins=BINS, early_stopping=False, random_state=seed,
-                class_weight="balanced",
+                max_iter=60, max_leaf_nodes=15, min_samples_leaf=min(LEAF, max(2, len(learn) // 10)), max_bins=BINS,
+                early_stopping=False, random_state=seed, class_weight="balanced",
             )  # fmt: skip
         inputs = (x[learn], x[judge]) if kind == "linear" else binned(x[learn], real[learn], x[judge])
         # Threads that wait for each other in hundreds of small steps cost a busy machine ten times the work.
@@ -87,7 +100,7 @@ def two_sample_test(
     value = float(weights @ areas)
     # The folds' classifiers share most of what they learned from: Nadeau and Bengio's correction of a mean's variance.
     deviation = (float(np.square(weights) @ variances) * (1 + FOLDS / (FOLDS - 1))) ** 0.5
-    low, high = interval(value, deviation, floor=0.0, ceiling=1.0)
+    low, high = area_interval(value, deviation, len(reference), len(samples))
     return Measure(value, low, high, "classifier", "half")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import linalg, special  # not scipy.stats, which takes half a second to import
 
-from trilemma.metrics.protocol import Measure, matching_features
+from trilemma.metrics.protocol import Measure, matching_features, student
 
 BLOCKS = 10
 NORMAL = 1.959964
@@ -153,7 +153,7 @@ def frechet_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
     # The second-order part cannot be more than half of what the jackknife sees; the expansion fails where N is near D.
     variance = max(jackknife - twice, jackknife / 2)
     freedom = jackknife**2 / (variance_1**2 / (blocks_1 - 1) + variance_2**2 / (blocks_2 - 1))
-    low, high = scaled_chi_squared(value, variance**0.5 * float(special.stdtrit(freedom, 0.975)) / NORMAL)
+    low, high = scaled_chi_squared(value, variance**0.5 * student(freedom) / NORMAL)
     return Measure(value, low, high, "frechet", "lower")
 
 
@@ -277,7 +277,7 @@ def kernel_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
     skewness = float((terms**3).sum() / squares**1.5)
     # Few rows that count most make the variance itself uncertain: its degrees of freedom by Satterthwaite.
     freedom = max(2 * squares**2 / max(float((terms**4).sum()), 1e-300), LEAST_FREEDOM)
-    wider = float(special.stdtrit(freedom, 0.975)) / NORMAL
+    wider = student(freedom) / NORMAL
     first = wider * variance**0.5 * _skewed_quantiles(skewness, QUANTILES)
     second = _chance_of_pairs(reference, samples)
     chance = np.quantile(first + second[:, None], [0.025, 0.975])

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
-from trilemma.metrics.classifier import area_under_curve
-from trilemma.metrics.neighbours import DENSITY_NEIGHBOURS, inside_balls
-from trilemma.metrics.protocol import Measure, interval, matching_features
+from trilemma.metrics.classifier import area_interval, area_under_curve
+from trilemma.metrics.neighbours import DENSITY_NEIGHBOURS, SUBSAMPLES, inside_balls
+from trilemma.metrics.protocol import Measure, interval, matching_features, over_examples, student
 
+ENOUGH = 40  # real examples for an interval: balls of a few in several parts are whatever chance makes them
 ACTIVE = 0.01  # variance over the data of a code's mean from which it counts as used
 
 
 def active_units(codes: np.ndarray, *, least: float = ACTIVE) -> Measure:
-    """Return how many dimensions of the codes are used: those whose variance over the data is above `least`, 0 to D.
+    """Return how many dimensions of the codes are used: those whose variance over the data is above `least`.
 
-    Shape (N, D): posterior means of real examples, in units of a standard normal prior. No interval: a count that is
-    hardly ever in doubt. Known biases: a code of large scale passes with little use (an autoencoder's has no prior, so
-    that all of it counts). Source: Burda et al. 2016, section 5.2.
+    Shape (N, D): posterior means of real examples, in units of a standard normal prior. Range 0 to D. No interval: a
+    count that is hardly ever in doubt. Known biases: a code of large scale passes with little use (an autoencoder's has
+    no prior, so that all of it counts). Source: Burda et al. 2016, section 5.2.
     """
     codes = np.asarray(codes, dtype=np.float64)
     if codes.ndim != 2 or len(codes) < 2:
@@ -27,12 +27,12 @@ def active_units(codes: np.ndarray, *, least: float = ACTIVE) -> Measure:
 
 
 def codebook_use(tokens: np.ndarray, count: int) -> dict[str, Measure]:
-    """Return how much of a codebook real data use: `codebook_use`, the share of entries that occur at all, [0, 1], and
-    `perplexity`, e to the entropy of how often each occurs, 1 to `count`.
+    """Return how much of a codebook real data use: `codebook_use`, the share of entries that occur at all, and
+    `perplexity`, e to the entropy of how often each occurs.
 
-    Shape (...): whole numbers below `count`. No interval: places of one example are no independent draws. Known biases:
-    both rise with the number of tokens while that is small beside `count`. Source: van den Oord et al. 2017; perplexity
-    as in their authors' code.
+    Shape (...): whole numbers below `count`. Ranges [0, 1] and 1 to `count`. No interval: places of one example are no
+    independent draws. Known biases: both rise with the number of tokens while that is small beside `count`. Source: van
+    den Oord et al. 2017; perplexity as in their authors' code.
     """
     tokens = np.asarray(tokens).reshape(-1)
     if not (np.issubdtype(tokens.dtype, np.integer) and len(tokens) and tokens.min() >= 0 and tokens.max() < count):
@@ -51,35 +51,57 @@ def midpoints(reference: np.ndarray, ends: np.ndarray, *, between: np.ndarray, n
 
     Shapes (N, D), (M, D), (K, D) of features, N at least 6. A point is plausible where it lies in a ball of the
     reference (`precision`). Range [0, inf): 1 where points between look as real as the ends, 0 like nothing.
-    Interval: of a ratio of two independent binomial shares in logarithms (Katz et al. 1978; with a half added to each
-    count where one is zero), given the reference. Not a number where no end is plausible.
+    Not a number where no end is plausible. Interval: of a ratio of two independent binomial shares in logarithms (Katz
+    et al. 1978; with a half added to each count where one is zero), and of the reference by subsampling, as of
+    precision; none for N below 40.
 
     Known biases: those of precision; ends that are implausible themselves flatter what lies between.
+    Source: the realism of interpolations in Kynkaanniemi et al. 2019, section 5, here by the balls of precision, eq. 1.
     """
     reference, ends = matching_features(reference, ends)
     reference, between = matching_features(reference, between)
     if len(reference) <= DENSITY_NEIGHBOURS:
         raise ValueError(f"reference: {len(reference)} rows are too few; give at least {DENSITY_NEIGHBOURS + 1}")
-    hits = [float(inside_balls(reference, x).sum()) for x in (between, ends)]
-    counts = [float(len(between)), float(len(ends))]
+    counts = np.array([len(between), len(ends)], dtype=float)
+    hits = _hits(reference, between, ends)
     if hits[1] == 0:
         return Measure(float("nan"), None, None, name, "higher")
-    value = hits[0] / counts[0] / (hits[1] / counts[1])
+    value = float(hits[0] / counts[0] / (hits[1] / counts[1]))
+    if len(reference) < ENOUGH:
+        return Measure(value, None, None, name, "higher")
+    share = 0.2 if len(reference) >= 500 else 0.5
+    kept = round(share * len(reference))
+
+    def log_ratio(hits: np.ndarray, added: float) -> float:
+        return float(np.subtract(*np.log((hits + added) / (counts + added))))
+
+    generator, drawn = np.random.default_rng(0), []
+    for _ in range(SUBSAMPLES):
+        some = reference[generator.choice(len(reference), kept, replace=False)]
+        drawn.append(log_ratio(_hits(some, between, ends), 0.5))
     added = 0.5 if hits[0] == 0 else 0.0
-    (left, right), (of_left, of_right) = ([each + added for each in pair] for pair in (hits, counts))
-    deviation = (1 / left - 1 / of_left + 1 / right - 1 / of_right) ** 0.5
-    middle, quantile = left / of_left / (right / of_right), float(stats.norm.ppf(0.975))
-    low, high = (middle * float(np.exp(sign * quantile * deviation)) for sign in (-1, 1))
+    # A share of all has no deviation, but more points may show some that are missing: as two among four more.
+    shares = np.maximum(1 / (hits + added) - 1 / (counts + added), 2 / counts**2)
+    variance = float(np.var(drawn, ddof=1)) * share / (1 - share) + float(shares.sum())
+    middle, half = log_ratio(hits, added), student(SUBSAMPLES - 1) * variance**0.5
+    low, high = (float(np.exp(middle + sign * half)) for sign in (-1, 1))
     return Measure(value, min(low, value), high, name, "higher")
+
+
+def _hits(reference: np.ndarray, *points: np.ndarray) -> np.ndarray:
+    """How many of each of these sets lie in a ball of the reference."""
+    inside = inside_balls(reference, np.concatenate(points))
+    return np.array([float(each.sum()) for each in np.split(inside, np.cumsum([len(x) for x in points])[:-1])])
 
 
 def path_length(ways: np.ndarray) -> Measure:
     """Return how much longer than straight the ways between samples are in features: steps' lengths over the ends'.
 
     Shape (M, S, D): S points on each of M ways. The value is the sum of all steps' lengths over the sum of all
-    distances between ends: 1 for straight lines, more for ways that wander or jump about. Interval: of a ratio of means
-    over the ways, by the delta method. Known biases: rises with the number of points, so compare equal numbers only.
-    Source: the perceptual path length of Karras et al. 2019, taken over whole ways and without a scale.
+    distances between ends. Range [1, inf): 1 for straight lines, more for ways that wander or jump about; not a number
+    where all ends coincide. Interval: of a ratio of means over the ways, Student's t by the delta method. Known biases:
+    rises with the number of points, so compare equal numbers only. Source: the perceptual path length of Karras et al.
+    2019, taken over whole ways and without a scale.
     """
     ways = np.asarray(ways, dtype=np.float64)
     if ways.ndim != 3 or ways.shape[1] < 3:
@@ -95,8 +117,8 @@ def noise_left(clean: np.ndarray, noisy: np.ndarray, *, again: np.ndarray) -> Me
     """Return what is left of noise: mean squared error of `again` to the clean examples over that of the noisy ones.
 
     Shapes (N, ...), equal. Range [0, inf): 0 where all noise is gone and nothing else, 1 as far away as the noisy
-    examples themselves. Interval: of a ratio of means over the examples, by the delta method. Known biases: an average
-    in pixels, which forgives blur. Source: the criterion of Vincent et al. 2008, as a share.
+    examples themselves. Interval: of a ratio of means over the examples, Student's t by the delta method. Known biases:
+    an average in pixels, which forgives blur. Source: the criterion of Vincent et al. 2008, as a share.
     """
     if not clean.shape == noisy.shape == again.shape or clean.ndim < 1 or clean.size == 0:
         raise ValueError(f"noise left: shapes must be equal, got {clean.shape}, {noisy.shape} and {again.shape}")
@@ -108,12 +130,12 @@ def noise_left(clean: np.ndarray, noisy: np.ndarray, *, again: np.ndarray) -> Me
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray, *, name: str, floor: float) -> Measure:
-    """The ratio of two means over the same examples (N,), smaller being better; interval by the delta method."""
+    """The ratio of two means over the same examples (N,), smaller being better; Student's interval, delta method."""
     value = float(top.mean() / bottom.mean())
     if len(top) < 4:
         return Measure(value, None, None, name, "lower")
     deviation = float(np.std(top - value * bottom, ddof=1) / len(top) ** 0.5 / bottom.mean())
-    low, high = interval(value, deviation, floor=floor)
+    low, high = interval(value, deviation, quantile=student(len(top) - 1), floor=floor)
     return Measure(value, low, high, name, "lower")
 
 
@@ -121,11 +143,11 @@ def critic_area(real: np.ndarray, made: np.ndarray) -> Measure:
     """Return how well a model's own critic tells unseen real data from the model's samples: area under its curve.
 
     Shapes (N,) and (M,): its scores, larger for more real. Range [0, 1]: 0.5 at chance, 1 where it always knows.
-    Interval: DeLong's variance. Known biases: a critic knows its own training data better than unseen ones, which
-    brings the area down. Source: DeLong et al. 1988.
+    Interval: DeLong's variance, in the form of `area_interval`. Known biases: a critic knows its own training data
+    better than unseen ones, which brings the area down. Source: DeLong et al. 1988.
     """
     value, deviation = area_under_curve(np.asarray(real, dtype=np.float64), np.asarray(made, dtype=np.float64))
-    low, high = interval(value, deviation, floor=0.0, ceiling=1.0)
+    low, high = area_interval(value, deviation, len(real), len(made))
     return Measure(value, low, high, "critic", "half")
 
 
@@ -134,7 +156,7 @@ def bits_per_dimension(scores: np.ndarray, dimensions: int, *, step: float = 1.0
 
     Shape (N,): log-likelihoods in nats, of probabilities (step 1) or of densities in units in which neighbouring levels
     are `step` apart, taken on examples with uniform noise of one level: then it is an upper bound. Range (-inf, inf),
-    for levels from 0 (known beforehand) to log2 of their number (uniform). Interval: of a mean over the examples.
+    for levels from 0 (known beforehand) to log2 of their number (uniform). Interval: Student's t over the examples.
 
     Known biases: bounds (a VAE's, dequantised ones) are above the truth; says little of how samples look.
     Source: Theis et al. 2016, section 3.1.
@@ -143,9 +165,4 @@ def bits_per_dimension(scores: np.ndarray, dimensions: int, *, step: float = 1.0
     if scores.ndim != 1 or len(scores) == 0 or dimensions < 1 or not step > 0:
         raise ValueError(f"scores: expected (count,) of at least one example, got {scores.shape}")
     bits = -scores / (dimensions * np.log(2)) - np.log2(step)
-    value = float(bits.mean())
-    if len(bits) < 4:
-        return Measure(value, None, None, "bits_per_dimension", "lower", "bits")
-    quantile = float(stats.t.ppf(0.975, len(bits) - 1))
-    low, high = interval(value, float(bits.std(ddof=1)) / len(bits) ** 0.5, quantile=quantile)
-    return Measure(value, low, high, "bits_per_dimension", "lower", "bits")
+    return over_examples(bits, "bits_per_dimension", "lower", "bits")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
-from trilemma.metrics.protocol import Measure, interval, matching_features
+from trilemma.metrics.protocol import Measure, interval, matching_features, share_interval, student
 
 MANIFOLD_NEIGHBOURS = 3  # of precision and recall
 DENSITY_NEIGHBOURS = 5  # of density and coverage
@@ -98,10 +97,7 @@ def _of_share(value: float, deviation: float, count: int, quantile: float) -> tu
     effective = spread / deviation**2 if deviation > 0 and spread > 0 else float(count)
     if min(value, 1 - value) * count < 10:
         effective = min(effective, float(count))
-    square = quantile**2
-    middle = (value + square / (2 * effective)) / (1 + square / effective)
-    half = quantile / (1 + square / effective) * (spread / effective + square / (4 * effective**2)) ** 0.5
-    return max(min(middle - half, value), 0.0), min(max(middle + half, value), 1.0)
+    return share_interval(value, effective, quantile=quantile)
 
 
 def precision_recall_density_coverage(reference: np.ndarray, samples: np.ndarray) -> dict[str, Measure]:
@@ -109,10 +105,11 @@ def precision_recall_density_coverage(reference: np.ndarray, samples: np.ndarray
 
     A ball around each point reaches to its k-th neighbour in the same set (k = 3 for precision and recall, 5 for
     density and coverage; the point itself is not counted; a point on the border is outside).
-    precision: share of samples in any ball of the reference, [0, 1]. recall: share of the reference in any ball of
-    the samples, [0, 1]. density: mean number of the reference's balls around a sample, over k, [0, N/k], near 1 for
-    equal distributions. coverage: share of the reference's balls that hold a sample, [0, 1].
-    Intervals: subsampling without replacement, rescaled by sqrt(m/n); for shares in Wilson's form.
+    precision: share of samples in any ball of the reference. recall: share of the reference in any ball of the
+    samples. density: mean number of the reference's balls around a sample, over k, near 1 for equal distributions.
+    coverage: share of the reference's balls that hold a sample. Ranges [0, 1], of density [0, N/k].
+    Intervals: subsampling without replacement, rescaled by sqrt(m/n); for shares in Wilson's form; none where a set has
+    fewer than 20 rows.
 
     Known biases: all four depend on both counts and on the dimension; one outlier in the reference gives precision
     a huge ball, one in the samples gives recall one; where more than k points coincide their ball is empty.
@@ -124,7 +121,7 @@ def precision_recall_density_coverage(reference: np.ndarray, samples: np.ndarray
     values = _values(reference, samples)
     enough = min(len(reference), len(samples)) >= 4 * DENSITY_NEIGHBOURS
     deviations = _deviations(reference, samples) if enough else None
-    quantile = float(stats.t.ppf(0.975, SUBSAMPLES - 1))
+    quantile = student(SUBSAMPLES - 1)
     measures = {}
     for index, name in enumerate(NAMES):
         low, high, value = None, None, float(values[index])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from trilemma.metrics.classifier import area_under_curve
+from trilemma.metrics.classifier import area_interval, area_under_curve
 from trilemma.metrics.memorisation import nearest
 from trilemma.metrics.protocol import Measure, interval
 
@@ -19,10 +19,11 @@ def _keys(cells: np.ndarray) -> np.ndarray:
 
 
 def exact_copies(train: np.ndarray, samples: np.ndarray) -> Measure:
-    """Share of rows (n, C) that stand, cell for cell, among the training rows (m, C) too; [0, 1].
+    """Share of rows (n, C) that stand, cell for cell, among the training rows (m, C) too; range [0, 1].
 
-    Interval: Clopper and Pearson's. Known biases: none; but rows of few coarse columns meet by chance: compare it with
-    the same share of unseen real rows.
+    Interval: exact (Clopper and Pearson 1934). Known biases: none; but rows of few coarse columns meet by chance:
+    compare it with the same share of unseen real rows. Source: the converse of NewRowSynthesis of SDMetrics, without
+    its tolerance for numbers.
     """
     if samples.shape[1] != train.shape[1]:
         raise ValueError(f"tables: shapes {train.shape} and {samples.shape} do not fit")
@@ -34,12 +35,13 @@ def exact_copies(train: np.ndarray, samples: np.ndarray) -> Measure:
 def membership(train: np.ndarray, unseen: np.ndarray, samples: np.ndarray) -> Measure:
     """How well one who sees only the samples tells training rows from unseen ones: area under the curve, 0.5 is chance.
 
-    Features (n, D), (m, D), (k, D); the guess is the distance to the nearest sample. Interval: DeLong's. Known biases:
-    a lower bound of what the best attack could do. Source: Chen et al. 2020, "GAN-Leaks", full black box.
+    Features (n, D), (m, D), (k, D); the guess is the distance to the nearest sample. Range [0, 1]. Interval: DeLong's,
+    in the form of `area_interval`. Known biases: a lower bound of what the best attack could do. Source: Chen et al.
+    2020, "GAN-Leaks", full black box.
     """
     close = [-nearest(rows, samples)[1] for rows in (train, unseen)]
     area, deviation = area_under_curve(*close)
-    low, high = interval(area, deviation, floor=0.0, ceiling=1.0)
+    low, high = area_interval(area, deviation, len(train), len(unseen))
     return Measure(area, low, high, "membership", "half")
 
 
@@ -51,11 +53,12 @@ def attribute_gain(
     *,
     number: bool = False,
 ) -> Measure:
-    """How much better a row's attribute is guessed from the samples when the row was trained on; 0 is no gain, [-1, 1].
+    """How much better a row's attribute is guessed from the samples when the row was trained on; 0 is no gain.
 
     Features without the attribute (n, D), (m, D), (k, D), and the attribute's values for each: that of the nearest
-    sample is the guess; a number's is right where it lies in the right tenth of all. Interval: normal, for the
-    difference of two shares. Known biases: a lower bound, as `membership`.
+    sample is the guess; a number's is right where it lies in the right tenth of all. Range [-1, 1]. Interval: normal,
+    for the difference of two shares. Known biases: a lower bound, as `membership`. Source: the attribute advantage of
+    Yeom et al. 2018.
     """
     known = np.concatenate(answers)
     if number:
@@ -108,13 +111,13 @@ def closest_record(
 
 
 def closer_to_train(train: np.ndarray, unseen: np.ndarray, samples: np.ndarray, numbers: list[bool]) -> Measure:
-    """Share of made rows (k, C) that are closer to a training row than to any unseen real one; 0.5 is chance, [0, 1].
+    """Share of made rows (k, C) that are closer to a training row than to any unseen real one; 0.5 is chance.
 
     More training than unseen rows are nearer by chance already: the odds are divided by n / m, so that 0.5 is chance
-    and 1 all copies for any counts, and equal ones give the share itself; ties count as chance has it. Distances as of
-    `closest_record`. Interval: normal; made rows that are closest to one and the same real row count as one. Known
-    biases: none, where training and unseen rows were split at random.
-    Source: "DCR score" of TabSyn, Zhang et al. 2024; DCROverfittingProtection of SDMetrics is min(1, 2 - 2 x this).
+    and 1 all copies for any counts, and equal ones give the share itself; ties count as chance has it. Range [0, 1].
+    Distances as of `closest_record`. Interval: normal; made rows that are closest to one and the same real row count as
+    one. Known biases: none, where training and unseen rows were split at random. Source: "DCR score" of TabSyn, Zhang
+    et al. 2024; DCROverfittingProtection of SDMetrics is min(1, 2 - 2 x this).
     """
     if not train.shape[1] == unseen.shape[1] == samples.shape[1] == len(numbers):
         raise ValueError(f"tables: shapes {train.shape}, {unseen.shape} and {samples.shape} do not fit")

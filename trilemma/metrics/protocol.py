@@ -11,8 +11,9 @@ from importlib import metadata
 from typing import Any, Literal
 
 import numpy as np
+from scipy import special  # not scipy.stats, which takes half a second to import
 
-RECIPE = 8  # a new number wherever metrics are added or defined anew: old rows are then measured again
+RECIPE = 9  # a new number wherever metrics are added or defined anew: old rows are then measured again
 Better = Literal["lower", "higher", "one", "half", "neither"]
 
 
@@ -21,8 +22,9 @@ class Measure:
     """One measured figure with its 95 % interval.
 
     The interval covers the sampling error of the metric's expectation at the counts that were measured; it says
-    nothing about other training seeds. `low` and `high` are None where no interval can be stated. `better` names
-    the good direction: "one" for ratios to the real data, "half" for a classifier that should be at chance.
+    nothing about other training seeds. `low` and `high` are None where no interval can be stated; the value is not a
+    number where nothing can be said at all (`records` leaves those out). `better` names the good direction: "one" for
+    ratios to the real data, "half" for a classifier that should be at chance.
     """
 
     value: float
@@ -41,6 +43,11 @@ class Measure:
         return entries
 
 
+def records(measures: Mapping[str, Measure]) -> dict[str, dict[str, Any]]:
+    """Return measures by name as plain values for JSON, without those whose value cannot be said: is not finite."""
+    return {name: measure.record() for name, measure in measures.items() if math.isfinite(measure.value)}
+
+
 def interval(
     value: float, deviation: float, *, quantile: float = 1.959964, floor: float = -math.inf, ceiling: float = math.inf
 ) -> tuple[float, float]:
@@ -48,6 +55,46 @@ def interval(
     low = max(value - quantile * deviation, min(floor, value))
     high = min(value + quantile * deviation, max(ceiling, value))
     return low, high
+
+
+def share_interval(value: float, count: float, *, quantile: float = 1.959964) -> tuple[float, float]:
+    """Return the interval of a share of `count` independent rows: Wilson's (1927), which knows no certainty."""
+    square = quantile**2
+    middle = (value + square / (2 * count)) / (1 + square / count)
+    half = quantile / (1 + square / count) * (value * (1 - value) / count + square / (4 * count**2)) ** 0.5
+    return max(min(middle - half, value), 0.0), min(max(middle + half, value), 1.0)
+
+
+def bounded_interval(
+    value: float, deviation: float, count: float, *, quantile: float = 1.959964
+) -> tuple[float, float]:
+    """Return the interval of a mean of `count` figures, each from 0 to 1: value -/+ quantile * deviation, cut to that.
+
+    While less than three figures' worth is missing at one end, the mean is no surer than a share of as many rows: what
+    is missing may not be there at all, and the deviation then claims certainty.
+    """
+    low, high = interval(value, deviation, quantile=quantile, floor=0.0, ceiling=1.0)
+    if min(value, 1 - value) * count < 3:
+        least, most = share_interval(value, count)
+        low, high = min(low, least), max(high, most)
+    return low, high
+
+
+def over_examples(
+    values: np.ndarray, name: str, better: Better, unit: str = "", *, least: float = -math.inf, most: float = math.inf
+) -> Measure:
+    """Return the mean of a figure an example (N,); Student's interval, cut to the range, none of fewer than four."""
+    value = float(values.mean())
+    if len(values) < 4:
+        return Measure(value, None, None, name, better, unit)
+    error = float(values.std(ddof=1)) / len(values) ** 0.5
+    low, high = interval(value, error, quantile=student(len(values) - 1), floor=least, ceiling=most)
+    return Measure(value, low, high, name, better, unit)
+
+
+def student(freedom: float) -> float:
+    """Return the 97.5 % quantile of Student's t."""
+    return float(special.stdtrit(freedom, 0.975))
 
 
 def matching_features(reference: np.ndarray, samples: np.ndarray, *, least: int = 2) -> tuple[np.ndarray, np.ndarray]:

@@ -7,10 +7,9 @@ that windows which share steps stand together and an interval can leave out whol
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
 
 from trilemma.metrics.fidelity import scaled_chi_squared
-from trilemma.metrics.protocol import Measure
+from trilemma.metrics.protocol import Measure, student
 from trilemma.metrics.tables import shape_of
 
 BLOCKS = 10  # of time, left out one by one
@@ -23,9 +22,10 @@ QUIET = 1e-6  # of a variable's mean power: what lies below is rounding
 def crps(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Continuous ranked probability score of draws (D, ...) against truth (...), in the data's own units; 0 is best.
 
-    Fair, that is, unbiased for any number of draws: mean |x - y| - sum over pairs |x - x'| / (2 D (D - 1)). NaN where
-    the truth is missing. Known biases: none; a single draw gives its absolute error. Source: Gneiting & Raftery 2007,
-    equation 21; Ferro 2014 (fair).
+    One figure for each truth, no interval; range [0, inf), of few draws a little below 0 by chance. Fair, that is,
+    unbiased for any number of draws: mean |x - y| - sum over pairs |x - x'| / (2 D (D - 1)). NaN where the truth is
+    missing. Known biases: none; a single draw gives its absolute error. Source: Gneiting & Raftery 2007, equation 21;
+    Ferro 2014 (fair).
     """
     draws, truth = np.asarray(draws, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     if draws.shape[1:] != truth.shape or len(draws) == 0:
@@ -44,7 +44,7 @@ def crps(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def pinball(quantile: np.ndarray, truth: np.ndarray, level: float) -> np.ndarray:
     """Pinball loss of a stated quantile (...) against truth (...), own units; 0 is best, lower is better.
 
-    Source: Koenker & Bassett 1978. Known biases: none.
+    One figure for each truth, no interval; range [0, inf). Source: Koenker & Bassett 1978. Known biases: none.
     """
     gap = np.asarray(truth, dtype=np.float64) - np.asarray(quantile, dtype=np.float64)
     return np.maximum(level * gap, (level - 1) * gap)
@@ -149,15 +149,16 @@ def _distance(reference: np.ndarray, samples: np.ndarray, name: str, unit: str =
     if min(blocks for _, blocks in variances) < BLOCKS or total <= 0:
         return Measure(value**0.5, None, None, name, "lower", unit)
     freedom = total**2 / sum(variance**2 / (blocks - 1) for variance, blocks in variances)
-    low, high = scaled_chi_squared(value, total**0.5 * float(special.stdtrit(freedom, 0.975)) / NORMAL)
+    low, high = scaled_chi_squared(value, total**0.5 * student(freedom) / NORMAL)
     return Measure(value**0.5, low**0.5, high**0.5, name, "lower", unit)
 
 
 def marginals(reference: np.ndarray, samples: np.ndarray) -> Measure:
-    """Mean likeness of the variables' values, steps apart: 1 - Kolmogorov-Smirnov's statistic, [0, 1]; 1 is best.
+    """Mean likeness of the variables' values, steps apart: 1 - Kolmogorov-Smirnov's statistic; 1 is best.
 
-    Windows (n, T, C) and (m, T, C). No interval is stated: leaving out or repeating windows biases the statistic.
-    Known biases: less than 1 for equal distributions, the more so the fewer windows share no steps.
+    Windows (n, T, C) and (m, T, C). Range [0, 1]. No interval is stated: leaving out or repeating windows biases the
+    statistic. Known biases: less than 1 for equal distributions, the more so the fewer windows share no steps. Source:
+    KSComplement of SDMetrics.
     """
     real, made = matching_windows(reference, samples)
     found = [
@@ -174,10 +175,10 @@ def lags_of(steps: int) -> np.ndarray:
 
 
 def autocorrelation_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
-    """Root mean square difference of autocorrelations over variables and lags up to half a window, [0, 2]; 0 is best.
+    """Root mean square difference of autocorrelations over variables and lags up to half a window; 0 is best.
 
-    Windows (n, T, C) and (m, T, C); see `autocorrelation`. Interval: block jackknife. Known biases: above 0 for equal
-    processes, as chance adds to a square. Source: the "ACF score" of Wiese et al. 2020, section 6.
+    Windows (n, T, C) and (m, T, C); see `autocorrelation`. Range [0, 2]. Interval: block jackknife. Known biases: above
+    0 for equal processes, as chance adds to a square. Source: the "ACF score" of Wiese et al. 2020, section 6.
     """
     real, made = matching_windows(reference, samples)
     lags = lags_of(real.shape[1])
@@ -186,10 +187,10 @@ def autocorrelation_distance(reference: np.ndarray, samples: np.ndarray) -> Meas
 
 
 def cross_correlation_distance(reference: np.ndarray, samples: np.ndarray) -> Measure | None:
-    """Root mean square difference of the correlations of all pairs of variables, 0 to 8 steps apart, in [0, 2].
+    """Root mean square difference of the correlations of all pairs of variables, 0 to 8 steps apart.
 
-    Windows (n, T, C) and (m, T, C); None for a single variable. Interval: block jackknife. Known biases: as of
-    `autocorrelation_distance`. Source: the cross-correlation score of Liao et al. 2020, at more lags.
+    Windows (n, T, C) and (m, T, C); None for a single variable. Range [0, 2]. Interval: block jackknife. Known biases:
+    as of `autocorrelation_distance`. Source: the cross-correlation score of Liao et al. 2020, at more lags.
     """
     real, made = matching_windows(reference, samples)
     if real.shape[2] < 2:
@@ -214,10 +215,11 @@ def _power(windows: np.ndarray) -> np.ndarray:
 
 
 def spectral_distance(reference: np.ndarray, samples: np.ndarray) -> Measure:
-    """Root mean square difference of the power at each frequency, over variables, in decibels, [0, inf); 0 is best.
+    """Root mean square difference of the power at each frequency, over variables, in decibels; 0 is best.
 
     Windows (n, T, C) and (m, T, C), from which their mean is taken and a Hann taper applied; see `alike` for gaps.
-    Interval: block jackknife. Known biases: above 0 for equal processes, as chance adds to a square.
+    Range [0, inf). Interval: block jackknife. Known biases: above 0 for equal processes, as chance adds to a square.
+    Source: Durall et al. 2020, of the mean periodograms of Welch 1967.
     """
     found = [_power(each) for each in alike(*matching_windows(reference, samples))]
     least = QUIET * found[0][0].mean(0)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
 
-from trilemma.metrics.protocol import Measure, interval
+from trilemma.metrics.protocol import Measure, interval, student
 from trilemma.metrics.series import BLOCKS, matching_windows, parts
 
 WORDS = 1_500  # most coordinates of a signature
@@ -62,7 +61,7 @@ def signature_distance(reference: np.ndarray, samples: np.ndarray, *, together: 
     if min(len(real), len(made)) < 2 * BLOCKS or sum(variances) <= 0:
         return Measure(value, None, None, "signature", "lower")
     freedom = sum(variances) ** 2 / sum(variance**2 / (BLOCKS - 1) for variance in variances)
-    low, high = interval(value, sum(variances) ** 0.5, quantile=float(special.stdtrit(freedom, 0.975)))
+    low, high = interval(value, sum(variances) ** 0.5, quantile=student(freedom))
     return Measure(value, low, high, "signature", "lower")
 
 

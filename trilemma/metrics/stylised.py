@@ -52,7 +52,7 @@ def stylised_facts(returns: np.ndarray, *, together: int = 1, seed: int = 0) -> 
     together: how many neighbouring windows share steps or belong to one stretch of time: the mean length of the
     stationary bootstrap's blocks (Politis and Romano 1994); 1 for windows that were drawn one by one. Ranges: tail
     index (0, inf), correlations [-1, 1], asymmetry [-1, 1]. A variable that never changes counts nothing. ValueError
-    for other shapes and windows of fewer than four steps.
+    for other shapes and windows of fewer than four steps. Intervals: percentiles of 300 draws of that bootstrap.
 
     Known biases: windows are short, so that what is slower than one is not seen; the tail index is that of the largest
     twentieth, not of the limit. Sources: Hill 1975; Cont 2001; leverage with absolute instead of squared returns, which

@@ -41,11 +41,11 @@ def _variation(real: np.ndarray, made: np.ndarray) -> float:
 
 
 def column_shapes(reference: np.ndarray, samples: np.ndarray, numbers: list[bool]) -> Measure:
-    """Mean likeness of the columns of two tables (n, C) and (m, C), [0, 1]; higher is better.
+    """Mean likeness of the columns of two tables (n, C) and (m, C); higher is better.
 
-    numbers: which columns are numbers; the others hold codes of categories. No interval is stated. Known biases: equal
-    distributions give less than 1, by about 0.9 sqrt(1 / n + 1 / m) a column of numbers. Source: KSComplement and
-    TVComplement of SDMetrics (Column Shapes).
+    numbers: which columns are numbers; the others hold codes of categories. Range [0, 1]. No interval is stated. Known
+    biases: equal distributions give less than 1, by about 0.9 sqrt(1 / n + 1 / m) a column of numbers. Source:
+    KSComplement and TVComplement of SDMetrics (Column Shapes).
     """
     _checked(reference, samples, numbers)
     found = [shape_of(reference[:, place], samples[:, place], number=number) for place, number in enumerate(numbers)]
@@ -54,7 +54,7 @@ def column_shapes(reference: np.ndarray, samples: np.ndarray, numbers: list[bool
 
 
 def pair_trends(reference: np.ndarray, samples: np.ndarray, numbers: list[bool]) -> Measure | None:
-    """Mean likeness of all pairs of columns of two tables (n, C) and (m, C), [0, 1]; None for a single column.
+    """Mean likeness of all pairs of columns of two tables (n, C) and (m, C), range [0, 1]; None for a single column.
 
     Two numbers: 1 - half the difference of Pearson's correlations, where both have one; 0 where one table has fewer
     than two rows with both. Else 1 - the total variation distance of the tables of counts; a number is cut into ten
@@ -98,9 +98,10 @@ def _correlations(reference: np.ndarray, samples: np.ndarray) -> float:
 
 
 def rules_broken(broken: np.ndarray) -> Measure:
-    """Share of rows (n,) that break a rule between columns, bool in, [0, 1]; lower is better.
+    """Share of rows (n,) that break a rule between columns, bool in; lower is better.
 
-    Interval: Clopper and Pearson's. Known biases: none.
+    Range [0, 1]. Interval: exact (Clopper and Pearson 1934). Known biases: none. Source: a binomial share, as
+    plain as it is.
     """
     if broken.ndim != 1 or len(broken) == 0:
         raise ValueError(f"tables: one truth for each row is needed, not shape {broken.shape}")

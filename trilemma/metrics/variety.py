@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import linalg, stats
+from scipy import linalg
 
 from trilemma.metrics.neighbours import squared_distances
-from trilemma.metrics.protocol import Measure, interval, matching_features
+from trilemma.metrics.protocol import Measure, interval, matching_features, student
 
 BLOCKS = 10
 CHUNK_ENTRIES = 8_000_000  # of float64, so that a chunk of distances takes 64 MB
@@ -66,7 +66,7 @@ def vendi_score(reference: np.ndarray, samples: np.ndarray) -> Measure:
     low, high = interval(
         value,
         sum(variances) ** 0.5,
-        quantile=float(stats.t.ppf(0.975, max(freedom, 1.0))),
+        quantile=student(max(freedom, 1.0)),
         floor=1.0,
         ceiling=float(min(samples.shape)),
     )
@@ -90,7 +90,7 @@ def alpha_precision_beta_recall(reference: np.ndarray, samples: np.ndarray) -> d
     1 - 2 int |P(alpha) - alpha| with P(alpha) the share of samples in the reference's alpha-support: 1 where samples
     are as typical and as odd as real data. `beta_recall` is 1 - 2 int |R(beta) - beta| with R(beta) the share of the
     reference whose nearest sample is no farther than its nearest other reference row and lies in the samples'
-    beta-support. Both in [0, 1]; the integrals are exact, not sums over a grid. No interval: none was found that
+    beta-support. Range [0, 1] of both; the integrals are exact, not sums over a grid. No interval: none was found that
     covers as it should.
 
     Known biases: balls about one mean say little of data in several parts; equal distributions of equal counts have a

@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from scipy import special
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -20,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from trilemma.metrics.classifier import area_under_curve
-from trilemma.metrics.protocol import Measure, interval
+from trilemma.metrics.protocol import Measure, interval, student
 from trilemma.metrics.series import BLOCKS, matching_windows, parts
 
 FOLDS = 4
@@ -43,10 +42,10 @@ def discriminative_score(
     autocorrelations and correlations of each window. Four folds of short stretches of time in turn; windows that share
     steps with one that is asked about are not learned from. Interval: t over folds, with Nadeau and Bengio's factor.
 
-    TimeGAN's score (Yoon et al. 2019, section 5) trains a two-layer GRU for 2,000 steps and asks it once, about windows
-    drawn at random, which share their steps with those it learned; its figures are no others' equals. Known biases:
-    above 0 for equal processes by chance; a lower bound of what the best classifier would reach, which rises with the
-    counts.
+    Source: TimeGAN's score (Yoon et al. 2019, section 5), which trains a two-layer GRU for 2,000 steps and asks it
+    once, about windows drawn at random, which share their steps with those it learned: its figures are no others'
+    equals. Known biases: above 0 for equal processes by chance; a lower bound of what the best classifier would reach,
+    which rises with the counts.
     """
     real, made = matching_windows(reference, samples, least=FEWEST)
     count = min(len(real), len(made))
@@ -80,7 +79,7 @@ def discriminative_score(
         error = float(np.std(figures, ddof=1)) * (1 / FOLDS + 1 / (FOLDS - 1)) ** 0.5
         # Equal folds at the end of the range are not certain: as if one answer more had been wrong.
         error = max(error, 0.5 / count)
-        low, high = interval(value, error, quantile=float(special.stdtrit(FOLDS - 1, 0.975)), floor=0.0, ceiling=1.0)
+        low, high = interval(value, error, quantile=student(FOLDS - 1), floor=0.0, ceiling=1.0)
         if name == "classifier":
             found[name] = Measure(value, low, high, name, "half")
             continue
@@ -145,9 +144,9 @@ def predictive_score(reference: np.ndarray, samples: np.ndarray, *, seed: int = 
 
     Windows (n, T, C) and (m, T, C) without gaps. The next step of all variables from the eight steps before, in real
     data's deviations, by one hidden layer of 64 units; None for windows of fewer than ten steps. Compare it with what
-    real windows teach (the floor); lower is better. Interval: t over ten blocks of real windows.
+    real windows teach (the floor); range [0, inf), lower is better. Interval: t over ten blocks of real windows.
 
-    TimeGAN's score (Yoon et al. 2019, section 5) is a GRU's error on data scaled to [0, 1], of which often one
+    Source: TimeGAN's score (Yoon et al. 2019, section 5), a GRU's error on data scaled to [0, 1], of which often one
     variable. Known biases: what the chosen network cannot learn does not count.
     """
     real, made = matching_windows(reference, samples, least=BLOCKS)
@@ -168,7 +167,7 @@ def predictive_score(reference: np.ndarray, samples: np.ndarray, *, seed: int = 
     errors = np.abs(told - ask[1]).mean(1).reshape(len(real), -1).mean(1)
     blocks = np.array([errors[rows].mean() for rows in parts(len(errors))])
     value, error = float(errors.mean()), float(blocks.std(ddof=1)) / len(blocks) ** 0.5
-    low, high = interval(value, error, quantile=float(special.stdtrit(len(blocks) - 1, 0.975)), floor=0.0)
+    low, high = interval(value, error, quantile=student(len(blocks) - 1), floor=0.0)
     return Measure(value, low, high, "predictive", "lower", "deviations")
 
 

@@ -12,8 +12,7 @@ from trilemma.latent import Coder, Latent
 from trilemma.metrics.fidelity import frechet_distance
 from trilemma.metrics.latent import codebook_use
 from trilemma.metrics.pixels import reconstruction_error
-from trilemma.metrics.protocol import Measure
-from trilemma.metrics.translation import over_examples
+from trilemma.metrics.protocol import Measure, over_examples
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Decodes, Encodes, Rates
 from trilemma.report.measure import SEED, Ruler

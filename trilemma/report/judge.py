@@ -53,12 +53,9 @@ class Judgement:
         titles = {column.key: column.title for column in COLUMNS}
         rows = [("", "value", "95 % interval", "real data", "")]
         for name, entry in sorted(self.metrics.items(), key=lambda pair: [*titles, pair[0]].index(pair[0])):
-            if entry["value"] is None:
-                continue
             value, low, high = spanned(entry["value"], entry["low"], entry["high"])
             value += f" {entry['unit']}" if entry["unit"].startswith("of ") else ""
-            real_value = self.floor.get(name, {}).get("value")
-            known = spanned(real_value, None, None)[0] if real_value is not None else ""
+            known = spanned(self.floor[name]["value"], None, None)[0] if name in self.floor else ""
             meaning = WORDS.get(name, "").split(". ")[0].split(": ")[0].rstrip(".")
             rows.append((titles.get(name, name), value, f"{low} to {high}" if low else "", known, meaning))
         widths = [max(len(row[i]) for row in rows) for i in range(4)]

@@ -27,7 +27,7 @@ from trilemma.metrics.pixels import (
     spectrum_distance,
 )
 from trilemma.metrics.privacy import attribute_gain, closer_to_train, exact_copies, membership
-from trilemma.metrics.protocol import Measure, Protocol, interval
+from trilemma.metrics.protocol import Measure, Protocol, over_examples, records
 from trilemma.metrics.tables import column_shapes, pair_trends, rules_broken
 from trilemma.metrics.translation import both
 from trilemma.metrics.usefulness import usefulness
@@ -190,11 +190,11 @@ class Ruler:
         metrics = {key: entry for key, entry in metrics.items() if key not in OF_COPIES}
         verdicts = {key: word for key, word in verdicts.items() if key != "memorisation"}
         if self.translation is not None:
-            metrics |= {name: measure.record() for name, measure in self.translation.floor().items()}
+            metrics |= records(self.translation.floor())
         if self.text is not None:
-            metrics |= {name: measure.record() for name, measure in self.text.floor().items()}
+            metrics |= records(self.text.floor())
         if self.attributes is not None:
-            metrics |= {name: measure.record() for name, measure in self.attributes.real.items()}
+            metrics |= records(self.attributes.real)
         if self.reader is not None:
             labels, known = self._labels("test", REFERENCE)
             if known.any():
@@ -263,7 +263,7 @@ class Ruler:
         found["memorisation"], found["near_copies"] = copies["ratio"], copies["near_copies"]
         order = np.argsort(copies["distances"])[:8]
         nearest = np.asarray(copies["nearest"])[order]
-        metrics = {name: measure.record() for name, measure in found.items()}
+        metrics = records(found)
         return metrics, {"memorisation": verdict, **verdicts}, order, nearest
 
     def of_table(self, samples: np.ndarray, features: np.ndarray, known: int | None) -> dict[str, Measure]:
@@ -348,7 +348,7 @@ def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str
     }
     if choices.get("energy_joules"):  # few machines let it be read
         speed["train_joules"] = choices["energy_joules"]
-    metrics: dict[str, Any] = {}
+    found: dict[str, Measure] = {}
     rows = data.splits["test"][:500]
     arrays, where = data.split("test"), str(loaded.engine.device)
     places = np.arange(len(rows))
@@ -360,11 +360,10 @@ def of_run(loaded: Loaded, data: Data, count: int) -> tuple[np.ndarray, dict[str
         parts = np.array_split(places, -(-len(places) // 250))
         again = np.concatenate([loaded.sampler.reconstruct(told(part)) for part in parts])
         space = data.spaces["x"]
-        errors = reconstruction_error(plain(space, data.x[rows]), plain(space, again))
-        metrics["reconstruction"] = errors["mse"].record()
+        found["reconstruction"] = reconstruction_error(plain(space, data.x[rows]), plain(space, again))["mse"]
     if isinstance(model, Scores) and data.x.ndim == 2 and not isinstance(data.spaces["x"], Mixed):
-        metrics["log_likelihood"] = _likelihood(model, told(places)).record()
-    return samples, metrics, speed
+        found["log_likelihood"] = _likelihood(model, told(places))
+    return samples, records(found), speed
 
 
 def history(run: Run) -> dict[str, Any]:
@@ -392,9 +391,7 @@ def history(run: Run) -> dict[str, Any]:
 def _likelihood(model: Scores, batch: Batch) -> Measure:
     """Mean log-likelihood of these examples, nats an example."""
     scores = model.score(batch).detach().double().cpu().numpy()
-    value, error = float(scores.mean()), float(scores.std(ddof=1) / np.sqrt(len(scores)))
-    low, high = interval(value, error)
-    return Measure(value, low, high, "log_likelihood", "higher", "nats an example")
+    return over_examples(scores, "log_likelihood", "higher", "nats an example")
 
 
 def new_row(name: str, seed: int | None, kind: str, status: str) -> dict[str, Any]:

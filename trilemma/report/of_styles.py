@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trilemma.metrics.control import changed_as_asked, kept, perceptual_path_length, separability
-from trilemma.metrics.protocol import Measure
+from trilemma.metrics.protocol import Measure, records
 from trilemma.models.contract import Styles
 from trilemma.report.measure import SEED, Ruler
 from trilemma.spaces import Continuous
@@ -85,7 +85,7 @@ def of_styles(loaded: Loaded, ruler: Ruler) -> dict[str, Any]:
         columns = [*columns, places] if len(names) > 1 else columns
     if all(min(np.bincount(c[rows])[np.unique(c[rows])], default=0) >= COMMON for c in columns):
         found["separability"] = separability(w[rows].cpu().numpy(), np.stack(columns, 1)[rows])
-    return {name: measure.record() for name, measure in found.items()}
+    return records(found)
 
 
 def _raw(loaded: Loaded, x: Tensor) -> np.ndarray:

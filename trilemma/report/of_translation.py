@@ -10,7 +10,7 @@ import torch
 
 from trilemma.batches import Options
 from trilemma.errors import InputError
-from trilemma.metrics.protocol import Measure
+from trilemma.metrics.protocol import Measure, records
 from trilemma.metrics.translation import (
     SHIFTS,
     cycle_error,
@@ -123,7 +123,7 @@ class TranslationRuler:
         if back is not None:
             found["cycle"] = cycle_error(self.sources[:count], back)
         shown = np.stack([each[:SHOWN] for each in draws]) if len(draws) > 2 else None
-        return {name: measure.record() for name, measure in found.items()}, shown
+        return records(found), shown
 
     def _back(self, loaded: Loaded, x: np.ndarray) -> np.ndarray | None:
         """Outputs on their way back to where they came from; None of a model that knows one direction only."""

@@ -28,7 +28,7 @@ from trilemma.metrics.latent import (
     path_length,
 )
 from trilemma.metrics.neighbours import DENSITY_NEIGHBOURS, precision_recall_density_coverage
-from trilemma.metrics.protocol import Measure
+from trilemma.metrics.protocol import Measure, records
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Criticizes, Decodes, Encodes, Samples, Scores
 from trilemma.report.baselines import real
@@ -68,7 +68,7 @@ def probes(loaded: Loaded, data: Data, ruler: Ruler, samples: np.ndarray) -> dic
     bits = _bits(loaded, data)
     if bits is not None:
         found["bits_per_dimension"] = bits
-    return {name: measure.record() for name, measure in found.items()}
+    return records(found)
 
 
 def _test(loaded: Loaded, data: Data) -> list[Batch]:
@@ -103,7 +103,7 @@ def _between(loaded: Loaded, ruler: Ruler) -> dict[str, Measure]:
     if len(real) > DENSITY_NEIGHBOURS:
         found["midpoints"] = midpoints(real, ends, between=features[:, POINTS // 2])
         found["mixed_midpoints"] = midpoints(real, ends, between=ruler.network(mixed), name="mixed_midpoints")
-    return {name: measure for name, measure in found.items() if np.isfinite(measure.value)}
+    return found
 
 
 def _bits(loaded: Loaded, data: Data) -> Measure | None:
@@ -181,7 +181,7 @@ def of_features(ruler: Ruler, features: np.ndarray) -> dict[str, Any]:
     found = {"frechet": frechet_distance(ruler.shaped, ruler.network.shaped(features))}
     if min(len(ruler.features), len(features)) >= 10:
         found |= precision_recall_density_coverage(ruler.features, features)
-    return {name: measure.record() for name, measure in found.items()}
+    return records(found)
 
 
 def _affordable(seconds_each: float, most: int) -> int:
@@ -237,6 +237,6 @@ def guided(loaded: Loaded, ruler: Ruler) -> list[dict[str, Any]]:
             metrics["control"] = control(asked[:, 0], ruler.reader.predict(features)).record()
         if ruler.attributes is not None:
             told = ruler.attributes.of_model(loaded, features, SEED)
-            metrics |= {name: measure.record() for name, measure in told.items()}
+            metrics |= records(told)
         points.append({"guidance": strength, "samples": count, "metrics": metrics})
     return points

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from trilemma.errors import DiskError
+from trilemma.metrics.protocol import records
 from trilemma.modalities.contract import Data
 from trilemma.report.measure import SEED, Ruler, asked_of, history, of_run, write_samples
 from trilemma.report.of_styles import has_control, of_styles, sheet
@@ -60,11 +61,11 @@ class Teller:
         if ruler.text is not None:
             with self.beside(row, "whether its samples are of what their captions say"):
                 told = ruler.text.of_model(loaded, samples, SEED)
-                row["metrics"] |= {name: measure.record() for name, measure in told.items()}
+                row["metrics"] |= records(told)
         if ruler.attributes is not None:
             with self.beside(row, "whether its samples have the attributes that were asked for"):
                 told = ruler.attributes.of_model(loaded, ruler.network(samples), SEED)
-                row["metrics"] |= {name: measure.record() for name, measure in told.items()}
+                row["metrics"] |= records(told)
         if ruler.translation is not None:
             with self.beside(row, "how varied its outputs are"):
                 more, draws = ruler.translation.of_model(loaded, samples)
