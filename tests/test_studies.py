@@ -586,6 +586,22 @@ def test_touchiness_counts_failures_and_is_held_against_the_seeds() -> None:
     assert told(6.0, jitter=0.8) != "holds", "seeds alone differ as much"
 
 
+def test_collapses_are_counted_as_the_answer_counts_them() -> None:
+    """By the spread of the samples at the end, training by training."""
+    flat = rows("diffusion", 1, frechet=3, diversity=0.356, jitter=0)
+    assert advise({"rows": flat, "command": ""})["why"]["left_out"]["diffusion"].startswith("it collapsed")
+    assert judged(flat)["no-collapse"] == (
+        "does not hold", "spread 0.356 of real data's, 1 of 1 training collapsed",
+    )  # fmt: skip
+    one_of_three = rows("diffusion", frechet=3, diversity=1.3, jitter=0)
+    one_of_three[1]["metrics"]["diversity"] = measure(0.3)
+    one_of_three[2]["stability"]["events"] = {"collapsed": 1}  # and it recovered
+    verdict, words = judged(one_of_three)["no-collapse"]
+    assert verdict == "does not hold" and words.endswith("1 of 3 trainings collapsed")
+    assert studied(one_of_three)["stability"][0]["well"] == "1 of 3", "what was detected on the way is trouble"
+    assert judged(flat)["copies"] == ("holds", "none of 1 model")
+
+
 def test_the_rule_is_undecided_where_its_family_is_tied() -> None:
     def told(gan: float, vae: float, jitter: float = 0.01) -> str:
         return judged(

@@ -99,19 +99,19 @@ def _not_copies(seen: Evidence) -> Finding:
         return Finding("does not hold", f"copies: {', '.join(copies)}")
     if unsure or not verdicts:
         return Finding("cannot be told", f"cannot be told for {', '.join(unsure) or 'any'}")
-    return Finding("holds", f"none of {len(verdicts)} models")
+    return Finding("holds", f"none of {len(verdicts)} model{'s' * (len(verdicts) > 1)}")
 
 
 def _no_collapse(seen: Evidence) -> Finding:
     one = seen.one("diffusion")
     spread = seen.figure("diffusion", "diversity")
-    collapsed = one.events.get("collapsed", 0) + one.events.get("constant", 0)
-    words = f"spread {number(spread.value)} of real data's, {collapsed} collapses in {len(one.done)} trainings"
+    trainings = f"training{'s' * (len(one.done) > 1)}"
+    words = f"spread {number(spread.value)} of real data's, {one.collapses} of {len(one.done)} {trainings} collapsed"
     missing = False
     if "classes" in one.figures and seen.floor is not None and "classes" in seen.floor.figures:
         found, there = one.figures["classes"].value, seen.floor.figures["classes"].value
         words, missing = f"{words}, {number(found)} of {number(there)} classes", found <= there - 1
-    if collapsed or missing or spread.value < 0.7:
+    if one.collapses or missing or spread.value < 0.7:
         return Finding("does not hold", words)
     return Finding("holds" if spread.value >= SHARE else "cannot be told", words)
 

@@ -15,13 +15,13 @@ from markupsafe import Markup, escape
 
 from trilemma.report import plots
 from trilemma.report.advise import HEADLINES, advise
-from trilemma.report.columns import ARROWS, COLUMNS, amount, cell, direction, present, single, table
+from trilemma.report.columns import ARROWS, COLUMNS, amount, cell, direction, present, table
 from trilemma.report.pictures import THRIFTS, Gallery, Pictures
 from trilemma.report.quiz import quiz, sources
 from trilemma.report.rankings import ranking_table
 from trilemma.report.series_figures import series_figures
 from trilemma.report.studies import studies
-from trilemma.report.summary import Summary, finite, number, summaries
+from trilemma.report.summary import Summary, finite, number, single, summaries
 from trilemma.report.translation_figures import translation_facts, translation_pictures
 
 LIMIT = 4_900_000  # bytes of the page
@@ -351,9 +351,9 @@ def _troubles(models: list[Summary]) -> dict[str, Any]:
                 words = event.get("words") or event.get("event") or ""
                 lines.append((at, words, event.get("action") or ""))
             lines += [("", f"not measured: {problem}", "") for problem in row.get("problems") or []]
-            if row.get("status") == "ok" and one.collapsed:
+            if row.get("status") == "ok" and single(row, one).collapsed:
                 lines.append(("", "its samples show far less variety than the data: it collapsed", ""))
-            elif row.get("status") == "ok" and one.lost:
+            elif row.get("status") == "ok" and single(row, one).lost:
                 lines.append(("", "its samples are nothing like the data", ""))
             if row.get("status") == "failed":
                 lines.append(("", f"the training failed: {row.get('error') or 'no reason was recorded'}", ""))

@@ -9,9 +9,9 @@ from trilemma.report import plots
 from trilemma.report.advise import listed
 from trilemma.report.budgets import astray, course, last_half, overtakings
 from trilemma.report.claims import CALM, TOUCHY, decide
-from trilemma.report.columns import amount, single
+from trilemma.report.columns import amount
 from trilemma.report.evidence import FAMILIES
-from trilemma.report.summary import Figure, Summary, finite, joined, mean, number, spanned
+from trilemma.report.summary import Figure, Summary, finite, joined, mean, number, single, spanned
 
 ORDER = {"holds": 0, "does not hold": 1, "cannot be told": 2}
 
