@@ -472,7 +472,17 @@ def test_a_rate_or_batch_that_matters_makes_a_family_touchy() -> None:
         "gan": "touchy", "vae": "calm", "autoencoder": "in between", "diffusion": "touchy",
     }  # fmt: skip
     assert found["what"] == ["rate × 1/3", "rate × 3", "batch × 1/2", "batch × 2"]
-    assert lines["diffusion"]["cells"][1] == ("failed", "") and lines["gan"]["cells"][1][1].endswith("1.6 ×")
+    assert lines["diffusion"]["cells"][1] == ("failed", "") and lines["gan"]["cells"][1][1].endswith("1.6 × 2")
+
+
+def test_a_change_is_held_against_the_figure_that_stands_beside_it() -> None:
+    """One training beside three: the usual figure of its own seed is not the mean that the first column has."""
+    table = rows("gan", 3, frechet=2.0, jitter=0)
+    for row, value in zip(table, (10.0, 12.0, 14.0), strict=True):
+        row["metrics"]["frechet"] = measure(value, 1.0)
+    table.append(variant("gan", "subsample", "30% of the data", 11.0))
+    (line,) = studied(table)["changes"][0]["lines"]
+    assert line["base"][0] == "12.0" and line["cells"][0] == ("11.0", "10.8–11.2, 1.1 × 10")
 
 
 def test_stability_counts_trainings_that_went_well_and_what_was_lost_on_the_way() -> None:

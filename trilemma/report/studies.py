@@ -139,7 +139,7 @@ def _stability(models: list[Summary], metric: str) -> list[dict[str, Any]]:
 def _changes(
     study: str, title: str, models: list[Summary], variants: list[Summary], metric: str
 ) -> dict[str, Any] | None:
-    """One line a model, one column a change: the figure and how many times as bad as the base of the same seed."""
+    """One line a model, one column a change: the figure, and how many times that of the base of the same seeds."""
     known = [one for one in variants if one.rows[0].get("study") == study and one.status != "pending"]
     what = list(dict.fromkeys(one.rows[0]["what"] for one in known))
     lines, words = [], []
@@ -162,7 +162,7 @@ def _changes(
                 part
                 for part in (
                     f"{low}–{high}" if low else "",
-                    f"{times:.2g} ×" if finite(times) else "",
+                    f"{times:.2g} × {number(usual)}" if finite(times) else "",
                     "copies" if own[each].verdict == "copies" else "",
                 )
                 if part
