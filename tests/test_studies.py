@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -610,6 +611,33 @@ def test_collapses_are_counted_as_the_answer_counts_them() -> None:
     assert verdict == "does not hold" and words.endswith("1 of 3 trainings collapsed")
     assert studied(one_of_three)["stability"][0]["well"] == "1 of 3", "what was detected on the way is trouble"
     assert judged(flat)["copies"] == ("holds", "none of 1 model")
+
+
+def test_what_a_claim_lacks_is_what_was_not_given() -> None:
+    """Options that were given and models that are there help no more; what data do not have no option brings."""
+
+    def decided(**studies: Any) -> dict[str, dict[str, Any]]:
+        floor = rows("real against real", 1, kind="floor", frechet=1, recall=1)
+        table = [*rows("vae", frechet=3), *rows("gan", frechet=2), *rows("diffusion", frechet=1), *floor]
+        for row in table[6:9]:
+            row["budgets"] = [{"share": 0.125, "reached": 5 / 24, "metrics": {"frechet": measure(2)}}]
+        settings = {"seeds": 3, "studies": studies}
+        results = {"rows": table, "data": {"labels": None}, "settings": settings, "finished": True}
+        return {one["key"]: one for one in decide(results)} | {"page": studied(table, **results)["claims"]["rest"]}
+
+    plain, given = decided(), decided(claims=True, sensitivity=True)
+    assert plain["wasserstein"]["lacks"] == ["--claims", "gan:wasserstein"], "three seeds are there"
+    assert plain["touchy"]["lacks"] == ["--sensitivity"] and plain["touchy"]["figures"].endswith("(--sensitivity)")
+    assert plain["denoising"]["lacks"] == ["--claims", "autoencoder"] and given["denoising"]["lacks"] == ["autoencoder"]
+    assert plain["ddim"]["lacks"] == ["diffusion:ddpm", "--claims"] and given["ddim"]["lacks"] == ["diffusion:ddpm"]
+    for found in (plain, given):
+        for key in ("sharper", "control", "guidance", "hybrids"):
+            assert found[key]["lacks"] == [] and "--" not in found[key]["figures"], found[key]
+    assert "--seeds" not in given["first"]["figures"] and "vae 0, gan 0" in given["first"]["figures"]
+    assert given["late"]["figures"].endswith("diffusion at 0.125 of the budget became one at 0.21: batches are whole")
+    assert "--claims" in plain["page"][0] and "--" not in " ".join(given["page"])
+    assert given["page"][0].endswith("more need a larger budget, autoencoder and diffusion:ddpm")
+    assert re.fullmatch(r"\d+ more cannot be told on these data", given["page"][1])
 
 
 def test_the_rule_is_undecided_where_its_family_is_tied() -> None:

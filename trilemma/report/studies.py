@@ -50,10 +50,20 @@ def _claims(results: dict[str, Any], models: list[Summary]) -> dict[str, Any] | 
         return None
     found = decide(results)
     asked = [one for one in found if not one["figures"].startswith("not measured")]
+    missing = [one for one in found if one not in asked]
+    lacking, lacks = [one for one in missing if one["lacks"]], {name for one in missing for name in one["lacks"]}
+    rest = []
+    if not results.get("finished"):
+        rest = [f"{len(missing)} more are not measured so far"] if missing else []
+    else:
+        if lacking:  # options, then models
+            rest.append(f"{len(lacking)} more need{'s' * (len(lacking) == 1)} {listed(sorted(lacks))}")
+        if len(missing) > len(lacking):
+            rest.append(f"{len(missing) - len(lacking)} more cannot be told on these data")
     return {
         "lines": sorted(asked, key=lambda one: ORDER[one["verdict"]]),
         "counts": {word: sum(one["verdict"] == word for one in asked) for word in ORDER},
-        "missing": [one for one in found if one not in asked],
+        "rest": rest,
     }
 
 
