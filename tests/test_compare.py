@@ -782,6 +782,8 @@ def test_included_samples_that_do_not_fit(pictures: Path, tmp_path: Path, pair: 
 def test_included_samples_need_a_name_of_their_own(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="row of that name"):
         tl.compare(pictures, models=["gan"], include={"gan": bars()}, out=tmp_path / "out", quiet=True)
+    with pytest.raises(InputError, match=r"--include real=...: the held-out pictures of the quiz have that name"):
+        tl.compare(pictures, models=["gan"], include={"real": bars()}, out=tmp_path / "out", quiet=True)
 
 
 def test_old_runs_are_measured_anew(report: tuple[Path, str, list[object]], tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ from trilemma.report.page import write_page
 from trilemma.report.pipelines import Pipeline
 from trilemma.report.places import Here, Job, place_for
 from trilemma.report.probes import drifted
-from trilemma.report.quiz import MOST_REAL
+from trilemma.report.quiz import MOST_REAL, REAL
 from trilemma.report.teller import SHOWN, Teller
 from trilemma.report.variants import (
     CURVE,
@@ -136,8 +136,9 @@ def compare(
     names = list(dict.fromkeys(models or models_for(data)))
     included = {name: samples_of(data, name, given, quiet=quiet) for name, given in (include or {}).items()}
     for name in included:
-        if name in (*names, *baselines_for(data), FLOOR):
-            raise InputError(f"--include {name}=...: the table has a row of that name; choose another one")
+        if name in (*names, *baselines_for(data), FLOOR, REAL):
+            what = "the held-out pictures of the quiz have" if name == REAL else "the table has a row of"
+            raise InputError(f"--include {name}=...: {what} that name; choose another one")
     each = budget_for_each(data, budget, budget_each, len(names) * seeds)
     check_settings(names, data, settings or {})
     studies = Studies(curve, claims, sensitivity, parse_shares(subsample), drift)
