@@ -286,10 +286,11 @@ def test_interrupted_it_goes_on_where_it_stopped(
     points: Path, tmp_path: Path, trainings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [points, "--models", "autoencoder,vae,gan", "--budget-each", "256", "--out", tmp_path / "r", *QUICK]
-    keep = comparing.Comparison._keep
+    keep, spent = comparing.Comparison._keep, []
 
     def keep_and_stop(self: comparing.Comparison, row: dict[str, Any]) -> None:
         keep(self, row)
+        spent.append(results(tmp_path / "r")["seconds"])
         if row["name"] == "vae":
             raise KeyboardInterrupt
 
@@ -299,6 +300,7 @@ def test_interrupted_it_goes_on_where_it_stopped(
     assert re.search(r"1 of 3 trainings done, about [\d.]+ (ms|s|min) left", err)
     told = results(tmp_path / "r")
     assert [row["status"] for row in told["rows"]] == ["ok", "ok", "pending"] and told["finished"] is False
+    assert 0 < spent[0] < spent[1] <= told["seconds"], "a row that is kept says what it took, whatever ends the next"
     assert (tmp_path / "r" / "index.html").is_file(), "what is there is shown"
     assert trainings == ["autoencoder", "vae"]
     first = told["rows"][0]
@@ -311,6 +313,7 @@ def test_interrupted_it_goes_on_where_it_stopped(
     assert after["rows"][0] == first and after["finished"] is True and after["started"] == told["started"]
     assert [row["name"] for row in after["rows"]] == ["autoencoder", "vae", "gan", *OTHERS]
     assert after["seconds"] > told["seconds"]
+    assert call(*command, "--remeasure")[0] == 0 and results(tmp_path / "r")["seconds"] == after["seconds"]
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")

@@ -155,13 +155,14 @@ def compare(
         data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), included, given, studies,
         place, quiet,
     )  # fmt: skip
-    comparison.results["settings"]["price"] = price
+    comparison.results["settings"]["price"], comparison.since = price, begun
     with comparison.alone:
         comparison.start(remeasure=remeasure)
         try:
             comparison.go()
         finally:
-            comparison.results["seconds"] += time.monotonic() - begun
+            if not comparison.results["finished"]:  # what the row took that is not done
+                comparison.results["seconds"] += time.monotonic() - comparison.since
             comparison.write()
     return folder / "index.html"
 
@@ -179,6 +180,8 @@ class Comparison:
         self.studies, self.names, self.seeds = studies, names, [seed + number for number in range(seeds)]
         self.trainings = [(name, one) for one in self.seeds for name in names]
         self.paces: list[float] = []  # seconds of each training and what is measured of it, of this session
+        self.since = time.monotonic()  # when the work on the next row began
+        self.known: set[tuple[str, int | None]] = set()  # rows that are done: taken anew, they are no further work
         self.stale: set[tuple[str, int | None]] = set()  # rows that are to be measured anew
         self.past: dict[tuple[str, int], Variant] = {}  # variants that this folder has rows of
         self.count, self.alone = count_for(data), ExitStack()  # which holds the folder for this process
@@ -259,6 +262,7 @@ class Comparison:
             # Samples from elsewhere may have been added, changed or left out since then: they cost no training.
             self.results["rows"] = [row for row in old["rows"] if row["status"] == "ok" and row["kind"] != "included"]
             self.past = {(r["name"], r["seed"]): remembered(r["variant"]) for r in old["rows"] if r.get("variant")}
+            self.known = {(row["name"], row["seed"]) for row in old["rows"] if row["status"] == "ok"}
             if remeasure:
                 self.stale = {(row["name"], row["seed"]) for row in self.results["rows"]}
         elif remeasure:
@@ -372,6 +376,11 @@ class Comparison:
             row = {**before, "problems": [*dict.fromkeys([*before["problems"], f"its figures anew: {row['error']}"])]}
         self.results["rows"] = [old for old in self.results["rows"] if (old["name"], old["seed"]) != key] + [row]
         self.stale.discard(key)
+        now = time.monotonic()
+        if key not in self.known:
+            self.results["seconds"] += now - self.since
+        self.since = now
+        self.known.add(key)
         self.write()
 
     def _ruler(self) -> Ruler:
