@@ -827,6 +827,34 @@ def test_nothing_to_choose_from() -> None:
         assert answer["winner"] is None and len(answer["sentences"]) == 3
     assert "0 of 2 trainings" in pending["sentences"][0]
     assert "OSError: disk" in failed["sentences"][1]
+    assert failed["next_command"] == "trilemma compare toy", "what failed is tried again"
+
+
+@pytest.mark.parametrize(
+    ("command", "longer"),
+    [
+        ("trilemma compare a/ --budget-each 600 --out b/", "trilemma compare a/ --budget-each 2400 --out b-more"),
+        ("trilemma compare a/ --budget=1h30m", "trilemma compare a/ --budget 21600s --out report/toy-more"),
+        ("trilemma compare a/", "trilemma compare a/ --budget-each 2400 --out report/toy-more"),
+        ("trilemma.compare(...)", "trilemma.compare(..., budget_each='2400', out='report/toy-more')"),
+    ],
+)  # fmt: skip
+def test_where_all_collapsed_the_command_is_one_of_a_larger_budget(command: str, longer: str) -> None:
+    flat = small_results([row("vae", frechet=3.0, diversity=0.1)], command=command)
+    flat["settings"] = {"budget_each": "600"}
+    answer = advise(flat, folder="b")
+    assert answer["next_command"] == longer and answer["sentences"][2].startswith("Four times the budget")
+
+
+def test_where_no_model_does_what_is_needed_the_command_compares_those_that_do() -> None:
+    answer = advise(small_results(base()), need="denoise,criticize", folder="b")
+    assert answer["sentences"][2] == "Fewer needs may change that." and answer["next_command"] == "trilemma advise b"
+    able = [row("vae", frechet=3.0) | {"can": ["Samples", "Encodes"]}]
+    answer = advise(small_results(able, command="trilemma compare a/ --models vae --out b"), need="mix")
+    assert answer["next_command"] == "trilemma compare a/ --models bigan,gan,stylegan --need mix --out b-more"
+    assert "bigan, gan, stylegan can do that" in answer["sentences"][2]
+    copies = advise(small_results([row("vae", frechet=3.0) | {"verdicts": {"memorisation": "copies"}}]))
+    assert copies["next_command"] is None and "More data" in copies["sentences"][2]
 
 
 @pytest.mark.parametrize("need", ["fly", "latencies<1", "latency<fast", "size<5XB", "latency<1.2.3", "latency<."])

@@ -84,6 +84,12 @@ def promised(needs: Iterable[str]) -> list[str]:
     return [PROMISES[need.lower()][0] for need in needs if need.lower() in PROMISES]
 
 
+def capabilities(need: str) -> tuple[str, ...]:
+    """What a task asks of a model, by the names of its capabilities; none where it is no task."""
+    known = {name.lower(): (name,) for names in TASKS.values() for name in names}
+    return TASKS.get(need.lower()) or known.get(need.lower()) or ()
+
+
 def unmet(one: Summary | None, need: str) -> str | None:
     """Why a model does not meet a need, or None; without a model it only reads the need."""
     limit = re.fullmatch(r"(\w+)\s*(<=|>=|<|>)\s*([\d.]+(?:e-?\d+)?)\s*([a-zA-Z]*)", need)
@@ -106,9 +112,8 @@ def unmet(one: Summary | None, need: str) -> str | None:
     if need.lower() in PROMISES:
         borrowed = next(filter(None, map(_borrowed, one.done)), None) if one and need.lower() == "licence" else None
         return f"{borrowed}, and {need} was asked for" if borrowed else None
-    capabilities = {name.lower(): (name,) for names in TASKS.values() for name in names}
-    wanted = TASKS.get(need.lower()) or capabilities.get(need.lower())
-    if wanted is None:
+    wanted = capabilities(need)
+    if not wanted:
         raise unknown("need", need, [*TASKS, *PROMISES, *(f"{name}<..." for name in LIMITS)])
     if one is None:
         return None
