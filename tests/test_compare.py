@@ -119,7 +119,7 @@ def scatter(points: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished comparison of points from Python, two seeds of each model."""
     folder = tmp_path_factory.mktemp("report") / "clusters"
     page = tl.compare(
-        points, models=["vae", "diffusion:flow"], budget_each="1k", seeds=2, seed=5, out=folder,
+        points, models="vae, diffusion:flow", budget_each="1k", seeds=2, seed=5, out=folder,
         settings=dict(SETTINGS), prefer="diversity", need=["likelihood"], quiet=True,
     )  # fmt: skip
     assert page == folder / "index.html"
@@ -499,6 +499,9 @@ def test_a_full_disk_is_no_model_s_failure(points: Path, tmp_path: Path, monkeyp
         (["--models", "features"], ["features"]),
         (["--prefer", "qualty"], ["qualty", "quality"]),
         (["--need", "encod"], ["encod", "encode"]),
+        (["--need", "encod", "--need", "encode"], ["encod", "encode"]),
+        (["--models", "difusion", "--models", "vae"], ["difusion", "diffusion"]),
+        (["--subsample", "0%", "--subsample", "30%"], ["--subsample '0%'"]),
         (["--seeds", "0"], ["--seeds 0"]),
         (["--budget", "10x"], ["10x", "10m"]),
         (["--budget", "+10m"], ["+10m", "leave out the +"]),
@@ -731,6 +734,8 @@ def test_the_answer_again_under_another_preference(scatter: Path, tmp_path: Path
     assert json.loads(out) == advise(known, prefer="speed", folder=scatter)
     code, out, err = call(scatter, "--need", "training<0.001s", verb="advise")
     assert code == 0 and "No model can be recommended" in out, err
+    code, twice, _ = call(scatter, "--need", "likelihood", "--need", "encode, rate>1", "--json", verb="advise")
+    assert code == 0 and json.loads(twice)["why"]["need"] == ["likelihood", "encode", "rate>1"]
     code, out, _ = call(scatter, verb="advise")
     assert code == 0 and out.startswith("Use ") and "next: trilemma generate" in out
     (tmp_path / "results.json").write_text('{"rows": 3}')

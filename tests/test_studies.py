@@ -94,7 +94,7 @@ def test_a_branch_without_a_state_is_refused(tmp_path: Path) -> None:
 
 def test_shares_are_read_and_refused() -> None:
     assert parse_shares("10%,30%,100%") == (0.1, 0.3)
-    assert parse_shares([0.5, 1]) == (0.5,)
+    assert parse_shares([0.5, 1]) == (0.5,) and parse_shares(["10%,30%", "0.5"]) == (0.1, 0.3, 0.5)
     assert parse_shares(None) == ()
     for wrong in ("0%", "150%", "some", "-3%"):
         with pytest.raises(InputError, match="--subsample"):

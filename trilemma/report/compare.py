@@ -12,7 +12,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from trilemma.config import differences, to_json
+from trilemma.config import differences, names_of, to_json
 from trilemma.errors import DiskError, InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, opening_of
@@ -74,19 +74,19 @@ def compare(
     source: Any,
     data2: Any = None,
     *,
-    models: list[str] | None = None,
+    models: Sequence[str] | str | None = None,
     budget: str | None = None,
     budget_each: str | None = None,
     seeds: int = 1,
     prefer: str | None = None,
-    need: list[str] | tuple[str, ...] = (),
+    need: Sequence[str] | str = (),
     include: Mapping[str, Any] | None = None,
     features: Iterable[str | Path] | str | Path = (),
     remeasure: bool = False,
     curve: bool = False,
     claims: bool = False,
     sensitivity: bool = False,
-    subsample: str | list[float] | tuple[float, ...] | None = None,
+    subsample: str | Sequence[str | float] | None = None,
     drift: str | None = None,
     price: float | None = None,
     seed: int = 0,
@@ -102,6 +102,7 @@ def compare(
     """Train, measure and compare models on the source; returns the path of the report's index.html.
 
     data2: the targets, where the source holds what they are made from: then translators are compared.
+    models, need, subsample: in a list, or between commas ('vae,gan').
     budget: in total over models and seeds; budget_each: for each training (also in examples). Default: 30 minutes in
     total, 3 for toy sets. need: what the winner must be able to do ('encode', 'likelihood', ...). include: samples of
     other origin (another tool's), name -> folder, file or array, or a pipeline of diffusers that makes them (its
@@ -121,7 +122,8 @@ def compare(
     """
     prepare()
     begun = time.monotonic()
-    for name in models or ():
+    chosen = names_of(models)
+    for name in chosen:
         if not issubclass(find(name)[0], Samples):
             raise unknown("model", name, known_models(Samples))
     if prefer is not None and prefer not in PREFERENCES:
@@ -133,7 +135,7 @@ def compare(
     need = check_needs(need)
     wanted = read_wanted(features)
     data = open_data(source, opening=opening_of(settings, kind, resolution, skip_bad), data2=data2)
-    names = list(dict.fromkeys(models or models_for(data)))
+    names = list(dict.fromkeys(chosen or models_for(data)))
     included = {name: samples_of(data, name, given, quiet=quiet) for name, given in (include or {}).items()}
     for name in included:
         if name in (*names, *baselines_for(data), FLOOR, REAL):

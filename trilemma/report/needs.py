@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from trilemma.config import names_of
 from trilemma.errors import InputError, unknown
 from trilemma.report.columns import amount
 from trilemma.report.summary import Summary
@@ -72,8 +73,7 @@ UNITS = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "k": 1e3, "M": 1e6, "G":
 
 def check_needs(need: Iterable[str] | str) -> list[str]:
     """The needs one by one; InputError for one that nobody knows, so that it is found before anything is trained."""
-    given = need.split(",") if isinstance(need, str) else [part for each in need for part in str(each).split(",")]
-    wanted = [part.strip() for part in given if part.strip()]
+    wanted = names_of(need)
     for part in wanted:
         unmet(None, part)
     return wanted
