@@ -405,6 +405,15 @@ def test_failed_training_is_told(tmp_path: Path) -> None:
     assert "Nothing with vae" in plain
 
 
+def test_curves_have_their_name_where_the_first_seed_was_looked_at_once(tmp_path: Path) -> None:
+    rows = [row("vae", seed=seed, frechet=5.0) for seed in (0, 1, 2)]
+    for entry, looks in zip(rows, (1, 3, 3), strict=True):
+        entry["curve"] = [{"seconds": t + 1.0, "kernel@random": 1 / (t + 1)} for t in range(looks)]
+    text = render(tmp_path, small_results(rows), picture)
+    drawing = text[text.index('aria-label="Quality while training"') :]
+    assert drawing[: drawing.index("</svg>")].count(">vae</text>") == 1
+
+
 def test_names_are_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>\"'&"
     rows = [row("vae", frechet=5.0), row("gan", frechet=6.0)]

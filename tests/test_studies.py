@@ -641,17 +641,19 @@ def test_what_a_claim_lacks_is_what_was_not_given() -> None:
 
 
 def test_the_rule_is_undecided_where_its_family_is_tied() -> None:
-    def told(gan: float, vae: float, jitter: float = 0.01) -> str:
+    def told(gan: float, vae: float, jitter: float = 0.01, part: int = 0) -> str:  # verdict, figures
         return judged(
             rows("gan", frechet=gan, recall=0.5, coverage=0.5, jitter=jitter),
             rows("vae", frechet=5, recall=vae, coverage=vae, jitter=jitter),
             rows("diffusion", frechet=3, recall=0.7, coverage=0.7, jitter=jitter),
             rows("autoencoder", frechet=4, recall=0.6, coverage=0.6, jitter=jitter),
-        )["rule"][0]
+        )["rule"][part]
 
     assert told(1, 0.9) == "holds"
     assert told(9, 0.9) == "does not hold"
     assert told(1, 0.75, jitter=0.1) == "cannot be told"
+    for gan, words in ((2.8, "gan (cannot be told from diffusion)"), (3.3, "diffusion (cannot be told from gan)")):
+        assert f"quality: {words}, " in told(gan, 0.9, jitter=0.1, part=1)
 
 
 def test_claims_on_steps_guidance_and_budgets_read_their_studies() -> None:

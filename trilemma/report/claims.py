@@ -350,7 +350,8 @@ def _rule(seen: Evidence) -> Finding:
         names = [seen.headline if metric == "headline" else metric for metric in metrics]
         told = any(differs(own, rival, name) for name in names)
         signs.append(0 if not told else 1 if order.index(own) < order.index(rival) else -1)
-        words.append(f"{asked}: {order[0].family}" + ("" if told else f" (cannot be told from {family})"))
+        other = rival if own is order[0] else own
+        words.append(f"{asked}: {order[0].family}" + ("" if told else f" (cannot be told from {other.family})"))
     signs.append(-1 if "diffusion" not in ahead else 1 if len(ahead) == 1 else 0)
     words.append(f"both: {' or '.join(sorted(ahead))}")
     return Finding(verdict(signs), f"measured {', '.join(words)}")

@@ -307,7 +307,8 @@ def _learning(models: list[Summary], shapes: dict[str, int]) -> Markup:
             points = [(p.get("seconds"), p.get("kernel@random")) for p in row.get("curve") or []]
             known = [(float(a), float(b)) for a, b in points if finite(a) and finite(b)]
             if len(known) > 1:
-                lines.append(plots.Line(one.name, known, one.family, shapes[one.name], row is one.rows[0]))
+                first = one.name not in [line.name for line in lines]
+                lines.append(plots.Line(one.name, known, one.family, shapes[one.name], first))
     times = [a for line in lines for a, _ in line.points if a > 0]
     log = bool(times) and max(times) / min(times) > 30
     return plots.curves(
