@@ -225,6 +225,8 @@ def test_files_that_rows_name_are_there(report: tuple[Path, str, list[object]], 
         told = results(folder)
         named = [told["real"]]
         for row in told["rows"]:
+            if row["strip"] and row["kind"] == "model" and folder is scatter:
+                assert np.load(folder / row["strip"]).shape[1] > 8, "of points not just a handful"
             named += [row["samples"], row["film"], row["strip"], *(row["nearest"] or {}).values()]
             if row["kind"] == "model":
                 assert (folder / row["run"] / "weights.safetensors").is_file()

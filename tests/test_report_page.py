@@ -18,6 +18,7 @@ from browser import handed
 from PIL import Image
 
 from trilemma.errors import InputError
+from trilemma.modalities.points import Points
 from trilemma.report.advise import advise
 from trilemma.report.columns import COLUMNS, table
 from trilemma.report.needs import check_needs
@@ -479,6 +480,20 @@ def test_points_are_drawn_and_damaged_arrays_left_out(tmp_path: Path) -> None:
     rows[0]["strip"] = "samples/x.npy"
     text = render(tmp_path, small_results(rows, real="samples/x.npy"), picture)
     assert text.count("<img") == 4  # real and vae, in the strips and in the grids
+
+
+def test_films_of_points_can_be_seen(tmp_path: Path) -> None:
+    """Ten moments side by side over the whole width, and in each of them dots as dark as dots should be."""
+    points = Points([-3.0, -3.0], [3.0, 3.0])
+    (tmp_path / "samples").mkdir()
+    x = np.random.default_rng(0).standard_normal((10, 156, 2)).astype(np.float32)
+    np.save(tmp_path / "samples" / "film.npy", x)
+    rows = [row("diffusion", frechet=5.0) | {"strip": "samples/film.npy"}]
+    text = render(tmp_path, small_results(rows), points.picture)
+    films = text[text.index('id="films"') :]
+    assert 'class="gallery long"' in films[: films.index("</section>")]
+    small = np.asarray(points.picture(x[0]).resize((120, 120), Image.Resampling.LANCZOS).convert("L"))
+    assert 0.01 < (small < 160).mean() < 0.3, "where 156 specks of half a pixel were nearly white"
 
 
 def test_control_by_styles_is_shown_where_there_is_some(tmp_path: Path) -> None:
