@@ -415,6 +415,16 @@ def test_curves_have_their_name_where_the_first_seed_was_looked_at_once(tmp_path
     assert drawing[: drawing.index("</svg>")].count(">vae</text>") == 1
 
 
+def test_a_ladder_of_as_many_samples_as_the_table_is_to_be_held_against_it(tmp_path: Path) -> None:
+    results = with_studies(tmp_path, realistic(tmp_path))
+    told = {}
+    for count in (500, 800):
+        results["protocol"]["sample_count"] = count
+        told[count] = re.search(r"500 samples each[^<]*</p>", render(tmp_path, results, picture))[0]
+    assert told[500] == "500 samples each.</p>"
+    assert told[800] == "500 samples each, and not the 800 of the figures above: not to be held against these.</p>"
+
+
 def test_names_are_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>\"'&"
     rows = [row("vae", frechet=5.0), row("gan", frechet=6.0)]
