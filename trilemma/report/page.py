@@ -301,7 +301,7 @@ def _cost(everything: list[Summary], metric: str | None, answer: dict[str, Any],
 
 
 def _learning(models: list[Summary], shapes: dict[str, int]) -> Markup:
-    lines = []
+    lines: list[plots.Line] = []
     for one in models:
         for row in one.rows:
             points = [(p.get("seconds"), p.get("kernel@random")) for p in row.get("curve") or []]
