@@ -19,7 +19,7 @@ from typing import Any
 
 from trilemma.report.claims import CLAIMS, decide
 
-LONG = ("losses", "choices", "config", "training", "curve", "series", "events")  # of a row; no claim asks for them
+LONG = ("losses", "choices", "config", "series", "events")  # of a row; no claim asks for them
 SIGNS = {"holds": "**holds**", "does not hold": "*does not*", "cannot be told": "?"}
 
 

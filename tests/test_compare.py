@@ -119,7 +119,7 @@ def scatter(points: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished comparison of points from Python, two seeds of each model."""
     folder = tmp_path_factory.mktemp("report") / "clusters"
     page = tl.compare(
-        points, models=["vae", "diffusion:flow"], budget_each="1k", seeds=2, seed=5, out=folder,
+        points, models="vae, diffusion:flow", budget_each="1k", seeds=2, seed=5, out=folder,
         settings=dict(SETTINGS), prefer="diversity", need=["likelihood"], quiet=True,
     )  # fmt: skip
     assert page == folder / "index.html"
@@ -225,6 +225,8 @@ def test_files_that_rows_name_are_there(report: tuple[Path, str, list[object]], 
         told = results(folder)
         named = [told["real"]]
         for row in told["rows"]:
+            if row["strip"] and row["kind"] == "model" and folder is scatter:
+                assert np.load(folder / row["strip"]).shape[1] > 8, "of points not just a handful"
             named += [row["samples"], row["film"], row["strip"], *(row["nearest"] or {}).values()]
             if row["kind"] == "model":
                 assert (folder / row["run"] / "weights.safetensors").is_file()
@@ -286,10 +288,11 @@ def test_interrupted_it_goes_on_where_it_stopped(
     points: Path, tmp_path: Path, trainings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [points, "--models", "autoencoder,vae,gan", "--budget-each", "256", "--out", tmp_path / "r", *QUICK]
-    keep = comparing.Comparison._keep
+    keep, spent = comparing.Comparison._keep, []
 
     def keep_and_stop(self: comparing.Comparison, row: dict[str, Any]) -> None:
         keep(self, row)
+        spent.append(results(tmp_path / "r")["seconds"])
         if row["name"] == "vae":
             raise KeyboardInterrupt
 
@@ -299,6 +302,7 @@ def test_interrupted_it_goes_on_where_it_stopped(
     assert re.search(r"1 of 3 trainings done, about [\d.]+ (ms|s|min) left", err)
     told = results(tmp_path / "r")
     assert [row["status"] for row in told["rows"]] == ["ok", "ok", "pending"] and told["finished"] is False
+    assert 0 < spent[0] < spent[1] <= told["seconds"], "a row that is kept says what it took, whatever ends the next"
     assert (tmp_path / "r" / "index.html").is_file(), "what is there is shown"
     assert trainings == ["autoencoder", "vae"]
     first = told["rows"][0]
@@ -311,6 +315,7 @@ def test_interrupted_it_goes_on_where_it_stopped(
     assert after["rows"][0] == first and after["finished"] is True and after["started"] == told["started"]
     assert [row["name"] for row in after["rows"]] == ["autoencoder", "vae", "gan", *OTHERS]
     assert after["seconds"] > told["seconds"]
+    assert call(*command, "--remeasure")[0] == 0 and results(tmp_path / "r")["seconds"] == after["seconds"]
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")
@@ -496,6 +501,9 @@ def test_a_full_disk_is_no_model_s_failure(points: Path, tmp_path: Path, monkeyp
         (["--models", "features"], ["features"]),
         (["--prefer", "qualty"], ["qualty", "quality"]),
         (["--need", "encod"], ["encod", "encode"]),
+        (["--need", "encod", "--need", "encode"], ["encod", "encode"]),
+        (["--models", "difusion", "--models", "vae"], ["difusion", "diffusion"]),
+        (["--subsample", "0%", "--subsample", "30%"], ["--subsample '0%'"]),
         (["--seeds", "0"], ["--seeds 0"]),
         (["--budget", "10x"], ["10x", "10m"]),
         (["--budget", "+10m"], ["+10m", "leave out the +"]),
@@ -738,6 +746,8 @@ def test_the_answer_again_under_another_preference(scatter: Path, tmp_path: Path
     assert json.loads(out) == advise(known, prefer="speed", folder=scatter)
     code, out, err = call(scatter, "--need", "training<0.001s", verb="advise")
     assert code == 0 and "No model can be recommended" in out, err
+    code, twice, _ = call(scatter, "--need", "likelihood", "--need", "encode, rate>1", "--json", verb="advise")
+    assert code == 0 and json.loads(twice)["why"]["need"] == ["likelihood", "encode", "rate>1"]
     code, out, _ = call(scatter, verb="advise")
     assert code == 0 and out.startswith("Use ") and "next: trilemma generate" in out
     (tmp_path / "results.json").write_text('{"rows": 3}')
@@ -792,6 +802,8 @@ def test_included_samples_that_do_not_fit(pictures: Path, tmp_path: Path, pair: 
 def test_included_samples_need_a_name_of_their_own(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="row of that name"):
         tl.compare(pictures, models=["gan"], include={"gan": bars()}, out=tmp_path / "out", quiet=True)
+    with pytest.raises(InputError, match=r"--include real=...: the held-out pictures of the quiz have that name"):
+        tl.compare(pictures, models=["gan"], include={"real": bars()}, out=tmp_path / "out", quiet=True)
 
 
 def test_old_runs_are_measured_anew(report: tuple[Path, str, list[object]], tmp_path: Path) -> None:

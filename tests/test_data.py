@@ -101,6 +101,9 @@ def test_zip_and_tars_and_the_folder_give_equal_data(tmp_path: Path) -> None:
         assert np.array_equal(data.x, first.x) and data.name == "pets"
     part = open_data(tmp_path / "pets.zip" / "around" / "dog")
     assert len(part.x) == 20 and part.label_names == []
+    said = "all pictures are in one folder (cat): no label is made of a single one"
+    write(tmp_path / "one", colour(), names=[f"cat/{i:03d}" for i in range(COUNT)])
+    assert said in open_data(tmp_path / "one").notes and not [n for n in data.notes if "one folder" in n]
 
 
 def test_arrays_from_memory_and_files(tmp_path: Path) -> None:

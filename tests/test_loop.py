@@ -610,7 +610,9 @@ def test_a_named_set_keeps_its_name_beside_a_file_of_that_name(
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         run = tl.train("moons", model="vae", out="moons", budget="256", size="xs", settings=dict(PLAIN))
-    assert "finished" in capsys.readouterr().err and run.config()["asked"]["source"] == "moons"
+    told = capsys.readouterr().err
+    assert "finished" in told and run.config()["asked"]["source"] == "moons"
+    assert "a larger budget pays" not in told, "no time was asked for: 256 examples are what was wanted"
     (tmp_path / "eight-gaussians").mkdir()
     run = tl.train("eight-gaussians", model="vae", out="other", budget="256", size="xs", settings=dict(PLAIN))
     assert run.config()["asked"]["source"] == "eight-gaussians"

@@ -18,6 +18,7 @@ from browser import handed
 from PIL import Image
 
 from trilemma.errors import InputError
+from trilemma.modalities.points import Points
 from trilemma.report.advise import advise
 from trilemma.report.columns import COLUMNS, table
 from trilemma.report.needs import check_needs
@@ -411,6 +412,25 @@ def test_failed_training_is_told(tmp_path: Path) -> None:
     assert "Nothing with vae" in plain
 
 
+def test_curves_have_their_name_where_the_first_seed_was_looked_at_once(tmp_path: Path) -> None:
+    rows = [row("vae", seed=seed, frechet=5.0) for seed in (0, 1, 2)]
+    for entry, looks in zip(rows, (1, 3, 3), strict=True):
+        entry["curve"] = [{"seconds": t + 1.0, "kernel@random": 1 / (t + 1)} for t in range(looks)]
+    text = render(tmp_path, small_results(rows), picture)
+    drawing = text[text.index('aria-label="Quality while training"') :]
+    assert drawing[: drawing.index("</svg>")].count(">vae</text>") == 1
+
+
+def test_a_ladder_of_as_many_samples_as_the_table_is_to_be_held_against_it(tmp_path: Path) -> None:
+    results = with_studies(tmp_path, realistic(tmp_path))
+    told = {}
+    for count in (500, 800):
+        results["protocol"]["sample_count"] = count
+        told[count] = re.search(r"500 samples each[^<]*</p>", render(tmp_path, results, picture))[0]
+    assert told[500] == "500 samples each.</p>"
+    assert told[800] == "500 samples each, and not the 800 of the figures above: not to be held against these.</p>"
+
+
 def test_names_are_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>\"'&"
     rows = [row("vae", frechet=5.0), row("gan", frechet=6.0)]
@@ -476,6 +496,20 @@ def test_points_are_drawn_and_damaged_arrays_left_out(tmp_path: Path) -> None:
     rows[0]["strip"] = "samples/x.npy"
     text = render(tmp_path, small_results(rows, real="samples/x.npy"), picture)
     assert text.count("<img") == 4  # real and vae, in the strips and in the grids
+
+
+def test_films_of_points_can_be_seen(tmp_path: Path) -> None:
+    """Ten moments side by side over the whole width, and in each of them dots as dark as dots should be."""
+    points = Points([-3.0, -3.0], [3.0, 3.0])
+    (tmp_path / "samples").mkdir()
+    x = np.random.default_rng(0).standard_normal((10, 156, 2)).astype(np.float32)
+    np.save(tmp_path / "samples" / "film.npy", x)
+    rows = [row("diffusion", frechet=5.0) | {"strip": "samples/film.npy"}]
+    text = render(tmp_path, small_results(rows), points.picture)
+    films = text[text.index('id="films"') :]
+    assert 'class="gallery long"' in films[: films.index("</section>")]
+    small = np.asarray(points.picture(x[0]).resize((120, 120), Image.Resampling.LANCZOS).convert("L"))
+    assert 0.01 < (small < 160).mean() < 0.3, "where 156 specks of half a pixel were nearly white"
 
 
 def test_control_by_styles_is_shown_where_there_is_some(tmp_path: Path) -> None:
@@ -833,6 +867,34 @@ def test_nothing_to_choose_from() -> None:
         assert answer["winner"] is None and len(answer["sentences"]) == 3
     assert "0 of 2 trainings" in pending["sentences"][0]
     assert "OSError: disk" in failed["sentences"][1]
+    assert failed["next_command"] == "trilemma compare toy", "what failed is tried again"
+
+
+@pytest.mark.parametrize(
+    ("command", "longer"),
+    [
+        ("trilemma compare a/ --budget-each 600 --out b/", "trilemma compare a/ --budget-each 2400 --out b-more"),
+        ("trilemma compare a/ --budget=1h30m", "trilemma compare a/ --budget 21600s --out report/toy-more"),
+        ("trilemma compare a/", "trilemma compare a/ --budget-each 2400 --out report/toy-more"),
+        ("trilemma.compare(...)", "trilemma.compare(..., budget_each='2400', out='report/toy-more')"),
+    ],
+)  # fmt: skip
+def test_where_all_collapsed_the_command_is_one_of_a_larger_budget(command: str, longer: str) -> None:
+    flat = small_results([row("vae", frechet=3.0, diversity=0.1)], command=command)
+    flat["settings"] = {"budget_each": "600"}
+    answer = advise(flat, folder="b")
+    assert answer["next_command"] == longer and answer["sentences"][2].startswith("Four times the budget")
+
+
+def test_where_no_model_does_what_is_needed_the_command_compares_those_that_do() -> None:
+    answer = advise(small_results(base()), need="denoise,criticize", folder="b")
+    assert answer["sentences"][2] == "Fewer needs may change that." and answer["next_command"] == "trilemma advise b"
+    able = [row("vae", frechet=3.0) | {"can": ["Samples", "Encodes"]}]
+    answer = advise(small_results(able, command="trilemma compare a/ --models vae --out b"), need="mix")
+    assert answer["next_command"] == "trilemma compare a/ --models bigan,gan,stylegan --need mix --out b-more"
+    assert "bigan, gan, stylegan can do that" in answer["sentences"][2]
+    copies = advise(small_results([row("vae", frechet=3.0) | {"verdicts": {"memorisation": "copies"}}]))
+    assert copies["next_command"] is None and "More data" in copies["sentences"][2]
 
 
 @pytest.mark.parametrize("need", ["fly", "latencies<1", "latency<fast", "size<5XB", "latency<1.2.3", "latency<."])

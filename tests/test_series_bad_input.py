@@ -66,7 +66,7 @@ def test_a_bad_series_is_one_clear_error(name: str, tmp_path: Path) -> None:
 
 def on_the_grid(first: str, last: str, steps: int, note: str = "") -> Callable[[Data], None]:
     def holds(data: Data) -> None:
-        said = f"{steps:,} steps of a hour, from {first} to {last}"
+        said = f"{steps:,} steps of an hour, from {first} to {last}"
         assert data.facts["times"] == said, data.facts["times"]
         assert any(note in own for own in data.notes), data.notes or ["no notes"]
 
@@ -177,5 +177,5 @@ def test_frames_with_zones() -> None:
     """An index of times in a zone: a change of clocks is no gap, and leaves no step out."""
     frame = hours().drop(columns="time").set_axis(zurich("2022-03-10"))
     data = open_data(frame)
-    assert data.facts["times"].startswith(f"{COUNT:,} steps of a hour, from 2022-03-10 00:00:00+0000")
+    assert data.facts["times"].startswith(f"{COUNT:,} steps of an hour, from 2022-03-10 00:00:00+0000")
     assert data.facts["gaps"] == "0.0% of values"

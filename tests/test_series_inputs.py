@@ -269,6 +269,8 @@ def test_days_first_stay_days_first() -> None:
         data = tl.open_data(pd.DataFrame({"at": months.strftime(form), "v": np.sin(np.arange(150))}))
         assert data.facts["times"].startswith("150 steps of a month, from 01/01/2010")
         assert any(f"01/01/2010 is taken as {order}" in note for note in data.notes)
+    thirds = pd.DataFrame({"at": pd.date_range("2010-01-01", periods=150, freq="3h"), "v": np.sin(np.arange(150))})
+    assert tl.open_data(thirds).facts["times"].startswith("150 steps of 3 hours, from ")
 
 
 def test_dates_are_written_as_they_were_read() -> None:

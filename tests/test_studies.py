@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def test_a_branch_without_a_state_is_refused(tmp_path: Path) -> None:
 
 def test_shares_are_read_and_refused() -> None:
     assert parse_shares("10%,30%,100%") == (0.1, 0.3)
-    assert parse_shares([0.5, 1]) == (0.5,)
+    assert parse_shares([0.5, 1]) == (0.5,) and parse_shares(["10%,30%", "0.5"]) == (0.1, 0.3, 0.5)
     assert parse_shares(None) == ()
     for wrong in ("0%", "150%", "some", "-3%"):
         with pytest.raises(InputError, match="--subsample"):
@@ -476,7 +477,17 @@ def test_a_rate_or_batch_that_matters_makes_a_family_touchy() -> None:
         "gan": "touchy", "vae": "calm", "autoencoder": "in between", "diffusion": "touchy",
     }  # fmt: skip
     assert found["what"] == ["rate × 1/3", "rate × 3", "batch × 1/2", "batch × 2"]
-    assert lines["diffusion"]["cells"][1] == ("failed", "") and lines["gan"]["cells"][1][1].endswith("1.6 ×")
+    assert lines["diffusion"]["cells"][1] == ("failed", "") and lines["gan"]["cells"][1][1].endswith("1.6 × 2")
+
+
+def test_a_change_is_held_against_the_figure_that_stands_beside_it() -> None:
+    """One training beside three: the usual figure of its own seed is not the mean that the first column has."""
+    table = rows("gan", 3, frechet=2.0, jitter=0)
+    for row, value in zip(table, (10.0, 12.0, 14.0), strict=True):
+        row["metrics"]["frechet"] = measure(value, 1.0)
+    table.append(variant("gan", "subsample", "30% of the data", 11.0))
+    (line,) = studied(table)["changes"][0]["lines"]
+    assert line["base"][0] == "12.0" and line["cells"][0] == ("11.0", "10.8–11.2, 1.1 × 10")
 
 
 def test_stability_counts_trainings_that_went_well_and_what_was_lost_on_the_way() -> None:
@@ -590,18 +601,63 @@ def test_touchiness_counts_failures_and_is_held_against_the_seeds() -> None:
     assert told(6.0, jitter=0.8) != "holds", "seeds alone differ as much"
 
 
+def test_collapses_are_counted_as_the_answer_counts_them() -> None:
+    """By the spread of the samples at the end, training by training."""
+    flat = rows("diffusion", 1, frechet=3, diversity=0.356, jitter=0)
+    assert advise({"rows": flat, "command": ""})["why"]["left_out"]["diffusion"].startswith("it collapsed")
+    assert judged(flat)["no-collapse"] == (
+        "does not hold", "spread 0.356 of real data's, 1 of 1 training collapsed",
+    )  # fmt: skip
+    one_of_three = rows("diffusion", frechet=3, diversity=1.3, jitter=0)
+    one_of_three[1]["metrics"]["diversity"] = measure(0.3)
+    one_of_three[2]["stability"]["events"] = {"collapsed": 1}  # and it recovered
+    verdict, words = judged(one_of_three)["no-collapse"]
+    assert verdict == "does not hold" and words.endswith("1 of 3 trainings collapsed")
+    assert studied(one_of_three)["stability"][0]["well"] == "1 of 3", "what was detected on the way is trouble"
+    assert judged(flat)["copies"] == ("holds", "none of 1 model")
+
+
+def test_what_a_claim_lacks_is_what_was_not_given() -> None:
+    """Options that were given and models that are there help no more; what data do not have no option brings."""
+
+    def decided(**studies: Any) -> dict[str, dict[str, Any]]:
+        floor = rows("real against real", 1, kind="floor", frechet=1, recall=1)
+        table = [*rows("vae", frechet=3), *rows("gan", frechet=2), *rows("diffusion", frechet=1), *floor]
+        for row in table[6:9]:
+            row["budgets"] = [{"share": 0.125, "reached": 5 / 24, "metrics": {"frechet": measure(2)}}]
+        settings = {"seeds": 3, "studies": studies}
+        results = {"rows": table, "data": {"labels": None}, "settings": settings, "finished": True}
+        return {one["key"]: one for one in decide(results)} | {"page": studied(table, **results)["claims"]["rest"]}
+
+    plain, given = decided(), decided(claims=True, sensitivity=True)
+    assert plain["wasserstein"]["lacks"] == ["--claims", "gan:wasserstein"], "three seeds are there"
+    assert plain["touchy"]["lacks"] == ["--sensitivity"] and plain["touchy"]["figures"].endswith("(--sensitivity)")
+    assert plain["denoising"]["lacks"] == ["--claims", "autoencoder"] and given["denoising"]["lacks"] == ["autoencoder"]
+    assert plain["ddim"]["lacks"] == ["diffusion:ddpm", "--claims"] and given["ddim"]["lacks"] == ["diffusion:ddpm"]
+    for found in (plain, given):
+        for key in ("sharper", "control", "guidance", "hybrids"):
+            assert found[key]["lacks"] == [] and "--" not in found[key]["figures"], found[key]
+    assert "--seeds" not in given["first"]["figures"] and "vae 0, gan 0" in given["first"]["figures"]
+    assert given["late"]["figures"].endswith("diffusion at 0.125 of the budget became one at 0.21: batches are whole")
+    assert "--claims" in plain["page"][0] and "--" not in " ".join(given["page"])
+    assert given["page"][0].endswith("more need a larger budget, autoencoder and diffusion:ddpm")
+    assert re.fullmatch(r"\d+ more cannot be told on these data", given["page"][1])
+
+
 def test_the_rule_is_undecided_where_its_family_is_tied() -> None:
-    def told(gan: float, vae: float, jitter: float = 0.01) -> str:
+    def told(gan: float, vae: float, jitter: float = 0.01, part: int = 0) -> str:  # verdict, figures
         return judged(
             rows("gan", frechet=gan, recall=0.5, coverage=0.5, jitter=jitter),
             rows("vae", frechet=5, recall=vae, coverage=vae, jitter=jitter),
             rows("diffusion", frechet=3, recall=0.7, coverage=0.7, jitter=jitter),
             rows("autoencoder", frechet=4, recall=0.6, coverage=0.6, jitter=jitter),
-        )["rule"][0]
+        )["rule"][part]
 
     assert told(1, 0.9) == "holds"
     assert told(9, 0.9) == "does not hold"
     assert told(1, 0.75, jitter=0.1) == "cannot be told"
+    for gan, words in ((2.8, "gan (cannot be told from diffusion)"), (3.3, "diffusion (cannot be told from gan)")):
+        assert f"quality: {words}, " in told(gan, 0.9, jitter=0.1, part=1)
 
 
 def test_claims_on_steps_guidance_and_budgets_read_their_studies() -> None:

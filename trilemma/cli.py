@@ -164,13 +164,16 @@ def train(
 def compare(
     data: DataArgument,
     data2: Data2Argument = None,
-    models: Annotated[str | None, typer.Option(help="Comma-separated; default: all families.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Option(help="Comma-separated, repeatable; default: all families.")
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="In total over models and seeds: 30m, 2h.")] = None,
     budget_each: Annotated[str | None, typer.Option("--budget-each", help="For each training: 10m, 200k.")] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each model.")] = 1,
     prefer: Annotated[str | None, typer.Option(help="quality, diversity or speed.")] = None,
     need: Annotated[
-        str | None, typer.Option(help="Comma-separated tasks the winner must do: encode, likelihood, ...")
+        list[str] | None,
+        typer.Option(help="Comma-separated tasks the winner must do: encode, likelihood, ... Repeatable."),
     ] = None,
     include: Annotated[
         list[str] | None,
@@ -193,7 +196,7 @@ def compare(
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Also other learning rates and batches: which family is touchy.")
     ] = False,
-    subsample: Annotated[str | None, typer.Option(metavar="SHARES", help="Also less data: 10%,30%,100%.")] = None,
+    subsample: Annotated[list[str] | None, typer.Option(metavar="SHARES", help="Also less data: 10%,30%,100%.")] = None,
     drift: Annotated[
         str | None,
         typer.Option(metavar="COLUMN", help="Also the earlier half, measured on the later: a condition, or 'order'."),
@@ -220,12 +223,12 @@ def compare(
     page = go(
         data,
         data2,
-        models=None if models is None else _names(models),
+        models=models,
         budget=budget,
         budget_each=budget_each,
         seeds=seeds,
         prefer=prefer,
-        need=_names(need),
+        need=need or (),
         include=_included(include),
         features=features or (),
         remeasure=remeasure,
@@ -296,7 +299,8 @@ def advise(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="results.json of a comparison, or its folder.")],
     prefer: Annotated[str | None, typer.Option(help="quality, diversity or speed.")] = None,
     need: Annotated[
-        str | None, typer.Option(help="Comma-separated tasks and limits: encode, likelihood, latency<50ms, size<10MB.")
+        list[str] | None,
+        typer.Option(help="Comma-separated tasks and limits: encode, likelihood, latency<50ms, size<10MB. Repeatable."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with ranking and reasons.")] = False,
     debug: Debug = False,
@@ -319,7 +323,8 @@ def advise(
 @app.command()
 def bench(
     models: Annotated[
-        str | None, typer.Option("--model", "--models", help="Comma-separated; default: all families.")
+        list[str] | None,
+        typer.Option("--model", "--models", help="Comma-separated, repeatable; default: all families."),
     ] = None,
     size: Annotated[str | None, typer.Option(help="xs, s, m, l, xl; default: what ten minutes would choose.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default: the faster one.")] = None,
@@ -333,7 +338,7 @@ def bench(
     from trilemma.report.bench import bench as go
     from trilemma.report.bench import text
 
-    found = go(_names(models) or None, size=size, dtype=dtype, profiled=profile)
+    found = go(models, size=size, dtype=dtype, profiled=profile)
     print(json.dumps(found, indent=2) if as_json else text(found))
 
 
@@ -354,11 +359,6 @@ def _settings(
     made = {} if degradation is None else {"data.degradation": degradation}
     made |= {} if classes is None else {"data.classes": classes}
     return settings | ({"data.keep": keep} if keep else {}) | made
-
-
-def _names(text: str | None) -> list[str]:
-    """'vae, gan' -> ['vae', 'gan']"""
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def _included(pairs: list[str] | None) -> dict[str, str]:

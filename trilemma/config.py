@@ -7,6 +7,7 @@ import dataclasses
 import re
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,6 +198,12 @@ def from_json(kind: type, values: dict[str, Any], *, prefix: str = "") -> Any:
         else:
             assign(config, name, value, setting=prefix + name)
     return config
+
+
+def names_of(given: Iterable[Any] | str | None) -> list[str]:
+    """'vae, gan', ['vae', 'gan'] and ['vae,gan', ...] as names one by one."""
+    parts = [given] if isinstance(given, str) else given or ()
+    return [name.strip() for part in parts for name in str(part).split(",") if name.strip()]
 
 
 def parse_budget(text: str | int | float) -> tuple[str, float, bool]:

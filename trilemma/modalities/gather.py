@@ -178,7 +178,9 @@ def from_listing(listing: Listing, shown: str) -> Found:
 
     found = Found(shown, FilePictures([place(name) for name in names], names, shown), notes=notes)
     parts = [PurePosixPath(name).parts[:-1] for name in names]
+    around = ""
     while parts and all(part for part in parts) and len({part[0] for part in parts}) == 1:
+        around = parts[0][0]
         parts = [part[1:] for part in parts]  # a single folder around everything says nothing
     found.test, parts = _official(parts)
     columns = dict(table.columns)
@@ -186,6 +188,8 @@ def from_listing(listing: Listing, shown: str) -> Found:
         labels = [part[0] if part else None for part in parts]
         if any(labels):
             columns["label"] = labels
+        elif around:
+            found.notes.append(f"all pictures are in one folder ({around}): no label is made of a single one")
     if found.test is not None and "label" in columns:
         known = {label for label, test in zip(columns["label"], found.test, strict=True) if not test}
         unseen = sorted(

@@ -114,9 +114,10 @@ class Points(Modality):
         draw = ImageDraw.Draw(canvas, "RGBA")
         span = max(b - a for a, b in zip(low, high, strict=True))
         middle = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
-        for rows, colour, radius in ((reference, (150, 150, 150, 110), 3.0), (x, (31, 90, 190, 150), 3.5)):
+        for rows, colour in ((reference, (150, 150, 150, 150)), (x, (31, 90, 190, 210))):
             if rows is None or len(rows) == 0:
                 continue
+            radius = min(max(90 / len(rows) ** 0.5, 3.5), 12.0)  # few points must be seen in a small picture, too
             place = _plane(np.asarray(rows, dtype=np.float64))
             place = place[np.isfinite(place).all(1)][:5000]
             across = ((place[:, 0] - middle[0]) / span + 0.5) * size * scale

@@ -126,10 +126,12 @@ class Series(Modality):
             spaces["label"], conditions["label"] = Categorical((1,), len(label_names)), owner[:, None]
         if given.left:
             notes.append(f"left out, for they are no numbers: {', '.join(given.left)}")
+        step = clock.said()
+        article = "" if step[0].isdigit() else "an " if step == "hour" else "a "
         facts = {
             "examples": len(x),
             "duplicates": splits.duplicates(digest),
-            "times": f"{sum(len(each.times) for each in found):,} steps of a {clock.said()}, from "
+            "times": f"{sum(len(each.times) for each in found):,} steps of {article}{step}, from "
             f"{clock.written(found[0].times[:1])[0]} to {clock.written(found[0].times[-1:])[0]}",
             "window": f"{window} steps (--set data.window=N for others)",
             "columns": {each.column.name: each.said() for each in channels},

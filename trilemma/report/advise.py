@@ -32,6 +32,7 @@ from typing import Any
 from trilemma.errors import unknown
 from trilemma.report.advice_of_translation import astray, cautions
 from trilemma.report.budgets import last_half
+from trilemma.report.further import no_answer
 from trilemma.report.needs import check_needs, promised, unmet
 from trilemma.report.rankings import agreement, better, judge_name, judge_of, judges, ranks
 from trilemma.report.summary import ENOUGH_SEEDS, Summary, differs, number, shorten, spanned, summaries
@@ -386,7 +387,8 @@ def advise(
     }
     waiting = [row for one in models for row in one.rows if row.get("status") == "pending"]
     if metric is None:
-        return {**answer, "sentences": _no_answer(models, left, waiting)}
+        sentences, answer["next_command"] = no_answer(results, models, left, needs, folder)
+        return {**answer, "sentences": sentences}
     ranked = rank(usable, metric, prefer, baselines)
     floors = [one for one in everything if one.kind == "floor" and metric in one.figures]
     floor = f"; real data themselves have {_said(floors[0], metric)}" if floors else ""
@@ -413,20 +415,3 @@ def advise(
         if "structure" in ranked[0].figures:
             answer["next_command"] = f"trilemma translate {shlex.quote(place)} PICTURES --out translated"
     return {**answer, "sentences": [first, _otherwise(ranked, metric, prefer, baselines), warning]}
-
-
-def _no_answer(models: list[Summary], left: dict[str, str], waiting: list[dict[str, Any]]) -> list[str]:
-    if waiting:
-        total = sum(len(one.rows) for one in models)
-        out = "; ".join(f"{name}: {reason}" for name, reason in left.items() if reason != "it is not trained yet")
-        return [
-            f"There is no answer yet: {total - len(waiting)} of {total} trainings are done.",
-            f"Next in line is {waiting[0]['name']}.",
-            out[:1].upper() + out[1:] + "." if out else "This page is written anew after each training.",
-        ]
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in left.items()) or "no model was compared"
-    return [
-        "No model can be recommended on these data.",
-        f"The reasons: {reasons}.",
-        "A larger budget, other models or fewer needs may change that.",
-    ]

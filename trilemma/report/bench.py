@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from trilemma.config import SIZES, Training
+from trilemma.config import SIZES, Training, names_of
 from trilemma.errors import InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data
@@ -189,7 +190,7 @@ def _marked(part: str, function: Any) -> Any:
 
 
 def bench(
-    models: list[str] | None = None,
+    models: Sequence[str] | str | None = None,
     *,
     size: str | None = None,
     dtype: str | None = None,
@@ -204,7 +205,7 @@ def bench(
     Raises:
         InputError: an unknown model, size or dtype.
     """
-    work = Bench(models, size, dtype, quiet=quiet)
+    work = Bench(names_of(models), size, dtype, quiet=quiet)
     bar = Bar("bench", 1 + len(work.names), quiet=quiet)
     engine, rows, found = Engine(), {}, limits(Engine())
     for number, name in enumerate(work.names):

@@ -17,6 +17,9 @@ from typing import Any
 from trilemma.report.evidence import (
     CLEARLY,
     FAMILIES,
+    MORE,
+    SEEDS,
+    THREE,
     Evidence,
     Finding,
     Missing,
@@ -37,6 +40,7 @@ PLAUSIBLE = 0.8  # of the plausibility of the ends, half-way
 TOUCHY, CALM = 1.5, 1.2  # times as bad at the worst of the other settings
 MINIMAX, NON_SATURATING = "gan, minimax", "gan, non-saturating"
 HYBRID = "vae, with a critic"
+EXTRA, TOUCHES = "--claims", "--sensitivity"
 PIXELS, WITHOUT_KL, NOISY = "vae, pixels only", "vae, without KL", "autoencoder, trained on noisy input"
 
 
@@ -57,7 +61,7 @@ def _ended(seen: Evidence, name: str) -> tuple[int, int, list[float], str]:
     one = seen.failed.get(name) or seen.one(name)
     rows = [row for row in one.rows if row.get("status") in ("ok", "failed")]
     if len(rows) < ENOUGH_SEEDS:
-        raise Missing(f"stability needs {ENOUGH_SEEDS} seeds of each model (--seeds {ENOUGH_SEEDS})")
+        raise Missing(f"stability needs {ENOUGH_SEEDS} seeds of each model", SEEDS)
     bad = [row for row in rows if row["status"] == "failed" or (row.get("stability") or {}).get("events")]
     figures = [float(((row.get("metrics") or {}).get(seen.headline) or {}).get("value") or 0) for row in one.done]
     logs = [math.log(value) for value in figures if value > 0]
@@ -99,19 +103,19 @@ def _not_copies(seen: Evidence) -> Finding:
         return Finding("does not hold", f"copies: {', '.join(copies)}")
     if unsure or not verdicts:
         return Finding("cannot be told", f"cannot be told for {', '.join(unsure) or 'any'}")
-    return Finding("holds", f"none of {len(verdicts)} models")
+    return Finding("holds", f"none of {len(verdicts)} model{'s' * (len(verdicts) > 1)}")
 
 
 def _no_collapse(seen: Evidence) -> Finding:
     one = seen.one("diffusion")
     spread = seen.figure("diffusion", "diversity")
-    collapsed = one.events.get("collapsed", 0) + one.events.get("constant", 0)
-    words = f"spread {number(spread.value)} of real data's, {collapsed} collapses in {len(one.done)} trainings"
+    trainings = f"training{'s' * (len(one.done) > 1)}"
+    words = f"spread {number(spread.value)} of real data's, {one.collapses} of {len(one.done)} {trainings} collapsed"
     missing = False
     if "classes" in one.figures and seen.floor is not None and "classes" in seen.floor.figures:
         found, there = one.figures["classes"].value, seen.floor.figures["classes"].value
         words, missing = f"{words}, {number(found)} of {number(there)} classes", found <= there - 1
-    if collapsed or missing or spread.value < 0.7:
+    if one.collapses or missing or spread.value < 0.7:
         return Finding("does not hold", words)
     return Finding("holds" if spread.value >= SHARE else "cannot be told", words)
 
@@ -137,7 +141,7 @@ def interpolates(name: str) -> Callable[[Evidence], Finding]:
 def _ddim(seen: Evidence) -> Finding:
     rungs = [rung for row in seen.one("diffusion:ddpm").done for rung in row.get("ladder") or []]
     if not rungs:
-        raise Missing("the quality over steps was not measured (--claims)")
+        raise Missing("the quality over steps was not measured", EXTRA)
     table: dict[str, dict[int, float]] = {"ddpm": {}, "ddim": {}}
     for sampler, kept in table.items():
         for steps in sorted({rung["steps"] for rung in rungs}):
@@ -172,7 +176,8 @@ def _guidance(seen: Evidence) -> Finding:
                 if finite(entry.get("value")):
                     points.setdefault(point["guidance"], {}).setdefault(name, {})[row.get("seed")] = entry
     if len(points) < 2:
-        raise Missing("data with labels, and the quality over guidance (--claims)")
+        told = (seen.results.get("data") or {}).get("labels") or "attributes" in seen.one("diffusion").figures
+        raise Missing("the quality over guidance was not measured", EXTRA) if told else Missing("no labels in the data")
     weak, strong = min(points), max(points)
     signs, words = [], []
     for name, way in (("precision", 1), ("recall", -1)):
@@ -215,7 +220,7 @@ def _critic(seen: Evidence) -> Finding:
         if {"critic", seen.headline} <= set(one.figures):
             pairs.append((abs(one.figures["critic"].value - 0.5), one.figures[seen.headline].value))
     if len(pairs) < 6:
-        raise Missing("six kinds of GAN with a critic (more presets, --claims, --sensitivity)")
+        raise Missing("six kinds of GAN with a critic", EXTRA, TOUCHES)
     correlation, chance = stats.spearmanr([a for a, _ in pairs], [b for _, b in pairs])
     best = min(b for _, b in pairs)
     fooled = [b for a, b in pairs if a < 0.05]
@@ -235,8 +240,11 @@ def first_to(one: str, *others: str) -> Callable[[Evidence], Finding]:
     def decide(seen: Evidence) -> Finding:
         shares = {name: _time_to(seen.one(name)) for name in (one, *others)}
         seeds = set.intersection(*(set(found) for found in shares.values()))
+        if min(len(seen.one(name).done) for name in shares) < ENOUGH_SEEDS:
+            raise Missing(f"the quality while training of {ENOUGH_SEEDS} seeds of each", SEEDS)
         if len(seeds) < ENOUGH_SEEDS:
-            raise Missing(f"the quality while training of {ENOUGH_SEEDS} seeds of each (--seeds {ENOUGH_SEEDS})")
+            told = ", ".join(f"{name} {len(found)}" for name, found in shares.items())
+            raise Missing(f"seeds that got better over three looks while training are too few: {told}", MORE)
         signs = []
         for other in others:
             ahead = [shares[one][seed] < shares[other][seed] for seed in seeds]
@@ -296,7 +304,7 @@ def _touchy(seen: Evidence) -> Finding:
             usual = base.seeds.get(row.get("seed"), base.value)
             times[row["what"]] = figure.value / usual if figure else math.inf
     if len(times) < 4:
-        raise Missing("other learning rates and batches (--sensitivity)")
+        raise Missing("other learning rates and batches", TOUCHES)
     worst = max(times, key=lambda what: times[what])
     seeds = list(base.seeds.values())
     words = f"at worst ({worst}) {times[worst]:.1f} times as far; seeds alone up to {max(seeds) / min(seeds):.1f} times"
@@ -318,7 +326,7 @@ def _hungry(seen: Evidence) -> Finding:
         if logs:
             hurt[name] = Figure(mean(list(logs.values())), None, None, "lower", seeds=logs)
     if "gan" not in hurt or len(hurt) < 2:
-        raise Missing("trainings on a tenth of the data (--claims)")
+        raise Missing("trainings on a tenth of the data", EXTRA, *([] if "gan" in seen.by_name else ["gan"]))
     signs = [sign(hurt["gan"], figure) for name, figure in hurt.items() if name != "gan"]
     words = ", ".join(f"{name} {math.exp(figure.value):.1f}" for name, figure in hurt.items())
     return Finding(verdict(signs), f"times as far with a tenth of the data: {words}")
@@ -328,7 +336,8 @@ def _rule(seen: Evidence) -> Finding:
     """Quality and diversity: is the rule's family ahead of all others, reliably? Both: has it the best sum of ranks?"""
     pool = [one for one in seen.models if seen.headline in one.figures and one.diverse() is not None]
     if not {"vae", "gan", "diffusion"} <= {one.family for one in pool}:
-        raise Missing("VAE, GAN and diffusion in one comparison")
+        known = {one.family for one in seen.models}
+        raise Missing("VAE, GAN and diffusion in one comparison", *(f for f in FAMILIES[1:] if f not in known))
     quality = sorted(pool, key=lambda one: one.figures[seen.headline].badness)
     variety = sorted(pool, key=lambda one: -(one.diverse() or 0.0))
     sums = {one.name: quality.index(one) + variety.index(one) for one in pool}
@@ -341,7 +350,8 @@ def _rule(seen: Evidence) -> Finding:
         names = [seen.headline if metric == "headline" else metric for metric in metrics]
         told = any(differs(own, rival, name) for name in names)
         signs.append(0 if not told else 1 if order.index(own) < order.index(rival) else -1)
-        words.append(f"{asked}: {order[0].family}" + ("" if told else f" (cannot be told from {family})"))
+        other = rival if own is order[0] else own
+        words.append(f"{asked}: {order[0].family}" + ("" if told else f" (cannot be told from {other.family})"))
     signs.append(-1 if "diffusion" not in ahead else 1 if len(ahead) == 1 else 0)
     words.append(f"both: {' or '.join(sorted(ahead))}")
     return Finding(verdict(signs), f"measured {', '.join(words)}")
@@ -354,8 +364,6 @@ def _real_time(seen: Evidence) -> Finding:
 
 BASE = "the families of a comparison"
 LABELS = "labelled data"
-SEEDS = "three seeds"
-EXTRA = "--claims"
 
 CLAIMS = (
     Claim("sharper", "GAN samples are sharper than VAE samples.", "sharpness: GAN above VAE", BASE,
@@ -371,7 +379,7 @@ CLAIMS = (
     Claim("ddim", "DDIM needs fewer steps than DDPM for equal quality (Song et al. 2021).",
           "fewest of 4, 8, 16, 32, 64 steps within 10 % of DDPM's distance at 64", f"diffusion:ddpm, {EXTRA}", _ddim),
     Claim("unstable", "GAN training is less stable than that of VAE and diffusion.",
-          "more trainings with trouble (Fisher's test), otherwise a larger spread of the headline (F test)", SEEDS,
+          "more trainings with trouble (Fisher's test), otherwise a larger spread of the headline (F test)", THREE,
           less_stable("gan", "vae", "diffusion")),
     Claim("interpolates-vae", "The latent space of a VAE interpolates meaningfully.",
           f"half-way between codes: at least {PLAUSIBLE} of the ends' plausibility, and above the mean of two samples",
@@ -380,16 +388,16 @@ CLAIMS = (
           f"half-way between codes: at least {PLAUSIBLE} of the ends' plausibility, and above the mean of two samples",
           BASE, interpolates("gan")),
     Claim("first", "A VAE is the first to make 90 % of its own final improvement.",
-          "share of the training, by previews: below GAN's and diffusion's in every seed", SEEDS,
+          "share of the training, by previews: below GAN's and diffusion's in every seed", THREE,
           first_to("vae", "gan", "diffusion")),
     Claim("saturates", "The non-saturating loss beats minimax early in training (Goodfellow et al. 2014).",
           "distance of trainings of 1/8 of the budget, without a penalty: non-saturating below minimax", EXTRA, _early),
     Claim("wasserstein", "Wasserstein GANs train more stably than the original game (Arjovsky et al. 2017).",
           "minimax without a penalty: more trainings with trouble, otherwise a larger spread, by the same tests",
-          f"gan:wasserstein, {SEEDS}, {EXTRA}", less_stable(MINIMAX, "gan:wasserstein")),
+          f"gan:wasserstein, {THREE}, {EXTRA}", less_stable(MINIMAX, "gan:wasserstein")),
     Claim("touchy", "A VAE is sensitive to its hyper-parameters.",
           f"distance at rate × 1/3, × 3, batch × 1/2, × 2: at worst more than {TOUCHY} times the base's and than "
-          f"seeds alone (below {CALM} times: it is not)", "--sensitivity", _touchy),
+          f"seeds alone (below {CALM} times: it is not)", TOUCHES, _touchy),
     Claim("denoising", "An autoencoder trained on noisy input removes noise better than a plain one (Vincent et al. "
           "2008).", "noise left: denoising below plain", EXTRA, more("denoising", NOISY, "autoencoder", better=True)),
     Claim("smooth", "The KL term makes the latent space smooth.", "path length: VAE below the same VAE with beta 0",
@@ -434,15 +442,21 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def decide(results: dict[str, Any]) -> list[dict[str, str]]:
-    """What becomes of every claim on these data: key, sentence, verdict, figures (or what is missing), test, needs."""
+def decide(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """What becomes of every claim on these data: key, sentence, verdict, figures (or why there are none), test, needs.
+
+    `lacks`, where there are no figures: models and options that would bring them; none where these data cannot tell.
+    """
     seen = Evidence(results)
     found = []
     for claim in CLAIMS:
+        lacks: list[str] = []
         try:
             finding = claim.decide(seen)
         except Missing as problem:
-            finding = Finding("cannot be told", f"not measured: {problem}")
+            lacks = seen.lacks(problem, claim.needs)
+            options = ", ".join(each for each in problem.by if each in lacks and each.startswith("--"))
+            finding = Finding("cannot be told", f"not measured: {problem}{f' ({options})' if options else ''}")
         except (ArithmeticError, ValueError) as problem:  # figures of constant or broken data: no reason to stop
             finding = Finding("cannot be told", f"not measured: its figures cannot be compared ({problem})")
         found.append(
@@ -453,6 +467,7 @@ def decide(results: dict[str, Any]) -> list[dict[str, str]]:
                 "figures": finding.figures,
                 "test": claim.test,
                 "needs": claim.needs,
+                "lacks": lacks,
             }
         )
     return found

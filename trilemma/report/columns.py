@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trilemma.report.plots import family_class
-from trilemma.report.summary import Figure, Summary, differs, number, shorten, spanned, summaries
+from trilemma.report.summary import Figure, Summary, differs, number, shorten, single, spanned
 from trilemma.report.words import WORDS
 
 ARROWS = {"lower": "↓", "higher": "↑", "one": "→ 1", "half": "→ ½"}
@@ -309,11 +309,6 @@ def _line(one: Summary, columns: list[Column], headline: str | None, winner: str
             cells = [cell(alone, column, headline) for column in columns]
             line.seeds.append(Line(f"seed {row.get('seed')}", "", str(row.get("status")), cells, _problem(alone)))
     return line
-
-
-def single(row: dict[str, Any], of: Summary) -> Summary:
-    """One row as a Summary of its own."""
-    return summaries({"rows": [{**row, "name": of.name, "family": of.family, "kind": of.kind}]})[0]
 
 
 def _note(one: Summary) -> str:

@@ -12,7 +12,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from trilemma.config import differences, to_json
+from trilemma.config import differences, names_of, to_json
 from trilemma.errors import DiskError, InputError, unknown
 from trilemma.metrics.protocol import current_versions
 from trilemma.modalities.contract import Data, opening_of
@@ -46,7 +46,7 @@ from trilemma.report.page import write_page
 from trilemma.report.pipelines import Pipeline
 from trilemma.report.places import Here, Job, place_for
 from trilemma.report.probes import drifted
-from trilemma.report.quiz import MOST_REAL
+from trilemma.report.quiz import MOST_REAL, REAL
 from trilemma.report.teller import SHOWN, Teller
 from trilemma.report.variants import (
     CURVE,
@@ -74,19 +74,19 @@ def compare(
     source: Any,
     data2: Any = None,
     *,
-    models: list[str] | None = None,
+    models: Sequence[str] | str | None = None,
     budget: str | None = None,
     budget_each: str | None = None,
     seeds: int = 1,
     prefer: str | None = None,
-    need: list[str] | tuple[str, ...] = (),
+    need: Sequence[str] | str = (),
     include: Mapping[str, Any] | None = None,
     features: Iterable[str | Path] | str | Path = (),
     remeasure: bool = False,
     curve: bool = False,
     claims: bool = False,
     sensitivity: bool = False,
-    subsample: str | list[float] | tuple[float, ...] | None = None,
+    subsample: str | Sequence[str | float] | None = None,
     drift: str | None = None,
     price: float | None = None,
     seed: int = 0,
@@ -102,6 +102,7 @@ def compare(
     """Train, measure and compare models on the source; returns the path of the report's index.html.
 
     data2: the targets, where the source holds what they are made from: then translators are compared.
+    models, need, subsample: in a list, or between commas ('vae,gan').
     budget: in total over models and seeds; budget_each: for each training (also in examples). Default: 30 minutes in
     total, 3 for toy sets. need: what the winner must be able to do ('encode', 'likelihood', ...). include: samples of
     other origin (another tool's), name -> folder, file or array, or a pipeline of diffusers that makes them (its
@@ -121,7 +122,8 @@ def compare(
     """
     prepare()
     begun = time.monotonic()
-    for name in models or ():
+    chosen = names_of(models)
+    for name in chosen:
         if not issubclass(find(name)[0], Samples):
             raise unknown("model", name, known_models(Samples))
     if prefer is not None and prefer not in PREFERENCES:
@@ -133,11 +135,12 @@ def compare(
     need = check_needs(need)
     wanted = read_wanted(features)
     data = open_data(source, opening=opening_of(settings, kind, resolution, skip_bad), data2=data2)
-    names = list(dict.fromkeys(models or models_for(data)))
+    names = list(dict.fromkeys(chosen or models_for(data)))
     included = {name: samples_of(data, name, given, quiet=quiet) for name, given in (include or {}).items()}
     for name in included:
-        if name in (*names, *baselines_for(data), FLOOR):
-            raise InputError(f"--include {name}=...: the table has a row of that name; choose another one")
+        if name in (*names, *baselines_for(data), FLOOR, REAL):
+            what = "the held-out pictures of the quiz have" if name == REAL else "the table has a row of"
+            raise InputError(f"--include {name}=...: {what} that name; choose another one")
     each = budget_for_each(data, budget, budget_each, len(names) * seeds)
     check_settings(names, data, settings or {})
     studies = Studies(curve, claims, sensitivity, parse_shares(subsample), drift)
@@ -154,13 +157,14 @@ def compare(
         data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), included, given, studies,
         place, quiet,
     )  # fmt: skip
-    comparison.results["settings"]["price"] = price
+    comparison.results["settings"]["price"], comparison.since = price, begun
     with comparison.alone:
         comparison.start(remeasure=remeasure)
         try:
             comparison.go()
         finally:
-            comparison.results["seconds"] += time.monotonic() - begun
+            if not comparison.results["finished"]:  # what the row took that is not done
+                comparison.results["seconds"] += time.monotonic() - comparison.since
             comparison.write()
     return folder / "index.html"
 
@@ -178,6 +182,8 @@ class Comparison:
         self.studies, self.names, self.seeds = studies, names, [seed + number for number in range(seeds)]
         self.trainings = [(name, one) for one in self.seeds for name in names]
         self.paces: list[float] = []  # seconds of each training and what is measured of it, of this session
+        self.since = time.monotonic()  # when the work on the next row began
+        self.known: set[tuple[str, int | None]] = set()  # rows that are done: taken anew, they are no further work
         self.stale: set[tuple[str, int | None]] = set()  # rows that are to be measured anew
         self.past: dict[tuple[str, int], Variant] = {}  # variants that this folder has rows of
         self.count, self.alone = count_for(data), ExitStack()  # which holds the folder for this process
@@ -258,6 +264,7 @@ class Comparison:
             # Samples from elsewhere may have been added, changed or left out since then: they cost no training.
             self.results["rows"] = [row for row in old["rows"] if row["status"] == "ok" and row["kind"] != "included"]
             self.past = {(r["name"], r["seed"]): remembered(r["variant"]) for r in old["rows"] if r.get("variant")}
+            self.known = {(row["name"], row["seed"]) for row in old["rows"] if row["status"] == "ok"}
             if remeasure:
                 self.stale = {(row["name"], row["seed"]) for row in self.results["rows"]}
         elif remeasure:
@@ -371,6 +378,11 @@ class Comparison:
             row = {**before, "problems": [*dict.fromkeys([*before["problems"], f"its figures anew: {row['error']}"])]}
         self.results["rows"] = [old for old in self.results["rows"] if (old["name"], old["seed"]) != key] + [row]
         self.stale.discard(key)
+        now = time.monotonic()
+        if key not in self.known:
+            self.results["seconds"] += now - self.since
+        self.since = now
+        self.known.add(key)
         self.write()
 
     def _ruler(self) -> Ruler:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from trilemma.report.advise import HEADLINES
-from trilemma.report.budgets import at_share
-from trilemma.report.summary import Figure, Summary, apart, number, summaries
+from trilemma.report.budgets import astray, at_share
+from trilemma.report.summary import ENOUGH_SEEDS, Figure, Summary, apart, number, summaries
 
 Verdict = Literal["holds", "does not hold", "cannot be told"]
 CLEARLY = 1.2  # times as fast, as hurt: less counts as the same
+THREE, SEEDS = "three seeds", f"--seeds {ENOUGH_SEEDS}"  # as a claim needs them, and the option that gives them
 FAMILIES = ("autoencoder", "vae", "gan", "diffusion")
 
 
@@ -24,7 +26,16 @@ class Finding:
 
 
 class Missing(Exception):
-    """A row or a figure that a claim needs is not there."""
+    """A row or a figure that a claim needs is not there, and the models and options that would bring it; without any
+    these data or these trainings cannot tell."""
+
+    def __init__(self, reason: str, *by: str):
+        super().__init__(reason)
+        self.by = by
+
+
+MORE = "a larger budget"
+OF_ALL = ("sharpness", "recall", "control")  # what real data have as well, where it can be measured at all
 
 
 class Evidence:
@@ -32,6 +43,11 @@ class Evidence:
 
     def __init__(self, results: dict[str, Any]):
         self.results = results
+        settings = results.get("settings") or {}
+        studies = {name for name, asked in (settings.get("studies") or {}).items() if asked}
+        studies |= {"curve"} if "claims" in studies else set()
+        self.given = {f"--{name}" for name in studies}
+        self.given |= {SEEDS} if (settings.get("seeds") or 1) >= ENOUGH_SEEDS else set()
         everything = summaries(results)
         self.by_name = {one.name: one for one in everything if one.status == "ok"}
         # No training of these succeeded: that is evidence, too.
@@ -46,11 +62,15 @@ class Evidence:
         if name in self.failed:
             raise Missing(f"no training of {name} succeeded")
         if name not in self.by_name:
-            raise Missing(f"no {name} in this comparison")
+            base, _, what = name.partition(", ")
+            by = ["--claims"] if what else []
+            raise Missing(f"no {name} in this comparison", *by, *([] if base in self.by_name else [base]))
         return self.by_name[name]
 
     def figure(self, name: str, metric: str) -> Figure:
         """Missing is raised for one that was not measured: the claim cannot be told then."""
+        if metric in OF_ALL and self.floor is not None and metric not in self.floor.figures:
+            raise Missing(f"there is no {metric} on such data")
         one = self.one(name)
         if metric not in one.figures:
             raise Missing(f"{metric} of {name} was not measured")
@@ -66,15 +86,30 @@ class Evidence:
         """The other families of the comparison."""
         found = [one for one in FAMILIES if one != name and one in self.by_name]
         if not found:
-            raise Missing("no other family in this comparison")
+            raise Missing("no other family in this comparison", *(one for one in FAMILIES if one != name))
         return found
 
     def at(self, name: str, share: float, metric: str) -> Figure:
         """The figure that a training of this share of the budget reached."""
-        found = at_share(self.one(name), share, metric)
+        one = self.one(name)
+        found = at_share(one, share, metric)
         if found is None:
-            raise Missing(f"no figure of {name} at {share:g} of the budget (--curve)")
+            other = [(reached, clock) for of, reached, clock in astray(one) if of == share]
+            if not other:
+                raise Missing(f"no figure of {name} at {share:g} of the budget", "--curve")
+            why = "the clock set the count right on the way" if other[0][1] else "batches are whole"
+            raise Missing(
+                f"the branch of {name} at {share:g} of the budget became one at {other[0][0]:.2g}: {why}", MORE
+            )
         return found
+
+    def lacks(self, problem: Missing, needs: str) -> list[str]:
+        """Models and options that would help, of those that the claim `needs` as well; none where nothing would."""
+        known = {*self.given, *self.by_name, *self.failed}
+        if not {*problem.by} - known:
+            return []
+        also = [SEEDS if part == THREE else part for part in needs.split(", ") if re.match(rf"--|{THREE}|\w+:", part)]
+        return [each for each in dict.fromkeys([*problem.by, *also]) if each not in known]
 
 
 def said(name: str, figure: Figure) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from trilemma.config import names_of
 from trilemma.errors import InputError, unknown
 from trilemma.report.columns import amount
 from trilemma.report.summary import Summary
@@ -72,8 +73,7 @@ UNITS = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "k": 1e3, "M": 1e6, "G":
 
 def check_needs(need: Iterable[str] | str) -> list[str]:
     """The needs one by one; InputError for one that nobody knows, so that it is found before anything is trained."""
-    given = need.split(",") if isinstance(need, str) else [part for each in need for part in str(each).split(",")]
-    wanted = [part.strip() for part in given if part.strip()]
+    wanted = names_of(need)
     for part in wanted:
         unmet(None, part)
     return wanted
@@ -82,6 +82,12 @@ def check_needs(need: Iterable[str] | str) -> list[str]:
 def promised(needs: Iterable[str]) -> list[str]:
     """Of these needs, what is promised of a model that meets them, in words."""
     return [PROMISES[need.lower()][0] for need in needs if need.lower() in PROMISES]
+
+
+def capabilities(need: str) -> tuple[str, ...]:
+    """What a task asks of a model, by the names of its capabilities; none where it is no task."""
+    known = {name.lower(): (name,) for names in TASKS.values() for name in names}
+    return TASKS.get(need.lower()) or known.get(need.lower()) or ()
 
 
 def unmet(one: Summary | None, need: str) -> str | None:
@@ -106,9 +112,8 @@ def unmet(one: Summary | None, need: str) -> str | None:
     if need.lower() in PROMISES:
         borrowed = next(filter(None, map(_borrowed, one.done)), None) if one and need.lower() == "licence" else None
         return f"{borrowed}, and {need} was asked for" if borrowed else None
-    capabilities = {name.lower(): (name,) for names in TASKS.values() for name in names}
-    wanted = TASKS.get(need.lower()) or capabilities.get(need.lower())
-    if wanted is None:
+    wanted = capabilities(need)
+    if not wanted:
         raise unknown("need", need, [*TASKS, *PROMISES, *(f"{name}<..." for name in LIMITS)])
     if one is None:
         return None

@@ -15,13 +15,13 @@ from markupsafe import Markup, escape
 
 from trilemma.report import plots
 from trilemma.report.advise import HEADLINES, advise
-from trilemma.report.columns import ARROWS, COLUMNS, amount, cell, direction, present, single, table
+from trilemma.report.columns import ARROWS, COLUMNS, amount, cell, direction, present, table
 from trilemma.report.pictures import THRIFTS, Gallery, Pictures
 from trilemma.report.quiz import quiz, sources
 from trilemma.report.rankings import ranking_table
 from trilemma.report.series_figures import series_figures
 from trilemma.report.studies import studies
-from trilemma.report.summary import Summary, finite, number, summaries
+from trilemma.report.summary import Summary, finite, number, single, summaries
 from trilemma.report.translation_figures import translation_facts, translation_pictures
 
 LIMIT = 4_900_000  # bytes of the page
@@ -301,13 +301,14 @@ def _cost(everything: list[Summary], metric: str | None, answer: dict[str, Any],
 
 
 def _learning(models: list[Summary], shapes: dict[str, int]) -> Markup:
-    lines = []
+    lines: list[plots.Line] = []
     for one in models:
         for row in one.rows:
             points = [(p.get("seconds"), p.get("kernel@random")) for p in row.get("curve") or []]
             known = [(float(a), float(b)) for a, b in points if finite(a) and finite(b)]
             if len(known) > 1:
-                lines.append(plots.Line(one.name, known, one.family, shapes[one.name], row is one.rows[0]))
+                first = one.name not in [line.name for line in lines]
+                lines.append(plots.Line(one.name, known, one.family, shapes[one.name], first))
     times = [a for line in lines for a, _ in line.points if a > 0]
     log = bool(times) and max(times) / min(times) > 30
     return plots.curves(
@@ -351,9 +352,9 @@ def _troubles(models: list[Summary]) -> dict[str, Any]:
                 words = event.get("words") or event.get("event") or ""
                 lines.append((at, words, event.get("action") or ""))
             lines += [("", f"not measured: {problem}", "") for problem in row.get("problems") or []]
-            if row.get("status") == "ok" and one.collapsed:
+            if row.get("status") == "ok" and single(row, one).collapsed:
                 lines.append(("", "its samples show far less variety than the data: it collapsed", ""))
-            elif row.get("status") == "ok" and one.lost:
+            elif row.get("status") == "ok" and single(row, one).lost:
                 lines.append(("", "its samples are nothing like the data", ""))
             if row.get("status") == "failed":
                 lines.append(("", f"the training failed: {row.get('error') or 'no reason was recorded'}", ""))

@@ -9,9 +9,9 @@ from trilemma.report import plots
 from trilemma.report.advise import listed
 from trilemma.report.budgets import astray, course, last_half, overtakings
 from trilemma.report.claims import CALM, TOUCHY, decide
-from trilemma.report.columns import amount, single
+from trilemma.report.columns import amount
 from trilemma.report.evidence import FAMILIES
-from trilemma.report.summary import Figure, Summary, finite, joined, mean, number, spanned
+from trilemma.report.summary import Figure, Summary, finite, joined, mean, number, single, spanned
 
 ORDER = {"holds": 0, "does not hold": 1, "cannot be told": 2}
 
@@ -50,10 +50,20 @@ def _claims(results: dict[str, Any], models: list[Summary]) -> dict[str, Any] | 
         return None
     found = decide(results)
     asked = [one for one in found if not one["figures"].startswith("not measured")]
+    missing = [one for one in found if one not in asked]
+    lacking, lacks = [one for one in missing if one["lacks"]], {name for one in missing for name in one["lacks"]}
+    rest = []
+    if not results.get("finished"):
+        rest = [f"{len(missing)} more are not measured so far"] if missing else []
+    else:
+        if lacking:  # options, then models
+            rest.append(f"{len(lacking)} more need{'s' * (len(lacking) == 1)} {listed(sorted(lacks))}")
+        if len(missing) > len(lacking):
+            rest.append(f"{len(missing) - len(lacking)} more cannot be told on these data")
     return {
         "lines": sorted(asked, key=lambda one: ORDER[one["verdict"]]),
         "counts": {word: sum(one["verdict"] == word for one in asked) for word in ORDER},
-        "missing": [one for one in found if one not in asked],
+        "rest": rest,
     }
 
 
@@ -139,7 +149,7 @@ def _stability(models: list[Summary], metric: str) -> list[dict[str, Any]]:
 def _changes(
     study: str, title: str, models: list[Summary], variants: list[Summary], metric: str
 ) -> dict[str, Any] | None:
-    """One line a model, one column a change: the figure and how many times as bad as the base of the same seed."""
+    """One line a model, one column a change: the figure, and how many times that of the base of the same seeds."""
     known = [one for one in variants if one.rows[0].get("study") == study and one.status != "pending"]
     what = list(dict.fromkeys(one.rows[0]["what"] for one in known))
     lines, words = [], []
@@ -162,7 +172,7 @@ def _changes(
                 part
                 for part in (
                     f"{low}–{high}" if low else "",
-                    f"{times:.2g} ×" if finite(times) else "",
+                    f"{times:.2g} × {number(usual)}" if finite(times) else "",
                     "copies" if own[each].verdict == "copies" else "",
                 )
                 if part

@@ -86,6 +86,11 @@ class Summary:
         return "diversity" in self.figures and self.figures["diversity"].value < least
 
     @property
+    def collapses(self) -> int:
+        """How many of its trainings end in that; a model that recovers on the way has not collapsed."""
+        return sum(single(row, self).collapsed for row in self.done)
+
+    @property
     def lost(self) -> bool:
         """Its samples lie nowhere near the data: noise, not variety."""
         recall, coverage = self.figures.get("recall"), self.figures.get("coverage")
@@ -127,6 +132,11 @@ def summaries(results: dict[str, Any]) -> list[Summary]:
             if values:
                 one.speed[name] = mean(values)
     return list(found.values())
+
+
+def single(row: dict[str, Any], of: Summary) -> Summary:
+    """One row as a Summary of its own."""
+    return summaries({"rows": [{**row, "name": of.name, "family": of.family, "kind": of.kind}]})[0]
 
 
 def joined(measures: dict[Any, dict[str, Any]]) -> Figure:

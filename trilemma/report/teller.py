@@ -96,7 +96,7 @@ class Teller:
         row["size"] = loaded.config["size"]
         film = loaded.run.samples_folder / "film.gif"
         row["film"] = str(film.relative_to(self.folder)) if film.is_file() else None
-        strip = loaded.film(8)
+        strip = loaded.film(8 if self.real.ndim > 2 else len(self.real))
         if len(strip) > 2:
             row["strip"] = write_samples(self.folder, f"{name}-film", strip)
             if "denoise" in loaded.can():

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import copy
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from trilemma.config import parse_value
+from trilemma.config import names_of, parse_value
 from trilemma.errors import InputError, unknown
 from trilemma.modalities import attributes
 from trilemma.modalities.contract import Data
@@ -76,17 +77,14 @@ ABLATIONS: tuple[tuple[str, str, str, dict[str, Any], tuple[float, ...]], ...] =
 )
 
 
-def parse_shares(given: str | list[float] | tuple[float, ...] | None) -> tuple[float, ...]:
+def parse_shares(given: str | Sequence[str | float] | None) -> tuple[float, ...]:
     """'10%,30%,100%' or [0.1, 0.3] as shares below 1 in rising order: the whole is trained anyway."""
-    if not given:
-        return ()
     shares = []
-    for part in given.split(",") if isinstance(given, str) else given:
-        text = str(part).strip()
+    for text in names_of(given):
         number = parse_value(text.rstrip("%"))
         value = number / 100 if text.endswith("%") and isinstance(number, (int, float)) else number
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
-            raise InputError(f"--subsample {part!r}: give shares of the training data, such as 10%,30%,100%")
+            raise InputError(f"--subsample {text!r}: give shares of the training data, such as 10%,30%,100%")
         shares.append(float(value))
     return tuple(sorted({share for share in shares if share < 1}))
 

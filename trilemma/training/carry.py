@@ -135,7 +135,7 @@ def carry_out(
     bar.close()
     loop.save(run)
     if engine.main:
-        _finish(run, data, config, loop, sampler, said, begun=begun, before=before, joules=joules)
+        _finish(run, data, config, loop, sampler, said, begun=begun, before=before, joules=joules, timed=bool(limit))
     engine.barrier()
 
 
@@ -163,12 +163,12 @@ def _clock(run: Run, config: dict[str, Any], loop: Loop, preview: Shows, begun: 
 
 def _finish(
     run: Run, data: Data, config: dict[str, Any], loop: Loop, sampler: Sampler, said: Say, *, begun: float,
-    before: float, joules: float | None,
+    before: float, joules: float | None, timed: bool,
 ) -> None:  # fmt: skip
     """Choices, final weights, film and card; the weights come last, they mark the run as finished.
 
     `begun` is the time.monotonic() of this call, `before` the seconds of stepping in calls that were killed; `joules`:
-    the energy counter at the start of this call.
+    the energy counter at the start of this call; `timed`: is the budget one of time?
     """
     if isinstance(loop.model, Matches):
         average, options, tried = best_average(loop, data)
@@ -201,8 +201,9 @@ def _finish(
     run.drop_states(keep=0)
     for rest in (*run.state_folder.glob(".*.part"), *run.folder.glob(".*.part")):  # what kills left
         shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
-    little = f", of which {loop.seconds:.1f} s were training: a larger budget pays" if loop.seconds < total / 4 else ""
-    said(f"finished {run.folder}: {loop.seen:,} examples in {total:.1f} s{little}")
+    little = timed and loop.seconds < total / 4  # of an own budget: that of examples is spent on training alone
+    words = f", of which {loop.seconds:.1f} s were training: a larger budget pays" if little else ""
+    said(f"finished {run.folder}: {loop.seen:,} examples in {total:.1f} s{words}")
 
 
 def _spent(joules: float | None) -> float | None:
