@@ -28,6 +28,7 @@ from trilemma.report.claims import CLAIMS, decide, document
 from trilemma.report.columns import as_csv
 from trilemma.report.evidence import Evidence
 from trilemma.report.measure import Ruler, new_row
+from trilemma.report.page import write_page
 from trilemma.report.probes import drifted, quick
 from trilemma.report.studies import studies
 from trilemma.report.summary import summaries
@@ -729,8 +730,15 @@ def test_a_critic_at_chance_beside_a_bad_gan_refutes() -> None:
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 
+def last_page(folder: Path, results: dict[str, Any], pictures: Any) -> None:
+    """The page of a finished comparison alone: one after each of many rows takes longer than their few steps."""
+    if results["finished"]:
+        write_page(folder, results, pictures)
+
+
 def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Digits, a few steps each: rows, figures, claims and sections are there, and a second call trains nothing."""
+    monkeypatch.setattr("trilemma.report.compare.write_page", last_page)
     monkeypatch.setattr("trilemma.report.probes.STEPS", (4, 8))
     monkeypatch.setattr("trilemma.report.compare.count_for", lambda data: 150)
     x = open_data("digits").x[:600]
@@ -799,6 +807,7 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_studies_on_points_two_seeds_and_remeasured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No grid, no labels, two seeds, a preset beside its own ablation; --remeasure without a word of the studies."""
+    monkeypatch.setattr("trilemma.report.compare.write_page", last_page)
     monkeypatch.setattr("trilemma.report.compare.count_for", lambda data: 100)
     out, few = tmp_path / "report", np.asarray(open_data("moons").x[:300])
     asked: dict[str, Any] = dict(
