@@ -1329,7 +1329,7 @@ def test_the_size_follows_the_examples_that_a_budget_holds(
 def test_a_slow_processor_takes_a_smaller_size(
     rate: float, size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_trainings: dict[str, Any]
 ) -> None:
-    """A GAN of size s saw 11,000 garments in two minutes of one old core: Fréchet distance 17; of size xs 4."""
+    """A GAN of size s saw 11,000 garments in two minutes of one old core: Fréchet distance 17; of size xs 8."""
     monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     tried: list[int] = []
