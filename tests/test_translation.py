@@ -35,6 +35,7 @@ from trilemma.report.asked import MODELS, models_for
 from trilemma.report.baselines import baselines_for
 from trilemma.report.outlook import outlook
 from trilemma.training import features
+from trilemma.training.choose import judge
 
 SETTINGS = {
     "training.previews": 1,
@@ -128,6 +129,19 @@ def test_both_is_half_and_half() -> None:
     assert found.value == pytest.approx((0.5 + 0.4) / 2)
     assert found.low == pytest.approx(0.45 - math.hypot(0.1, 0.1) / 2)
     assert found.high == pytest.approx(0.45 + math.hypot(0.1, 0.2) / 2)
+
+
+def test_choices_are_by_the_figure_that_ranks(pairs: Data) -> None:
+    """Targets in another order are perfect as a set and no translations; of two sets nothing else can be told."""
+    network = features.feature_network(pairs, "choose", quiet=True)
+    targets = pairs.rows("choose")
+    near, elsewhere = (targets.astype(int) + 12).clip(0, 255).astype(np.uint8), np.roll(targets, 1, axis=0)
+    figures = judge(pairs, network)
+    one, two, twice = (figures(x) for x in (near, elsewhere, np.concatenate([near, near])))
+    assert list(one)[-1] == "translation" and two["frechet"] == pytest.approx(0, abs=1e-6) and one["frechet"] > 1e-3
+    assert one["translation"] < 0.8 * two["translation"] and two["perceptual"] == pytest.approx(1, abs=0.25)
+    assert twice["perceptual"] == pytest.approx(one["perceptual"])  # sources come over and over again
+    assert list(judge(pairs.without_pairs(), network)(near)) == ["frechet"]
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
