@@ -42,7 +42,7 @@ class Config:
     time_mean: float = 1.0  # of the logit of t in training
     time_deviation: float = 1.5
     error: Literal["square", "absolute"] = "square"  # means, or medians: sharper where x is one thing or another
-    draws: int = 1  # 2: the network draws x instead of its mean, by the energy score of two draws
+    draws: Literal[1, 2] = 1  # 2: the network draws x instead of its mean, by the energy score of two draws
     embedding: int = 128
     steps: int = 4
     warp: float = 1.0  # over 1, steps are longer at the start

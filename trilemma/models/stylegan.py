@@ -83,6 +83,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         "smooth": {"path_length": 2.0},
     }
     accepts = (Continuous, Categorical, Mixed)
+    kinds = ("conv",)
     finds_clusters = True
 
     path_mean: Tensor
@@ -99,7 +100,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         told = style if self.generator_conditioner.names else 0
         self.mapping = Mapping(config.latent, told, style, config.mapping, pace=config.mapping_pace)
         self.synthesis = Synthesis(space.width, space.grid, config.network, style=style, pace=config.pace)
-        if config.critic.kind == "mlp" or not space.grid:
+        if not space.grid:
             inputs = space.width * math.prod(space.grid)
             self.critic: nn.Module = nn.Sequential(nn.Flatten(), mlp(inputs, style, config.critic))
         else:
