@@ -87,6 +87,11 @@ def test_a_pool_smaller_than_the_batch_and_none_at_all() -> None:
     small, none = Pool(2, 4, (1, 2)), Pool(0, 4, (1, 2))
     assert small.exchange(made, place, noise)[1].tolist() == [0, 1, -1, -1]
     assert none.exchange(made, place, noise)[1].tolist() == [-1] * 4
+    for pool, slot in ((small, [1, 0, -1, -1]), (none, [-1] * 4)):
+        pool.keep(made * torch.arange(4)[:, None, None], torch.tensor(slot))
+    assert small.kept[:, 0, 0].tolist() == [1, 0] and small.filled.all() and len(none.kept) == 0
+    # No look at a value, for which a GPU would have to be waited for: there is none on this device.
+    Pool(8, 4, (1, 2)).to("meta").keep(made.to("meta"), place.to("meta"))
 
 
 def test_final_weights_hold_no_results_of_training(tmp_path: Path) -> None:

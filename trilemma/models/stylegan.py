@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -262,7 +261,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         config = self.config
         if "wins" in means:
             step = config.optimizer.batch / (config.rise * max(now.total, 1))
-            way = float(np.sign(float(means["wins"]) - config.target))
+            way = (means["wins"] - config.target).sign().to(self.probability.dtype)  # no number: nobody waits for it
             self.probability.add_(way * step).clamp_(0.0, GREATEST)
         if "path" in means:
             self.path_mean.lerp_(means["path"].to(self.path_mean.dtype), FOLLOW)
