@@ -101,11 +101,11 @@ def _table() -> Case:
     return Case("table", {"x": space}, Arrays(x, observed=observed))
 
 
-def _shifted(name: str, *, paired: bool) -> Case:
+def _shifted(name: str, *, paired: bool, more: bool = True) -> Case:
     """Each example is its source with the signs turned and one channel more: what a translator can learn in seconds."""
     generator = np.random.default_rng(11)
     source = _smooth((1, 9, 8), generator)
-    x = np.concatenate([-source, 0.5 * source + 1], 1)
+    x = np.concatenate([-source, 0.5 * source + 1], 1) if more else -source
     if paired:
         spaces: dict[str, Space] = {"x": fit_continuous(x), "source": fit_continuous(source)}
         return Case(name, spaces, Arrays(x, {"source": source}))
@@ -147,6 +147,7 @@ def cases() -> list[Case]:
 
 
 CASES = {case.name: case for case in cases()}
+ALIKE = _shifted("alike", paired=True, more=False)  # for the preset that needs as many channels in the source
 STEERED = [
     ("stylegan:ada", "image"),
     ("stylegan:smooth", "image"),
@@ -175,6 +176,8 @@ def accepted() -> list[tuple[str, str]]:
 
 def usual(name: str) -> Case:
     """The images that a preset is tried on; of translators those that it learns from, of others tokens."""
+    if name == "bridge:source":
+        return ALIKE
     model_class = find(name)[0]
     kinds = ("image", "pairs", "unpaired", "captions", "impressions", "tokens")
     return next(CASES[one] for one in kinds if fits(model_class, CASES[one]))

@@ -230,6 +230,27 @@ def test_degradations_are_what_they_say(tmp_path: Path) -> None:
     assert data.hash == again.hash != opened(tmp_path / "x", degradation="blur 1").hash
 
 
+def test_training_sees_other_noise_each_time() -> None:
+    """A function of (seed, place in the endless order); what is chosen and measured by stays as it is."""
+    data = opened(pictures(), degradation="darken 0.5, noise 20")
+
+    def seen(data: Data, split: str, *, seed: int = 0, first: int = 0) -> np.ndarray:
+        """(40, ...) sources: of pairs that of one picture, of two sets whichever come along."""
+        batch = data.split(split).gather(np.zeros(40, int), seed=seed, index=first + np.arange(40))
+        return (batch.raw["source"] if batch.other is None else batch.other).numpy().astype(float)
+
+    for held in (data, data.without_pairs()):
+        np.testing.assert_array_equal(seen(held, "train"), seen(held, "train"))
+        np.testing.assert_array_equal(seen(held, "train")[3:], seen(held, "train", first=3)[:-3])
+        assert not np.array_equal(seen(held, "train"), seen(held, "train", seed=1))
+        fixed = {row.tobytes() for row in held.sources("train")[:].astype(float)}  # type: ignore[index]
+        assert not any(row.tobytes() in fixed for row in seen(held, "train"))
+        fixed = {row.tobytes() for row in held.sources("choose")[:].astype(float)}  # type: ignore[index]
+        assert all(row.tobytes() in fixed for row in seen(held, "choose"))
+    assert seen(data, "train").std(0).mean() == pytest.approx(20, rel=0.25)  # less where it is cut off
+    assert opened(pictures(), degradation="blur 1").split("train").renewed == {}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -151,16 +151,19 @@ def test_augmentation_follows_the_critic() -> None:
     model = toy.build("stylegan:ada", CASES["image"])
     assert isinstance(model, StyleGAN)
     now, step = Now(0, 0, 800), model.config.optimizer.batch / (model.config.rise * 800)
-    model.adjust({"wins": 0.9}, now)
+    high, low, right = torch.tensor([0.9, 0.1, model.config.target], dtype=torch.float64)
+    model.adjust({"wins": high}, now)
     assert float(model.probability) == pytest.approx(step)
-    model.adjust({"wins": model.config.target}, now)
+    model.adjust({"wins": right}, now)
     assert float(model.probability) == pytest.approx(step)
     for _ in range(100):
-        model.adjust({"wins": 0.9}, now)
+        model.adjust({"wins": high}, now)
     assert float(model.probability) == pytest.approx(GREATEST)
     for _ in range(200):
-        model.adjust({"wins": 0.1}, now)
+        model.adjust({"wins": low}, now)
     assert float(model.probability) == 0.0
+    model.probability = model.probability.to("meta")  # where a value that is looked at is an error
+    model.adjust({"wins": high.to("meta")}, now)
 
 
 # --- a trained generator ----------------------------------------------------------------------------------------------

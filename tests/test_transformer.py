@@ -101,8 +101,22 @@ def test_where_it_can_be_asked_for() -> None:
         configure("vae", image, changes=asked)
     with pytest.raises(InputError, match="built of"):
         configure("gan", image, changes={"critic.kind": "transformer"})
-    with pytest.raises(InputError, match="needs data on a grid"):
-        configure("diffusion", {"x": Continuous((3,))}, changes=asked)
+    for kind in ("conv", "transformer"):
+        with pytest.raises(InputError, match="needs data on a grid"):
+            configure("diffusion", {"x": Continuous((3,))}, changes={"network.kind": kind})
+
+
+def test_no_kind_of_network_is_passed_over() -> None:
+    """What a model cannot be built of is an error, not a setting that does nothing; single rows have mlps."""
+    image = {"x": Continuous((3, 16, 16))}
+    sides = {name: {**image, key: Continuous((3, 16, 16))} for name, key in
+             (("pix2pix", "source"), ("cut", "other"), ("cyclegan", "other"))}  # fmt: skip
+    for name, spaces in {**sides, "stylegan": image, "codec": image}.items():
+        for key in ("network", "network.kind", "critic.kind"):
+            assert configure(name, spaces, changes={key: "conv"}) == configure(name, spaces)
+            with pytest.raises(InputError, match=f"setting {key}=mlp: {name} is built of conv"):
+                configure(name, spaces, changes={key: "mlp"})
+    assert configure("stylegan", {"x": Continuous((3,))}, changes={"network.kind": "mlp"}).network.kind == "mlp"
 
 
 def test_a_transformer_by_its_short_name_is_no_other_one() -> None:

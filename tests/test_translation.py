@@ -35,6 +35,7 @@ from trilemma.report.asked import MODELS, models_for
 from trilemma.report.baselines import baselines_for
 from trilemma.report.outlook import outlook
 from trilemma.training import features
+from trilemma.training.choose import judge
 
 SETTINGS = {
     "training.previews": 1,
@@ -128,6 +129,19 @@ def test_both_is_half_and_half() -> None:
     assert found.value == pytest.approx((0.5 + 0.4) / 2)
     assert found.low == pytest.approx(0.45 - math.hypot(0.1, 0.1) / 2)
     assert found.high == pytest.approx(0.45 + math.hypot(0.1, 0.2) / 2)
+
+
+def test_choices_are_by_the_figure_that_ranks(pairs: Data) -> None:
+    """Targets in another order are perfect as a set and no translations; of two sets nothing else can be told."""
+    network = features.feature_network(pairs, "choose", quiet=True)
+    targets = pairs.rows("choose")
+    near, elsewhere = (targets.astype(int) + 12).clip(0, 255).astype(np.uint8), np.roll(targets, 1, axis=0)
+    figures = judge(pairs, network)
+    one, two, twice = (figures(x) for x in (near, elsewhere, np.concatenate([near, near])))
+    assert list(one)[-1] == "translation" and two["frechet"] == pytest.approx(0, abs=1e-6) and one["frechet"] > 1e-3
+    assert one["translation"] < 0.8 * two["translation"] and two["perceptual"] == pytest.approx(1, abs=0.25)
+    assert twice["perceptual"] == pytest.approx(one["perceptual"])  # sources come over and over again
+    assert list(judge(pairs.without_pairs(), network)(near)) == ["frechet"]
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -262,13 +276,32 @@ def test_a_degradation_has_bicubic_and_lanczos_beside_it(tmp_path: Path) -> None
     source = discs(side=16)[1]
     data = open_data(source, opening=Opening(degradation="downscale 4"))
     made = {name: make(data, 10, seed=0) for name, make in baselines_for(data).items()}
-    assert list(made) == ["did nothing (bicubic)", "Lanczos", "mean target", "nearest target"]
+    assert list(made) == ["did nothing (bicubic)", "Lanczos", "linear filter", "mean target", "nearest target"]
     targets = data.rows("test", 10)
     errors = {name: np.square(x.astype(float) - targets).mean() for name, x in made.items()}
     assert errors["Lanczos"] != errors["did nothing (bicubic)"]
     assert max(errors["Lanczos"], errors["did nothing (bicubic)"]) < errors["mean target"]
-    grey = baselines_for(open_data(source, opening=Opening(degradation="grey")))
-    assert list(grey) == ["did nothing", "mean target", "nearest target"]
+
+
+@pytest.mark.parametrize(
+    ("degradation", "more", "part"),
+    [
+        ("darken 0.3", [], 0.01),
+        ("noise 20", ["adaptive filter"], 0.6),
+        ("blur 1", [], 0.5),
+        ("grey", [], 0.5),
+        ("darken 0.5, downscale 2", ["Lanczos"], 0.2),
+    ],
+)
+def test_what_classical_filters_undo_is_no_feat(degradation: str, more: list[str], part: float) -> None:
+    """Beside each degradation stands what undoes a part of it without any network: so much of the error is left."""
+    data = open_data(discs(side=16)[1], opening=Opening(degradation=degradation))
+    made = {name: make(data, 10, seed=0) for name, make in baselines_for(data).items()}
+    assert set(made) == {"did nothing", "linear filter", *more, "mean target", "nearest target"}
+    errors = {name: np.square(x.astype(float) - data.rows("test", 10)[: len(x)]).mean() for name, x in made.items()}
+    assert errors["linear filter"] < part * errors["did nothing"]
+    assert all(errors[name] < errors["did nothing"] for name in set(more) - {"Lanczos"})
+    assert all(x.shape == made["did nothing"].shape and x.dtype == np.uint8 for x in made.values())
 
 
 def test_the_nearest_target_is_that_of_the_nearest_source(pairs: Data) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from pathlib import Path
 
 import contract_cases as toy
@@ -20,7 +21,7 @@ from trilemma.errors import InputError
 from trilemma.maths.losses import PLAYS
 from trilemma.maths.noise import Noise
 from trilemma.models.bridge import Bridge, energy_score
-from trilemma.models.contract import Now
+from trilemma.models.contract import Now, configure
 from trilemma.models.cut import CUT
 from trilemma.models.cyclegan import Pool
 from trilemma.networks.layers import Network
@@ -86,6 +87,11 @@ def test_a_pool_smaller_than_the_batch_and_none_at_all() -> None:
     small, none = Pool(2, 4, (1, 2)), Pool(0, 4, (1, 2))
     assert small.exchange(made, place, noise)[1].tolist() == [0, 1, -1, -1]
     assert none.exchange(made, place, noise)[1].tolist() == [-1] * 4
+    for pool, slot in ((small, [1, 0, -1, -1]), (none, [-1] * 4)):
+        pool.keep(made * torch.arange(4)[:, None, None], torch.tensor(slot))
+    assert small.kept[:, 0, 0].tolist() == [1, 0] and small.filled.all() and len(none.kept) == 0
+    # No look at a value, for which a GPU would have to be waited for: there is none on this device.
+    Pool(8, 4, (1, 2)).to("meta").keep(made.to("meta"), place.to("meta"))
 
 
 def test_final_weights_hold_no_results_of_training(tmp_path: Path) -> None:
@@ -164,6 +170,20 @@ def test_what_cannot_be_asked(name: str, case: str) -> None:
 def test_a_bridge_without_noise_is_none() -> None:
     with pytest.raises(InputError, match="noise=0: at least"):
         toy.build("bridge", CASES["pairs"], toy.settings("bridge", CASES["pairs"], noise=0.0))
+
+
+def test_settings_that_cannot_be_are_told_by_name() -> None:
+    for name, spaces, wrong in (
+        ("bridge", CASES["pairs"].spaces, {"draws": (3, 0), "warp": (0, -1, math.inf)}),
+        ("cut", CASES["unpaired"].spaces, {"projection": (0,), "patches": (0,), "temperature": (0, -0.1)}),
+        ("cyclegan", CASES["unpaired"].spaces, {"pool": (-5,)}),
+    ):
+        for key, values in wrong.items():
+            for value in values:
+                with pytest.raises(InputError, match=f"setting model.{key}={value}"):
+                    configure(name, spaces, changes={key: value})
+    config = configure("bridge", CASES["pairs"].spaces, changes={"draws": 2.0})
+    assert type(config.draws) is int  # as whole numbers of other settings
 
 
 @pytest.mark.parametrize("name", ["cut", "cyclegan"])

@@ -105,6 +105,8 @@ class Arrays:
     rows: np.ndarray | None = None  # the examples of this split; None for all
     other: np.ndarray | None = None  # (M, channels, *grid) of a second, unpaired set
     other_rows: np.ndarray | None = None  # those of this split; None for all
+    # A condition's name or 'other' -> what makes it anew for each example that is gathered: (rows, noise) -> values.
+    renewed: dict[str, Callable[[np.ndarray, Noise], np.ndarray]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.x) if self.rows is None else len(self.rows)
@@ -121,7 +123,13 @@ class Arrays:
 
         x = take(self.x)
         assert x is not None
-        raw = {name: torch.from_numpy(np.ascontiguousarray(v[rows])).to(device) for name, v in self.conditions.items()}
+
+        def held(name: str, array: np.ndarray, rows: np.ndarray) -> Tensor:
+            again = self.renewed.get(name)
+            values = np.ascontiguousarray(array[rows]) if again is None else again(rows, Noise(seed, index))
+            return torch.from_numpy(values).to(device)
+
+        raw = {name: held(name, values, rows) for name, values in self.conditions.items()}
         present = {
             name: torch.from_numpy(np.ascontiguousarray(self.present[name][rows])).to(device)
             if name in self.present
@@ -130,9 +138,9 @@ class Arrays:
         }
         other = None
         if self.other is not None:
-            held = Rows(self.other, self.other_rows)
-            order = [endless(len(held), seed + 1, int(i), int(i) + 1)[0] for i in index]
-            other = torch.from_numpy(held[np.array(order)]).to(device)
+            theirs = np.arange(len(self.other)) if self.other_rows is None else self.other_rows
+            order = [endless(len(theirs), seed + 1, int(i), int(i) + 1)[0] for i in index]
+            other = held("other", self.other, theirs[order])
         return Batch(
             x=x,
             noise=Noise(seed, index, device),

@@ -90,7 +90,8 @@ LEAST |= {
 LEAST |= {"train_steps": 21, "embedding": 2, "preview_samples": 1, "save_every": 0, "average_every": 1, "threads": 1}
 LEAST |= {"mapping": 1, "pace": 0.01, "mapping_pace": 0.01, "path_length": 0, "path_every": 1, "rise": 1e-6}
 LEAST |= {"lora": 0, "lora_alpha": 0}
-MOST = {"dropout": 0.95, "drop": 1.0, "augment": 1.0, "stay": 1.0, "mixing": 1.0, "target": 1.0}
+LEAST |= {"pool": 0, "patches": 1, "projection": 1, "temperature": 1e-3, "warp": 0.01}
+MOST = {"warp": 10.0, "dropout": 0.95, "drop": 1.0, "augment": 1.0, "stay": 1.0, "mixing": 1.0, "target": 1.0}
 
 
 def parse_value(text: str) -> Any:
@@ -129,7 +130,8 @@ def _fits(value: Any, hint: Any) -> tuple[bool, Any]:
     if origin is typing.Literal:
         # The command line reads "none" as nothing, which is what these settings mean by it.
         value = "none" if value is None else value
-        return value in typing.get_args(hint), value
+        options = typing.get_args(hint)
+        return value in options, next((option for option in options if option == value), value)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             value = (value,)

@@ -84,6 +84,12 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.sqrt(np.square(x).sum(1, keepdims=True) + 1e-10)
 
 
+def unrelated_distances(maps: list[np.ndarray]) -> np.ndarray:
+    """(m,): `map_distances` of targets that have nothing to do with each other: how far is far?"""
+    moved = [[np.roll(level, k, axis=0) for level in maps] for k in range(1, SHIFTS + 1) if k < len(maps[0])]
+    return np.concatenate([map_distances(maps, each) for each in moved])
+
+
 def relative(distances: np.ndarray, unrelated: np.ndarray, name: str, better: Better) -> Measure:
     """The mean of distances (n,) over the mean distance of two unrelated targets (m,), which counts as known.
 

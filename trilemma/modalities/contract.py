@@ -18,9 +18,12 @@ from PIL import Image
 
 from trilemma.batches import Arrays, Rows
 from trilemma.errors import InputError, unknown
+from trilemma.maths.noise import Noise
+from trilemma.modalities.degrade import by_chance, degraded
 from trilemma.spaces import Categorical, Space, fit_continuous
 
 SPLITS = ("train", "choose", "test")
+DEGRADING = 0x64656772616465  # what sources are degraded with while training comes from a stream of its own
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,20 @@ class Data:
             rows=self.splits[name],
             other=self.other,
             other_rows=None if self.other is None else self.other_splits[name],
+            renewed=self._renewed() if name == "train" else {},
         )
+
+    def _renewed(self) -> dict[str, Callable[[np.ndarray, Noise], np.ndarray]]:
+        """Of sources that a degradation with noise makes: each time that one is learned from, noise of its own."""
+        text = self.opening.degradation
+        if text is None or not by_chance(text):
+            return {}
+
+        def again(rows: np.ndarray, noise: Noise) -> np.ndarray:
+            words = Noise(noise.seed ^ DEGRADING, noise.index).integers(2**31, 2).numpy()
+            return degraded(self.x[rows], text, words[:, 0] << 31 | words[:, 1])
+
+        return {"source" if "source" in self.conditions else "other": again}
 
     def sources(self, name: str) -> Rows | None:
         """Raw sources (n, channels, *grid) of one split: of pairs in their order, else of the second set; or None."""

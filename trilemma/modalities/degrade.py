@@ -61,6 +61,11 @@ def factor(text: str) -> float:
     return float(np.prod([number for name, number in parse(text) if name == "downscale"]))
 
 
+def by_chance(text: str) -> bool:
+    """Would another seed give another picture?"""
+    return any(name == "noise" for name, _ in parse(text))
+
+
 def degraded(x: np.ndarray, text: str, seeds: np.ndarray) -> np.ndarray:
     """Pictures (n, C, H, W) uint8, degraded, in the same shape; noise is a function of each picture's seed alone."""
     steps = parse(text)

@@ -1,8 +1,10 @@
-"""Bridge: a path from the source to x, learned by regression and walked in a few steps; the default for pairs.
+"""Bridge: a path to x that sees its source, learned by regression and walked in a few steps; the default for pairs.
 
-Between x at t = 0 and the source with noise at t = 1 lies y_t = (1 - t) x + t (source + noise e): flow matching between
-paired ends (Albergo et al. 2023, "Stochastic interpolants with data-dependent couplings"), walked by posteriors as in
-Liu et al. 2023 (I2SB). The network sees y_t, t and the source, and says where x is.
+It begins at noise: y_t = (1 - t) x + t noise e lies between x at t = 0 and noise at t = 1, which is flow matching under
+the source as a condition (Lipman et al. 2023). `source` is a bridge in the word's strict sense, from the source with
+noise on it: y_t = (1 - t) x + t (source + noise e), flow matching between paired ends (Albergo et al. 2023, "Stochastic
+interpolants with data-dependent couplings"). Both are walked by posteriors as in Liu et al. 2023 (I2SB). The network
+sees y_t, t and the source, and says where x is.
 """
 
 from __future__ import annotations
@@ -37,12 +39,12 @@ EARLIEST = 0.1  # t under which errors weigh no more: there is nothing left to s
 class Config:
     network: Network = field(default_factory=Network)
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(rate=2e-3, stay=0.4, clip=1.0, batch=32))
-    start: Literal["noise", "source"] = "noise"  # with 'source', noise is added to it (of as many channels as x)
+    start: Literal["noise", "source"] = "noise"  # where the path begins; 'source' (as many channels as x): under noise
     noise: float = 1.0  # deviation of the noise at t = 1
     time_mean: float = 1.0  # of the logit of t in training
     time_deviation: float = 1.5
     error: Literal["square", "absolute"] = "square"  # means, or medians: sharper where x is one thing or another
-    draws: int = 1  # 2: the network draws x instead of its mean, by the energy score of two draws
+    draws: Literal[1, 2] = 1  # 2: the network draws x instead of its mean, by the energy score of two draws
     embedding: int = 128
     steps: int = 4
     warp: float = 1.0  # over 1, steps are longer at the start
@@ -53,7 +55,7 @@ class Config:
 
 class Bridge(Model, Samples, Translates):
     Config = Config
-    presets = {}
+    presets = {"source": {"start": "source"}}
     accepts = (Continuous,)
     kinds = ("mlp", "conv", "transformer")
     sets = ("paired",)

@@ -65,6 +65,7 @@ class Clip(Model, Encodes, Matches):
     presets = {"noise-aware": {"noise_aware": True}}
     accepts = (Continuous,)
     needs_grid = True
+    kinds = ("conv",)
     needs_captions = True
     couples_batch = True
     hunger = 2.0

@@ -64,6 +64,7 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
     presets = {"kl": {}, "fsq": {"codes": "fsq"}, "vq": {"codes": "vq"}}
     accepts = (Continuous,)
     needs_grid = True
+    kinds = ("conv",)
 
     def __init__(
         self,

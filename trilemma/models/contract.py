@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from trilemma.config import SIZES, assign
 from trilemma.errors import InputError, unknown
 from trilemma.maths.noise import Noise
 from trilemma.mixed import Mixed
+from trilemma.networks.layers import Kind
 from trilemma.networks.transformer import transformer_settings
 from trilemma.spaces import Continuous, Space
 from trilemma.words import Words
@@ -83,7 +84,7 @@ class Model(nn.Module, ABC):
     accepts: ClassVar[tuple[type[Space], ...]]
     needs_grid: ClassVar[bool] = False  # True: images, series ...; nothing without a place for each value
     needs_captions: ClassVar[bool] = False  # True: learns nothing where the Spaces have no captions (Words)
-    kinds: ClassVar[tuple[str, ...]] = ("mlp", "conv")  # of networks that it can be built of
+    kinds: ClassVar[tuple[str, ...]] = ("mlp", "conv")  # of networks that it can be built of on grids; rows have mlps
     finds_clusters: ClassVar[bool] = False  # True: its config has `clusters`, a condition for data without labels
     hunger: ClassVar[float] = 1.0  # how much longer than others it trains before a larger network pays
     couples_batch: ClassVar[bool] = False  # True: losses depend on which examples share a batch
@@ -422,13 +423,14 @@ def _kind_of_network(name: str, asked: dict[str, Any], space: Space, size: str) 
     """
     kinds = find(name)[0].kinds
     for key, kind in asked.items():
-        if kind == "transformer" and (key.endswith(".kind") or "." not in key) and kind not in kinds:
+        if not (kind in get_args(Kind) and (key.endswith(".kind") or "." not in key)):
+            continue
+        if not space.grid and kind != "mlp":
+            raise InputError(f"setting {key}={kind}: needs data on a grid; these are single rows: take mlp")
+        if space.grid and kind not in kinds:
             raise InputError(f"setting {key}={kind}: {name} is built of {' or '.join(kinds)}")
-    if "transformer" not in (asked.get("network.kind"), asked.get("network")):  # the latter is short for it
-        return {}
-    if not space.grid:
-        raise InputError("setting network.kind=transformer: needs data on a grid; these are single rows: take mlp")
-    return transformer_settings(space.grid, size)
+    chosen = (asked.get("network.kind"), asked.get("network"))  # the latter is short for it
+    return transformer_settings(space.grid, size) if "transformer" in chosen else {}
 
 
 def sets_of(spaces: dict[str, Space]) -> str:

@@ -72,6 +72,7 @@ class CUT(Model, Samples, Translates, Criticizes):
     }
     accepts = (Continuous,)
     needs_grid = True
+    kinds = ("conv",)
     sets = ("unpaired",)
 
     def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):

@@ -79,9 +79,12 @@ class Pool(nn.Module):
 
     def keep(self, made: Tensor, slot: Tensor) -> None:
         """Write results where `exchange` said."""
-        chosen = slot >= 0
-        self.kept[slot[chosen]] = made[chosen].to(self.kept.dtype)
-        self.filled[slot[chosen]] = True
+        # Slot by slot, which result it gets, if any: picking out those that go somewhere, one must wait for a GPU.
+        goes = torch.arange(self.size, device=slot.device).unsqueeze(1) == slot
+        gets = goes.any(1)
+        new = made[goes.int().argmax(1)].to(self.kept.dtype)
+        self.kept.copy_(torch.where(expand(gets, new), new, self.kept))
+        self.filled.logical_or_(gets)
 
     def forget(self) -> None:
         """Nothing is kept any more."""
@@ -108,6 +111,7 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
     }
     accepts = (Continuous,)
     needs_grid = True
+    kinds = ("conv",)
     sets = ("unpaired",)
 
     def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):

@@ -65,8 +65,6 @@ class Masked(Model, Samples):
     ):
         super().__init__()
         self.config, self.spaces = config, nn.ModuleDict(spaces)
-        if not config.temperature > 0:
-            raise InputError(f"setting temperature={config.temperature:g}: above 0")
         if not 0 <= config.eta <= 1:
             raise InputError(f"setting eta={config.eta:g}: from 0 (the surest tokens stay) to 1 (any)")
         space, width = spaces["x"], config.embedding

@@ -75,6 +75,7 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
     }
     accepts = (Continuous,)
     needs_grid = True
+    kinds = ("conv",)
     sets = ("paired",)
 
     def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):

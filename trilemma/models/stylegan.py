@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -83,6 +82,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         "smooth": {"path_length": 2.0},
     }
     accepts = (Continuous, Categorical, Mixed)
+    kinds = ("conv",)
     finds_clusters = True
 
     path_mean: Tensor
@@ -99,7 +99,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         told = style if self.generator_conditioner.names else 0
         self.mapping = Mapping(config.latent, told, style, config.mapping, pace=config.mapping_pace)
         self.synthesis = Synthesis(space.width, space.grid, config.network, style=style, pace=config.pace)
-        if config.critic.kind == "mlp" or not space.grid:
+        if not space.grid:
             inputs = space.width * math.prod(space.grid)
             self.critic: nn.Module = nn.Sequential(nn.Flatten(), mlp(inputs, style, config.critic))
         else:
@@ -261,7 +261,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         config = self.config
         if "wins" in means:
             step = config.optimizer.batch / (config.rise * max(now.total, 1))
-            way = float(np.sign(float(means["wins"]) - config.target))
+            way = (means["wins"] - config.target).sign().to(self.probability.dtype)  # no number: nobody waits for it
             self.probability.add_(way * step).clamp_(0.0, GREATEST)
         if "path" in means:
             self.path_mean.lerp_(means["path"].to(self.path_mean.dtype), FOLLOW)

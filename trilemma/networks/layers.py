@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from trilemma.maths.precision import wide
 
+Kind = Literal["mlp", "conv", "transformer"]
 Activation = Literal["silu", "relu", "gelu", "leaky_relu", "tanh"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
@@ -28,7 +29,7 @@ CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 class Network:
     """The shape of a network. `kind` is chosen by the data: mlp for vectors, conv for grids."""
 
-    kind: Literal["mlp", "conv", "transformer"] = "conv"
+    kind: Kind = "conv"
     width: int = 64  # channels at the finest working resolution (conv) or of a patch (transformer), units (mlp)
     depth: int = 2  # residual blocks a resolution (conv), blocks (transformer), hidden layers (mlp)
     multipliers: tuple[int, ...] = (1, 2)  # conv: of the width, from the finest resolution to the coarsest

@@ -28,7 +28,7 @@ FAMILIES = {
     "masked": "Codes each example as a few whole numbers, learns to fill in hidden ones, and begins with all hidden.",
 }
 TRANSLATORS = {
-    "bridge": "Of pairs: learns the way from a source to its partner, and walks it in a few steps.",
+    "bridge": "Of pairs: learns the way from noise to the partner, seeing the source, and walks it in a few steps.",
     "pix2pix": "Of pairs: makes the partner at once, while a critic looks at every patch of source and partner.",
     "cut": "Of two sets without pairs: makes one look like the other and keeps what is where, patch by patch.",
     "cyclegan": "Of two sets without pairs: learns both ways at once; there and back must lead to the start.",

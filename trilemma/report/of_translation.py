@@ -12,7 +12,6 @@ from trilemma.batches import Options
 from trilemma.errors import InputError
 from trilemma.metrics.protocol import Measure, records
 from trilemma.metrics.translation import (
-    SHIFTS,
     cycle_error,
     map_agreement,
     map_distances,
@@ -21,6 +20,7 @@ from trilemma.metrics.translation import (
     self_similarity,
     ssim,
     structure_kept,
+    unrelated_distances,
 )
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Translates
@@ -62,10 +62,7 @@ class TranslationRuler:
         space: Any = data.spaces["x"]
         self.span = float(space.high - space.low) if space.high is not None else float(np.ptp(targets)) or 1.0
         self.layout = np.concatenate([self._layout(network.maps(part)) for part in _parts(self.sources)])
-        # Two targets that have nothing to do with each other: how far is far?
-        some = network.maps(targets[:CHUNK])
-        moved = [[np.roll(level, k, axis=0) for level in some] for k in range(1, SHIFTS + 1) if k < len(targets)]
-        self.unrelated = np.concatenate([map_distances(some, each) for each in moved])
+        self.unrelated = unrelated_distances(network.maps(targets[:CHUNK]))
 
     def _layout(self, maps: list[np.ndarray]) -> np.ndarray:
         level = min(maps, key=lambda each: abs(math.log(math.prod(each.shape[2:]) / PLACES)))

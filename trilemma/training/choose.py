@@ -5,20 +5,26 @@ The features are those of the network for choices; the test split and the networ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import reduce
 from typing import Any
 
+import numpy as np
+
 from trilemma.batches import Options
 from trilemma.metrics.fidelity import frechet_distance
+from trilemma.metrics.translation import both, map_distances, relative, unrelated_distances
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Samples
-from trilemma.training.features import feature_network
+from trilemma.training.features import FeatureNetwork, feature_network
 from trilemma.training.loop import Loop
 from trilemma.training.sampling import Sampler, merged
 
 REFERENCE = 5000  # most examples of the choose split
 FIT = 5000  # codes behind a density that is only compared
+PARTNERS = 500  # most samples that are held against their own partners: a mean needs fewer than a distance of sets,
+CHUNK = 250  # and pictures whose feature maps are held at once
 SEED = 0x63686F6F7365
 KNEE = 500  # samples for each number of steps, when that is all that is looked for
 RUNGS = (1 / 3, 1 / 2, 2 / 3, 1, 4 / 3, 2)  # of the model's own number of steps
@@ -55,19 +61,43 @@ def cheapest(figures: list[float], calls: list[int]) -> int:
     return min(good, key=lambda i: (calls[i], figures[i]))
 
 
+def judge(data: Data, features: FeatureNetwork) -> Callable[[np.ndarray], dict[str, float]]:
+    """What tells figures of raw samples by name, the last of which decides; less is better.
+
+    It is the Frechet distance to the choose split, and of pairs the distances to the partners and to the targets as a
+    set, half of each, as reports rank by (`both`): sample i is then made from choose source i, over and over again.
+    """
+    rows, reference = data.splits["choose"], features(data.rows("choose", REFERENCE))
+    shaped, paired = features.shaped(reference), "source" in data.conditions
+    unrelated = unrelated_distances(features.maps(data.rows("choose", CHUNK))) if paired else np.zeros(0)
+
+    def figures(samples: np.ndarray) -> dict[str, float]:
+        distance, apart = frechet_distance(shaped, features.shaped(features(samples))), []
+        if not paired:
+            return {"frechet": distance.value}
+        for start in range(0, min(len(samples), PARTNERS), CHUNK):
+            made = features.maps(samples[start : start + CHUNK])
+            own = rows[np.arange(start, start + len(made[0])) % len(rows)]
+            apart.append(map_distances(features.maps(data.x[own]), made))
+        near = relative(np.concatenate(apart), unrelated, "perceptual", "lower")
+        whole = both(near, distance, float(reference.var(0).sum()))
+        return {"frechet": distance.value, "perceptual": near.value, "translation": whole.value}
+
+    return figures
+
+
 def fewest_steps(data: Data, sampler: Sampler, option: Options, *, default: int, quiet: bool) -> dict[str, Any]:
     """The knee of quality over sampler steps on the choose split: {"steps", "samples", "features", "tried"}."""
     model = sampler.model
     assert isinstance(model, Samples)
     features = feature_network(data, "choose", quiet=quiet)
-    reference = features(data.rows("choose", REFERENCE))
+    figures = judge(data, features)
     answers = [replace(option, steps=count) for count in sorted({max(round(default * k), 2) for k in RUNGS})]
     tried: list[dict[str, Any]] = []
     for answer in answers:
-        made = features(sampler.samples(KNEE, seed=SEED, options=answer))
-        value = frechet_distance(features.shaped(reference), features.shaped(made)).value
-        tried.append({"steps": answer.steps, "calls": model.calls(answer), "frechet": value})
-    taken = cheapest([row["frechet"] for row in tried], [row["calls"] for row in tried])
+        found = figures(sampler.samples(KNEE, seed=SEED, options=answer))
+        tried.append({"steps": answer.steps, "calls": model.calls(answer), **found})
+    taken = cheapest([[*row.values()][-1] for row in tried], [row["calls"] for row in tried])
     return {"steps": tried[taken]["steps"], "samples": KNEE, "features": features.name, "tried": tried}
 
 
@@ -88,15 +118,13 @@ def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[st
     if count < 100 or len(data.splits["choose"]) < 32 or not keys:
         return default, option, {"reason": "too few samples or examples to choose by: defaults taken"}
     features = feature_network(data, "choose", quiet=quiet)
-    reference = features.shaped(features(data.rows("choose", REFERENCE)))
-    tried: list[dict[str, Any]] = []
+    figures_of, tried = judge(data, features), []
 
     def figure(key: str, option: Options) -> float:
-        samples = sampler.samples(count, seed=SEED + loop.seed, options=option)
-        value = frechet_distance(reference, features.shaped(features(samples))).value
+        found = figures_of(sampler.samples(count, seed=SEED + loop.seed, options=option))
         named = {name: v for name, v in asdict(option).items() if v is not None}
-        tried.append({"average": key, **named, "calls": model.calls(option), "frechet": value})
-        return value
+        tried.append({"average": key, **named, "calls": model.calls(option), **found})
+        return [*found.values()][-1]
 
     few, values = min(training.fit_examples, FIT), {}
     for key in keys:
