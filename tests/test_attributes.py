@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,12 +21,16 @@ from trilemma.errors import InputError
 from trilemma.metrics.classes import mean_control
 from trilemma.mixed import Attributes, space_from
 from trilemma.modalities import cache
+from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Opening
 from trilemma.report.compare import compare
 from trilemma.report.of_attributes import AttributeRuler
 from trilemma.report.variants import Variant, data_of, moments
+from trilemma.spaces import Categorical
+from trilemma.tasks import styles
 from trilemma.training import features as networks
 from trilemma.training.opening import seen_by
+from trilemma.training.sampling import Sampler
 
 SETTINGS = {
     "training.previews": 1,
@@ -338,6 +343,30 @@ def test_a_column_that_is_called_as_a_direction(tmp_path: Path) -> None:
     assert {"brightness", "brightness=a", "x"} <= set(loaded.direction_names())
     assert loaded.edit(direction="brightness", amount=[1.0]).shape == (1, 8, 8)
     assert loaded.edit(direction="brightness=b", amount=[1.0]).shape == (1, 8, 8)
+
+
+def test_the_direction_of_an_attribute_moves_nothing_that_goes_along_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose styles are what it is told: label, smile, age, hair, all of which hang together in the data."""
+    generator, space = np.random.default_rng(0), Attributes([2, 2, 0])
+    old = generator.integers(0, 2, 600)
+    smile, hair = np.where(generator.random((2, 600)) < 0.95, old, 1 - old)
+    space.keep(np.stack([smile, old, np.where(hair, 1, -1) + generator.normal(0, 0.1, 600)], 1).astype("f"), old)
+    columns = [Column("smile", "category", values=["no", "yes"]), Column("old", "category", values=["no", "yes"]),
+               Column("hair", "number", shares=[0.0, 1.0], knots=[0.0, 1.0])]  # fmt: skip
+    model = SimpleNamespace(
+        spaces={"label": Categorical((1,), 2), "attributes": space},
+        affines=lambda: [torch.zeros(1, 8)],
+        draw=lambda request: request.noise.normal(4),
+        style=lambda z, request: torch.cat(
+            [z, request.raw["label"].float(), request.raw["attributes"].float()], 1
+        ).unsqueeze(1),
+    )
+    sampler = Sampler(model, SimpleNamespace(device="cpu"), frequencies=[0.5, 0.5], dtype=np.dtype("u1"))  # type: ignore[arg-type]
+    monkeypatch.setattr(styles, "capable", lambda sampler: sampler.model)
+    for name, own, way in (("smile=yes", 5, 0.5), ("old=no", 6, -0.5), ("hair", 7, 1.0)):
+        step = styles.direction(sampler, name, ["a", "b"], columns).step
+        assert float(step[own]) == pytest.approx(way, abs=0.1)
+        assert step.abs().sum() - step[own].abs() < 1e-4, "something else was moved"
 
 
 def test_numbers_are_above_their_median_or_not_whatever_their_rank(tmp_path: Path) -> None:

@@ -172,10 +172,10 @@ def direction(
     """The direction of this name.
 
     A label's is the difference of the mean style under it from that of all labels: a step of 1 goes the whole way; so
-    is that of an attribute's value that the model was told, NAME=VALUE, and of a number that of its upper half. That of
-    what is read off examples is a linear regression of it on styles; `pca-K` the K-th principal component of styles
-    (Harkonen et al. 2020); `sefa-K` the K-th direction that changes the layers' inputs most, from their weights alone
-    (Shen & Zhou 2021, closed form). Those three are in deviations of styles along them.
+    is that of an attribute's value that the model was told, NAME=VALUE, and of a number that of its upper half, all
+    else that is told being as it was. That of what is read off examples is a linear regression of it on styles; `pca-K`
+    the K-th principal component of styles (Harkonen et al. 2020); `sefa-K` the K-th direction that changes the layers'
+    inputs most, from their weights alone (Shen & Zhou 2021, closed form). Those three are in deviations of styles.
     """
     known = names_of(sampler, label_names, columns)
     if name not in known:
@@ -184,7 +184,7 @@ def direction(
     for place, column in enumerate(columns):
         for own, here in _told_names(sampler, column, place):
             if own == name:
-                return Direction(name, _of_told(sampler, here))
+                return Direction(name, _of_told(sampler, place, here))
     w, request = many_styles(sampler, COUNT)
     kind, _, number = name.rpartition("-")
     if name in ATTRIBUTES:
@@ -237,14 +237,17 @@ def _told_names(sampler: Sampler, column: Any, place: int) -> list[tuple[str, np
     return [(name, here) for name, here in found if here.any()]
 
 
-def _of_told(sampler: Sampler, here: np.ndarray) -> Tensor:
-    """The mean style of these of the attributes that are kept (of a number: above its median) less that of all."""
+def _of_told(sampler: Sampler, place: int, here: np.ndarray) -> Tensor:
+    """The mean style of the examples that are kept, had all of them in this column what these have, less that as they
+    are: labels, codes and the other columns stay, or whatever goes along with the attribute would move, too."""
     space = sampler.model.spaces[TOLD]
     assert isinstance(space, Attributes)
     rows, labels = space.pool()
+    changed = rows.copy()
+    changed[:, place] = np.random.default_rng(0).choice(rows[here, place], len(rows))
     means, model = [], capable(sampler)
-    for chosen in (np.flatnonzero(here), np.arange(len(rows))):  # the same codes for both
-        request = sampler.request(0, np.arange(COUNT), prompt=Prompt(pool=(rows[chosen], labels[chosen])))
+    for told in (changed, rows):
+        request = sampler.request(0, np.arange(COUNT), prompt=Prompt(pool=(told, labels)))
         with torch.no_grad():
             means.append(model.style(model.draw(request), request)[:, 0].mean(0))  # type: ignore[attr-defined]
     return means[0] - means[1]
