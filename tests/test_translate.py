@@ -137,11 +137,15 @@ def test_translates_files_and_arrays(run: Loaded, tmp_path: Path) -> None:
     several = run.translate(x[:2], n=3, seed=5)
     assert several.shape == (2, 3, 8, 8) and (several[:, 0] != several[:, 1]).any()
     np.testing.assert_array_equal(several, run.translate(x[:2], n=3, seed=5))
+    still, vivid = (
+        run.translate(x[:2], n=6, sampler="ddim", eta=eta, steps=8).astype(float).std(1).mean() for eta in (0, 1)
+    )
+    assert still != vivid
     again = run.translate(x[:2], seed=5)
     assert np.abs(several[:, 0].astype(float) - again).max() <= 1  # however many draws are asked for
     out = tmp_path / "out"
-    folder = str(run.run.folder)
-    done = CliRunner().invoke(app, ["translate", folder, str(dark), "-n", "2", "--steps", "2", "--out", str(out)])
+    folder, told = str(run.run.folder), ["-n", "2", "--steps", "2", "--sampler", "ddim", "--eta", "0.5"]
+    done = CliRunner().invoke(app, ["translate", folder, str(dark), *told, "--out", str(out)])
     assert done.exit_code == 0 and len(list(out.glob("*.png"))) == 128
     assert (out / "17-2.png").is_file()
 
@@ -189,6 +193,8 @@ def test_what_cannot_be_translated(run: Loaded, tmp_path: Path) -> None:
         ({"to": "elsewhere"}, "--to elsewhere"),
         ({"n": 0}, "at least one"),
         ({"steps": 0}, "at least one step"),
+        ({"eta": 2.0}, "--eta 2"),
+        ({"sampler": "nonsense"}, "nonsense"),
     ):
         with pytest.raises(InputError, match=words):
             run.translate(x, **settings)

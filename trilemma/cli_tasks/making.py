@@ -108,13 +108,17 @@ def translate(
     n: Annotated[int, typer.Option("-n", help="Draws of each (models that draw: bridge, diffusion).")] = 1,
     to: Annotated[str | None, typer.Option(help="Name of that folder, or else b; a: the way back (cyclegan).")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampler steps (bridge, diffusion).")] = None,
+    sampler: Annotated[str | None, typer.Option(help="As of `generate` (diffusion).")] = None,
+    eta: Annotated[
+        float | None, typer.Option(help="How much draws differ (bridge; 0: not at all, 1: as targets); noise of ddim.")
+    ] = None,
     seed: Seed = 0,
     debug: Debug = False,
 ) -> None:
     """Turn pictures of one kind into the other: what RUN has learned from two folders."""
     from trilemma.tasks.verbs import translate as make
 
-    show(make(run, source, n=n, to=to, steps=steps, seed=seed, out=out))
+    show(make(run, source, n=n, to=to, steps=steps, sampler=sampler, eta=eta, seed=seed, out=out))
 
 
 def mix(

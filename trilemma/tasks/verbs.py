@@ -374,13 +374,16 @@ def alike(two: np.ndarray) -> bool:
     return float(np.abs(one - other).mean()) < ALIKE * np.iinfo(two.dtype).max
 
 
-def translate(run: Path, source: Any, *, n: int, to: str | None, steps: int | None, seed: int, out: Path) -> list[Path]:
+def translate(
+    run: Path, source: Any, *, n: int, to: str | None, steps: int | None, seed: int, out: Path,
+    sampler: str | None = None, eta: float | None = None,
+) -> list[Path]:  # fmt: skip
     """A file for each picture, of several draws one each; of one picture also into a file that is named."""
     from trilemma.tasks.translate import direction
 
     loaded = load(run)
     check_out(out, (".png",))
-    names, made = loaded.translations(source, n=n, to=to, seed=seed, steps=steps)
+    names, made = loaded.translations(source, n=n, to=to, seed=seed, steps=steps, sampler=sampler, eta=eta)
     data, back = loaded.config["data"], direction(to, loaded.sides())
     scale = data.get("scale_back" if back else "scale")
     enlarges = "downscale" in (data["opening"].get("degradation") or "") and not back
