@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -274,6 +275,31 @@ def test_projection_of_a_sample_finds_it(run: Loaded) -> None:
     assert np.abs(again[0].astype(float) - given[0]).mean() < 40
     with pytest.raises(InputError, match="one example"):
         run.edit(given, direction="pca-1")
+
+
+def test_projection_in_parts_is_projection(run: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = run.generate(5, seed=11)
+    whole = run.project(given, steps=4, tune=2)
+    monkeypatch.setattr(styles, "PART", 2)
+    parts = run.project(given, steps=4, tune=2)
+    for one, two in ((whole.styles, parts.styles), (whole.noise, parts.noise), (whole.decoded(), parts.decoded())):
+        torch.testing.assert_close(one.float(), two.float(), rtol=1e-3, atol=1e-3 * float(one.float().abs().max()))
+    np.testing.assert_allclose(whole.psnr, parts.psnr, atol=0.01)
+
+
+def test_the_way_between_files_has_their_projections_as_ends(
+    run: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(styles, "project", partial(styles.project, steps=5))
+    made = run.generate(2, seed=11)
+    for name, one in zip("ab", made, strict=True):
+        Image.fromarray(one).save(tmp_path / f"{name}.png")
+    way = run.interpolate(tmp_path / "a.png", tmp_path / "b.png", space="w", steps=3, raw=True)
+    ends = run.sampler.array(run.project(made, steps=5).decoded())
+    assert way.shape == (3, 1, 8, 8)
+    assert np.abs(way[[0, 2]].astype(float) - ends).max() <= 1 and np.abs(way[1].astype(float) - ends).max() > 1
+    with pytest.raises(InputError, match="add --space w"):
+        run.interpolate(tmp_path / "a.png", tmp_path / "b.png")
 
 
 def test_the_way_in_styles_has_the_ends_of_that_in_codes(run: Loaded) -> None:

@@ -74,7 +74,9 @@ def interpolate(
     first: Annotated[str, typer.Argument(help="File, or the number of a sample.")] = "0",
     second: Annotated[str, typer.Argument(help="File, or the number of a sample.")] = "1",
     steps: Annotated[int, typer.Option(help="Examples on the way, ends included.")] = 9,
-    space: Annotated[str, typer.Option(help="z: codes. w: the styles that they become (StyleGAN).")] = "z",
+    space: Annotated[
+        str, typer.Option(help="z: codes. w: the styles that they become (StyleGAN); files are projected.")
+    ] = "z",
     seed: Seed = 0,
     out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png; of images also a film, .gif.")] = Path(
         "interpolated.png"

@@ -131,8 +131,8 @@ class Jobs(Opened):
     ) -> Any:  # fmt: skip
         """Pictures of any size, translated: (N, H, W[, C]), with n > 1 (N, n, H, W[, C]); a list where sizes differ.
 
-        n: draws of each, of models that draw. to: 'b', or 'a' for the way back, of models that learn both. eta: how much
-        draws of a bridge differ, from 0 (not at all) to 1; the noise of ddim. raw: channels first.
+        n: draws of each, of models that draw. to: 'b', or 'a' for the way back, of models that learn both. eta: how
+        much draws of a bridge differ, from 0 (not at all) to 1; the noise of ddim. raw: channels first.
         """
         made = list(self.translations(source, n=n, to=to, seed=seed, steps=steps, sampler=sampler, eta=eta)[1])
         made = made if raw else [self.modality.export(x) for x in made]

@@ -214,7 +214,7 @@ def interpolate(
         check_out(out, loaded.modality.writes)
     elif loaded.modality.kind != "image":
         raise InputError(f"--out {out}: films are of images; this run's data are of kind {loaded.modality.kind}")
-    x = loaded.interpolate(first, second, steps=steps, seed=seed, space=space, raw=True)
+    x = loaded.interpolate(first, second, steps=steps, seed=seed, space=space, raw=True, quiet=False)
     if out.suffix != ".gif":
         return loaded.modality.save(x, out)
     frames = [loaded.modality.picture(one[None]).resize(FILM) for one in (*x, *x[-2:0:-1])]
