@@ -187,7 +187,7 @@ def direction(
     for place, column in enumerate(columns):
         for own, here in _told_names(sampler, column, place):
             if own == name:
-                return Direction(name, _of_told(sampler, place, here))
+                return Direction(name, step_to(sampler, place, here))
     w, request = many_styles(sampler, COUNT)
     kind, _, number = name.rpartition("-")
     if name in ATTRIBUTES:
@@ -240,9 +240,10 @@ def _told_names(sampler: Sampler, column: Any, place: int) -> list[tuple[str, np
     return [(name, here) for name, here in found if here.any()]
 
 
-def _of_told(sampler: Sampler, place: int, here: np.ndarray) -> Tensor:
-    """The mean style of the examples that are kept, had all of them in this column what these have, less that as they
-    are: labels, codes and the other columns stay, or whatever goes along with the attribute would move, too."""
+def step_to(sampler: Sampler, place: int, here: np.ndarray) -> Tensor:
+    """The mean style of the attributes that are kept, had all of them in this column what these (n,) of them have, less
+    that as they are: labels, codes and other columns stay, or whatever goes along with the attribute would move, too.
+    """
     space = sampler.model.spaces[TOLD]
     assert isinstance(space, Attributes)
     rows, labels = space.pool()
