@@ -238,6 +238,8 @@ def test_directions(run: Loaded, folder: Path) -> None:
     low, middle, high = np.mean(levels, 0)
     assert low < middle < high
     assert run.directions(["pca-1", "sefa-2", "7"], steps=3).shape[:2] == (3, 3)
+    sheet = run.directions(steps=2, raw=True)
+    assert len(sheet) == 12 and np.array_equal(sheet[:4], run.directions(run.label_names[:4], steps=2, raw=True))
     with pytest.raises(InputError, match="--direction smile"):
         run.edit(direction="smile")
 

@@ -227,7 +227,7 @@ def vary(
 
 def directions(
     run: RunArgument,
-    names: Annotated[str | None, typer.Option(help="Which, as pca-1,sefa-2; default: some of each.")] = None,
+    names: Annotated[str | None, typer.Option(help="Which, as pca-1,sefa-2; default: labels, some of each.")] = None,
     steps: Annotated[int, typer.Option(help="Examples of each.")] = 7,
     reach: Annotated[float, typer.Option(help="How far to both sides, in deviations.")] = 3.0,
     seed: Seed = 0,

@@ -18,7 +18,7 @@ from trilemma.models.contract import Styles
 from trilemma.report.measure import SEED, Ruler
 from trilemma.report.of_attributes import AttributeRuler
 from trilemma.spaces import Continuous
-from trilemma.tasks import styles
+from trilemma.tasks import control, styles
 from trilemma.tasks.load import Loaded
 
 TOLD = 8  # attributes whose directions are measured, the first ones
@@ -26,7 +26,7 @@ FEWEST = 20  # samples that know what they were told of one
 AMOUNT = 2.0  # deviations by which brightness is changed
 STEP = 1e-2  # of a way: in single precision of features a smaller one is lost
 COMMON = 10  # samples of a class, at least, among those that planes are fitted to
-LABELS, STEPS = 4, 7  # rows of labels, and examples in a row, of the sheet
+STEPS = 7  # examples in a row of the sheet
 REACH = {"label": 2.0, "other": 3.0}
 
 
@@ -147,9 +147,7 @@ def _raw(loaded: Loaded, x: Tensor) -> np.ndarray:
 
 def sheet(loaded: Loaded) -> tuple[list[str], np.ndarray]:
     """Names of directions, and raw (names, STEPS, channels, *grid): the first sample moved along each."""
-    labels = loaded.label_names[:LABELS] if loaded.sampler.frequencies else []
-    told = [name for name in loaded.direction_names() if loaded.attributes and "=" in name]
-    labels = [*labels, *told][:LABELS]
+    labels = control.first_told(loaded)
     names = [name for name in (*labels, "brightness", "pca-1", "pca-2", "pca-3") if name in loaded.direction_names()]
     rows = []
     for name in names:

@@ -171,7 +171,7 @@ WORDS = {
         "takes for the other."
     ),
     "kept@label": (
-        "What else can be read off them (which half of brightness and of contrast, attributes): the share of it that is "
+        "The share of what else can be read off samples (which half of brightness and of contrast, attributes) that is "
         "as before the move to another label."
     ),
     "replaced@label": (
