@@ -43,7 +43,7 @@ CHEAP: dict[str, Any] = {
     "trilemma.training.features.examples_for": lambda data: 512,
     "trilemma.training.matcher.examples_for": lambda data: 512,
     "trilemma.training.plan.default_samples": lambda model: 100,
-    "trilemma.report.of_styles.MOST": 60,  # examples that are changed
+    "trilemma.report.measure.MOVED": 60,
     # Linear models where users have boosted trees, which take most of the time that a row of a small table needs.
     "trilemma.report.measure.two_sample_test": partial(two_sample_test, kind="linear"),
     "trilemma.report.measure.usefulness": partial(usefulness, kind="linear"),

@@ -6,11 +6,14 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 from typer.testing import CliRunner
 
 import trilemma as tl
@@ -20,12 +23,17 @@ from trilemma.errors import InputError
 from trilemma.metrics.classes import mean_control
 from trilemma.mixed import Attributes, space_from
 from trilemma.modalities import cache
+from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Opening
 from trilemma.report.compare import compare
 from trilemma.report.of_attributes import AttributeRuler
+from trilemma.report.of_styles import of_styles
 from trilemma.report.variants import Variant, data_of, moments
+from trilemma.spaces import Categorical, Continuous
+from trilemma.tasks import styles
 from trilemma.training import features as networks
 from trilemma.training.opening import seen_by
+from trilemma.training.sampling import Sampler
 
 SETTINGS = {
     "training.previews": 1,
@@ -36,6 +44,8 @@ SETTINGS = {
     "network.depth": 1,
 }
 COUNT = 400
+COLUMNS = [Column("smile", "category", values=["no", "yes"]), Column("old", "category", values=["no", "yes"]),
+           Column("hair", "number", shares=[0.0, 1.0], knots=[0.0, 1.0])]  # fmt: skip
 
 
 def rows() -> list[dict[str, str]]:
@@ -338,6 +348,68 @@ def test_a_column_that_is_called_as_a_direction(tmp_path: Path) -> None:
     assert {"brightness", "brightness=a", "x"} <= set(loaded.direction_names())
     assert loaded.edit(direction="brightness", amount=[1.0]).shape == (1, 8, 8)
     assert loaded.edit(direction="brightness=b", amount=[1.0]).shape == (1, 8, 8)
+
+
+@pytest.fixture
+def frank(monkeypatch: pytest.MonkeyPatch) -> Sampler:
+    """Of a model whose styles, and pictures, are z and what it is told: label, smile, age, hair, all of which hang
+    together in the data."""
+    generator, space = np.random.default_rng(0), Attributes([2, 2, 0])
+    old = generator.integers(0, 2, 600)
+    smile, hair = np.where(generator.random((2, 600)) < 0.95, old, 1 - old)
+    space.keep(np.stack([smile, old, np.where(hair, 1, -1) + generator.normal(0, 0.1, 600)], 1).astype("f"), old)
+    model = SimpleNamespace(
+        spaces={"label": Categorical((1,), 2), "attributes": space},
+        affines=lambda: [torch.zeros(1, 8)],
+        layer_noise=lambda noise: torch.zeros(len(noise), 0),
+        mean_style=lambda request: functional.pad(request.raw["label"].float(), (4, 3)).unsqueeze(1),
+        synthesise=lambda styles, noise: styles.mean(1).reshape(-1, 1, 2, 4),
+        draw=lambda request: request.noise.normal(4),
+        style=lambda z, request: torch.cat(
+            [z, request.raw["label"].float(), request.raw["attributes"].float()], 1
+        ).unsqueeze(1),
+    )
+    sampler = Sampler(model, SimpleNamespace(device="cpu"), frequencies=[0.5, 0.5], dtype=np.dtype("u1"))  # type: ignore[arg-type]
+    monkeypatch.setattr(styles, "capable", lambda sampler: sampler.model)
+    return sampler
+
+
+def test_the_direction_of_an_attribute_moves_nothing_that_goes_along_with_it(frank: Sampler) -> None:
+    for name, own, way in (("smile=yes", 5, 0.5), ("old=no", 6, -0.5), ("hair", 7, 1.0)):
+        step = styles.direction(frank, name, ["a", "b"], COLUMNS).step
+        assert float(step[own]) == pytest.approx(way, abs=0.1)
+        assert step.abs().sum() - step[own].abs() < 1e-4, "something else was moved"
+
+
+def test_a_report_says_what_directions_of_attributes_change_and_keep(frank: Sampler) -> None:
+    def reader(place: int) -> SimpleNamespace:
+        return SimpleNamespace(classes_=np.arange(2), predict=lambda x: (x[:, place] > (0.5 if place < 7 else 0)) * 1)
+
+    told = SimpleNamespace(
+        columns=COLUMNS,
+        readers={place: reader(5 + place) for place in range(3)},
+        values=lambda cells: ((cells > [0.5, 0.5, 0]).astype(int), ~np.isnan(cells)),
+    )
+    ruler: Any = SimpleNamespace(
+        network=lambda x: x.reshape(len(x), -1).astype(float), reader=reader(4), attributes=told,
+        protocol=SimpleNamespace(moved_count=100),
+    )  # fmt: skip
+    loaded: Any = SimpleNamespace(sampler=frank, model=frank.model, space=Continuous((1, 2, 4)))
+    found = {name: record["value"] for name, record in of_styles(loaded, ruler).items()}
+    for name in ("smile", "old", "hair", "label"):
+        assert found[f"changed@{name}"] == 1 and found[f"kept@{name}"] > 0.85 and found[f"replaced@{name}"] < 0.6
+    assert found["attributes_changed"] == 1 and found["attributes_kept"] > 0.85
+
+    # Whoever smiles is old and of the other label: as asked, and nothing else kept.
+    plain = frank.model.synthesise
+    tied = torch.tensor([0, 1, 2, 3, 5, 5, 5, 7])
+    frank.model.synthesise = lambda styles, noise: plain(styles[..., tied], noise)  # type: ignore[assignment]
+    tangled = {name: record["value"] for name, record in of_styles(loaded, ruler).items()}
+    assert tangled["changed@smile"] == 1 and tangled["kept@smile"] < found["kept@smile"] - 0.3
+    # One that makes another picture of each: nothing is left of the one before.
+    frank.model.synthesise = lambda styles, noise: plain(styles, noise) + torch.randn(len(styles), 1, 2, 4) * 10  # type: ignore[assignment]
+    anew = {name: record["value"] for name, record in of_styles(loaded, ruler).items()}
+    assert anew["replaced@smile"] == pytest.approx(1, abs=0.15) == anew["replaced@label"]
 
 
 def test_numbers_are_above_their_median_or_not_whatever_their_rank(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,7 @@ from trilemma.models.stylegan import StyleGAN, path_lengths
 from trilemma.networks.augment import GREATEST, _resampled, risen, vary
 from trilemma.networks.layers import Network
 from trilemma.networks.stylegan import CONVOLVE, Mapping, Modulated, Synthesis
-from trilemma.report.measure import SEED
+from trilemma.report.measure import SEED, moved_for
 from trilemma.report.of_styles import has_control, of_styles, sheet
 from trilemma.spaces import Continuous
 from trilemma.tasks import styles
@@ -240,6 +241,8 @@ def test_directions(run: Loaded, folder: Path) -> None:
     low, middle, high = np.mean(levels, 0)
     assert low < middle < high
     assert run.directions(["pca-1", "sefa-2", "7"], steps=3).shape[:2] == (3, 3)
+    sheet = run.directions(steps=2, raw=True)
+    assert len(sheet) == 12 and np.array_equal(sheet[:4], run.directions(run.label_names[:4], steps=2, raw=True))
     with pytest.raises(InputError, match="--direction smile"):
         run.edit(direction="smile")
 
@@ -277,6 +280,31 @@ def test_projection_of_a_sample_finds_it(run: Loaded) -> None:
     assert np.abs(again[0].astype(float) - given[0]).mean() < 40
     with pytest.raises(InputError, match="one example"):
         run.edit(given, direction="pca-1")
+
+
+def test_projection_in_parts_is_projection(run: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = run.generate(5, seed=11)
+    whole = run.project(given, steps=4, tune=2)
+    monkeypatch.setattr(styles, "PART", 2)
+    parts = run.project(given, steps=4, tune=2)
+    for one, two in ((whole.styles, parts.styles), (whole.noise, parts.noise), (whole.decoded(), parts.decoded())):
+        torch.testing.assert_close(one.float(), two.float(), rtol=1e-3, atol=1e-3 * float(one.float().abs().max()))
+    np.testing.assert_allclose(whole.psnr, parts.psnr, atol=0.01)
+
+
+def test_the_way_between_files_has_their_projections_as_ends(
+    run: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(styles, "project", partial(styles.project, steps=5))
+    made = run.generate(2, seed=11)
+    for name, one in zip("ab", made, strict=True):
+        Image.fromarray(one).save(tmp_path / f"{name}.png")
+    way = run.interpolate(tmp_path / "a.png", tmp_path / "b.png", space="w", steps=3, raw=True)
+    ends = run.sampler.array(run.project(made, steps=5).decoded())
+    assert way.shape == (3, 1, 8, 8)
+    assert np.abs(way[[0, 2]].astype(float) - ends).max() <= 1 and np.abs(way[1].astype(float) - ends).max() > 1
+    with pytest.raises(InputError, match="add --space w"):
+        run.interpolate(tmp_path / "a.png", tmp_path / "b.png")
 
 
 def test_the_way_in_styles_has_the_ends_of_that_in_codes(run: Loaded) -> None:
@@ -349,6 +377,10 @@ def test_measures_of_control() -> None:
     found = control.kept(before, after)
     assert found.value == 0.9 and found.low is not None and found.low < 0.9
     x = np.random.default_rng(0).normal(size=(50, 3))
+    groups = np.arange(50) % 2
+    assert control.replaced(x, x, groups).value == 0 and 0.2 < control.replaced(x, x + 0.3, groups).value < 0.4
+    anew = np.random.default_rng(1).normal(size=(50, 3))
+    assert control.replaced(x, anew, groups).value == pytest.approx(1, abs=0.15)
     assert control.perceptual_path_length(x, x + 0.01, step=0.01).value == pytest.approx(3.0)
     with pytest.raises(ValueError, match="shapes"):
         control.kept(before, after[:3])
@@ -358,13 +390,16 @@ def judge() -> Any:
     """What a report measures by, on digits: values for features, a classifier for a reader."""
     digits = load_digits()
     reader = LogisticRegression(max_iter=200).fit(digits.images.reshape(-1, 64) / 16, digits.target)
-    return SimpleNamespace(network=lambda x: np.asarray(x, dtype=np.float64).reshape(len(x), -1) / 240, reader=reader)
+    network = lambda x: np.asarray(x, dtype=np.float64).reshape(len(x), -1) / 240  # noqa: E731
+    return SimpleNamespace(network=network, reader=reader, attributes=None, protocol=SimpleNamespace(moved_count=60))
 
 
 def test_a_report_says_what_styles_control(run: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     assert has_control(run)
     found = {name: record["value"] for name, record in of_styles(run, judge()).items()}
-    assert found.keys() == {"changed", "kept", "changed@label", "separability", "path_length@z", "path_length@w"}
+    of_labels = {"changed@label", "kept@label", "replaced@label"}
+    assert found.keys() == {"changed", "kept", "separability", "path_length@z", "path_length@w"} | of_labels
+    assert 0 < found["kept@label"] <= 1 and 0 < found["replaced@label"] < 1
     assert found["changed"] > 0.6 and found["changed@label"] > 0.2 and 0 < found["kept"] <= 1
     assert found["path_length@z"] > 0 and found["path_length@w"] > 0 and found["separability"] > 1
     names, moved = sheet(run)
@@ -376,10 +411,16 @@ def test_a_report_says_what_styles_control(run: Loaded, monkeypatch: pytest.Monk
     # A generator that is deaf to its styles: nothing is changed, all is kept, no way has a length.
     monkeypatch.setattr(run.model, "synthesise", lambda styles, noise: torch.zeros(len(styles), 1, 8, 8))
     deaf = {name: record["value"] for name, record in of_styles(run, judge()).items()}
-    assert deaf["changed"] == 0 and deaf["kept"] == 1 and deaf["changed@label"] < 0.3
+    assert deaf["changed"] == 0 and deaf["kept"] == deaf["kept@label"] == 1 and deaf["changed@label"] < 0.3
+    assert "replaced@label" not in deaf, "there is nothing to hold it against"
     assert deaf["path_length@z"] == deaf["path_length@w"] == 0
-    monkeypatch.setattr("trilemma.report.of_styles.SECONDS", 0.0)
-    assert of_styles(run, judge()) == {}, "too slow to be measured"
+
+
+def test_how_many_samples_are_moved_follows_from_their_size_alone() -> None:
+    def of(*shape: int) -> int:
+        return moved_for(SimpleNamespace(x=np.empty((1, *shape), "u1")))  # type: ignore[arg-type]
+
+    assert (of(1, 8, 8), of(3, 96, 96), of(3, 512, 512), of(5)) == (60, 54, 40, 0)
 
 
 def test_separability_is_one_for_planes_and_more_for_rings() -> None:

@@ -519,7 +519,7 @@ def test_interpolate_between_files(run: Callable[[str], Path], shapes: Path, tmp
     for got, file in ((way[0], first), (way[-1], second)):
         assert np.abs(got.astype(int) - loaded.reconstruct(file)[0]).max() <= 1
     error = call("interpolate", run("gan"), first, second).error
-    assert "gan has no codes of files" in error and "vae" in error
+    assert "gan has no codes of files" in error and "add --space w" in error and "vae" in error
     said = call("interpolate", run("vae"), first, second, "--out", tmp_path / "way.png")
     assert said.code == 0 and (tmp_path / "way.png").is_file()
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 import trilemma as tl
+from trilemma.batches import Request
 from trilemma.cli import app
 from trilemma.errors import InputError
+from trilemma.models.contract import Translates
 from trilemma.tasks.load import Loaded
-from trilemma.tasks.translate import OVERLAP, Plan, at_scale, blended, direction, tiles
+from trilemma.tasks.translate import OVERLAP, Field, Plan, at_scale, blended, direction, tiles, translated
 
 
 @pytest.mark.parametrize(
@@ -36,6 +42,45 @@ def test_tiles_that_disagree_leave_no_seam() -> None:
     parts = np.stack([np.full((1, 64, 64), 100.0 * (number % 2)) for number in range(len(corners))])
     mixed = blended(parts, corners, (64, 256))
     assert np.abs(np.diff(mixed, axis=2)).max() < 100 / (OVERLAP * 64) * 1.5
+
+
+def test_draws_differ_as_much_in_a_large_picture_as_in_one_tile() -> None:
+    """A model whose pictures are noise, fine and coarse, and a code: tiles have the same where they overlap."""
+
+    class Drawing(Translates):
+        def eval(self) -> None: ...
+
+        def translate(self, request: Request, *, back: bool = False) -> torch.Tensor:
+            fine, coarse = request.noise.normal(2, 16, 8), request.noise.normal(2, 4, 2)
+            code = request.noise.normal(2)
+            return torch.cat([fine, coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)], 1) + code.repeat(
+                1, 2
+            ).reshape(-1, 4, 1, 1)
+
+    engine = SimpleNamespace(device=torch.device("cpu"), autocast=nullcontext)
+    sampler = cast(Any, SimpleNamespace(model=Drawing(), engine=engine, array=lambda x: x.numpy()))
+    plan, draws = Plan((16, 8), 1.0, None), 40
+
+    def made(height: int, width: int) -> np.ndarray:
+        files = cast(Any, SimpleNamespace(whole=lambda x: (["one"], iter([x]))))
+        return next(translated(sampler, files, np.zeros((1, height, width), np.uint8), plan, draws=draws)[1])
+
+    one, large = made(16, 8), made(88, 40)
+    assert one.shape == (draws, 4, 16, 8) and large.shape == (draws, 4, 88, 40)
+    np.testing.assert_allclose(large[:, :2, :16, :8], one[:, :2], atol=1e-5)  # however large the picture
+    apart = large - large.mean((2, 3), keepdims=True)
+    assert apart[:, :2].std() == pytest.approx(1, abs=0.02)
+    assert abs(large.std(0).mean() / one.std(0).mean() - 1) < 0.05
+    # White everywhere: neither neighbours nor places a tile apart have anything in common.
+    for lag in (1, 4, 8, 16):
+        assert abs((apart[:, :2, lag:] * apart[:, :2, :-lag]).mean()) < 0.02
+        assert abs((apart[..., lag:] * apart[..., :-lag])[:, :2].mean()) < 0.02
+
+
+def test_tiles_see_one_field_whatever_their_batch() -> None:
+    corners = tiles((40, 40), (8, 8))
+    both = [Field(3, part, (8, 8), torch.device("cpu")).normal(2, 8, 8) for part in (corners, corners[5:])]
+    assert torch.equal(both[0][5:], both[1])
 
 
 def test_a_picture_comes_at_the_scale_that_was_learned() -> None:
@@ -92,11 +137,15 @@ def test_translates_files_and_arrays(run: Loaded, tmp_path: Path) -> None:
     several = run.translate(x[:2], n=3, seed=5)
     assert several.shape == (2, 3, 8, 8) and (several[:, 0] != several[:, 1]).any()
     np.testing.assert_array_equal(several, run.translate(x[:2], n=3, seed=5))
+    still, vivid = (
+        run.translate(x[:2], n=6, sampler="ddim", eta=eta, steps=8).astype(float).std(1).mean() for eta in (0, 1)
+    )
+    assert still != vivid
     again = run.translate(x[:2], seed=5)
     assert np.abs(several[:, 0].astype(float) - again).max() <= 1  # however many draws are asked for
     out = tmp_path / "out"
-    folder = str(run.run.folder)
-    done = CliRunner().invoke(app, ["translate", folder, str(dark), "-n", "2", "--steps", "2", "--out", str(out)])
+    folder, told = str(run.run.folder), ["-n", "2", "--steps", "2", "--sampler", "ddim", "--eta", "0.5"]
+    done = CliRunner().invoke(app, ["translate", folder, str(dark), *told, "--out", str(out)])
     assert done.exit_code == 0 and len(list(out.glob("*.png"))) == 128
     assert (out / "17-2.png").is_file()
 
@@ -144,6 +193,8 @@ def test_what_cannot_be_translated(run: Loaded, tmp_path: Path) -> None:
         ({"to": "elsewhere"}, "--to elsewhere"),
         ({"n": 0}, "at least one"),
         ({"steps": 0}, "at least one step"),
+        ({"eta": 2.0}, "--eta 2"),
+        ({"sampler": "nonsense"}, "nonsense"),
     ):
         with pytest.raises(InputError, match=words):
             run.translate(x, **settings)

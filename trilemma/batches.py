@@ -54,7 +54,7 @@ class Options:
     sampler: str | None = None
     guidance: float | None = None
     interval: tuple[float, float] | None = None  # of sigma (unit-variance data) in which guidance acts
-    eta: float | None = None  # noise that ddim adds (0 none, 1 as ddpm), or masked on which tokens stay
+    eta: float | None = None  # noise that ddim adds (0 none, 1 as ddpm) or a bridge, or masked on which tokens stay
     prior: str | None = None  # normal, mixture
     truncation: float | None = None  # psi: styles w become mean + psi (w - mean); 1 leaves them, 0 is the mean
     noise_seed: int | None = None  # of the noise of layers, where it is not that of the rest

@@ -74,7 +74,9 @@ def interpolate(
     first: Annotated[str, typer.Argument(help="File, or the number of a sample.")] = "0",
     second: Annotated[str, typer.Argument(help="File, or the number of a sample.")] = "1",
     steps: Annotated[int, typer.Option(help="Examples on the way, ends included.")] = 9,
-    space: Annotated[str, typer.Option(help="z: codes. w: the styles that they become (StyleGAN).")] = "z",
+    space: Annotated[
+        str, typer.Option(help="z: codes. w: the styles that they become (StyleGAN); files are projected.")
+    ] = "z",
     seed: Seed = 0,
     out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png; of images also a film, .gif.")] = Path(
         "interpolated.png"
@@ -108,13 +110,17 @@ def translate(
     n: Annotated[int, typer.Option("-n", help="Draws of each (models that draw: bridge, diffusion).")] = 1,
     to: Annotated[str | None, typer.Option(help="Name of that folder, or else b; a: the way back (cyclegan).")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampler steps (bridge, diffusion).")] = None,
+    sampler: Annotated[str | None, typer.Option(help="As of `generate` (diffusion).")] = None,
+    eta: Annotated[
+        float | None, typer.Option(help="How much draws differ (bridge; 0: not at all, 1: as targets); noise of ddim.")
+    ] = None,
     seed: Seed = 0,
     debug: Debug = False,
 ) -> None:
     """Turn pictures of one kind into the other: what RUN has learned from two folders."""
     from trilemma.tasks.verbs import translate as make
 
-    show(make(run, source, n=n, to=to, steps=steps, seed=seed, out=out))
+    show(make(run, source, n=n, to=to, steps=steps, sampler=sampler, eta=eta, seed=seed, out=out))
 
 
 def mix(
@@ -221,7 +227,7 @@ def vary(
 
 def directions(
     run: RunArgument,
-    names: Annotated[str | None, typer.Option(help="Which, as pca-1,sefa-2; default: some of each.")] = None,
+    names: Annotated[str | None, typer.Option(help="Which, as pca-1,sefa-2; default: labels, some of each.")] = None,
     steps: Annotated[int, typer.Option(help="Examples of each.")] = 7,
     reach: Annotated[float, typer.Option(help="How far to both sides, in deviations.")] = 3.0,
     seed: Seed = 0,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-RECIPE = 9  # a new number wherever metrics are added or defined anew: old rows are then measured again
+RECIPE = 10  # a new number wherever metrics are added or defined anew: old rows are then measured again
 Better = Literal["lower", "higher", "one", "half", "neither"]
 
 
@@ -149,6 +149,7 @@ class Protocol:
     `seeds` are those of the measuring (feature network, folds, subsamples), never those of the training that is
     measured. `data_hash` is the fingerprint of the reference data before features are taken from them. `judges`: hash
     (or name and reference count) of each further feature network, by the name that stands behind @ in a metric.
+    `moved_count`: samples that are moved along directions of styles, where a model has any.
     """
 
     features: str
@@ -161,6 +162,7 @@ class Protocol:
     seeds: Mapping[str, int] = field(default_factory=dict)
     data_hash: str = ""
     judges: Mapping[str, str] = field(default_factory=dict)
+    moved_count: int = 0
     recipe: int = RECIPE
     versions: Mapping[str, str] = field(default_factory=current_versions)
 

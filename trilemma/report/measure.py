@@ -53,6 +53,7 @@ TRAIN = 10_000  # most training examples in the search for copies
 OF_COPIES = ("memorisation", "near_copies", "exact_copies", "closer_to_train", "membership", "attribute_gain")
 WHOLE = 200_000  # of a table's
 CLOSE = 2000  # made rows whose closest record is looked for
+MOVED, PLACES = 250, 500_000  # most samples that are moved along directions of styles; most places of all of them
 FEWEST = 10  # test examples for measures that count neighbours or fit a classifier
 SMALL = 20  # rows a feature: with fewer, much of a Frechet distance is bias
 SEED = 0x6D656173757265
@@ -68,6 +69,12 @@ def count_for(data: Data) -> int:
     count = 5000 if enough and isinstance(data.spaces["x"], Mixed) else count  # rows are cheap
     # Never more than the floor has real examples to show: repeated ones would spoil its recall.
     return max(min(count, len(data.splits["train"])), FEWEST)
+
+
+def moved_for(data: Data) -> int:
+    """How many samples of a model with styles the protocol moves along directions: fewer of large ones, never few."""
+    places = int(np.prod(data.x.shape[2:]))
+    return max(min(PLACES // places, MOVED), 40) if data.x.ndim > 2 else 0
 
 
 def read_samples(data: Data, given: Any, notes: list[str]) -> np.ndarray:
@@ -151,6 +158,7 @@ class Ruler:
             data_hash=data.hash,
             judges={judge.name: judge.record for judge in self.judges}
             | ({"captions": self.text.matcher.hash} if self.text else {}),
+            moved_count=moved_for(data),
         )
 
     def _labels(self, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:

@@ -170,6 +170,22 @@ WORDS = {
         "Of samples whose style is moved from their own label's mean to another label's: the share that a classifier "
         "takes for the other."
     ),
+    "kept@label": (
+        "The share of what else can be read off samples (which half of brightness and of contrast, attributes) that is "
+        "as before the move to another label."
+    ),
+    "replaced@label": (
+        "How far the move to another label takes a sample, in features, over how far it then is from other samples. 1: "
+        "it has no more in common with what it was than with another one; a new sample of that label would do."
+    ),
+    "attributes_changed": (
+        "Of samples that are moved along an attribute's direction: the share that is read as it was asked for, mean "
+        "over the first eight attributes; results.json has changed@, kept@ and replaced@ of each."
+    ),
+    "attributes_kept": (
+        "Of the same samples: the share of everything else that can be read (label, other attributes, halves of "
+        "brightness and contrast) that is as before."
+    ),
     "changed": "Of samples that are moved two deviations of brightness: the share that ends in the half asked for.",
     "kept": (
         "Of samples whose brightness was changed: the share that a classifier takes for what they were; of data "

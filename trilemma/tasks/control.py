@@ -11,6 +11,7 @@ from trilemma.batches import Options
 from trilemma.errors import InputError
 from trilemma.tasks import styles
 
+LABELS = 4  # rows of labels and attributes in a sheet of directions
 Loaded = Any  # a run as `load` gives it; imports point downward
 
 
@@ -76,16 +77,23 @@ def edit(
     return x if raw else run.modality.export(x)
 
 
+def first_told(run: Loaded) -> list[str]:
+    """Names of the directions that a sheet begins with: of LABELS labels, or of values of attributes after them."""
+    labels = run.label_names[:LABELS] if run.sampler.frequencies else []
+    told = [name for name in run.direction_names() if run.attributes and "=" in name]
+    return [*labels, *told][:LABELS]
+
+
 def directions(
     run: Loaded, names: Sequence[str] | None, *, steps: int, reach: float, seed: int, raw: bool
 ) -> np.ndarray:
     """(names, steps, ...) examples: sample 0 of the seed moved along each direction, from -reach to reach.
 
-    names: None for the first four of `pca` and of `sefa`.
+    names: None for the first labels and attributes, and the first four of `pca` and of `sefa`.
     """
     run.require("directions")
     if steps < 2 or not 0 < reach < np.inf:
         raise InputError(f"--steps {steps} --reach {reach:g}: at least two examples, and a way of some length")
-    names = list(names or [f"{kind}-{i}" for kind in ("pca", "sefa") for i in range(1, 5)])
+    names = list(names or [*first_told(run), *(f"{kind}-{i}" for kind in ("pca", "sefa") for i in range(1, 5))])
     amounts = np.linspace(-reach, reach, steps).tolist()
     return np.stack([run.edit(direction=name, amount=amounts, seed=seed, raw=raw) for name in names])

@@ -127,14 +127,14 @@ class Jobs(Opened):
 
     def translate(
         self, source: Any, *, n: int = 1, to: str | None = None, seed: int = 0, steps: int | None = None,
-        raw: bool = False,
+        sampler: str | None = None, eta: float | None = None, raw: bool = False,
     ) -> Any:  # fmt: skip
         """Pictures of any size, translated: (N, H, W[, C]), with n > 1 (N, n, H, W[, C]); a list where sizes differ.
 
-        n: draws of each, of models that draw. to: 'b', or 'a' for the way back, of models that learn both. raw:
-        channels first.
+        n: draws of each, of models that draw. to: 'b', or 'a' for the way back, of models that learn both. eta: how
+        much draws of a bridge differ, from 0 (not at all) to 1; the noise of ddim. raw: channels first.
         """
-        made = list(self.translations(source, n=n, to=to, seed=seed, steps=steps)[1])
+        made = list(self.translations(source, n=n, to=to, seed=seed, steps=steps, sampler=sampler, eta=eta)[1])
         made = made if raw else [self.modality.export(x) for x in made]
         made = [x if n > 1 else x[0] for x in made]
         return np.stack(made) if len({x.shape for x in made}) == 1 else made
@@ -147,13 +147,14 @@ class Jobs(Opened):
         return Path(asked["source"]).name, Path(asked["data2"]).name
 
     def translations(
-        self, source: Any, *, n: int = 1, to: str | None = None, seed: int = 0, steps: int | None = None
-    ) -> tuple[list[str], Iterator[np.ndarray]]:
+        self, source: Any, *, n: int = 1, to: str | None = None, seed: int = 0, steps: int | None = None,
+        sampler: str | None = None, eta: float | None = None,
+    ) -> tuple[list[str], Iterator[np.ndarray]]:  # fmt: skip
         """`translate`, picture by picture: the names of all, and raw (n, channels, H, W) of each in turn."""
         from trilemma.tasks.translate import Plan, direction, translated
 
         self.require("translate")
-        asked, data = Options(steps=steps), self.config["data"]
+        asked, data = Options(steps=steps, sampler=sampler, eta=eta), self.config["data"]
         self.check_options(asked)
         if n < 1:
             raise InputError(f"-n {n}: ask for at least one draw")

@@ -21,6 +21,7 @@ from trilemma.models.contract import (
     Scores,
 )
 from trilemma.tasks.jobs import Jobs
+from trilemma.tasks.opened import samples_named
 from trilemma.training.choose import fewest_steps
 from trilemma.training.run import Run, write_json
 from trilemma.training.sampling import BATCH, Prompt, merged
@@ -214,11 +215,14 @@ class Loaded(Jobs):
         return result if raw else self.modality.export(result)
 
     def interpolate(
-        self, first: Any = 0, second: Any = 1, *, steps: int = 9, seed: int = 0, space: str = "z", raw: bool = False
-    ) -> np.ndarray:
-        """`steps` examples on the way from one to another: two files (models that encode) or two sample numbers.
+        self, first: Any = 0, second: Any = 1, *, steps: int = 9, seed: int = 0, space: str = "z", raw: bool = False,
+        quiet: bool = True,
+    ) -> np.ndarray:  # fmt: skip
+        """`steps` examples on the way from one to another: two files (models that encode or have styles) or two sample
+        numbers.
 
-        space: 'z', through codes, or 'w', straight through the styles that they become (models with styles).
+        space: 'z', through codes, or 'w', straight through the styles that they become (models with styles), of files
+        those that `project` finds.
         """
         self.require("interpolate")
         if steps < 2:
@@ -227,6 +231,12 @@ class Loaded(Jobs):
             raise InputError(f"--space {space}: give z (codes) or w (styles)")
         if space == "w":
             self.require("mix")
+            if not samples_named(first, second):
+                from trilemma.tasks.styles import way_between
+
+                x = np.concatenate([self.read(end).x[:1] for end in (first, second)])
+                x = way_between(self.sampler, x, steps=steps, seed=seed, quiet=quiet)
+                return x if raw else self.modality.export(x)
         codes, request = self._ends(first, second, seed)
         if space == "w":
             from trilemma.tasks.styles import way_in_styles

@@ -318,12 +318,13 @@ class Opened:
 
     def _ends(self, first: Any, second: Any, seed: int) -> tuple[Tensor, Request]:
         """Codes (2, D) of the two ends: of files where the model encodes, of sample numbers otherwise."""
-        numbers = all(isinstance(end, int) or str(end).isdigit() for end in (first, second))
-        if not numbers:
+        if not samples_named(first, second):
             if not isinstance(self.model, Encodes):
+                styles = " add --space w," if isinstance(self.model, Styles) else ""
                 able = ", ".join(models_that("embed"))
                 raise InputError(
-                    f"interpolate: {self.config['model']} has no codes of files; give samples' numbers, or take {able}"
+                    f"interpolate: {self.config['model']} has no codes of files; give samples' numbers,{styles} or "
+                    f"take {able}"
                 )
             ends = [next(iter(self._codes(end, False, seed))) for end in (first, second)]
             batches = [batch for _, batch in ends]
@@ -334,6 +335,11 @@ class Opened:
         request = self.sampler.request(seed, np.array([int(first), int(second)]), options=self.options)
         with torch.no_grad():
             return self.model.draw(request), request
+
+
+def samples_named(first: Any, second: Any) -> bool:
+    """Are both ends numbers of samples, not files or arrays?"""
+    return all(isinstance(end, int) or str(end).isdigit() for end in (first, second))
 
 
 def columns_from(described: list[dict[str, Any]]) -> list[Any]:

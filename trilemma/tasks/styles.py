@@ -34,6 +34,7 @@ STARTS = 256  # samples that projection looks for its start among
 RATE = 0.05  # of projection, in deviations of styles; and of tuning the generator
 TUNING_RATE = 3e-4
 HELD = 1e-3  # weight of how far, in deviations, projected styles are from the mean one: far ones cannot be edited
+PART = 64  # examples that are projected at once, as memory allows
 PLAIN = 1.0  # weight of correlations in the noise (Karras et al. 2020, appendix D): it must not draw the picture
 
 
@@ -59,7 +60,9 @@ class Projection:
         """Raw x (n, channels, *grid) of these styles, or of others with the same noise."""
         assert isinstance(self.model, Styles)
         styles = self.styles if styles is None else styles
-        return self.model.space.decode(self.model.synthesise(styles, self.noise.expand(len(styles), -1)))
+        noise = self.noise.expand(len(styles), -1)
+        parts = zip(styles.split(PART), noise.split(PART), strict=True)
+        return torch.cat([self.model.space.decode(self.model.synthesise(*part)) for part in parts])
 
 
 def layers_of(text: str | Sequence[int] | None, count: int) -> list[int]:
@@ -172,10 +175,10 @@ def direction(
     """The direction of this name.
 
     A label's is the difference of the mean style under it from that of all labels: a step of 1 goes the whole way; so
-    is that of an attribute's value that the model was told, NAME=VALUE, and of a number that of its upper half. That of
-    what is read off examples is a linear regression of it on styles; `pca-K` the K-th principal component of styles
-    (Harkonen et al. 2020); `sefa-K` the K-th direction that changes the layers' inputs most, from their weights alone
-    (Shen & Zhou 2021, closed form). Those three are in deviations of styles along them.
+    is that of an attribute's value that the model was told, NAME=VALUE, and of a number that of its upper half, all
+    else that is told being as it was. That of what is read off examples is a linear regression of it on styles; `pca-K`
+    the K-th principal component of styles (Harkonen et al. 2020); `sefa-K` the K-th direction that changes the layers'
+    inputs most, from their weights alone (Shen & Zhou 2021, closed form). Those three are in deviations of styles.
     """
     known = names_of(sampler, label_names, columns)
     if name not in known:
@@ -184,7 +187,7 @@ def direction(
     for place, column in enumerate(columns):
         for own, here in _told_names(sampler, column, place):
             if own == name:
-                return Direction(name, _of_told(sampler, here))
+                return Direction(name, step_to(sampler, place, here))
     w, request = many_styles(sampler, COUNT)
     kind, _, number = name.rpartition("-")
     if name in ATTRIBUTES:
@@ -237,14 +240,18 @@ def _told_names(sampler: Sampler, column: Any, place: int) -> list[tuple[str, np
     return [(name, here) for name, here in found if here.any()]
 
 
-def _of_told(sampler: Sampler, here: np.ndarray) -> Tensor:
-    """The mean style of these of the attributes that are kept (of a number: above its median) less that of all."""
+def step_to(sampler: Sampler, place: int, here: np.ndarray) -> Tensor:
+    """The mean style of the attributes that are kept, had all of them in this column what these (n,) of them have, less
+    that as they are: labels, codes and other columns stay, or whatever goes along with the attribute would move, too.
+    """
     space = sampler.model.spaces[TOLD]
     assert isinstance(space, Attributes)
     rows, labels = space.pool()
+    changed = rows.copy()
+    changed[:, place] = np.random.default_rng(0).choice(rows[here, place], len(rows))
     means, model = [], capable(sampler)
-    for chosen in (np.flatnonzero(here), np.arange(len(rows))):  # the same codes for both
-        request = sampler.request(0, np.arange(COUNT), prompt=Prompt(pool=(rows[chosen], labels[chosen])))
+    for told in (changed, rows):
+        request = sampler.request(0, np.arange(COUNT), prompt=Prompt(pool=(told, labels)))
         with torch.no_grad():
             means.append(model.style(model.draw(request), request)[:, 0].mean(0))  # type: ignore[attr-defined]
     return means[0] - means[1]
@@ -299,44 +306,64 @@ def project(
     if steps < 1 or tune < 0:
         raise InputError(f"--steps {steps} --tune {tune}: at least one step, and none or more of tuning")
     model, engine = capable(sampler), sampler.engine
-    space = model.space
-    given = space.embed(torch.from_numpy(np.ascontiguousarray(x)).to(engine.device)).float()
     w, request = many_styles(sampler, STARTS, seed=seed)
-    mean, deviation = w.mean(0), w.std(0).clamp(min=1e-4)
-    nearest = torch.cdist(given.flatten(1), synthesised(sampler, w, request).flatten(1)).argmin(1)
-    layers, start = len(model.affines()), w[nearest]
-    if isinstance(model, Encodes):
-        start = _encoded(sampler, x, request, nearest)
-    first = start.unsqueeze(1).repeat(1, layers, 1)
-    offset = torch.zeros_like(first, requires_grad=True)
-    noise = model.layer_noise(Noise(seed, np.arange(len(x)), engine.device)).requires_grad_(True)
-    optimizers.light()
-    optimizer = torch.optim.Adam([offset, noise], lr=RATE, betas=(0.9, 0.99))
-    bar = None if quiet else Bar("project", steps + tune)
-    for step in range(steps):
-        _schedule(optimizer, RATE, step / steps)
-        styles = first + offset * deviation
-        with engine.autocast(), frozen(model):
-            made = model.synthesise(styles, noise).float()
-        loss = _apart(made, given).sum() + PLAIN * _correlations(noise, model).sum()
-        loss = loss + HELD * ((styles - mean) / deviation).square().mean((1, 2)).sum()
-        _take(optimizer, loss, bar, step)
-        if noise.shape[1] > 1:
-            with torch.no_grad():
-                noise.sub_(noise.mean(1, keepdim=True)).div_(noise.std(1, keepdim=True).clamp(min=1e-6))
-    styles, noise = (first + offset * deviation).detach(), noise.detach()
+    known, places = synthesised(sampler, w, request), range(0, len(x), PART)
+    parts = [model.space.embed(torch.from_numpy(np.ascontiguousarray(x[i : i + PART])).to(engine.device)).float()
+             for i in places]  # fmt: skip
+    bar, done = Bar("project", steps * len(parts) + tune, quiet=quiet), list[tuple[Tensor, Tensor]]()
+    for place, given in zip(places, parts, strict=True):
+        nearest = torch.cdist(given.flatten(1), known.flatten(1)).argmin(1)
+        start = w[nearest]
+        if isinstance(model, Encodes):
+            start = _encoded(sampler, x[place : place + PART], request, nearest)
+        noise = model.layer_noise(Noise(seed, np.arange(place, place + len(given)), engine.device))
+        done.append(_found(sampler, given, start, noise, spread=w, steps=steps, bar=bar, begun=steps * len(done)))
     if tune:
         model = copy.deepcopy(model)
         optimizer = torch.optim.Adam(model.parameters(), lr=TUNING_RATE)  # those that take no part get no gradient
         for step in range(tune):
-            with engine.autocast():
-                made = model.synthesise(styles, noise).float()
-            _take(optimizer, _apart(made, given).sum(), bar, steps + step)
-    if bar:
-        bar.close()
+            optimizer.zero_grad(set_to_none=True)
+            for given, (styles, noise) in zip(parts, done, strict=True):
+                with engine.autocast():
+                    made = model.synthesise(styles, noise).float()
+                _apart(made, given).sum().backward()
+            optimizers.step(optimizer)
+            bar.update(steps * len(parts) + step + 1, {})
+    bar.close()
+    styles, noise = (torch.cat(each) for each in zip(*done, strict=True))
     found = Projection(model, styles, noise, np.zeros(len(x)))
-    found.psnr = decibels(x, sampler.array(found.decoded().float()), _extent(space, x))
+    found.psnr = decibels(x, sampler.array(found.decoded().float()), _extent(model.space, x))
     return found
+
+
+def _found(
+    sampler: Sampler, given: Tensor, start: Tensor, noise: Tensor, *, spread: Tensor, steps: int, bar: Bar, begun: int
+) -> tuple[Tensor, Tensor]:
+    """Styles (n, layers, style) and noise (n, N) for embedded x, from styles `start` (n, style) on.
+
+    No example sees another one. spread: styles (samples, style) that occur.
+    """
+    model = capable(sampler)
+    mean, deviation = spread.mean(0), spread.std(0).clamp(min=1e-4)
+    first = start.unsqueeze(1).repeat(1, len(model.affines()), 1)
+    offset, noise = torch.zeros_like(first, requires_grad=True), noise.requires_grad_(True)
+    optimizers.light()
+    optimizer = torch.optim.Adam([offset, noise], lr=RATE, betas=(0.9, 0.99))
+    for step in range(steps):
+        _schedule(optimizer, RATE, step / steps)
+        styles = first + offset * deviation
+        with sampler.engine.autocast(), frozen(model):
+            made = model.synthesise(styles, noise).float()
+        loss = _apart(made, given).sum() + PLAIN * _correlations(noise, model).sum()
+        loss = loss + HELD * ((styles - mean) / deviation).square().mean((1, 2)).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizers.step(optimizer)
+        bar.update(begun + step + 1, {})
+        if noise.shape[1] > 1:
+            with torch.no_grad():
+                noise.sub_(noise.mean(1, keepdim=True)).div_(noise.std(1, keepdim=True).clamp(min=1e-6))
+    return (first + offset * deviation).detach(), noise.detach()
 
 
 @torch.no_grad()
@@ -370,14 +397,6 @@ def _schedule(optimizer: torch.optim.Optimizer, rate: float, t: float) -> None:
     fall = 0.5 - 0.5 * np.cos(np.pi * min(1.0, (1 - t) / 0.25))
     for group in optimizer.param_groups:
         group["lr"] = rate * min(1.0, t / 0.05 + 0.1) * fall
-
-
-def _take(optimizer: torch.optim.Optimizer, loss: Tensor, bar: Bar | None, step: int) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizers.step(optimizer)
-    if bar:
-        bar.update(step + 1, {})
 
 
 def _apart(made: Tensor, given: Tensor) -> Tensor:
@@ -416,6 +435,16 @@ def way_in_styles(sampler: Sampler, codes: Tensor, request: Request, *, steps: i
         ends = model.style(codes, request)
         x = model.synthesise(torch.lerp(ends[:1], ends[1:], t), noise)
     return sampler.array(model.space.decode(x.float()))
+
+
+def way_between(sampler: Sampler, x: np.ndarray, *, steps: int, seed: int, quiet: bool) -> np.ndarray:
+    """Raw x (steps, ...) on the straight way in W+ between the styles under which two examples (2, ...) are made, from
+    the noise of one to that of the other."""
+    ends = project(sampler, x, seed=seed, quiet=quiet)
+    t = torch.linspace(0, 1, steps, device=ends.styles.device).unsqueeze(1)
+    styles = torch.lerp(ends.styles[:1], ends.styles[1:], t.unsqueeze(2))
+    way = Projection(ends.model, styles, spherical(ends.noise[:1], ends.noise[1:], t), np.zeros(steps))
+    return sampler.array(way.decoded().float())
 
 
 @torch.no_grad()

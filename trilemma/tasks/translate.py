@@ -34,6 +34,31 @@ class Plan:
     maps: bool = False  # its pictures are maps of classes, which no resizing may mix
 
 
+class Field(Noise):
+    """Noise of tiles of one picture: on a grid, windows at the tiles' corners of one field over all of the picture, so
+    that tiles agree where they overlap; anything else (codes) is the same for all tiles."""
+
+    def __init__(self, seed: int, corners: list[tuple[int, int]], grid: tuple[int, int], device: torch.device):
+        super().__init__(seed, np.zeros(len(corners)), device)
+        self.corners, self.grid = np.array(corners), np.array(grid)
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        if len(shape) != 3:
+            return super().normal(*shape)
+        # The field is made of blocks as large as a tile (of codes: as large as theirs), so that none is made in vain.
+        sides = np.array(shape[1:])
+        block, within = np.divmod(np.rint(self.corners * sides / self.grid).astype(np.int64), sides)
+        (top, left), (bottom, right) = block.T, (block + (within > 0)).T
+        index = np.stack([top, top, bottom, bottom], 1) * 2**32 + np.stack([left, right, left, right], 1)
+        own, places = np.unique(index, return_inverse=True)
+        drawn = Noise(self.seed, own, self.device, draw=self.draw).normal(*shape)
+        self.draw += 1
+        four = drawn[torch.from_numpy(places.reshape(-1, 2, 2)).to(self.device)]
+        around = four.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)  # (B, channels, 2 rows, 2 columns)
+        ways = zip(around, within, strict=True)
+        return torch.stack([part[:, y : y + sides[0], x : x + sides[1]] for part, (y, x) in ways])
+
+
 def translated(
     sampler: Sampler,
     modality: Modality,
@@ -122,15 +147,10 @@ def _tiles(
     assert isinstance(model, Translates)
     model.eval()
     cut = np.stack([whole[:, top : top + grid[0], left : left + grid[1]] for top, left in corners])
-    done = []
+    own, done = hashlib.blake2b(repr(keys).encode(), digest_size=7).digest(), []
     for start in range(0, len(cut), BATCH):
         part = np.ascontiguousarray(cut[start : start + BATCH])
-        places = np.arange(start, start + len(part))
-        seed, number, draw = keys
-        noise = Noise(seed, np.array([number + (draw << 32)]), device)
-        if len(corners) > 1:
-            own = hashlib.blake2b(repr((keys, "tiles")).encode(), digest_size=7).digest()
-            noise = Noise(int.from_bytes(own, "little"), places, device)
+        noise = Field(int.from_bytes(own, "little"), corners[start : start + BATCH], grid, device)
         present = {"source": torch.ones(len(part), dtype=torch.bool, device=device)}
         request = Request(noise, {"source": torch.from_numpy(part).to(device)}, present, options or Options())
         with torch.no_grad(), sampler.engine.autocast():

@@ -214,7 +214,7 @@ def interpolate(
         check_out(out, loaded.modality.writes)
     elif loaded.modality.kind != "image":
         raise InputError(f"--out {out}: films are of images; this run's data are of kind {loaded.modality.kind}")
-    x = loaded.interpolate(first, second, steps=steps, seed=seed, space=space, raw=True)
+    x = loaded.interpolate(first, second, steps=steps, seed=seed, space=space, raw=True, quiet=False)
     if out.suffix != ".gif":
         return loaded.modality.save(x, out)
     frames = [loaded.modality.picture(one[None]).resize(FILM) for one in (*x, *x[-2:0:-1])]
@@ -374,13 +374,16 @@ def alike(two: np.ndarray) -> bool:
     return float(np.abs(one - other).mean()) < ALIKE * np.iinfo(two.dtype).max
 
 
-def translate(run: Path, source: Any, *, n: int, to: str | None, steps: int | None, seed: int, out: Path) -> list[Path]:
+def translate(
+    run: Path, source: Any, *, n: int, to: str | None, steps: int | None, seed: int, out: Path,
+    sampler: str | None = None, eta: float | None = None,
+) -> list[Path]:  # fmt: skip
     """A file for each picture, of several draws one each; of one picture also into a file that is named."""
     from trilemma.tasks.translate import direction
 
     loaded = load(run)
     check_out(out, (".png",))
-    names, made = loaded.translations(source, n=n, to=to, seed=seed, steps=steps)
+    names, made = loaded.translations(source, n=n, to=to, seed=seed, steps=steps, sampler=sampler, eta=eta)
     data, back = loaded.config["data"], direction(to, loaded.sides())
     scale = data.get("scale_back" if back else "scale")
     enlarges = "downscale" in (data["opening"].get("degradation") or "") and not back
