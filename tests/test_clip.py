@@ -6,6 +6,8 @@ import csv
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,9 @@ from trilemma.metrics.matching import caption_score, found_among, shuffled
 from trilemma.modalities.door import open_data
 from trilemma.report.asked import models_for
 from trilemma.training import matcher as matchers
+from trilemma.training.captions import worded
+from trilemma.training.engine import Engine
+from trilemma.training.sampling import Sampler
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
 TINY = {
@@ -306,6 +311,30 @@ def test_captioned_data_are_compared_with_text(tmp_path: Path, monkeypatch: pyte
     assert TextRuler(data, 100, quiet=True).matcher.hash == ruler.matcher.hash
 
 
+def test_samples_are_measured_under_captions_that_the_judge_has_not_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sample i is asked for the caption of the i-th real pair of the test split, again and again."""
+    from trilemma.report import of_text
+
+    monkeypatch.setattr(of_text, "matcher", lambda data, quiet: SimpleNamespace(hash="0", model=None))
+    own = {f"{n:03d}.png": f"a bar called {n}" for n in range(120)} | {"007.png": ""}
+    data = open_data(folder_of(tmp_path / "pictures", own))
+    ruler = of_text.TextRuler(data, 10, quiet=True)
+    model: Any = SimpleNamespace(spaces=worded(data, "diffusion:text", {}).spaces)
+    loaded: Any = SimpleNamespace(model=model, sampler=Sampler(model, Engine(), frequencies=None, dtype=data.x.dtype))
+    ruler.ask(loaded)
+    assert data.captions is not None
+    held = [data.captions[row] for row in data.splits["test"] if data.captions[row]][:10]
+    asked = model.spaces["caption"].read(loaded.sampler.captions(3, np.arange(13)))
+    assert asked == [held[i % len(held)] for i in range(13)]
+    assert not {data.captions[row] for row in data.splits["train"]} & set(asked)
+    monkeypatch.setattr(ruler, "measure", lambda samples, captions: dict.fromkeys(captions))
+    assert list(ruler.of_model(loaded, np.zeros((13, 3, 8, 8)))) == held
+    plain: Any = SimpleNamespace(model=SimpleNamespace(spaces={"x": data.spaces["x"]}))
+    assert ruler.of_model(plain, np.zeros((13, 3, 8, 8))) == {}
+
+
 def test_the_table_says_whether_samples_are_of_their_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model that reads has the figures, what does not read has none, and the floor has those of real pairs."""
     import json
@@ -329,6 +358,6 @@ def test_the_table_says_whether_samples_are_of_their_captions(tmp_path: Path, mo
     assert not any(figures & row["metrics"].keys() for row in results["rows"] if row["kind"] == "baseline")
     floor = next(row for row in results["rows"] if row["kind"] == "floor")
     assert floor["metrics"]["clip_score"]["value"] > rows["diffusion:text"]["metrics"]["clip_score"]["value"]
-    assert "captions" in results["protocol"]["judges"]
+    assert "captions of test" in results["protocol"]["judges"]["captions"]
     page = (out / "index.html").read_text()
     assert "Caption score" in page and "Found by caption" in page

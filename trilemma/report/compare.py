@@ -41,7 +41,6 @@ from trilemma.report.measure import (
     write_samples,
 )
 from trilemma.report.needs import check_needs
-from trilemma.report.of_translation import given_sources
 from trilemma.report.page import write_page
 from trilemma.report.pipelines import Pipeline
 from trilemma.report.places import Here, Job, place_for
@@ -409,7 +408,7 @@ class Comparison:
             ruler = ruler or self._ruler()
             if self._done(name, seed):
                 return ruler
-            self.teller.of_run(row, given_sources(Loaded(run), ruler.data), ruler, label)
+            self.teller.of_run(row, ruler.of_test(Loaded(run)), ruler, label)
         self._keep(row)
         self._pace(begun)
         return ruler
@@ -461,7 +460,7 @@ class Comparison:
         with self._recorded(row, label) as run:
             job = self._variation(variant, seed)
             self.place.finish(job, quiet=self.quiet)
-            self.teller.of_run(row, given_sources(Loaded(run), ruler.data), ruler, label, job.data)
+            self.teller.of_run(row, ruler.of_test(Loaded(run)), ruler, label, job.data)
             if variant.half:  # what it has seen is no first part of the training split: nothing is said of copies
                 row["verdicts"] = {}
                 row["metrics"] = {k: v for k, v in row["metrics"].items() if k not in ("memorisation", "near_copies")}

@@ -16,7 +16,6 @@ from trilemma.metrics.protocol import records
 from trilemma.modalities.contract import Data
 from trilemma.report.measure import SEED, Ruler, asked_of, history, of_run, write_samples
 from trilemma.report.of_styles import has_control, of_styles, sheet
-from trilemma.report.of_translation import given_sources
 from trilemma.report.pictures import THRIFTS
 from trilemma.report.probes import guided, ladder, probes, quick
 from trilemma.report.quiz import MOST
@@ -60,7 +59,7 @@ class Teller:
         row["metrics"] |= extra
         if ruler.text is not None:
             with self.beside(row, "whether its samples are of what their captions say"):
-                told = ruler.text.of_model(loaded, samples, SEED)
+                told = ruler.text.of_model(loaded, samples)
                 row["metrics"] |= records(told)
         if ruler.attributes is not None:
             with self.beside(row, "whether its samples have the attributes that were asked for"):
@@ -86,7 +85,7 @@ class Teller:
             with self.beside(row, f"quality at {share:g} of the budget"):
                 seen = seen_by(loaded.config["model"], data or self.data)
                 short = branch(seen, loaded.run, share, quiet=self.quiet)
-                at, made = short.config()["training"]["examples"], given_sources(Loaded(short.folder), ruler.data)
+                at, made = short.config()["training"]["examples"], ruler.of_test(Loaded(short.folder))
                 x = made.sampler.samples(self.count, seed=SEED, options=made.options)
                 spent, whole = short.choices()["seconds"]["total"], loaded.config["training"]["examples"]
                 point = {"share": share, "reached": at / whole, "examples": at, "seconds": spent}
