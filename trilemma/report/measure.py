@@ -122,7 +122,7 @@ class Ruler:
         self.judges = judges_for(data, self.seen(self.test), self.seen(self.train), given or [])
         self.unseen: dict[int | None, list[Unseen]] = {}  # for each view of `copies`, by how much the model has seen
         self.series = SeriesRuler(data) if isinstance(data.modality, Series) else None
-        self.text = TextRuler(data, count, quiet=quiet) if worded else None
+        self.text = TextRuler(data, self.network, count, quiet=quiet) if worded else None
         self.attributes = AttributeRuler(data, self.train_features, self.features) if data.attributes else None
         self.translation = None
         if data.sources("test") is not None:

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from trilemma.metrics.matching import caption_score, found_among, shuffled
+from trilemma.batches import Options
+from trilemma.metrics.matching import caption_score, caption_variety, found_among, shuffled
 from trilemma.metrics.protocol import Measure
 from trilemma.modalities.contract import Data
 from trilemma.tasks.load import Loaded
 from trilemma.training.captions import captions_of
+from trilemma.training.features import FeatureNetwork
 from trilemma.training.matcher import matcher
 from trilemma.training.matching import vectors, vectors_of_texts
 from trilemma.words import Words, normal
 
+VARIED, EACH = 32, 5  # captions of which several samples are made, and how many: how varied are those of one?
 RECIPE = 1  # a new number wherever these figures are defined anew
 
 
 class TextRuler:
     """The network that measures, the captions that samples are asked for, and what their real examples get by it."""
 
-    def __init__(self, data: Data, count: int, *, quiet: bool = False):
-        self.matcher = matcher(data, quiet=quiet)
+    def __init__(self, data: Data, network: FeatureNetwork, count: int, *, quiet: bool = False):
+        self.network, self.matcher = network, matcher(data, quiet=quiet)
         captions, rows = captions_of(data), data.splits["test"]
         kept = [row for row in rows if captions[row].strip()][:count]
         self.real = np.asarray(data.x[kept]), [captions[row] for row in kept]
@@ -59,14 +62,38 @@ class TextRuler:
 
     def floor(self) -> dict[str, Measure]:
         """Of unseen real pairs."""
-        return self.measure(*self.real)
+        return self.measure(*self.real) | self.variety(*self.real)
 
-    def of_model(self, loaded: Loaded, samples: np.ndarray) -> dict[str, Measure]:
-        """Of samples 0, 1, ... of a model that was told to `ask`; nothing of models that do not read."""
-        if words_of(loaded) is None or not self.real[1]:
+    def variety(self, samples: np.ndarray, captions: list[str]) -> dict[str, Measure]:
+        """How varied samples of one caption are, of captions that have several; nothing where only one or none has."""
+        rows: dict[str, list[int]] = {}
+        for row, caption in enumerate(captions):
+            rows.setdefault(normal(caption), []).append(row)
+        chosen = [places[:EACH] for places in rows.values() if len(places) > 1][:VARIED]
+        if len(chosen) < 2:
+            return {}
+        features = self.network(samples[np.concatenate(chosen)])
+        kinds = np.repeat(np.arange(len(chosen)), [len(places) for places in chosen])
+        return {"caption_variety": caption_variety(features, kinds)}
+
+    def of_model(
+        self, loaded: Loaded, samples: np.ndarray, seed: int, options: Options | None = None
+    ) -> dict[str, Measure]:
+        """Of samples 0, 1, ... of this seed and these options (None: the run's own), by a model that was told to `ask`.
+
+        Further ones are made of the first captions. Nothing of models that do not read.
+        """
+        captions = self.real[1]
+        if words_of(loaded) is None or not captions:
             return {}
         assert loaded.sampler.prompts is not None
-        return self.measure(samples, [self.real[1][i % len(self.real[1])] for i in range(len(samples))])
+        count, options = min(VARIED, len(captions), len(samples)), options or loaded.options
+        further = [  # sample i + k len(captions) is of the caption of sample i
+            loaded.sampler.samples(count, seed=seed, start=number * len(captions), options=options)
+            for number in range(1, EACH)
+        ]
+        varied = self.variety(np.concatenate([samples[:count], *further]), EACH * captions[:count])
+        return self.measure(samples, [captions[i % len(captions)] for i in range(len(samples))]) | varied
 
 
 def words_of(loaded: Loaded) -> Words | None:

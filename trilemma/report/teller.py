@@ -16,6 +16,7 @@ from trilemma.metrics.protocol import records
 from trilemma.modalities.contract import Data
 from trilemma.report.measure import SEED, Ruler, asked_of, history, of_run, write_samples
 from trilemma.report.of_styles import has_control, of_styles, sheet
+from trilemma.report.of_text import words_of
 from trilemma.report.pictures import THRIFTS
 from trilemma.report.probes import guided, ladder, probes, quick
 from trilemma.report.quiz import MOST
@@ -59,7 +60,7 @@ class Teller:
         row["metrics"] |= extra
         if ruler.text is not None:
             with self.beside(row, "whether its samples are of what their captions say"):
-                told = ruler.text.of_model(loaded, samples)
+                told = ruler.text.of_model(loaded, samples, SEED)
                 row["metrics"] |= records(told)
         if ruler.attributes is not None:
             with self.beside(row, "whether its samples have the attributes that were asked for"):
@@ -108,7 +109,7 @@ class Teller:
         if "steps" in config:
             samplers = ("ddpm", "ddim") if config.get("path") == "ddpm" else (config["sampler"],)
             row["ladder"] = ladder(loaded, ruler, samplers)
-        if "guidance" in config and (loaded.sampler.frequencies or loaded.attributes):
+        if "guidance" in config and (loaded.sampler.frequencies or loaded.attributes or words_of(loaded)):
             row["guided"] = guided(loaded, ruler)
 
     def measured(
