@@ -132,6 +132,47 @@ def test_code_from_a_folder_is_not_run(tmp_path: Path) -> None:
     assert pipeline_of("a", tmp_path) is None and pipeline_of("a", bars()) is None
 
 
+def test_a_pipeline_that_reads_is_given_the_captions_of_the_test_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Reading:
+        components: dict[str, Any] = {}
+
+        @classmethod
+        def from_pretrained(cls, folder: str, **_: Any) -> Reading:
+            return cls()
+
+        def set_progress_bar_config(self, **_: Any) -> None: ...
+
+        def to(self, device: str) -> None: ...
+
+        def __call__(self, prompt: Any = None, generator: Any = None, output_type: str = "pil") -> Any:
+            assert len(generator) == len(prompt)
+            asked.extend(prompt)
+            red = np.array(["red" in one for one in prompt])
+            return SimpleNamespace(images=np.broadcast_to(red.reshape(-1, 1, 1, 1), (len(prompt), 8, 8, 3)))
+
+    library: Any = ModuleType("diffusers")
+    library.DiffusionPipeline = library.Reading = Reading
+    library.utils = SimpleNamespace(logging=SimpleNamespace(disable_progress_bar=lambda: None))
+    monkeypatch.setitem(sys.modules, "diffusers", library)
+    folder = index(tmp_path / "theirs", _class_name="Reading")
+    data = open_data(squares(tmp_path / "pictures", 90))
+    assert data.captions is not None
+    one, _ = samples_of(data, "theirs", folder)
+    assert isinstance(one, Pipeline) and one.reads
+    held = [data.captions[row] for row in data.splits["test"]]
+    assert one.captions == held
+    asked.clear()
+    x, _ = one.samples(data, 20, tmp_path / "made.npy", quiet=True)
+    assert asked[2:] == [held[i % len(held)] for i in range(20)]  # after two to take the time by
+    assert [bool(each.all()) for each in x == 255] == ["red" in caption for caption in asked[2:]]
+    with pytest.raises(InputError, match="asks for prompt"):
+        samples_of(open_data(bars()), "theirs", folder)
+
+
 def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     np.save(tmp_path / "bars.npy", bars())

@@ -23,7 +23,7 @@ import numpy as np
 
 from trilemma.config import differences, names_of, to_json
 from trilemma.errors import DiskError, InputError, unknown
-from trilemma.metrics.protocol import current_versions
+from trilemma.metrics.protocol import current_versions, records
 from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import Samples, find, known_models, sets_of
@@ -337,10 +337,13 @@ class Comparison:
         for number, (name, (samples, figures)) in enumerate(self.included.items()):
             row, file = new_row(name, None, "included", "ok"), f"included-{number}-{file_name(name)}"
             try:
+                reads = isinstance(samples, Pipeline) and samples.reads
                 if isinstance(samples, Pipeline):
                     row["config"], kept = samples.facts(), self.folder / "samples" / f"{file}-made.npy"
                     samples, row["speed"] = samples.samples(self.data, self.count, kept, quiet=self.quiet)
                 self.teller.measured(row, ruler, samples, file)
+                if ruler.text is not None and reads:
+                    row["metrics"] |= records(ruler.text.of_samples(samples))
             except DiskError:
                 raise
             except (InputError, RuntimeError, TypeError, ValueError) as problem:  # of a pipeline: code of others
@@ -386,6 +389,7 @@ class Comparison:
 
     def _ruler(self) -> Ruler:
         worded = has_captions(self.data) and any(text_of(name, self.settings) for name in self.names)
+        worded = worded or any(isinstance(one, Pipeline) and one.reads for one, _ in self.included.values())
         ruler = Ruler(self.data, self.count, given=self.given.networks, worded=worded, quiet=self.quiet)
         self.results["protocol"], self.results["protocol_key"] = ruler.protocol.record(), ruler.protocol.key()
         self.results["series"] = ruler.series.drawn() if ruler.series else None

@@ -28,9 +28,8 @@ class TextRuler:
 
     def __init__(self, data: Data, network: FeatureNetwork, count: int, *, quiet: bool = False):
         self.network, self.matcher = network, matcher(data, quiet=quiet)
-        captions, rows = captions_of(data), data.splits["test"]
-        kept = [row for row in rows if captions[row].strip()][:count]
-        self.real = np.asarray(data.x[kept]), [captions[row] for row in kept]
+        rows, captions = held_out(data, count)
+        self.real = np.asarray(data.x[rows]), captions
 
     @property
     def record(self) -> str:
@@ -76,6 +75,12 @@ class TextRuler:
         kinds = np.repeat(np.arange(len(chosen)), [len(places) for places in chosen])
         return {"caption_variety": caption_variety(features, kinds)}
 
+    def of_samples(self, samples: np.ndarray) -> dict[str, Measure]:
+        """Of raw samples of which number i was asked for by the caption of real example i, over and over again."""
+        captions = self.real[1]
+        told = [captions[i % len(captions)] for i in range(len(samples))] if captions else []
+        return self.measure(samples, told) | self.variety(samples, told) if told else {}
+
     def of_model(
         self, loaded: Loaded, samples: np.ndarray, seed: int, options: Options | None = None
     ) -> dict[str, Measure]:
@@ -92,8 +97,16 @@ class TextRuler:
             loaded.sampler.samples(count, seed=seed, start=number * len(captions), options=options)
             for number in range(1, EACH)
         ]
-        varied = self.variety(np.concatenate([samples[:count], *further]), EACH * captions[:count])
-        return self.measure(samples, [captions[i % len(captions)] for i in range(len(samples))]) | varied
+        return self.of_samples(samples) | self.variety(
+            np.concatenate([samples[:count], *further]), EACH * captions[:count]
+        )
+
+
+def held_out(data: Data, count: int) -> tuple[list[int], list[str]]:
+    """Rows of the first `count` test examples that have a caption, and these: what samples are asked for."""
+    captions = captions_of(data)
+    rows = [int(row) for row in data.splits["test"] if captions[row].strip()][:count]
+    return rows, [captions[row] for row in rows]
 
 
 def words_of(loaded: Loaded) -> Words | None:
