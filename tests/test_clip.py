@@ -129,6 +129,7 @@ def test_recall_is_that_of_drawing_the_others() -> None:
     assert flat.value == pytest.approx(0.05, abs=1e-9)  # one picture for all captions finds nothing
     same = found_among(np.zeros((50, 50)), np.zeros(50), most=1)
     assert same.value == 1  # nobody else's caption is another one
+    assert found_among(-np.eye(4), np.arange(4), most=5).value == 1  # there are no five
 
 
 def test_the_interval_of_recall_covers() -> None:

@@ -65,7 +65,10 @@ def _chances(others: int, most: int, drawn: int) -> np.ndarray:
 
     better = np.arange(others + 1)
     whole = logs[others] - logs[drawn] - logs[others - drawn]
-    terms = [np.exp(log_choose(better, k) + log_choose(others - better, drawn - k) - whole) for k in range(most)]
+    terms = [
+        np.exp(log_choose(better, k) + log_choose(others - better, drawn - k) - whole)
+        for k in range(min(most, drawn + 1))
+    ]
     return np.clip(np.sum(terms, axis=0), 0.0, 1.0)
 
 
