@@ -6,6 +6,8 @@ import csv
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +15,17 @@ import torch
 from PIL import Image
 
 import trilemma as tl
+from trilemma.batches import Options
 from trilemma.errors import InputError
 from trilemma.maths.losses import matching_sigmoid, matching_softmax
-from trilemma.metrics.matching import caption_score, found_among, shuffled
+from trilemma.metrics.matching import caption_score, caption_variety, found_among, shuffled
+from trilemma.metrics.protocol import Measure
 from trilemma.modalities.door import open_data
 from trilemma.report.asked import models_for
 from trilemma.training import matcher as matchers
+from trilemma.training.captions import worded
+from trilemma.training.engine import Engine
+from trilemma.training.sampling import Sampler
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
 TINY = {
@@ -122,6 +129,7 @@ def test_recall_is_that_of_drawing_the_others() -> None:
     assert flat.value == pytest.approx(0.05, abs=1e-9)  # one picture for all captions finds nothing
     same = found_among(np.zeros((50, 50)), np.zeros(50), most=1)
     assert same.value == 1  # nobody else's caption is another one
+    assert found_among(-np.eye(4), np.arange(4), most=5).value == 1  # there are no five
 
 
 def test_the_interval_of_recall_covers() -> None:
@@ -150,6 +158,22 @@ def test_scores_and_shuffled_pairs() -> None:
     assert (kinds[other] != kinds).all()
     with pytest.raises(ValueError, match="cosine"):
         caption_score(np.zeros(0))
+
+
+def test_how_varied_samples_of_one_caption_are() -> None:
+    random = np.random.default_rng(0)
+    kinds = np.repeat(np.arange(8), 5)
+    centres = random.normal(size=(8, 16))[kinds]
+    assert caption_variety(centres, kinds).value == 0  # one picture for each caption
+    deaf = caption_variety(random.normal(size=(40, 16)), kinds)
+    assert deaf.low is not None and deaf.high is not None and deaf.low < 1 < deaf.high and deaf.value < 1.1
+    # Deviations 1 of captions and 1/2 within: distances go as sqrt(1/4) to sqrt(5/4).
+    many = np.repeat(np.arange(60), 5)
+    x = random.normal(size=(60, 400))[many] + random.normal(size=(300, 400)) / 2
+    assert caption_variety(x, many).value == pytest.approx(0.2**0.5, rel=0.02)
+    assert math.isnan(caption_variety(np.ones((4, 2)), [0, 0, 1, 1]).value)
+    with pytest.raises(ValueError, match="two or more of each"):
+        caption_variety(np.ones((3, 2)), [0, 0, 1])
 
 
 # --- the verbs --------------------------------------------------------------------------------------------------------
@@ -296,14 +320,83 @@ def test_captioned_data_are_compared_with_text(tmp_path: Path, monkeypatch: pyte
     data = open_data(folder_of(tmp_path / "pictures"))
     assert "diffusion:text" in models_for(data)
     assert "diffusion:text" not in models_for(open_data("digits"))
-    ruler = TextRuler(data, 100, quiet=True)
+
+    def features(x: np.ndarray) -> np.ndarray:
+        return x.reshape(len(x), -1).astype(np.float64)
+
+    ruler = TextRuler(data, features, 100, quiet=True)  # type: ignore[arg-type]
     real = ruler.floor()
-    assert set(real) == {"clip_score", "clip_shuffled", "retrieval_1", "retrieval_5"}
+    assert set(real) == {"clip_score", "clip_shuffled", "retrieval_1", "retrieval_5", "caption_variety"}
+    assert real["caption_variety"].value < 0.5  # bars of one colour are alike
     assert real["clip_score"].value > real["clip_shuffled"].value + 0.1
     assert real["retrieval_1"].value > 0.4
     noise = np.random.default_rng(0).integers(0, 255, ruler.real[0].shape, dtype=np.uint8)
     assert ruler.measure(noise, ruler.real[1])["clip_score"].value < real["clip_score"].value - 0.1
-    assert TextRuler(data, 100, quiet=True).matcher.hash == ruler.matcher.hash
+    again = TextRuler(data, features, 100, quiet=True)  # type: ignore[arg-type]
+    assert again.matcher.hash == ruler.matcher.hash
+
+
+def test_samples_are_measured_under_captions_that_the_judge_has_not_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sample i is asked for the caption of the i-th real pair of the test split, again and again."""
+    from trilemma.report import of_text
+
+    monkeypatch.setattr(of_text, "matcher", lambda data, quiet: SimpleNamespace(hash="0", model=None))
+    own = {f"{n:03d}.png": f"a bar called {n}" for n in range(120)} | {"007.png": ""}
+    data = open_data(folder_of(tmp_path / "pictures", own))
+    ruler = of_text.TextRuler(data, lambda x: x.reshape(len(x), -1), 10, quiet=True)  # type: ignore[arg-type]
+    model: Any = SimpleNamespace(spaces=worded(data, "diffusion:text", {}).spaces)
+    loaded: Any = SimpleNamespace(model=model, sampler=Sampler(model, Engine(), frequencies=None, dtype=data.x.dtype))
+    ruler.ask(loaded)
+    assert data.captions is not None
+    held = [data.captions[row] for row in data.splits["test"] if data.captions[row]][:10]
+    asked = model.spaces["caption"].read(loaded.sampler.captions(3, np.arange(13)))
+    assert asked == [held[i % len(held)] for i in range(13)]
+    assert not {data.captions[row] for row in data.splits["train"]} & set(asked)
+    monkeypatch.setattr(ruler, "measure", lambda samples, captions: dict.fromkeys(captions, float(len(samples))))
+    made: list[list[str]] = []
+
+    def samples(count: int, *, seed: int, start: int, options: Options) -> np.ndarray:
+        made.append(model.spaces["caption"].read(loaded.sampler.captions(seed, np.arange(start, start + count))))
+        return np.random.default_rng(start).normal(size=(count, 3, 8, 8))
+
+    loaded.sampler.samples, loaded.options = samples, Options()
+    found = ruler.of_model(loaded, samples(13, seed=3, start=0, options=Options()), 3)
+    assert list(found) == [*held, "caption_variety"]
+    assert made[1:] == [held] * (of_text.EACH - 1)  # further samples of the same captions
+    assert found["caption_variety"].value == pytest.approx(1, abs=0.05)  # whatever they say
+    plain: Any = SimpleNamespace(model=SimpleNamespace(spaces={"x": data.spaces["x"]}))
+    assert ruler.of_model(plain, np.zeros((13, 3, 8, 8)), 3) == {}
+
+
+def test_guidance_is_measured_of_what_reads_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quality over guidance of a model without labels has how captions are followed, under each strength."""
+    from trilemma.report import probes
+    from trilemma.report.teller import Teller
+
+    told: list[float | None] = []
+
+    def of_model(loaded: object, x: np.ndarray, seed: int, options: Options) -> dict[str, Measure]:
+        told.append(options.guidance)
+        return {"clip_score": caption_score(np.full(len(x), 0.5))}
+
+    text = SimpleNamespace(of_model=of_model)
+    network: Any = lambda x: x  # noqa: E731
+    ruler: Any = SimpleNamespace(reader=None, attributes=None, text=text, count=100, network=network)
+    monkeypatch.setattr(probes, "of_features", lambda ruler, features: {"frechet": {"value": 1.0}})
+    data = open_data(folder_of(tmp_path / "pictures", count=40))
+    sampler = SimpleNamespace(
+        samples=lambda count, **_: np.zeros((count, 4)), labels=lambda *_: None, frequencies=None
+    )  # fmt: skip
+    loaded: Any = SimpleNamespace(
+        sampler=sampler, options=Options(), attributes=[], config={"config": {"guidance": 3.0}},
+        model=SimpleNamespace(spaces=worded(data, "diffusion:text", {}).spaces),
+    )  # fmt: skip
+    row: dict[str, Any] = {}
+    Teller._climb(SimpleNamespace(), row, loaded, ruler)  # type: ignore[arg-type]
+    assert told == [1.0, 2.0, 4.0]
+    assert [point["metrics"]["clip_score"]["value"] for point in row["guided"]] == [0.5] * 3
 
 
 def test_the_table_says_whether_samples_are_of_their_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,11 +417,11 @@ def test_the_table_says_whether_samples_are_of_their_captions(tmp_path: Path, mo
     results = json.loads((out / "results.json").read_text())
     rows = {row["name"]: row for row in results["rows"]}
     assert not [row["problems"] for row in rows.values() if row["problems"]]
-    figures = {"clip_score", "clip_shuffled", "retrieval_1", "retrieval_5"}
+    figures = {"clip_score", "clip_shuffled", "retrieval_1", "retrieval_5", "caption_variety"}
     assert figures <= rows["diffusion:text"]["metrics"].keys()
     assert not any(figures & row["metrics"].keys() for row in results["rows"] if row["kind"] == "baseline")
     floor = next(row for row in results["rows"] if row["kind"] == "floor")
     assert floor["metrics"]["clip_score"]["value"] > rows["diffusion:text"]["metrics"]["clip_score"]["value"]
-    assert "captions" in results["protocol"]["judges"]
+    assert "captions of test" in results["protocol"]["judges"]["captions"]
     page = (out / "index.html").read_text()
     assert "Caption score" in page and "Found by caption" in page

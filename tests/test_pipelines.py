@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from test_compare import bars, refused
+from test_words import squares
 
 import trilemma as tl
 from trilemma.errors import InputError
@@ -18,7 +20,7 @@ from trilemma.modalities.door import open_data
 from trilemma.report.asked import samples_of
 from trilemma.report.pipelines import Pipeline, pipeline_of
 from trilemma.tasks.load import Loaded
-from trilemma.tasks.pipeline import export_pipeline, pictures
+from trilemma.tasks.pipeline import PIPELINE, export_pipeline, pictures
 
 PLAIN = {"training.previews": 1, "training.preview_samples": 16, "training.choose_samples": 0}
 
@@ -130,6 +132,47 @@ def test_code_from_a_folder_is_not_run(tmp_path: Path) -> None:
     assert pipeline_of("a", tmp_path) is None and pipeline_of("a", bars()) is None
 
 
+def test_a_pipeline_that_reads_is_given_the_captions_of_the_test_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Reading:
+        components: dict[str, Any] = {}
+
+        @classmethod
+        def from_pretrained(cls, folder: str, **_: Any) -> Reading:
+            return cls()
+
+        def set_progress_bar_config(self, **_: Any) -> None: ...
+
+        def to(self, device: str) -> None: ...
+
+        def __call__(self, prompt: Any = None, generator: Any = None, output_type: str = "pil") -> Any:
+            assert len(generator) == len(prompt)
+            asked.extend(prompt)
+            red = np.array(["red" in one for one in prompt])
+            return SimpleNamespace(images=np.broadcast_to(red.reshape(-1, 1, 1, 1), (len(prompt), 8, 8, 3)))
+
+    library: Any = ModuleType("diffusers")
+    library.DiffusionPipeline = library.Reading = Reading
+    library.utils = SimpleNamespace(logging=SimpleNamespace(disable_progress_bar=lambda: None))
+    monkeypatch.setitem(sys.modules, "diffusers", library)
+    folder = index(tmp_path / "theirs", _class_name="Reading")
+    data = open_data(squares(tmp_path / "pictures", 90))
+    assert data.captions is not None
+    one, _ = samples_of(data, "theirs", folder)
+    assert isinstance(one, Pipeline) and one.reads
+    held = [data.captions[row] for row in data.splits["test"]]
+    assert one.captions == held
+    asked.clear()
+    x, _ = one.samples(data, 20, tmp_path / "made.npy", quiet=True)
+    assert asked[2:] == [held[i % len(held)] for i in range(20)]  # after two to take the time by
+    assert [bool(each.all()) for each in x == 255] == ["red" in caption for caption in asked[2:]]
+    with pytest.raises(InputError, match="asks for prompt"):
+        samples_of(open_data(bars()), "theirs", folder)
+
+
 def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     np.save(tmp_path / "bars.npy", bars())
@@ -174,6 +217,40 @@ def test_a_pipeline_of_ours_gives_numbers(run: Loaded) -> None:
     np.testing.assert_array_equal(first[1:], other)
     with pytest.raises(InputError, match="class_labels"):
         pictures(run, 2, labels=[0])
+
+
+def test_a_run_that_reads_is_prompted_as_pipelines_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the code that the folder holds, with as much of the library as it calls."""
+    import torch
+
+    class Stand:
+        def register_modules(self, **parts: Any) -> None:
+            self.__dict__ |= parts
+
+    library: Any = ModuleType("diffusers")
+    library.DiffusionPipeline, library.ImagePipelineOutput = Stand, SimpleNamespace
+    monkeypatch.setitem(sys.modules, "diffusers", library)
+    code: dict[str, Any] = {}
+    exec(PIPELINE, code)
+    folder = squares(tmp_path / "pictures", 30)
+    settings = {**PLAIN, "network.width": 8, "steps": 3}
+    tl.train(
+        folder, model="diffusion:text", out=tmp_path / "run", budget="64", size="xs", settings=settings, quiet=True
+    )
+    loaded = tl.load(tmp_path / "run")
+    pipeline = code["TrilemmaPipeline"](SimpleNamespace(loaded=loaded))
+
+    def made(*prompt: Any, **told: Any) -> np.ndarray:
+        return pipeline(*prompt, generator=torch.Generator().manual_seed(5), output_type="np", **told).images
+
+    seed = int(torch.randint(2**31 - 1, (1,), generator=torch.Generator().manual_seed(5)))
+    both = ["a red square", "a blue square"]
+    mine = [loaded.generate(1, seed=seed, start=i, prompt=one, negative="green") for i, one in enumerate(both)]
+    np.testing.assert_array_equal(made(both, negative_prompt="green"), np.concatenate(mine).astype(np.float32) / 255)
+    assert made("a red square", batch_size=3).shape == (3, 8, 8, 3) and made().shape == (1, 8, 8, 3)
+    assert not np.array_equal(made("a red square"), made("a blue square", guidance_scale=5.0))
+    with pytest.raises(InputError, match="prompt: 2 of them for 3"):
+        made(both, batch_size=3)
 
 
 def test_what_is_no_pipeline(run: Loaded, tmp_path: Path) -> None:

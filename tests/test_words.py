@@ -18,6 +18,7 @@ from trilemma.conditions import Conditioner
 from trilemma.errors import InputError
 from trilemma.mixed import space_from
 from trilemma.modalities.door import open_data
+from trilemma.models.contract import Samples
 from trilemma.models.gan import GAN
 from trilemma.tasks.travel import taken_along
 from trilemma.training.captions import captions_of, worded
@@ -139,6 +140,19 @@ def test_no_captions_is_an_error_that_says_where_to_put_them(tmp_path: Path) -> 
     data = open_data(squares(tmp_path / "pictures", captions="none"))
     with pytest.raises(InputError, match=r"no captions; put a metadata\.csv"):
         worded(data, "diffusion:text", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [("diffusion:text", "captions"), ("diffusion:clip-guided", "impressions"), ("unclip", "impressions")],
+)
+def test_guidance_under_captions_is_not_chosen_by_distances(name: str, case: str) -> None:
+    model = build(name, CASES[case], settings(name, CASES[case]))
+    assert isinstance(model, Samples)
+    questions = model.choices()
+    assert questions and all(answer.guidance is None for question in questions for answer in question)
+    labelled = build("diffusion", CASES["image"], settings("diffusion", CASES["image"]))
+    assert isinstance(labelled, Samples) and labelled.choices()[0][0].guidance is not None
 
 
 def test_a_model_that_reads_makes_what_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

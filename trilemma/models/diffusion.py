@@ -353,7 +353,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         config, questions = self.config, []
         if self.ddpm is not None:
             return []
-        if self.conditioner.names:
+        if self.conditioner.names and not self.conditioner.worded:  # distances do not see how captions are followed
             others = (strength for strength in (1.0, 2.0, 3.0) if strength != config.guidance)
             questions.append([Options(guidance=strength) for strength in (config.guidance, *others)])
         if isinstance(self.space, Mixed):  # distances of features do not see what more steps bring to a table

@@ -107,7 +107,7 @@ class UnCLIP(Model, Samples, Redraws):
     # --- sampling ---
 
     def choices(self) -> list[list[Options]]:
-        return self.decoder.choices()
+        return [question for question in self.decoder.choices() if question[0].guidance is None]  # as under captions
 
     def calls(self, options: Options) -> int:
         return self.decoder.calls(options) + self.prior.calls(Options())

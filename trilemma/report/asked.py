@@ -13,6 +13,7 @@ from trilemma.modalities.contract import Data
 from trilemma.models.contract import Samples, configure, find, fitting_sets, model_files, sets_of
 from trilemma.report.columns import amount
 from trilemma.report.measure import count_for, drawn, read_samples, rules_of
+from trilemma.report.of_text import held_out
 from trilemma.report.pipelines import Pipeline, pipeline_of
 from trilemma.report.summary import number
 from trilemma.training.captions import has_captions, worded
@@ -48,6 +49,7 @@ def samples_of(
     notes: list[str] = []
     count = count_for(data)
     if (pipeline := pipeline_of(name, given)) is not None:
+        pipeline.captions = held_out(data, count)[1] if has_captions(data) else []
         seconds = pipeline.check(data)
         if not quiet:
             print(f"{name}: {seconds:.1f} s for one sample, and {count} are to be made", file=sys.stderr)

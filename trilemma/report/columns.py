@@ -98,6 +98,7 @@ COLUMNS = (
     Column("Diversity", "diversity", "Spread", first=False),
     Column("Diversity", "beta_recall", "β-recall", first=False),
     Column("Diversity", "vendi", "Vendi", first=False),
+    Column("Diversity", "caption_variety", "Variety per caption", first=False),
     Column("Diversity", "classes", "Classes", first=False),
     Column("Diversity", "balance", "Balance", first=False),
     Column("Diversity", "modes", "Modes"),

@@ -23,7 +23,7 @@ import numpy as np
 
 from trilemma.config import differences, names_of, to_json
 from trilemma.errors import DiskError, InputError, unknown
-from trilemma.metrics.protocol import current_versions
+from trilemma.metrics.protocol import current_versions, records
 from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import Samples, find, known_models, sets_of
@@ -41,7 +41,6 @@ from trilemma.report.measure import (
     write_samples,
 )
 from trilemma.report.needs import check_needs
-from trilemma.report.of_translation import given_sources
 from trilemma.report.page import write_page
 from trilemma.report.pipelines import Pipeline
 from trilemma.report.places import Here, Job, place_for
@@ -338,10 +337,13 @@ class Comparison:
         for number, (name, (samples, figures)) in enumerate(self.included.items()):
             row, file = new_row(name, None, "included", "ok"), f"included-{number}-{file_name(name)}"
             try:
+                reads = isinstance(samples, Pipeline) and samples.reads
                 if isinstance(samples, Pipeline):
                     row["config"], kept = samples.facts(), self.folder / "samples" / f"{file}-made.npy"
                     samples, row["speed"] = samples.samples(self.data, self.count, kept, quiet=self.quiet)
                 self.teller.measured(row, ruler, samples, file)
+                if ruler.text is not None and reads:
+                    row["metrics"] |= records(ruler.text.of_samples(samples))
             except DiskError:
                 raise
             except (InputError, RuntimeError, TypeError, ValueError) as problem:  # of a pipeline: code of others
@@ -387,6 +389,7 @@ class Comparison:
 
     def _ruler(self) -> Ruler:
         worded = has_captions(self.data) and any(text_of(name, self.settings) for name in self.names)
+        worded = worded or any(isinstance(one, Pipeline) and one.reads for one, _ in self.included.values())
         ruler = Ruler(self.data, self.count, given=self.given.networks, worded=worded, quiet=self.quiet)
         self.results["protocol"], self.results["protocol_key"] = ruler.protocol.record(), ruler.protocol.key()
         self.results["series"] = ruler.series.drawn() if ruler.series else None
@@ -409,7 +412,7 @@ class Comparison:
             ruler = ruler or self._ruler()
             if self._done(name, seed):
                 return ruler
-            self.teller.of_run(row, given_sources(Loaded(run), ruler.data), ruler, label)
+            self.teller.of_run(row, ruler.of_test(Loaded(run)), ruler, label)
         self._keep(row)
         self._pace(begun)
         return ruler
@@ -461,7 +464,7 @@ class Comparison:
         with self._recorded(row, label) as run:
             job = self._variation(variant, seed)
             self.place.finish(job, quiet=self.quiet)
-            self.teller.of_run(row, given_sources(Loaded(run), ruler.data), ruler, label, job.data)
+            self.teller.of_run(row, ruler.of_test(Loaded(run)), ruler, label, job.data)
             if variant.half:  # what it has seen is no first part of the training split: nothing is said of copies
                 row["verdicts"] = {}
                 row["metrics"] = {k: v for k, v in row["metrics"].items() if k not in ("memorisation", "near_copies")}

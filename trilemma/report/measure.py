@@ -41,7 +41,7 @@ from trilemma.report.judges import judges_for
 from trilemma.report.of_attributes import AttributeRuler
 from trilemma.report.of_series import SeriesRuler
 from trilemma.report.of_text import TextRuler
-from trilemma.report.of_translation import TranslationRuler
+from trilemma.report.of_translation import TranslationRuler, given_sources
 from trilemma.spaces import Categorical
 from trilemma.tasks.load import Loaded
 from trilemma.training.engine import forget_peak, peak_memory
@@ -129,7 +129,7 @@ class Ruler:
         self.judges = judges_for(data, self.seen(self.test), self.seen(self.train), given or [])
         self.unseen: dict[int | None, list[Unseen]] = {}  # for each view of `copies`, by how much the model has seen
         self.series = SeriesRuler(data) if isinstance(data.modality, Series) else None
-        self.text = TextRuler(data, count, quiet=quiet) if worded else None
+        self.text = TextRuler(data, self.network, count, quiet=quiet) if worded else None
         self.attributes = AttributeRuler(data, self.train_features, self.features) if data.attributes else None
         self.translation = None
         if data.sources("test") is not None:
@@ -157,9 +157,15 @@ class Ruler:
             seeds={"samples": SEED},
             data_hash=data.hash,
             judges={judge.name: judge.record for judge in self.judges}
-            | ({"captions": self.text.matcher.hash} if self.text else {}),
+            | ({"captions": self.text.record} if self.text else {}),
             moved_count=moved_for(data),
         )
+
+    def of_test(self, loaded: Loaded) -> Loaded:
+        """The run with what its samples are made from or asked for: sources and captions of the test split."""
+        if self.text is not None:
+            self.text.ask(loaded)
+        return given_sources(loaded, self.data)
 
     def _labels(self, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
         """Labels (n,) of the first examples of a split, and which of them are known."""

@@ -1,27 +1,46 @@
-"""Are samples of what their captions say? By a CLIP that was trained apart from whatever guides or chooses."""
+"""Are samples of what their captions say? By a CLIP that was trained apart from whatever guides or chooses.
+
+Samples are asked for captions of the test split. The CLIP has learned from the pairs of the train split: of a caption
+that it knows by heart it recognises a copy of that caption's picture, and little else.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from trilemma.metrics.matching import caption_score, found_among, shuffled
+from trilemma.batches import Options
+from trilemma.metrics.matching import caption_score, caption_variety, found_among, shuffled
 from trilemma.metrics.protocol import Measure
 from trilemma.modalities.contract import Data
 from trilemma.tasks.load import Loaded
 from trilemma.training.captions import captions_of
+from trilemma.training.features import FeatureNetwork
 from trilemma.training.matcher import matcher
-from trilemma.training.matching import told, vectors, vectors_of_texts
+from trilemma.training.matching import vectors, vectors_of_texts
 from trilemma.words import Words, normal
+
+VARIED, EACH = 32, 5  # captions of which several samples are made, and how many: how varied are those of one?
+RECIPE = 1  # a new number wherever these figures are defined anew
 
 
 class TextRuler:
-    """The network that measures, and what real pairs that it has not seen get by it."""
+    """The network that measures, the captions that samples are asked for, and what their real examples get by it."""
 
-    def __init__(self, data: Data, count: int, *, quiet: bool = False):
-        self.matcher = matcher(data, quiet=quiet)
-        captions, rows = captions_of(data), data.splits["test"]
-        kept = [row for row in rows if captions[row].strip()][:count]
-        self.real = np.asarray(data.x[kept]), [captions[row] for row in kept]
+    def __init__(self, data: Data, network: FeatureNetwork, count: int, *, quiet: bool = False):
+        self.network, self.matcher = network, matcher(data, quiet=quiet)
+        rows, captions = held_out(data, count)
+        self.real = np.asarray(data.x[rows]), captions
+
+    @property
+    def record(self) -> str:
+        """All that the figures depend on besides the samples."""
+        return f"{self.matcher.hash}, {len(self.real[1])} captions of test, recipe {RECIPE}"
+
+    def ask(self, loaded: Loaded) -> None:
+        """Let a model that reads make sample i for the caption of real example i, over and over again."""
+        words = words_of(loaded)
+        if words is not None and self.real[1]:
+            loaded.sampler.prompts = words.write(self.real[1])
 
     def measure(self, samples: np.ndarray, captions: list[str]) -> dict[str, Measure]:
         """Figures by name of raw samples (n, channels, *grid) and the caption of each."""
@@ -42,11 +61,54 @@ class TextRuler:
 
     def floor(self) -> dict[str, Measure]:
         """Of unseen real pairs."""
-        return self.measure(*self.real)
+        return self.measure(*self.real) | self.variety(*self.real)
 
-    def of_model(self, loaded: Loaded, samples: np.ndarray, seed: int) -> dict[str, Measure]:
-        """Of samples 0, 1, ... of this seed, made for captions of training examples; nothing of other models."""
-        if not any(isinstance(space, Words) for space in loaded.model.spaces.values()):
+    def variety(self, samples: np.ndarray, captions: list[str]) -> dict[str, Measure]:
+        """How varied samples of one caption are, of captions that have several; nothing where only one or none has."""
+        rows: dict[str, list[int]] = {}
+        for row, caption in enumerate(captions):
+            rows.setdefault(normal(caption), []).append(row)
+        chosen = [places[:EACH] for places in rows.values() if len(places) > 1][:VARIED]
+        if len(chosen) < 2:
             return {}
-        _, space = told(loaded.model)
-        return self.measure(samples, space.read(loaded.sampler.captions(seed, np.arange(len(samples)))))
+        features = self.network(samples[np.concatenate(chosen)])
+        kinds = np.repeat(np.arange(len(chosen)), [len(places) for places in chosen])
+        return {"caption_variety": caption_variety(features, kinds)}
+
+    def of_samples(self, samples: np.ndarray) -> dict[str, Measure]:
+        """Of raw samples of which number i was asked for by the caption of real example i, over and over again."""
+        captions = self.real[1]
+        told = [captions[i % len(captions)] for i in range(len(samples))] if captions else []
+        return self.measure(samples, told) | self.variety(samples, told) if told else {}
+
+    def of_model(
+        self, loaded: Loaded, samples: np.ndarray, seed: int, options: Options | None = None
+    ) -> dict[str, Measure]:
+        """Of samples 0, 1, ... of this seed and these options (None: the run's own), by a model that was told to `ask`.
+
+        Further ones are made of the first captions. Nothing of models that do not read.
+        """
+        captions = self.real[1]
+        if words_of(loaded) is None or not captions:
+            return {}
+        assert loaded.sampler.prompts is not None
+        count, options = min(VARIED, len(captions), len(samples)), options or loaded.options
+        further = [  # sample i + k len(captions) is of the caption of sample i
+            loaded.sampler.samples(count, seed=seed, start=number * len(captions), options=options)
+            for number in range(1, EACH)
+        ]
+        return self.of_samples(samples) | self.variety(
+            np.concatenate([samples[:count], *further]), EACH * captions[:count]
+        )
+
+
+def held_out(data: Data, count: int) -> tuple[list[int], list[str]]:
+    """Rows of the first `count` test examples that have a caption, and these: what samples are asked for."""
+    captions = captions_of(data)
+    rows = [int(row) for row in data.splits["test"] if captions[row].strip()][:count]
+    return rows, [captions[row] for row in rows]
+
+
+def words_of(loaded: Loaded) -> Words | None:
+    """The Space of the captions that a model reads, if it does."""
+    return next((space for space in loaded.model.spaces.values() if isinstance(space, Words)), None)

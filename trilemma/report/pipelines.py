@@ -7,9 +7,9 @@ import inspect
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +39,32 @@ class Made:
 
 @dataclass
 class Pipeline:
-    """One folder of a pipeline, checked, and how many steps its scheduler is to take (None: its own default)."""
+    """One folder of a pipeline, checked, and how many steps its scheduler is to take (None: its own default).
+
+    captions: for one that asks for a prompt: picture i is made for caption i, over and over again.
+    """
 
     name: str
     folder: Path
     steps: int | None = None
+    captions: list[str] = field(default_factory=list)
+
+    def _index(self) -> dict[str, Any]:
+        return json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
+
+    def _known(self) -> Mapping[str, inspect.Parameter]:
+        """What it can be asked for."""
+        kind = getattr(outside.library("--include of a pipeline"), self._index()["_class_name"])
+        return inspect.signature(kind.__call__).parameters
+
+    @property
+    def reads(self) -> bool:
+        """Is it asked for pictures in words?"""
+        return bool(self.captions) and "prompt" in self._known()
 
     def facts(self) -> dict[str, Any]:
         """What it is, in words for the row."""
-        index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
-        call = inspect.signature(
-            getattr(outside.library("--include of a pipeline"), index["_class_name"]).__call__
-        ).parameters
+        index, call = self._index(), self._known()
         usual = call["num_inference_steps"].default if "num_inference_steps" in call else None
         return {
             "pipeline": index["_class_name"], "scheduler": (index.get("scheduler") or [None, None])[1],
@@ -58,7 +72,7 @@ class Pipeline:
         }  # fmt: skip
 
     def check(self, data: Data) -> float:
-        """Make one picture; returns its seconds. InputError for what cannot be loaded or asks for more than a count."""
+        """Make one picture; returns its seconds. InputError for what cannot be loaded or asks for what is not there."""
         if data.modality.kind != "image":
             raise InputError(
                 f"--include {self.name}=...: a pipeline makes pictures, and these are {data.modality.kind} data"
@@ -128,7 +142,7 @@ class Pipeline:
             ) from problem
         pipeline.set_progress_bar_config(disable=True)
         pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
-        self._check_call(pipeline)
+        self._check_call()
         network = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
         hook = network.register_forward_hook(lambda *_: calls.append(1)) if network is not None else None
         try:
@@ -137,27 +151,31 @@ class Pipeline:
             if hook is not None:
                 hook.remove()
 
-    def _check_call(self, pipeline: Any) -> None:
-        """InputError for a pipeline that makes nothing out of a count alone."""
-        known = inspect.signature(type(pipeline).__call__).parameters
+    def _check_call(self) -> None:
+        """InputError for a pipeline that makes nothing out of a count or captions alone."""
+        known, kind = self._known(), self._index()["_class_name"]
         asked = [one for one, each in known.items() if each.default is inspect.Parameter.empty and one != "self"]
-        asked = [one for one in asked if known[one].kind not in (inspect.Parameter.VAR_KEYWORD,)]
-        if "prompt" in known and "prompt" not in asked:
+        asked = [one for one in asked if known[one].kind not in (inspect.Parameter.VAR_KEYWORD,) and one != "prompt"]
+        if "prompt" in known and not self.captions:
             asked.append("prompt")
-        if asked or "batch_size" not in known:
+        if asked or not {"batch_size", "prompt"} & known.keys():
             what = ", ".join(asked) or "something else than a count"
             raise InputError(
-                f"--include {self.name}=...: {type(pipeline).__name__} asks for {what}, which a comparison does not "
-                "have; make the pictures with it and include their folder"
+                f"--include {self.name}=...: {kind} asks for {what}, which a comparison of these data does not have; "
+                "make the pictures with it and include their folder"
             )
         if self.steps is not None and "num_inference_steps" not in known:
-            raise InputError(f"--include {self.name}=...: {type(pipeline).__name__} takes no number of steps")
+            raise InputError(f"--include {self.name}=...: {kind} takes no number of steps")
 
     def _pictures(self, pipeline: Any, index: np.ndarray) -> np.ndarray:
         """Pictures number `index` of the protocol's seed, each by a generator of its own: (n, H, W, C) uint8."""
         generators = [torch.Generator("cpu").manual_seed(SEED % 2**40 + int(one)) for one in index]
-        steps = {} if self.steps is None else {"num_inference_steps": self.steps}
-        made = pipeline(batch_size=len(index), generator=generators, output_type="np", **steps).images
+        told: dict[str, Any] = {} if self.steps is None else {"num_inference_steps": self.steps}
+        if self.reads:
+            told["prompt"] = [self.captions[one % len(self.captions)] for one in index]
+        else:
+            told["batch_size"] = len(index)
+        made = pipeline(generator=generators, output_type="np", **told).images
         made = np.asarray(made, dtype=np.float32)
         if made.ndim != 4 or len(made) != len(index) or not np.isfinite(made).all():
             raise InputError(f"--include {self.name}=...: its pictures have odd shapes {made.shape} or holes")
@@ -165,7 +183,7 @@ class Pipeline:
 
     def _key(self, count: int) -> str:
         """Of its files and of what is asked: by it samples that were made before are known again."""
-        found = hashlib.sha256(f"{count} {self.steps} {SEED} ".encode())
+        found = hashlib.sha256("\n".join([f"{count} {self.steps} {SEED} ", *self.captions]).encode(errors="replace"))
         for file in sorted(path for path in self.folder.rglob("*") if path.is_file()):
             about = file.stat()
             content = file.read_bytes() if about.st_size <= HASHED else f"{about.st_size} {about.st_mtime_ns}".encode()

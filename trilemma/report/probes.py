@@ -221,7 +221,7 @@ def ladder(loaded: Loaded, ruler: Ruler, samplers: tuple[str, ...]) -> list[dict
 
 def guided(loaded: Loaded, ruler: Ruler) -> list[dict[str, Any]]:
     """Quality, variety and control over the strength of guidance: {'guidance', 'samples', 'metrics'}."""
-    if ruler.reader is None and ruler.attributes is None:
+    if ruler.reader is None and ruler.attributes is None and ruler.text is None:
         return []
     start = time.perf_counter()
     loaded.sampler.samples(16, seed=SEED, options=replace(loaded.options, guidance=max(STRENGTHS)))
@@ -231,12 +231,14 @@ def guided(loaded: Loaded, ruler: Ruler) -> list[dict[str, Any]]:
     for strength in STRENGTHS:
         # At all levels of noise: an interval is there to keep what guidance costs.
         options = replace(loaded.options, guidance=strength, interval=(0.0, math.inf))
-        features = ruler.network(loaded.sampler.samples(count, seed=SEED, options=options))
+        x = loaded.sampler.samples(count, seed=SEED, options=options)
+        features = ruler.network(x)
         metrics = of_features(ruler, features)
         if asked is not None and ruler.reader is not None:
             metrics["control"] = control(asked[:, 0], ruler.reader.predict(features)).record()
         if ruler.attributes is not None:
-            told = ruler.attributes.of_model(loaded, features, SEED)
-            metrics |= records(told)
+            metrics |= records(ruler.attributes.of_model(loaded, features, SEED))
+        if ruler.text is not None:
+            metrics |= records(ruler.text.of_model(loaded, x, SEED, options))
         points.append({"guidance": strength, "samples": count, "metrics": metrics})
     return points

@@ -13,6 +13,11 @@ from trilemma.report.columns import amount
 from trilemma.report.evidence import FAMILIES
 from trilemma.report.summary import Figure, Summary, finite, joined, mean, number, single, spanned
 
+UNDER_GUIDANCE = {
+    "precision": "precision", "recall": "recall", "caption_variety": "variety per caption", "control": "as asked",
+    "attributes": "attributes as asked", "clip_score": "caption score", "retrieval_5": "found by caption",
+    "frechet": "Fréchet",
+}  # fmt: skip
 ORDER = {"holds": 0, "does not hold": 1, "cannot be told": 2}
 
 
@@ -256,19 +261,21 @@ def _with_interval(figure: Figure) -> tuple[str, str]:
 
 
 def _guided(models: list[Summary]) -> list[dict[str, Any]]:
-    """Precision, recall and control over the strength of guidance: {'name', 'style', 'samples', 'points'}."""
+    """Quality, variety and control over the strength of guidance: {'name', 'style', 'samples', 'titles', 'points'}."""
     found = []
     for one in models:
         points: list[dict[str, Any]] = next((row["guided"] for row in one.done if row.get("guided")), [])
         if points:
-            names = ("precision", "recall", "control", "frechet")
+            known = {name for point in points for name in point["metrics"]}
+            names = [name for name in UNDER_GUIDANCE if name in known]
             lines = [
-                (f"{point['guidance']:g}", [_interval_of(figures.get(name)) for name in names])
+                (f"{point['guidance']:g}", [_interval_of(point["metrics"].get(name)) for name in names])
                 for point in points
-                for figures in [{"control": point["metrics"].get("attributes"), **point["metrics"]}]
             ]
-            style = plots.family_class(one.family)
-            found.append({"name": one.name, "style": style, "samples": points[0]["samples"], "points": lines})
+            found.append({
+                "name": one.name, "style": plots.family_class(one.family), "samples": points[0]["samples"],
+                "titles": [UNDER_GUIDANCE[name] for name in names], "points": lines,
+            })  # fmt: skip
     return found
 
 

@@ -16,7 +16,7 @@ from trilemma.metrics.protocol import records
 from trilemma.modalities.contract import Data
 from trilemma.report.measure import SEED, Ruler, asked_of, history, of_run, write_samples
 from trilemma.report.of_styles import has_control, of_styles, sheet
-from trilemma.report.of_translation import given_sources
+from trilemma.report.of_text import words_of
 from trilemma.report.pictures import THRIFTS
 from trilemma.report.probes import guided, ladder, probes, quick
 from trilemma.report.quiz import MOST
@@ -86,7 +86,7 @@ class Teller:
             with self.beside(row, f"quality at {share:g} of the budget"):
                 seen = seen_by(loaded.config["model"], data or self.data)
                 short = branch(seen, loaded.run, share, quiet=self.quiet)
-                at, made = short.config()["training"]["examples"], given_sources(Loaded(short.folder), ruler.data)
+                at, made = short.config()["training"]["examples"], ruler.of_test(Loaded(short.folder))
                 x = made.sampler.samples(self.count, seed=SEED, options=made.options)
                 spent, whole = short.choices()["seconds"]["total"], loaded.config["training"]["examples"]
                 point = {"share": share, "reached": at / whole, "examples": at, "seconds": spent}
@@ -109,7 +109,7 @@ class Teller:
         if "steps" in config:
             samplers = ("ddpm", "ddim") if config.get("path") == "ddpm" else (config["sampler"],)
             row["ladder"] = ladder(loaded, ruler, samplers)
-        if "guidance" in config and (loaded.sampler.frequencies or loaded.attributes):
+        if "guidance" in config and (loaded.sampler.frequencies or loaded.attributes or words_of(loaded)):
             row["guided"] = guided(loaded, ruler)
 
     def measured(

@@ -156,9 +156,14 @@ WORDS = {
         "for each attribute. The last row: how often they are read right off unseen real data."
     ),
     "clip_score": (
-        "Whether samples are of what their captions say: the mean cosine of a sample and its caption, by a CLIP that "
-        "was trained on these data to measure with, apart from any that guides. Read it beside the floor, unseen real "
-        "pictures with their own captions, and beside “of other captions”."
+        "Whether samples are of what their captions say: the mean cosine of a sample and its caption, one of the test "
+        "split, by a CLIP that was trained on these data to measure with, apart from any that guides. Read it beside "
+        "the floor, the real pictures of those captions, and beside “of other captions”."
+    ),
+    "caption_variety": (
+        "How far samples of one caption are from each other, as a share of how far those of different captions are. 0: "
+        "one picture for each caption; 1: captions decide nothing. In the last row: of unseen real pictures, where "
+        "several have one caption."
     ),
     "clip_shuffled": "The same mean cosine with another sample's caption: what pairs that do not go together get.",
     "retrieval_1": "How often a caption finds its own sample first among 100 of them; chance is 1 %.",

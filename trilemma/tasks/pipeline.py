@@ -33,12 +33,12 @@ class TrilemmaPipeline(DiffusionPipeline):
         self.register_modules(run=run)
 
     def __call__(
-        self, batch_size=1, generator=None, num_inference_steps=None, class_labels=None, guidance_scale=None,
-        output_type="pil", return_dict=True,
+        self, prompt=None, batch_size=None, generator=None, num_inference_steps=None, class_labels=None,
+        guidance_scale=None, negative_prompt=None, output_type="pil", return_dict=True,
     ):
         images = pictures(
             self.run.loaded, batch_size, generator=generator, steps=num_inference_steps, labels=class_labels,
-            guidance=guidance_scale,
+            guidance=guidance_scale, prompts=prompt, negatives=negative_prompt,
         )
         if output_type == "pil":
             images = self.numpy_to_pil(images)
@@ -105,42 +105,50 @@ def export_pipeline(loaded: Any, folder: str | Path) -> list[Path]:
 
 
 def pictures(
-    loaded: Any, n: int, *, generator: torch.Generator | list[torch.Generator] | None = None,
-    steps: int | None = None, labels: Any = None, guidance: float | None = None,
+    loaded: Any, n: int | None = None, *, generator: torch.Generator | list[torch.Generator] | None = None,
+    steps: int | None = None, labels: Any = None, guidance: float | None = None, prompts: Any = None,
+    negatives: Any = None,
 ) -> np.ndarray:  # fmt: skip
     """(n, H, W, C) float32 in 0 ... 1, as pipelines give them.
 
-    generator: one for all, which goes on, or one for each picture. labels: one for all or one for each, by name or
-    number. Without a generator each call makes other pictures.
+    n: None makes as many as there are prompts. generator: one for all, which goes on, or one for each picture. labels,
+    prompts, negatives (what not to make): one for all or one for each; labels by name or number. Without a generator
+    each call makes other pictures.
     """
     import torch
 
-    labels = labels if isinstance(labels, (list, tuple)) else [labels] * n
-    if len(labels) != n:
-        raise InputError(f"class_labels: {len(labels)} of them for {n} pictures")
-    alone = isinstance(generator, (list, tuple))
-    if isinstance(generator, (list, tuple)) and len(generator) != n:
-        raise InputError(f"generator: {len(generator)} of them for {n} pictures")
+    count = n or (len(prompts) if isinstance(prompts, (list, tuple)) else 1)
+
+    def each(name: str, given: Any) -> list[Any]:
+        given = list(given) if isinstance(given, (list, tuple)) else [given] * count
+        if len(given) != count:
+            raise InputError(f"{name}: {len(given)} of them for {count} pictures")
+        return given
+
+    named = {"class_labels": labels, "prompt": prompts, "negative_prompt": negatives}
+    told = list(zip(*(each(name, given) for name, given in named.items()), strict=True))
+    alone, generators = isinstance(generator, (list, tuple)), each("generator", generator)
     loaded.model.to(loaded.engine.device)  # a pipeline may have been moved elsewhere
 
     def seed(source: Any) -> int:
         where = source.device if source is not None else "cpu"
         return int(torch.randint(2**31 - 1, (1,), generator=source, device=where))
 
-    seeds = [seed(one) for one in generator] if isinstance(generator, (list, tuple)) else [seed(generator)] * n
+    seeds = [seed(one) for one in generators] if alone else [seed(generator)] * count
     rows: list[np.ndarray] = []
-    # Neighbours of one seed and label are made together; each picture depends on its seed and number alone.
+    # Neighbours that are told the same are made together; each picture depends on that, its seed and its number alone.
     start = 0
-    while start < n:
+    while start < count:
         end = start + 1
-        while end < n and seeds[end] == seeds[start] and labels[end] == labels[start] and not alone:
+        while end < count and told[end] == told[start] and not alone:
             end += 1
-        number = 0 if alone else start
+        label, prompt, negative = told[start]
         rows.append(
             loaded.generate(
-                end - start, seed=seeds[start], start=number, label=labels[start], steps=steps, guidance=guidance
+                end - start, seed=seeds[start], start=0 if alone else start, label=label, steps=steps,
+                guidance=guidance, prompt=prompt, negative=negative,
             )
-        )
+        )  # fmt: skip
         start = end
     made = np.concatenate(rows)
     made = made[..., None] if made.ndim == 3 else made

@@ -82,6 +82,7 @@ class Sampler:
         """
         self.model, self.engine, self.frequencies, self.dtype = model, engine, frequencies, dtype
         self.sources, self.told = sources, told
+        self.prompts: np.ndarray | None = None  # (n, 1, L) captions for samples that nobody prompts, in turn
 
     def labels(self, seed: int, index: np.ndarray) -> np.ndarray | None:
         """(n, 1) labels for which the images `index` of this seed are asked; None where the model knows none."""
@@ -92,7 +93,12 @@ class Sampler:
         return np.where(own < 0, drawn, own)
 
     def captions(self, seed: int, index: np.ndarray) -> np.ndarray:
-        """(n, 1, L) captions of training examples for which the images `index` are asked when nobody prompts."""
+        """(n, 1, L) captions for which the images `index` are asked when nobody prompts: those of training examples.
+
+        Of `prompts`, where there are some, image i is asked for caption i, over and over again.
+        """
+        if self.prompts is not None:
+            return self.prompts[index % len(self.prompts)]
         space = next(space for space in self.model.spaces.values() if isinstance(space, Words))
         row, kept = draw([1.0] * len(space.kept), seed ^ CAPTION_SEED, index)[:, 0], space.kept.cpu().numpy()
         longest = max(int((kept > 0).any(0).sum()), 1)
