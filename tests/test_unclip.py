@@ -19,9 +19,11 @@ from trilemma.errors import InputError
 from trilemma.impressions import GUIDE, Impression
 from trilemma.maths import samplers
 from trilemma.maths.noise import Noise
+from trilemma.models.contract import configure
 from trilemma.training import restore
 from trilemma.training.guides import clip_of
 from trilemma.training.run import Run
+from trilemma.words import Words
 
 
 def test_the_slope_is_that_of_the_logit() -> None:
@@ -154,6 +156,17 @@ def test_a_run_that_reads_captions_may_begin_one_that_a_clip_leads() -> None:
     other = replace(config, embedding=2 * config.embedding)
     with pytest.raises(InputError, match="another model"):
         restore.build("diffusion:text", other, plain, 4, start=model)
+
+
+def test_a_clip_of_another_vocabulary_leads_nothing() -> None:
+    case = CASES["impressions"]
+    words = case.spaces["caption"]
+    assert isinstance(words, Words)
+    other = Words.fit(["ein roter Vogel", "ein blauer Vogel"])
+    assert words.holds(words) and not words.holds(other) and not other.holds(words)
+    with pytest.raises(InputError, match="another vocabulary"):
+        configure("diffusion:clip-guided", {**case.spaces, "caption": other})
+    configure("unclip", {**case.spaces, "caption": other})  # it has impressions of a CLIP, not its words
 
 
 def test_an_untrained_guide_conditions_nothing() -> None:

@@ -210,6 +210,10 @@ class Words(Numbered):
             return {"table": self.tokenizer.name, "table_digest": self.tokenizer.digest}
         return {"merges": [list(pair) for pair in self.tokenizer.merges], "added": self.tokenizer.added}
 
+    def holds(self, other: Words) -> bool:
+        """Do all captions of the other Space mean the same in this one: equal tokens, and room for them?"""
+        return self._written() == other._written() and self.shape[1] >= other.shape[1]
+
     @property
     def vectors(self) -> Table | Encoder | None:
         """(B, L) tokens -> (B, L, D), by what others bring; None: vectors are learned."""

@@ -64,8 +64,10 @@ def worded(data: Data, name: str, settings: dict[str, Any], theirs: Space | None
     """The data as a model of this name reads them: captions instead of labels, or no captions at all.
 
     theirs: the Space of the captions of a run whose weights this training begins with: its vocabulary stays. word: one
-    that is added to it.
+    that is added to it. Data that another model has read (the one that a CLIP is trained for) are read as it does.
     """
+    if isinstance(data.spaces.get(CAPTION), Words):
+        return data
     text = text_of(name, settings)
     if not text:
         if word:

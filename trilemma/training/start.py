@@ -24,13 +24,13 @@ from trilemma.models.contract import (
     find,
     known_models,
 )
-from trilemma.training.captions import check_same
+from trilemma.training.captions import check_same, text_of
 from trilemma.training.carry import Say, begun_with, carry_out, fresh_model
 from trilemma.training.clusters import clustered
 from trilemma.training.engine import agreed, first, forget_peak, join, prepare
 from trilemma.training.guides import CLIP, Guide, clip_of, guide_of, inherited
 from trilemma.training.guides import SHARE as CLIP_SHARE
-from trilemma.training.opening import opened, scale_of, seen_by, usual_model, whole
+from trilemma.training.opening import opened, scale_of, usual_model
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Plan, choose_size, frequencies_of, plan
 from trilemma.training.run import FORMAT, Run, claimed, write_json
@@ -289,14 +289,18 @@ def _clip(
     run: Run, guide: Guide, sources: tuple[Any, Any], asked: dict[str, Any], opening: Opening, settings: dict[str, Any],
     *, quiet: bool,
 ) -> Guide:  # fmt: skip
-    """The CLIP, trained now, gone on with or found: a share of the budget, in a folder of the run's own."""
+    """The CLIP, trained now, gone on with or found: a share of the budget, in a folder of the run's own.
+
+    It reads captions as the model does.
+    """
     unit, amount, _ = parse_budget(asked["budget"])
     theirs = {k: v for k, v in settings.items() if k.startswith("training.") and k != "training.branches"}
+    theirs["model.text"] = text_of(asked["model"], settings)
     share: str | int = f"{CLIP_SHARE * amount:.2f}s" if unit == "seconds" else max(int(CLIP_SHARE * amount), 1)
     own = Run(run.folder / CLIP)
     train(
-        seen_by(asked["model"], whole(sources, opening)), model=guide.name, out=own.folder, size=asked["size"],
-        budget=share, seed=asked["seed"], settings=theirs, quiet=quiet,
+        opened(sources, opening, asked), model=guide.name, out=own.folder, size=asked["size"], budget=share,
+        seed=asked["seed"], settings=theirs, quiet=quiet,
     )  # fmt: skip
     return replace(guide, run=own, spent=spent_on(own, unit))
 
