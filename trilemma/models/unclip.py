@@ -54,6 +54,7 @@ class UnCLIP(Model, Samples, Redraws):
     accepts = (Continuous,)
     needs_grid = True
     needs_captions = True
+    learns_impressions = True
     hunger = 8.0
 
     def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):
