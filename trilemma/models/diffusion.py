@@ -406,7 +406,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
             return lambda y, s: self.estimate(y, torch.full((len(y),), s, device=y.device), raw, present, given, cond)
 
         conditional = under(request.raw, request.present)
-        if guidance == 1 or not self.conditioner.names:
+        told = {*request.raw, *request.against}.intersection(self.conditioner.names)
+        if guidance == 1 or not told:  # of a source alone there is nothing that could be left out
             return conditional
         if GUIDE in self.spaces:
             return self.guided_by_clip(conditional, request, guidance - 1)

@@ -44,6 +44,11 @@ def varied(
     if draws < 1:
         raise InputError(f"-n {draws}: ask for at least one of each")
     run.check_options(asked, prompt)
+    kept = run.model.learns_impressions or any(isinstance(space, Clusters) for space in spaces.values())
+    if asked.guidance is not None and label is None and prompt is None and not kept:
+        raise InputError(
+            f"--guidance {asked.guidance:g}: leads to what is asked for, and nothing is: say what, or leave it out"
+        )
     given = run.read(source).x
     x, options = np.repeat(given, draws, 0), merged(run.options, asked)
     device, made = run.engine.device, []
