@@ -8,7 +8,7 @@ captions, such as names of classes, would be pushed apart.
 `noise-aware` sees x under noise of a level that it is told (Dhariwal & Nichol 2021, section 4; Nichol et al. 2022):
 what guides a sampler has to read what is not finished.
 
-A loss needs the whole batch at once: it cannot be split into micro-batches or over processes, and is refused there.
+A loss needs the whole batch at once: processes gather the vectors of all, and micro-batches are refused.
 """
 
 from __future__ import annotations
@@ -149,13 +149,15 @@ class Clip(Model, Encodes, Matches):
             sigma = log_normal_sigma(z, mean=config.level_mean, deviation=config.level_deviation)
             x = x + expand(sigma, x) * noise.normal(*x.shape[1:]).to(x.dtype)
         forgotten = noise.uniform(*captions.shape[1:])[:, 0] < config.forget if config.forget else None
-        cosines = self.images(x, sigma) @ self.texts(captions, forgotten).T
+        every, own = batch.gather, slice(batch.place, batch.place + len(batch))
+        cosines = every(self.images(x, sigma)) @ every(self.texts(captions, forgotten)).T
+        captions, here = every(captions), every(here)
         same = (captions == captions.transpose(0, 1)).all(2)
         matching = matching_softmax if config.loss == "softmax" else matching_sigmoid
-        error = matching(self.scale * cosines + self.shift, same, here)
+        error = matching(self.scale * cosines + self.shift, same, here)[own]
         with torch.no_grad():
             hit = same.gather(1, cosines.masked_fill(~here, -2.0).argmax(1, keepdim=True))[:, 0] & here
-        yield Turn("model", error.sum(), len(batch), {"error": error.sum().detach(), "found": hit.sum()})
+        yield Turn("model", error.sum(), len(batch), {"error": error.sum().detach(), "found": hit[own].sum()})
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         return self.images(self.seen(batch))

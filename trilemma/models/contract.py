@@ -87,7 +87,7 @@ class Model(nn.Module, ABC):
     finds_clusters: ClassVar[bool] = False  # True: its config has `clusters`, a condition for data without labels
     hunger: ClassVar[float] = 1.0  # how much longer than others it trains before a larger network pays
     learns_impressions: ClassVar[bool] = False  # True: its weights know what one CLIP sees, and that of no other
-    couples_batch: ClassVar[bool] = False  # True: losses depend on which examples share a batch
+    couples_batch: ClassVar[bool] = False  # True: losses depend on which examples share a batch (`Batch.gather`)
     sets: ClassVar[tuple[str, ...]] = ("alone",)  # of SETS, what it learns from; the first one that fits is taken
 
     spaces: nn.ModuleDict
