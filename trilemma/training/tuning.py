@@ -23,7 +23,7 @@ from trilemma.models.contract import Model, find
 from trilemma.networks import low_rank
 from trilemma.networks.text import TextTower
 from trilemma.training.run import Run
-from trilemma.words import Words, words_of
+from trilemma.words import Words, is_word, normal, words_of
 
 KEYS = tuple(one.name for one in fields(Tuning))
 WORD_RATE = 2e-2  # of the optimizer, where one row learns and nobody says how fast
@@ -48,7 +48,7 @@ def tuning_of(settings: dict[str, Any], start: Any) -> Tuning:
     if tuning.asked and start is None:
         which = "lora" if tuning.lora else "word"
         raise InputError(f"setting {which}: goes on with a run that is there; name it with --from RUN")
-    if tuning.word and (words_of(tuning.word) != [tuning.word.lower()] or not tuning.word.isalnum()):
+    if tuning.word and (words_of(tuning.word) != [normal(tuning.word)] or not is_word(tuning.word)):
         raise InputError(f"setting word={tuning.word!r}: give one word of letters and digits, such as zork")
     return tuning
 
