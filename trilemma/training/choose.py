@@ -15,7 +15,7 @@ from trilemma.modalities.contract import Data
 from trilemma.models.contract import Samples
 from trilemma.training.features import feature_network
 from trilemma.training.loop import Loop
-from trilemma.training.sampling import Sampler, merged
+from trilemma.training.sampling import Sampler, merged, recodes
 
 REFERENCE = 5000  # most examples of the choose split
 FIT = 5000  # codes behind a density that is only compared
@@ -74,7 +74,8 @@ def fewest_steps(data: Data, sampler: Sampler, option: Options, *, default: int,
 def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[str | None, Options, dict[str, Any]]:
     """(average, options, what was tried): the best average with default options, then the model's questions in turn.
 
-    Of answers that are as good as the best one, but for TIE, the one with the fewest network calls is taken.
+    Of answers that are as good as the best one, but for TIE, the one with the fewest network calls is taken. A model
+    that codes for another one is judged by how it gives back the examples of that split.
     `training.choose_few` keeps the middle average and asks the first question only, for its first two answers.
     """
     training, model = loop.training, loop.model
@@ -88,11 +89,12 @@ def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[st
     if count < 100 or len(data.splits["choose"]) < 32 or not keys:
         return default, option, {"reason": "too few samples or examples to choose by: defaults taken"}
     features = feature_network(data, "choose", quiet=quiet)
-    reference = features.shaped(features(data.rows("choose", REFERENCE)))
+    again = recodes(model)
+    reference = features.shaped(features(data.rows("choose", count if again else REFERENCE)))
     tried: list[dict[str, Any]] = []
 
     def figure(key: str, option: Options) -> float:
-        samples = sampler.samples(count, seed=SEED + loop.seed, options=option)
+        samples = sampler.judged(data.split("choose"), count, seed=SEED + loop.seed, options=option)
         value = frechet_distance(reference, features.shaped(features(samples))).value
         named = {name: v for name, v in asdict(option).items() if v is not None}
         tried.append({"average": key, **named, "calls": model.calls(option), "frechet": value})
@@ -101,7 +103,8 @@ def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[st
     few, values = min(training.fit_examples, FIT), {}
     for key in keys:
         with loop.averages.applied(model, key):
-            sampler.fit(train, seed=loop.seed, limit=few)
+            if not again:
+                sampler.fit(train, seed=loop.seed, limit=few)
             values[key] = figure(key, option)
     best = min(values, key=lambda key: values[key])
     current, questions = values[best], asked(model, few=training.choose_few)
