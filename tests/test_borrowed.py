@@ -50,7 +50,7 @@ def test_a_space_reads_and_writes_in_the_words_of_the_package() -> None:
     assert isinstance(again, Words) and (again.write(["blue tree"]) == space.write(["blue tree"])).all()
 
 
-@pytest.mark.parametrize("model", ["clip", "diffusion:text", "gan:text"])
+@pytest.mark.parametrize("model", ["clip", "diffusion:text", "diffusion:clip-guided", "gan:text"])
 def test_models_read_them_and_resume(model: str, tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     folder = pictures(tmp_path / "pictures")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contract_cases import CASES
 from PIL import Image
 
 import trilemma as tl
@@ -21,11 +22,13 @@ from trilemma.maths.losses import matching_sigmoid, matching_softmax
 from trilemma.metrics.matching import caption_score, caption_variety, found_among, shuffled
 from trilemma.metrics.protocol import Measure
 from trilemma.modalities.door import open_data
+from trilemma.models.contract import configure
 from trilemma.report.asked import models_for
 from trilemma.training import matcher as matchers
 from trilemma.training.captions import worded
 from trilemma.training.engine import Engine
 from trilemma.training.sampling import Sampler
+from trilemma.words import Words
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
 TINY = {
@@ -106,6 +109,25 @@ def test_examples_without_captions_neither_count_nor_disturb(loss) -> None:
     torch.testing.assert_close(error[here] / 4, kept / 3)
     nobody = loss(logits, torch.eye(4).bool(), torch.zeros(4).bool())
     assert torch.equal(nobody, torch.zeros(4).double())
+
+
+@pytest.mark.parametrize(
+    ("captions", "mirrored"),
+    [
+        (["a red bird", "it's a bird on a tree", "T-shirt"], True),
+        (["a bird on the left"], False),
+        (["flag of East Timor"], False),
+        (["clockwise arrows"], False),
+        (["waxing crescent moon"], False),
+        (["b", "d"], False),
+        (["a photo of the digit 3"], False),
+        (["route 66"], False),
+        (["右边的鸟"], False),
+    ],
+)
+def test_what_captions_tell_of_sides_and_signs_is_not_mirrored(captions: list[str], mirrored: bool) -> None:
+    spaces = {**CASES["captions"].spaces, "caption": Words.fit(captions)}
+    assert configure("clip", spaces).flip is mirrored
 
 
 # --- the measures -----------------------------------------------------------------------------------------------------

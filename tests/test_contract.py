@@ -500,11 +500,10 @@ def shared_pairs() -> list[tuple[str, str]]:
     What several processes add is to put turns and their weights together: each model once where all elements count,
     and once where some do not.
     """
-    pairs = [pair for pair in PAIRS if not find(pair[0])[0].couples_batch]
     kinds = ("image", "series", "table", "pairs", "unpaired")
-    only = {name for name, _ in pairs} - {name for name, case in pairs if case in kinds}  # tokens, captions
-    rest = ("tokens", "impressions")
-    return [(name, case) for name, case in pairs if case in kinds or (name in only and case in rest)]
+    only = {name for name, _ in PAIRS} - {name for name, case in PAIRS if case in kinds}  # tokens, captions
+    rest = ("tokens", "captions", "impressions")
+    return [(name, case) for name, case in PAIRS if case in kinds or (name in only and case in rest)]
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
@@ -512,7 +511,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     command = [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert {name for name, _ in shared_pairs()} == {name for name, _ in PAIRS if not find(name)[0].couples_batch}
+    assert {name for name, _ in shared_pairs()} == {name for name, _ in PAIRS}
     for name, case_name in shared_pairs() + toy.STEERED:
         loop = exact_loop(name, CASES[case_name], batch=7)
         start = weights_of(loop)

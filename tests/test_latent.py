@@ -27,6 +27,7 @@ from trilemma.report.asked import check_settings
 from trilemma.report.coding import coding
 from trilemma.spaces import Continuous, fit_continuous
 from trilemma.tasks.load import load
+from trilemma.training import choose as choosing
 from trilemma.training import start as starting
 from trilemma.training.branch import branch
 from trilemma.training.loop import Loop
@@ -60,6 +61,39 @@ def fresh(x: np.ndarray) -> tuple[Data, Codec]:
     torch.manual_seed(0)
     codec = Codec(Config(network=Network(width=16, depth=1, multipliers=(1, 2), patch=2)), {"x": data.spaces["x"]})
     return data, codec.eval()
+
+
+def test_a_codec_is_chosen_and_shown_by_what_it_gives_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[np.ndarray] = []
+
+    class Eyes:
+        name, hash = "eyes", "0"
+
+        def __call__(self, x: np.ndarray) -> np.ndarray:
+            looked.append(x)
+            return x.reshape(len(x), -1)[:, ::32].astype(np.float64)
+
+        def shaped(self, seen: np.ndarray) -> np.ndarray:
+            return seen
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("samples of a codec are no measure of it")
+
+    monkeypatch.setattr(choosing, "feature_network", lambda *_, **__: Eyes())
+    monkeypatch.setattr(Codec, "sample", never)
+    settings = {**PLAIN, "training.choose_samples": 200}
+    run = trained(tmp_path / "run", model="codec", settings=settings, budget="640", source=pictures()[0])
+    data = open_data(pictures()[0])
+    rows = data.rows("choose", 200)
+    reference, *made = looked
+    assert len(rows) >= 32 and (reference == rows).all() and len(made) == 3
+    choices = run.choices()
+    tried = choices["chosen_by"]["tried"]
+    best = int(np.argmin([row["frechet"] for row in tried]))
+    assert choices["average"] == tried[best]["average"]
+    again = load(run.folder).reconstruct(data.modality.export(rows), raw=True)
+    assert np.abs(again.astype(int) - made[best].astype(int)).max() <= 1
+    assert list(run.samples_folder.glob("[0-9]*.png"))
 
 
 def test_codes_have_unit_variance_and_are_those_of_the_examples() -> None:

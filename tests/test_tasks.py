@@ -328,6 +328,26 @@ def test_diffusion_options_cost_what_they_say(
     assert counted[0] == calls if calls is not None else 6 < counted[0] <= 12
 
 
+def test_guidance_to_nothing_costs_nothing(
+    run: Callable[[str], Path], shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, output = [0], Diffusion.output
+
+    def counting(self: Diffusion, *arguments: object) -> torch.Tensor:
+        counted[0] += 1
+        return output(self, *arguments)  # type: ignore[arg-type]
+
+    loaded, x = tl.load(run("diffusion")), some(shapes, 1)
+    monkeypatch.setattr(Diffusion, "output", counting)
+    loaded.options = Options(guidance=3.0)
+    loaded.vary(x, steps=6, strength=1.0)
+    assert counted[0] == 6
+    loaded.vary(x, steps=6, strength=1.0, label=0)
+    assert counted[0] > 12
+    with pytest.raises(InputError, match="--guidance 2: leads to what is asked for"):
+        loaded.vary(x, guidance=2.0)
+
+
 def test_options_change_the_samples(run: Callable[[str], Path], tmp_path: Path) -> None:
     seen = []
     more_options = [

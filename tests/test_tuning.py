@@ -143,6 +143,23 @@ def test_a_new_word_for_a_new_thing(base: Path, few: Path, tmp_path: Path) -> No
         tl.train(few, out=tmp_path / "again", start=run.folder, budget="100", settings=settings, quiet=True)
 
 
+def test_a_prior_learns_a_new_word_beside_a_clip_that_reads_none(few: Path, tmp_path: Path) -> None:
+    settings = {**PLAIN, "network.width": 16, "prior_width": 32, "prior_depth": 1, "optimizer.batch": 16}
+    base = tl.train(
+        squares(tmp_path / "pictures", 40), model="unclip", out=tmp_path / "base", budget="256", size="xs", quiet=True,
+        settings=settings,
+    ).folder  # fmt: skip
+    asked = {**PLAIN, "word": "zork", "data.template": "a {label} square"}
+    run = tl.train(few, out=tmp_path / "run", start=base, budget="64", settings=asked, quiet=True)
+    old, new = load_file(base / "weights.safetensors"), load_file(run.folder / "weights.safetensors")
+    (rows,) = (key for key in old if old[key].shape != new[key].shape and key.endswith("weight"))
+    assert rows.startswith("prior.") and torch.equal(new[rows][:-1], old[rows])
+    fresh = old[rows][tl.load(base).model.spaces["caption"].tokenizer.encode("zork")].mean(0)
+    assert not torch.equal(new[rows][-1], fresh)
+    assert all(torch.equal(old[key], new[key]) for key in old if key != rows and not key.endswith("caption.kept"))
+    assert tl.load(run.folder).generate(1, prompt="a zork square").shape == (1, 8, 8, 3)
+
+
 def test_additions_to_a_run_and_where_they_are_stopped(base: Path, few: Path, tmp_path: Path) -> None:
     """An unfinished run is used as it is then, a finished one has plain weights; both by the same file of settings."""
     settings = {**PLAIN, "lora": 4, "word": "zork", "data.template": "a {label} square", "training.save_every": 5}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,11 @@ from trilemma.errors import InputError
 from trilemma.impressions import GUIDE, Impression
 from trilemma.maths import samplers
 from trilemma.maths.noise import Noise
+from trilemma.models.contract import configure
 from trilemma.training import restore
 from trilemma.training.guides import clip_of
 from trilemma.training.run import Run
+from trilemma.words import Words
 
 
 def test_the_slope_is_that_of_the_logit() -> None:
@@ -76,9 +79,9 @@ def test_what_guides_is_checked_before_anything_is_trained(tmp_path: Path) -> No
         clip_of("unclip", {"clip": str(run.folder)})
 
 
-def trained(folder: Path, out: Path, model: str, budget: str, **more: str) -> Run:
+def trained(folder: Path, out: Path, model: str, budget: str, *, start: Run | None = None, **more: str | int) -> Run:
     run = tl.train(
-        folder, model=model, out=out, budget=budget, size="xs", quiet=True,
+        folder, model=model, out=out, budget=budget, size="xs", quiet=True, start=start and start.folder,
         settings={**PLAIN, "network.width": 16, "optimizer.rate": 5e-3, **more},
     )  # fmt: skip
     assert isinstance(run, Run)
@@ -154,6 +157,36 @@ def test_a_run_that_reads_captions_may_begin_one_that_a_clip_leads() -> None:
     other = replace(config, embedding=2 * config.embedding)
     with pytest.raises(InputError, match="another model"):
         restore.build("diffusion:text", other, plain, 4, start=model)
+
+
+def test_a_training_goes_on_from_a_run_that_reads_with_a_clip_that_leads(tmp_path: Path) -> None:
+    """A CLIP is trained in the run's vocabulary, a second training takes it along; what does not fit trains none."""
+    folder, other = squares(tmp_path / "pictures", 40), squares(tmp_path / "others", 48)
+    text = trained(folder, tmp_path / "text", "diffusion:text", "64")
+    with pytest.raises(InputError, match="do not fit"):
+        trained(other, tmp_path / "no", "diffusion:clip-guided", "64", start=text, embedding=32)
+    assert not (tmp_path / "no").exists()
+    led = trained(other, tmp_path / "led", "diffusion:clip-guided", "64", start=text)
+    (merges,) = {
+        json.dumps(run.config()["spaces"]["caption"]["merges"]) for run in (text, led, Run(led.folder / "clip"))
+    }
+    assert len(json.loads(merges)) > 3
+    after = trained(folder, tmp_path / "after", "diffusion:clip-guided", "64", start=led)
+    assert not (after.folder / "clip").exists()
+    one, two = load_file(led.weights_file), load_file(after.weights_file)
+    matcher = [key for key in one if key.startswith(f"spaces.{GUIDE}.matcher.")]
+    assert matcher and all(torch.equal(one[key], two[key]) for key in matcher)
+
+
+def test_a_clip_of_another_vocabulary_leads_nothing() -> None:
+    case = CASES["impressions"]
+    words = case.spaces["caption"]
+    assert isinstance(words, Words)
+    other = Words.fit(["ein roter Vogel", "ein blauer Vogel"])
+    assert words.holds(words) and not words.holds(other) and not other.holds(words)
+    with pytest.raises(InputError, match="another vocabulary"):
+        configure("diffusion:clip-guided", {**case.spaces, "caption": other})
+    configure("unclip", {**case.spaces, "caption": other})  # it has impressions of a CLIP, not its words
 
 
 def test_an_untrained_guide_conditions_nothing() -> None:

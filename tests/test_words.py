@@ -22,7 +22,7 @@ from trilemma.models.contract import Samples
 from trilemma.models.gan import GAN
 from trilemma.tasks.travel import taken_along
 from trilemma.training.captions import captions_of, worded
-from trilemma.words import KEPT, Tokenizer, Words
+from trilemma.words import KEPT, Tokenizer, Words, normal, words_of
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
 PLAIN = {"training.previews": 1, "training.choose_samples": 0, "training.dtype": "float32", "training.threads": 1}
@@ -58,6 +58,36 @@ def test_every_text_is_read_back_in_its_normal_writing(text: str) -> None:
     space = Words.fit(["a red bird", "two small circles", text])
     (again,) = space.read(space.write([text]))
     assert again.replace(" ", "") == "".join(text.lower().split())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("लाल चिड़िया पेड़ पर", 4),  # vowels and the virama are marks
+        ("นกสีแดงบนต้นไม้", 1),
+        ("עֵץ יָרֹק", 2),
+        ("طَائِرٌ أَحْمَرُ", 2),
+        ("چراغ می\u200cدرخشد", 2),
+        ("two ❤\ufe0f .", 3),
+    ],
+)
+def test_marks_join_what_they_are_written_on(text: str, words: int) -> None:
+    assert len(words_of(text)) == words
+    space = Words.fit([text, "a red bird"])
+    assert space.read(space.write([text])) == [normal(text)]
+    assert space.unseen(text) == []
+    old = Tokenizer([], marks=False)  # as runs of before have learned
+    assert Words.described({**space.describe(), "merges": [], "marks": False}).tokenizer.encode(text) == old.encode(
+        text
+    )
+    assert len(old.encode(normal("चिड़िया"))) > len(Tokenizer([]).encode(normal("चिड़िया")))
+
+
+def test_of_scripts_without_spaces_signs_are_unseen_not_phrases() -> None:
+    space = Words.fit(["红色的鸟", "นกสีแดง", "लाल चिड़िया"])
+    assert space.unseen("红鸟") == [] and space.unseen("绿色的鸟, 绿") == ["绿"]
+    assert space.unseen("นกแดง") == []
+    assert space.unseen("लाल पेड़") == [normal("पेड़")]
 
 
 def test_a_space_is_the_same_after_it_was_written_down() -> None:

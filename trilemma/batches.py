@@ -12,6 +12,10 @@ from torch import Tensor
 from trilemma.maths.noise import Noise, permutation
 
 
+def _alone(rows: Tensor) -> Tensor:
+    return rows
+
+
 @dataclass
 class Batch:
     """Examples with all that is known of them. Masks and conditions are None or empty where everything is there."""
@@ -24,6 +28,8 @@ class Batch:
     raw: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, channels)
     present: dict[str, Tensor] = field(default_factory=dict)  # name -> (B,) bool
     other: Tensor | None = None  # x of a second, unpaired set
+    place: int = 0  # of the first example in the batch that this is one process's part of
+    gather: Callable[[Tensor], Tensor] = _alone  # rows of that part -> those of the whole batch, differentiable
 
     def __len__(self) -> int:
         return len(self.x)
@@ -43,6 +49,8 @@ class Batch:
             raw={name: value[start:stop] for name, value in self.raw.items()},
             present={name: value[start:stop] for name, value in self.present.items()},
             other=cut(self.other),
+            place=self.place + start,
+            gather=self.gather,
         )
 
 

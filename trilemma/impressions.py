@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from trilemma.maths.losses import gaussian_nll
 from trilemma.spaces import Continuous, Space
+from trilemma.words import Words
 
 GUIDE = "guide"  # name of this Space in a model: nothing that conditions by itself
 
@@ -30,6 +31,10 @@ class Impression(Space):
     @property
     def sees_noise(self) -> bool:
         return bool(self.matcher.sees_noise)
+
+    def reads(self, words: Words) -> bool:
+        """Does the CLIP read the captions of this Space?"""
+        return any(isinstance(space, Words) and space.holds(words) for space in self.matcher.spaces.values())
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "impression", "size": self.width, "made_by": self.made_by}

@@ -24,7 +24,8 @@ from trilemma.borrowed import Borrowed, Encoder, Table, named
 from trilemma.errors import InputError
 from trilemma.spaces import Categorical, Numbered
 
-PIECES = re.compile(r"\w+|[^\w\s]")  # words, and every other sign by itself
+JOINERS = "\u200c\u200d"  # within words of Persian and of scripts of India, as marks are
+UNSPACED = {"CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"}  # scripts without spaces between words
 MERGES = 1500  # at most; of a small set of captions there are fewer
 OFTEN = 2  # times that two pieces stand side by side before they are one
 LONGEST = 64  # tokens of a caption, at most
@@ -39,8 +40,19 @@ def normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", whole).lower().split())
 
 
-def words_of(text: str) -> list[str]:
-    return PIECES.findall(normal(text))
+def words_of(text: str, *, marks: bool = True) -> list[str]:
+    """Words, and every other sign by itself. marks: vowels and accents that are signs of their own join what they are
+    written on; without, they take words apart."""
+    whole = normal(text)
+    found = {sign for sign in set(whole) if sign in JOINERS or unicodedata.category(sign)[0] == "M"} if marks else set()
+    joined = "".join(sorted(found))
+    pattern = rf"[\w{joined}]+|[^\w\s][{joined}]*" if joined else r"\w+|[^\w\s]"
+    return re.findall(pattern, whole)
+
+
+def is_word(piece: str) -> bool:
+    """Is there a letter or a digit in it?"""
+    return any(sign.isalnum() for sign in piece)
 
 
 def says_something(text: str) -> bool:
@@ -55,7 +67,9 @@ class Tokenizer:
     token each, behind all others: every other word is written as before.
     """
 
-    def __init__(self, merges: Sequence[tuple[int, int]], added: Sequence[str] = ()):
+    def __init__(self, merges: Sequence[tuple[int, int]], added: Sequence[str] = (), *, marks: bool = True):
+        """marks: as for `words_of`; runs of before that was so have learned from words that were taken apart."""
+        self.marks = marks
         self.merges = [(int(a), int(b)) for a, b in merges]
         self.rank = {pair: place for place, pair in enumerate(self.merges)}
         self.bytes: list[bytes] = [b"", *(bytes([value]) for value in range(BYTES))]
@@ -110,7 +124,7 @@ class Tokenizer:
         return cls(found)
 
     def encode(self, text: str) -> list[int]:
-        return [token for word in words_of(text) for token in self._word(word)]
+        return [token for word in words_of(text, marks=self.marks) for token in self._word(word)]
 
     def _split(self, word: str) -> tuple[int, ...]:
         if word in self.whole:
@@ -156,7 +170,7 @@ class Words(Numbered):
         self.count = self.width = tokenizer.count
         self.numbers = Categorical((1, length), self.count)
         self.known, self.digest = list(known), digest
-        self._seen = set(self.known)
+        self._seen, self._signs = set(self.known), set("".join(self.known))
         self.register_buffer("kept", torch.zeros(KEPT, length, dtype=torch.int32))
 
     @classmethod
@@ -179,7 +193,7 @@ class Words(Numbered):
                 f"setting word={word!r}: {tokenizer.name} knows no new words; begin with a run of text=words"
             )
         if word and isinstance(tokenizer, Tokenizer):
-            tokenizer = Tokenizer(tokenizer.merges, [*tokenizer.added, word])
+            tokenizer = Tokenizer(tokenizer.merges, [*tokenizer.added, word], marks=tokenizer.marks)
         coded = [tokenizer.encode(normal(text)) for text in texts]
         # Room for prompts that are longer than any caption, and whose unknown words take more tokens.
         length = min(2 * max((len(tokens) for tokens in coded), default=1) + 8, LONGEST)
@@ -208,7 +222,12 @@ class Words(Numbered):
         """The tokenizer as JSON."""
         if isinstance(self.tokenizer, Borrowed):
             return {"table": self.tokenizer.name, "table_digest": self.tokenizer.digest}
-        return {"merges": [list(pair) for pair in self.tokenizer.merges], "added": self.tokenizer.added}
+        own = self.tokenizer
+        return {"merges": [list(pair) for pair in own.merges], "added": own.added, "marks": own.marks}
+
+    def holds(self, other: Words) -> bool:
+        """Do all captions of the other Space mean the same in this one: equal tokens, and room for them?"""
+        return self._written() == other._written() and self.shape[1] >= other.shape[1]
 
     @property
     def vectors(self) -> Table | Encoder | None:
@@ -221,7 +240,7 @@ class Words(Numbered):
         if "table" in about:
             tokenizer = Borrowed(about["table"], about["table_digest"])
         else:
-            tokenizer = Tokenizer(about["merges"], about.get("added", ()))
+            tokenizer = Tokenizer(about["merges"], about.get("added", ()), marks=about.get("marks", False))
         return cls(about["length"], tokenizer, known=about["known"], digest=about["digest"])
 
     def rows(self, coded: Sequence[Sequence[int]]) -> np.ndarray:
@@ -245,8 +264,14 @@ class Words(Numbered):
         return [self.tokenizer.decode(tokens) for tokens in raw.reshape(-1, raw.shape[-1]).tolist()]
 
     def unseen(self, text: str) -> list[str]:
-        """Words of a text that no training caption has."""
-        return [word for word in dict.fromkeys(words_of(text)) if word not in self._seen and word.isalnum()]
+        """Words of a text that no training caption has; where a script puts no spaces between them, signs."""
+        found: list[str] = []
+        for word in words_of(text):
+            if word in self._seen or not is_word(word):
+                continue
+            unspaced = any(unicodedata.name(sign, "").partition(" ")[0] in UNSPACED for sign in word)
+            found += [sign for sign in word if sign.isalnum() and sign not in self._signs] if unspaced else [word]
+        return list(dict.fromkeys(found))
 
     def knows(self, word: str) -> bool:
         """Does a training caption have this word?"""

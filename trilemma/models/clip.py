@@ -8,12 +8,12 @@ captions, such as names of classes, would be pushed apart.
 `noise-aware` sees x under noise of a level that it is told (Dhariwal & Nichol 2021, section 4; Nichol et al. 2022):
 what guides a sampler has to read what is not finished.
 
-A loss needs the whole batch at once: it cannot be split into micro-batches or over processes, and is refused there.
+A loss needs the whole batch at once: processes gather the vectors of all, and micro-batches are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -38,7 +38,24 @@ from trilemma.words import Words
 
 SHARPEST = 100.0  # the temperature's inverse stays below (Radford et al. 2021, section 2.5)
 CLEAN = 0.02  # level of noise, of data of unit variance, that stands for none
-SIDES = {"left", "right", "leftwards", "rightwards", "links", "rechts", "gauche", "droite", "izquierda", "derecha"}
+# Of pictures that are others when mirrored: sides, directions, ways to turn, the moon, clocks, what is written.
+WORDS = """
+left right leftward rightward leftwards rightwards lefthand righthand east west eastern western eastward
+westward eastwards westwards northeast northwest southeast southwest clockwise anticlockwise
+counterclockwise waxing waning quarter clock letter letters digit digits numeral numerals links rechts linke
+rechte linker rechter linken rechten ost osten westen uhr buchstabe ziffer gauche droite ouest lettre
+chiffre izquierda derecha izquierdo derecho oeste letra cifra sinistra destra esquerda direita
+"""
+SIDES = set(WORDS.split())
+LETTERS = set("bcfghjknpqrvwxz")  # alone; the others stand in sentences, too ("a", "y", "it's")
+SIGNS = "左右"
+
+
+def tells_sides(words: Iterable[str]) -> bool:
+    """Are there words which a mirrored picture would no longer be told by? Digits and letters are read off pictures."""
+    return any(
+        word in SIDES or word in LETTERS or any(sign.isdigit() or sign in SIGNS for sign in word) for word in words
+    )
 
 
 @dataclass
@@ -53,7 +70,7 @@ class Config:
     layers: int = 1  # and how deep it is
     loss: Literal["softmax", "sigmoid"] = "softmax"
     augment: float = 0.5  # probability of each: another brightness and contrast, shifted, a part cut out
-    flip: bool = False  # also mirrored: not where captions speak of left and right
+    flip: bool = False  # also mirrored: not where captions tell sides, or letters and digits
     forget: float = 0.1  # share of a caption's tokens that are not read in training
     noise_aware: bool = False
     level_mean: float = -0.51  # of ln s in training, as diffusion draws it
@@ -101,7 +118,7 @@ class Clip(Model, Encodes, Matches):
             "network.depth": 1 if number < 2 else 2,
             "reading": (64, 64, 96, 128, 192)[number],
             "layers": 1 if number < 2 else 2,
-            "flip": words is not None and not SIDES & set(words.known),
+            "flip": words is not None and len(spaces["x"].grid) == 2 and not tells_sides(words.known),
             "optimizer.batch": 32 if count < 500 else 64 if count < 2000 else 128 if count < 20_000 else 256,
         }
 
@@ -150,13 +167,15 @@ class Clip(Model, Encodes, Matches):
             sigma = log_normal_sigma(z, mean=config.level_mean, deviation=config.level_deviation)
             x = x + expand(sigma, x) * noise.normal(*x.shape[1:]).to(x.dtype)
         forgotten = noise.uniform(*captions.shape[1:])[:, 0] < config.forget if config.forget else None
-        cosines = self.images(x, sigma) @ self.texts(captions, forgotten).T
+        every, own = batch.gather, slice(batch.place, batch.place + len(batch))
+        cosines = every(self.images(x, sigma)) @ every(self.texts(captions, forgotten)).T
+        captions, here = every(captions), every(here)
         same = (captions == captions.transpose(0, 1)).all(2)
         matching = matching_softmax if config.loss == "softmax" else matching_sigmoid
-        error = matching(self.scale * cosines + self.shift, same, here)
+        error = matching(self.scale * cosines + self.shift, same, here)[own]
         with torch.no_grad():
             hit = same.gather(1, cosines.masked_fill(~here, -2.0).argmax(1, keepdim=True))[:, 0] & here
-        yield Turn("model", error.sum(), len(batch), {"error": error.sum().detach(), "found": hit.sum()})
+        yield Turn("model", error.sum(), len(batch), {"error": error.sum().detach(), "found": hit[own].sum()})
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         return self.images(self.seen(batch))

@@ -61,6 +61,7 @@ from trilemma.models.contract import (
 from trilemma.networks.denoisers import denoiser
 from trilemma.networks.layers import Network, initialise, sinusoids
 from trilemma.spaces import Categorical, Clusters, Continuous, Space, masked
+from trilemma.words import Words
 
 NATURAL_WEIGHT = {"F": "edm", "v": "edm", "eps": "simple", "velocity": "velocity"}  # weight 1 on the prediction
 
@@ -180,6 +181,11 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         space, number, guide = spaces["x"], SIZES.index(size), spaces.get(GUIDE)
         if isinstance(guide, Impression) and not guide.sees_noise:
             raise InputError("setting clip: it has not learned to see noise; take clip:noise-aware, or a run of it")
+        words = next((one for one in spaces.values() if isinstance(one, Words)), None)
+        if isinstance(guide, Impression) and words is not None and not guide.reads(words):
+            raise InputError(
+                "setting clip: it has learned another vocabulary than that of these captions; leave it out"
+            )
         if not space.grid:
             table = isinstance(space, Mixed)
             width = (TABLE_WIDTHS if table else (64, 128, 256, 384, 512))[number]
@@ -400,7 +406,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
             return lambda y, s: self.estimate(y, torch.full((len(y),), s, device=y.device), raw, present, given, cond)
 
         conditional = under(request.raw, request.present)
-        if guidance == 1 or not self.conditioner.names:
+        told = {*request.raw, *request.against}.intersection(self.conditioner.names)
+        if guidance == 1 or not told:  # of a source alone there is nothing that could be left out
             return conditional
         if GUIDE in self.spaces:
             return self.guided_by_clip(conditional, request, guidance - 1)

@@ -54,6 +54,7 @@ class UnCLIP(Model, Samples, Redraws):
     accepts = (Continuous,)
     needs_grid = True
     needs_captions = True
+    learns_impressions = True
     hunger = 8.0
 
     def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):
@@ -87,10 +88,9 @@ class UnCLIP(Model, Samples, Redraws):
         return {key: value for key, value in found.items() if key not in ("clusters", "given")}
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        return {
-            name: [p for p in part.parameters() if p.requires_grad]
-            for name, part in (("decoder", self.decoder), ("prior", self.prior))
-        }
+        parts = {"decoder": self.decoder, "prior": self.prior}
+        groups = {name: [p for p in part.parameters() if p.requires_grad] for name, part in parts.items()}
+        return {name: weights for name, weights in groups.items() if weights}  # of a new word the prior alone learns
 
     def compilable(self) -> tuple[nn.Module, ...]:
         return self.decoder.compilable()
@@ -98,8 +98,9 @@ class UnCLIP(Model, Samples, Redraws):
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         seen = self.seen.see(batch.x)
         here = torch.ones(len(batch), dtype=torch.bool, device=batch.x.device)
-        for turn in self.decoder.losses(replace(batch, raw={SEEN: seen}, present={SEEN: here}), now):
-            yield replace(turn, group="decoder")
+        if "decoder" in self.groups():
+            for turn in self.decoder.losses(replace(batch, raw={SEEN: seen}, present={SEEN: here}), now):
+                yield replace(turn, group="decoder")
         told = {self.caption: batch.raw[self.caption]}, {self.caption: batch.present[self.caption]}
         for turn in self.prior.losses(Batch(seen, batch.noise, batch.index, raw=told[0], present=told[1]), now):
             yield Turn("prior", turn.loss, turn.weight, {f"prior_{name}": value for name, value in turn.logs.items()})

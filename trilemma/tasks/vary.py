@@ -38,12 +38,18 @@ def varied(
     """
     run.require("vary")
     spaces = run.model.spaces
+    # Does the model hear what the example was like, whatever is asked for?
+    kept = run.model.learns_impressions or any(isinstance(space, Clusters) for space in spaces.values())
     assert isinstance(run.model, Redraws)
     if not 0 <= strength <= 1:
         raise InputError(f"--strength {strength:g}: give a number from 0 (as it is) to 1 (nothing left of it)")
     if draws < 1:
         raise InputError(f"-n {draws}: ask for at least one of each")
     run.check_options(asked, prompt)
+    if asked.guidance is not None and label is None and prompt is None and not kept:
+        raise InputError(
+            f"--guidance {asked.guidance:g}: leads to what is asked for, and nothing is: say what, or leave it out"
+        )
     given = run.read(source).x
     x, options = np.repeat(given, draws, 0), merged(run.options, asked)
     device, made = run.engine.device, []

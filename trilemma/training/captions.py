@@ -12,7 +12,7 @@ from trilemma.errors import InputError
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import find
 from trilemma.spaces import Space
-from trilemma.words import Words, words_of
+from trilemma.words import Words, normal, words_of
 
 TEMPLATE = "{label}"
 CAPTION = "caption"  # the condition's name
@@ -64,8 +64,10 @@ def worded(data: Data, name: str, settings: dict[str, Any], theirs: Space | None
     """The data as a model of this name reads them: captions instead of labels, or no captions at all.
 
     theirs: the Space of the captions of a run whose weights this training begins with: its vocabulary stays. word: one
-    that is added to it.
+    that is added to it. Data that another model has read (the one that a CLIP is trained for) are read as it does.
     """
+    if isinstance(data.spaces.get(CAPTION), Words):
+        return data
     text = text_of(name, settings)
     if not text:
         if word:
@@ -82,7 +84,7 @@ def worded(data: Data, name: str, settings: dict[str, Any], theirs: Space | None
         raise InputError("--from: that run has not learned from captions, so that its weights do not fit here")
     if word and theirs is not None and theirs.knows(word):
         raise InputError(f"setting word={word!r}: the run of --from knows that word already; make up another one")
-    if word and not any(word.lower() in words_of(caption) for caption in train):
+    if word and not any(normal(word) in words_of(caption) for caption in train):
         raise InputError(f"setting word={word!r}: no caption of {data.source} has this word; write it into them")
     space = Words.fit(train, theirs, word=word, table="" if text == "words" else text)
     values = {key: value for key, value in data.conditions.items() if key not in SAID}

@@ -19,7 +19,7 @@ from trilemma.modalities.contract import Data
 from trilemma.models.contract import Samples
 from trilemma.training.features import FeatureNetwork, feature_network
 from trilemma.training.loop import Loop
-from trilemma.training.sampling import Sampler, merged
+from trilemma.training.sampling import Sampler, merged, recodes
 
 REFERENCE = 5000  # most examples of the choose split
 FIT = 5000  # codes behind a density that is only compared
@@ -61,13 +61,14 @@ def cheapest(figures: list[float], calls: list[int]) -> int:
     return min(good, key=lambda i: (calls[i], figures[i]))
 
 
-def judge(data: Data, features: FeatureNetwork) -> Callable[[np.ndarray], dict[str, float]]:
+def judge(data: Data, features: FeatureNetwork, *, most: int = REFERENCE) -> Callable[[np.ndarray], dict[str, float]]:
     """What tells figures of raw samples by name, the last of which decides; less is better.
 
-    It is the Frechet distance to the choose split, and of pairs the distances to the partners and to the targets as a
-    set, half of each, as reports rank by (`both`): sample i is then made from choose source i, over and over again.
+    It is the Frechet distance to the choose split (the first `most` of it), and of pairs the distances to the partners
+    and to the targets as a set, half of each, as reports rank by (`both`): sample i is then made from choose source i,
+    over and over again.
     """
-    rows, reference = data.splits["choose"], features(data.rows("choose", REFERENCE))
+    rows, reference = data.splits["choose"], features(data.rows("choose", most))
     shaped, paired = features.shaped(reference), "source" in data.conditions
     unrelated = unrelated_distances(features.maps(data.rows("choose", CHUNK))) if paired else np.zeros(0)
 
@@ -104,7 +105,8 @@ def fewest_steps(data: Data, sampler: Sampler, option: Options, *, default: int,
 def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[str | None, Options, dict[str, Any]]:
     """(average, options, what was tried): the best average with default options, then the model's questions in turn.
 
-    Of answers that are as good as the best one, but for TIE, the one with the fewest network calls is taken.
+    Of answers that are as good as the best one, but for TIE, the one with the fewest network calls is taken. A model
+    that codes for another one is judged by how it gives back the examples of that split.
     `training.choose_few` keeps the middle average and asks the first question only, for its first two answers.
     """
     training, model = loop.training, loop.model
@@ -118,10 +120,10 @@ def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[st
     if count < 100 or len(data.splits["choose"]) < 32 or not keys:
         return default, option, {"reason": "too few samples or examples to choose by: defaults taken"}
     features = feature_network(data, "choose", quiet=quiet)
-    figures_of, tried = judge(data, features), []
+    figures_of, tried = judge(data, features, most=count if recodes(model) else REFERENCE), []
 
     def figure(key: str, option: Options) -> float:
-        found = figures_of(sampler.samples(count, seed=SEED + loop.seed, options=option))
+        found = figures_of(sampler.judged(data.split("choose"), count, seed=SEED + loop.seed, options=option))
         named = {name: v for name, v in asdict(option).items() if v is not None}
         tried.append({"average": key, **named, "calls": model.calls(option), **found})
         return [*found.values()][-1]
@@ -129,7 +131,8 @@ def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[st
     few, values = min(training.fit_examples, FIT), {}
     for key in keys:
         with loop.averages.applied(model, key):
-            sampler.fit(train, seed=loop.seed, limit=few)
+            if not recodes(model):
+                sampler.fit(train, seed=loop.seed, limit=few)
             values[key] = figure(key, option)
     best = min(values, key=lambda key: values[key])
     current, questions = values[best], asked(model, few=training.choose_few)

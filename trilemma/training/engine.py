@@ -168,6 +168,24 @@ def _either(eager: Callable[..., Any], fast: Callable[..., Any], *inputs: Any) -
     return (fast if torch.is_grad_enabled() else eager)(*inputs)
 
 
+class _Gathered(torch.autograd.Function):
+    """Rows [start, stop) of `size` that each process holds, in all of them; each gets the slopes of all by its own."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, start: int, stop: int, size: int) -> Tensor:
+        ctx.own = slice(start, stop)
+        whole = rows.new_zeros(size, *rows.shape[1:])
+        whole[ctx.own] = rows
+        dist.all_reduce(whole)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        summed = slopes.clone()
+        dist.all_reduce(summed)
+        return summed[ctx.own], None, None, None
+
+
 class Engine:
     """Where and how numbers are computed in this process; `shared` with the others that `join` met, or alone."""
 
@@ -260,6 +278,14 @@ class Engine:
             assert weight.grad is not None
             weight.grad.copy_(gradient)
         return summed[len(weights) :]
+
+    def gather(self, rows: Tensor, *, size: int) -> Tensor:
+        """Of this process's rows of a batch of this size, those of all processes; differentiable by each."""
+        if self.world == 1:
+            return rows
+        numbers = rows.int() if rows.dtype == torch.bool else rows
+        whole: Tensor = _Gathered.apply(numbers, *self.share(size), size)  # type: ignore[no-untyped-call]
+        return whole.to(rows.dtype)
 
     def gather_rows(self, buffers: dict[str, Tensor], rows: dict[str, slice]) -> None:
         """Give each buffer the rows that the processes have written: every process's own, and no others."""

@@ -57,8 +57,9 @@ def guide_of(run: Run, unit: str) -> Guide | None:
     asked = config["asked"]
     if tuning_of(asked["settings"], asked["from"]).asked:
         return Guide(held=about)
-    if asked["from"]:
-        return inherited(Run.at(asked["from"]), asked["settings"])
+    theirs = inherited(asked)
+    if theirs is not None:
+        return theirs
     chosen = clip_of(asked["model"], asked["settings"])
     outside = first if chosen in known_models() else Run(chosen)
     if not outside.exists:
@@ -69,23 +70,30 @@ def guide_of(run: Run, unit: str) -> Guide | None:
     return Guide(run=outside, spent=spent_on(first, unit))
 
 
-def inherited(start: Run, settings: dict[str, Any]) -> Guide:
-    """The CLIP within the run whose weights a training begins with: they know its impressions, and no others.
+def inherited(asked: dict[str, Any]) -> Guide | None:
+    """The CLIP within the run whose weights a training begins with, where there is such a run and one in it.
+
+    Weights that have learned from its impressions know no others. Where it only leads samples, the settings may name
+    another one.
 
     Raises:
-        InputError: there is none in it, or the settings name another one.
+        InputError: weights that know impressions, and no CLIP in that run, or another one in the settings.
     """
-    if GUIDE not in start.config()["spaces"]:
+    if not asked["from"]:
+        return None
+    start, fixed = Run.at(asked["from"]), find(asked["model"])[0].learns_impressions
+    within = GUIDE in start.config()["spaces"]
+    named = next((key for key in (CLIP, f"model.{CLIP}") if key in asked["settings"]), None)
+    if fixed and not within:
         raise InputError(
             f"--from {start.folder}: there is no {CLIP} in that run, so that its weights do not fit; begin with one "
             "of the same model, or without --from"
         )
-    for key in (CLIP, f"model.{CLIP}"):
-        if key in settings:
-            raise InputError(
-                f"setting {key}: the weights of --from {start.folder} know its own {CLIP}, no other; leave it out"
-            )
-    return Guide(run=start)
+    if fixed and named:
+        raise InputError(
+            f"setting {named}: the weights of --from {start.folder} know its own {CLIP}, no other; leave it out"
+        )
+    return Guide(run=start) if within and not named else None
 
 
 def clip_of(name: str, settings: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,8 +55,8 @@ class Loop:
         make: MakeOptimizer | None = None,
     ):
         self.model, self.data, self.config, self.training, self.engine = model, data, optimizer, training, engine
-        if model.couples_batch and (optimizer.micro or engine.world > 1):
-            raise InputError("this model's loss needs the whole batch at once: leave out optimizer.micro and torchrun")
+        if model.couples_batch and optimizer.micro:
+            raise InputError("this model's loss needs the whole batch at once: leave out optimizer.micro")
         self.seed, self.step, self.seen, self.rollbacks = seed, 0, 0, 0
         self.seconds = 0.0  # of stepping, those before a kill included
         self.groups = {name: [p for p in own if p.requires_grad] for name, own in model.groups().items()}
@@ -81,6 +82,7 @@ class Loop:
         index = torch.arange(self.seen + start, self.seen + stop).numpy()
         places = endless(len(self.data), self.seed, self.seen + start, self.seen + stop)
         batch = self.data.gather(places, seed=self.seed, index=index, device=str(self.engine.device))
+        batch.place, batch.gather = start, partial(self.engine.gather, size=self.config.batch)
         if self.training.flip:
             self._mirror(batch, index)
         batch = tell(self.model.spaces, batch)

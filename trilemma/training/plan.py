@@ -19,7 +19,7 @@ from trilemma.training.engine import all_threads, peak_memory, processes
 from trilemma.training.features import seconds_for
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.probe import Probe, compile_verdict, dtype_verdict, pace, threads_verdict
-from trilemma.training.sampling import Sampler, label_frequencies, told_labels
+from trilemma.training.sampling import Sampler, label_frequencies, recodes, told_labels
 
 LEAST_BATCH = 16  # smaller ones lose more by their noise than they gain by more steps
 WORTH_HALVING = 0.7  # of a step's seconds: a half batch that takes longer costs too many examples for its steps
@@ -210,14 +210,15 @@ def _rates(sampler: Sampler, data: Data, training: Training, most: float) -> tup
     # More codes get more components as well: the time grows faster than their number.
     power = float(np.clip(np.log(spent[1] / spent[0]) / np.log(4), 1.0, 1.5))
     fit = spent[1] * (limit / counts[1]) ** power
-    sampler.samples(8)
+    held = data.split("choose")
+    sampler.judged(held, 8, seed=0)
     count, begin = 16, time.perf_counter()
     while True:  # few samples at once are slow samples
         start = time.perf_counter()
-        sampler.samples(count, batch=250)
+        made = len(sampler.judged(held, count, seed=0))
         seconds = time.perf_counter() - start
         if time.perf_counter() - begin > most or count >= 250:
-            return count / max(seconds, 1e-6), fit
+            return made / max(seconds, 1e-6), fit
         count = min(250, count * 4)
 
 
@@ -249,8 +250,10 @@ def _set_aside(
             # A network to choose with that eats the budget leaves nothing to choose from.
             training.choose_samples, features = 0, 0.0
     tried_averages = 1 if training.choose_few else len(training.averages) + 1
-    compared = fit * min(FIT / max(training.fit_examples, 1), 1.0) * tried_averages
-    choosing = tried * training.choose_samples / rate + compared + fit
+    compared, count = fit * min(FIT / max(training.fit_examples, 1), 1.0) * tried_averages, training.choose_samples
+    if recodes(model):  # no density to compare, and no more than there are
+        compared, count = 0.0, min(count, len(data.splits["choose"]))
+    choosing = tried * count / rate + compared + fit
     if not training.choose_samples:
         choosing = fit
     return (training.previews + 1) * shown, choosing + features + 0.3

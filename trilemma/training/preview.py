@@ -1,4 +1,4 @@
-"""What a training shows of itself: grids of samples at a few moments, a film of them, a cheap figure of quality."""
+"""What a training shows of itself: grids of samples or reconstructions at a few moments, a film, a cheap figure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trilemma.metrics.random_features import RandomFeatures
 from trilemma.mixed import plain
 from trilemma.modalities.contract import Data
 from trilemma.training.run import Run, disk_errors
-from trilemma.training.sampling import Sampler
+from trilemma.training.sampling import Sampler, recodes
 
 EARLY = 0.2  # share of the budget in which samples are shown, not judged
 FIT_LIMIT = 2000  # codes that a preview fits its density on
@@ -56,8 +56,10 @@ class Preview:
             return []
         start = time.monotonic()
         with loop.averages.applied(loop.model, self.average):
-            self.sampler.fit(self.data.split("train"), seed=loop.seed, limit=FIT_LIMIT)
-            samples = self.sampler.samples(self.count, seed=loop.seed)
+            again = recodes(loop.model)
+            if not again:
+                self.sampler.fit(self.data.split("train"), seed=loop.seed, limit=FIT_LIMIT)
+            samples = self.sampler.judged(self.data.split("choose"), self.count, seed=loop.seed)
         folder = self.run.samples_folder
         with disk_errors(folder):
             folder.mkdir(exist_ok=True)
@@ -65,6 +67,10 @@ class Preview:
             sources = self.data.sources("choose")
             if sources is not None:
                 shown, columns = rows(self.data, sources[: len(samples)], samples)
+            elif again and samples.ndim == 4:  # each beside what its codes give back
+                pairs = max(len(shown) // 2, 1)
+                both = [self.real[:pairs], shown[:pairs]]
+                shown, columns = np.stack(both, 1).reshape(-1, *shown.shape[1:]), 8
             file = folder / f"{loop.seen:09d}.png"
             picture = self.data.modality.picture(shown, columns=columns, reference=self.real)
             picture.save(file.with_suffix(".part"), format="PNG")
@@ -73,7 +79,7 @@ class Preview:
         if len(self.reference) > 1 and np.isfinite(values.astype(np.float64)).all():
             figure = kernel_distance(self.reference, self.random(values)).value
         self.seconds += time.monotonic() - start
-        self.run.log({"seen": loop.seen, "step": loop.step, "kernel@random": figure, "samples": self.count})
+        self.run.log({"seen": loop.seen, "step": loop.step, "kernel@random": figure, "samples": len(samples)})
         # Every model begins with too little variety: that is no trouble yet.
         early = loop.seen < EARLY * loop.training.examples
         return [] if early else loop.health.of_samples(values, self.values)

@@ -12,6 +12,7 @@ from torch import Tensor
 from trilemma.batches import Arrays, Batch, Options, Request, Rows
 from trilemma.conditions import tell
 from trilemma.errors import InputError
+from trilemma.latent import Coder
 from trilemma.maths.noise import Noise
 from trilemma.mixed import Attributes
 from trilemma.models.contract import Decodes, Encodes, Model, Samples, Translates
@@ -61,6 +62,11 @@ class Prompt:
     caption: np.ndarray | None = None
     negative: np.ndarray | None = None
     pool: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def recodes(model: Model) -> bool:
+    """Is it judged by what its codes give back? What codes data for another model is no worse for bad samples."""
+    return isinstance(model, Coder) and isinstance(model, Encodes) and isinstance(model, Decodes)
 
 
 class Sampler:
@@ -204,6 +210,14 @@ class Sampler:
         """`stream`, all at once: (count, channels, *grid) raw."""
         parts = self.stream(count, seed=seed, start=start, label=label, options=options, prompt=prompt, batch=batch)
         return np.concatenate(list(parts))
+
+    def judged(self, data: Arrays, count: int, *, seed: int, options: Options | None = None) -> np.ndarray:
+        """(count, channels, *grid) raw by which a training is judged: samples, or the first of these examples (as many
+        as there are), coded and restored."""
+        if not recodes(self.model):
+            return self.samples(count, seed=seed, options=options)
+        device = str(self.engine.device)
+        return np.concatenate([self.reconstruct(part) for part in data.batches(BATCH, limit=count, device=device)])
 
     def array(self, x: Tensor) -> np.ndarray:
         """Raw tensors in the data's own dtype."""

@@ -24,15 +24,16 @@ from trilemma.models.contract import (
     find,
     known_models,
 )
-from trilemma.training.captions import check_same
+from trilemma.training.captions import check_same, text_of
 from trilemma.training.carry import Say, begun_with, carry_out, fresh_model
 from trilemma.training.clusters import clustered
 from trilemma.training.engine import agreed, first, forget_peak, join, prepare
 from trilemma.training.guides import CLIP, Guide, clip_of, guide_of, inherited
 from trilemma.training.guides import SHARE as CLIP_SHARE
-from trilemma.training.opening import opened, scale_of, seen_by, usual_model, whole
+from trilemma.training.opening import opened, scale_of, usual_model
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.plan import Plan, choose_size, frequencies_of, plan
+from trilemma.training.restore import build
 from trilemma.training.run import FORMAT, Run, claimed, write_json
 from trilemma.training.stages import FEW, FIRST, Stage, chosen_stage, spent_on, stage_of
 from trilemma.training.tuning import FEWEST, KEYS, continued, read_as, tuning_of
@@ -87,7 +88,7 @@ def train(
     stage = agreed(lambda: _stage(Run(out), both, asked, opening, settings or {}, dry_run=dry_run))
     if stage is not None and stage.to_train and not dry_run:
         stage = _first(Run(out), stage, both, asked, opening, settings or {}, quiet=quiet)
-    guide = agreed(lambda: _guide(Run(out), both, asked, opening, dry_run=dry_run))
+    guide = agreed(lambda: _guide(Run(out), both, asked, opening, networks, dry_run=dry_run))
     if guide is not None and guide.name and guide.run is None and not dry_run:
         guide = _clip(Run(out), guide, both, asked, opening, settings or {}, quiet=quiet)
     stages = [one for one in (stage, guide) if one is not None]
@@ -255,8 +256,9 @@ def _first(
 
 
 def _guide(
-    run: Run, sources: tuple[Any, Any], asked: dict[str, Any], opening: Opening, *, dry_run: bool
-) -> Guide | None:
+    run: Run, sources: tuple[Any, Any], asked: dict[str, Any], opening: Opening,
+    networks: dict[str, nn.Module] | None, *, dry_run: bool,
+) -> Guide | None:  # fmt: skip
     """The CLIP that this model looks at, if it does at any; of a new run it is known before anything is trained."""
     unit, amount, more = parse_budget(asked["budget"])
     if run.exists:
@@ -270,15 +272,19 @@ def _guide(
     if more:
         raise _nothing_finished(run, asked["budget"])
     run.check()
-    if asked["from"]:
-        return inherited(Run.at(asked["from"]), asked["settings"])
+    theirs = inherited(asked)
+    if theirs is not None:
+        return theirs
     data = opened(sources, opening, asked)
     if chosen not in known_models():
         return Guide(run=Run.at(chosen))
     made = Guide(chosen, spent=CLIP_SHARE * amount)
     _, changes = _sorted(asked["settings"], coded=False)
     seen = made.coded(data)
-    configure(asked["model"], seen.spaces, count=len(seen.splits["train"]), changes=changes)
+    size = asked["size"] or (Run.at(asked["from"]).config()["size"] if asked["from"] else "s")
+    config = configure(asked["model"], seen.spaces, size=size, count=len(seen.splits["train"]), changes=changes)
+    if asked["from"]:  # do its weights fit? Better known before a CLIP is trained
+        build(asked["model"], config, seen.spaces, 0, networks=networks, start=begun_with(asked, networks))
     own = Run(run.folder / CLIP)
     if not dry_run and own.exists and own.config()["data"]["hash"] != data.hash:
         raise InputError(f"{own.folder} was trained on other data than {sources[0]} is now; remove {run.folder}")
@@ -289,14 +295,18 @@ def _clip(
     run: Run, guide: Guide, sources: tuple[Any, Any], asked: dict[str, Any], opening: Opening, settings: dict[str, Any],
     *, quiet: bool,
 ) -> Guide:  # fmt: skip
-    """The CLIP, trained now, gone on with or found: a share of the budget, in a folder of the run's own."""
+    """The CLIP, trained now, gone on with or found: a share of the budget, in a folder of the run's own.
+
+    It reads captions as the model does.
+    """
     unit, amount, _ = parse_budget(asked["budget"])
     theirs = {k: v for k, v in settings.items() if k.startswith("training.") and k != "training.branches"}
+    theirs["model.text"] = text_of(asked["model"], settings)
     share: str | int = f"{CLIP_SHARE * amount:.2f}s" if unit == "seconds" else max(int(CLIP_SHARE * amount), 1)
     own = Run(run.folder / CLIP)
     train(
-        seen_by(asked["model"], whole(sources, opening)), model=guide.name, out=own.folder, size=asked["size"],
-        budget=share, seed=asked["seed"], settings=theirs, quiet=quiet,
+        opened(sources, opening, asked), model=guide.name, out=own.folder, size=asked["size"], budget=share,
+        seed=asked["seed"], settings=theirs, quiet=quiet,
     )  # fmt: skip
     return replace(guide, run=own, spent=spent_on(own, unit))
 

@@ -23,7 +23,7 @@ from trilemma.models.contract import Model, find
 from trilemma.networks import low_rank
 from trilemma.networks.text import TextTower
 from trilemma.training.run import Run
-from trilemma.words import Words, words_of
+from trilemma.words import Words, is_word, normal, words_of
 
 KEYS = tuple(one.name for one in fields(Tuning))
 WORD_RATE = 2e-2  # of the optimizer, where one row learns and nobody says how fast
@@ -48,7 +48,7 @@ def tuning_of(settings: dict[str, Any], start: Any) -> Tuning:
     if tuning.asked and start is None:
         which = "lora" if tuning.lora else "word"
         raise InputError(f"setting {which}: goes on with a run that is there; name it with --from RUN")
-    if tuning.word and (words_of(tuning.word) != [tuning.word.lower()] or not tuning.word.isalnum()):
+    if tuning.word and (words_of(tuning.word) != [normal(tuning.word)] or not is_word(tuning.word)):
         raise InputError(f"setting word={tuning.word!r}: give one word of letters and digits, such as zork")
     return tuning
 
@@ -66,7 +66,7 @@ def continued(name: str, size: str | None, start: str | Path, tuning: Tuning, ch
     """The model's config: the run's own, and the user's changes over it.
 
     Raises:
-        InputError: another model or size than the run's; a word for a run with a CLIP, whose own table has no such row.
+        InputError: another model or size than the run's; a word for a run whose samples a CLIP leads, which reads it.
     """
     run = Run.at(start).config()
     model_class, _ = find(name)
@@ -74,7 +74,7 @@ def continued(name: str, size: str | None, start: str | Path, tuning: Tuning, ch
         raise InputError(f"--model {name}: {start} is a run of {run['model']}, which goes on; leave --model out")
     if size not in (None, run["size"]):
         raise InputError(f"--size {size}: {start} is a run of size {run['size']}, which goes on; leave --size out")
-    if tuning.word and GUIDE in run["spaces"]:
+    if tuning.word and GUIDE in run["spaces"] and not model_class.learns_impressions:
         raise InputError(
             f"setting word={tuning.word!r}: the CLIP within {start} knows no new words; take lora=8, and captions in "
             "words that it knows"
@@ -139,7 +139,7 @@ def _with_word(start: Model, tuning: Tuning, state: dict[str, Tensor]) -> None:
         raise InputError(f"setting word_like={tuning.word_like!r}: no caption of the run of --from has that word")
     pieces = known.tokenizer.encode(tuning.word_like or tuning.word)
     for name, module in start.named_modules():
-        if isinstance(module, TextTower):
+        if isinstance(module, TextTower) and GUIDE not in name.split("."):  # nothing of a CLIP learns
             table = module.embedding.weight.detach()
             state[f"{name}.embedding.weight"] = torch.cat([table, table[pieces].mean(0, keepdim=True)])
 
