@@ -86,6 +86,7 @@ class Model(nn.Module, ABC):
     kinds: ClassVar[tuple[str, ...]] = ("mlp", "conv")  # of networks that it can be built of
     finds_clusters: ClassVar[bool] = False  # True: its config has `clusters`, a condition for data without labels
     hunger: ClassVar[float] = 1.0  # how much longer than others it trains before a larger network pays
+    average: ClassVar[float] = 0.1  # relative deviation of the weights' average that is taken where none is chosen
     couples_batch: ClassVar[bool] = False  # True: losses depend on which examples share a batch
     sets: ClassVar[tuple[str, ...]] = ("alone",)  # of SETS, what it learns from; the first one that fits is taken
 

@@ -83,6 +83,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         "smooth": {"path_length": 2.0},
     }
     accepts = (Continuous, Categorical, Mixed)
+    average = 0.16
     finds_clusters = True
 
     path_mean: Tensor
