@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 import math
@@ -33,19 +34,23 @@ import trilemma as tl
 from trilemma.batches import Arrays
 from trilemma.config import Optimizer, Training, assign, parse_value
 from trilemma.errors import InputError
+from trilemma.maths.losses import gaussian_nll
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import Model, Turn, configure, find
 from trilemma.networks.codec import fit_mixture
+from trilemma.networks.layers import LogScale
 from trilemma.networks.mixture import Mixture, mixed
 from trilemma.spaces import Continuous
 from trilemma.training import run as run_files
-from trilemma.training.average import Averages, exponent
+from trilemma.training.average import WIDEST, Averages, exponent, usual
+from trilemma.training.choose import choose
 from trilemma.training.engine import Engine
 from trilemma.training.health import WORDS, Health
 from trilemma.training.loop import MEMORY, MOST_ROLLBACKS, SPIKE, Loop
 from trilemma.training.optimizers import KINDS, make, rate_factor
 from trilemma.training.plan import (
     Clock,
+    _rates,
     _set_aside,
     _smaller_batches,
     choose_size,
@@ -85,6 +90,24 @@ def test_optimizers_descend(kind: str) -> None:
         weight.square().sum().backward()
         optimizer.step()
     assert weight.abs().max() < 0.3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learned_deviations_come_down_faster_than_weights(kind: str) -> None:
+    """An errors' deviation of e^-3 is reached in the steps of a short training, and decay does not pull on it."""
+    scale, weight = LogScale(torch.zeros(2)), nn.Parameter(torch.zeros(2, 2))
+    optimizer = make(Optimizer(kind=kind, rate=2e-3, weight_decay=0.1), [scale, weight])
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    assert rates == {id(scale): (2e-2, 0.0), id(weight): (2e-3, 0.1)}
+    for _ in range(300):
+        optimizer.zero_grad()
+        error = torch.full((2,), math.exp(-3.0))
+        (gaussian_nll(torch.zeros(2), error, scale).sum() + (weight + 3).abs().sum()).backward()
+        optimizer.step()
+    if kind.startswith("adam"):
+        assert (scale + 3).abs().max() < 0.2 and weight.max() > -0.7
+    copied = copy.deepcopy(nn.ParameterList([scale]))[0]
+    assert isinstance(copied, LogScale) and torch.equal(copied, scale)
 
 
 # --- power averages ---------------------------------------------------------------------------------------------------
@@ -166,6 +189,15 @@ def test_averages_are_weighted_sums_of_the_trajectory(every: int) -> None:
         # And the weights are those of t^g: their ratio at two places tells the exponent.
         measured = math.log(weights[-1] / weights[len(weights) // 2]) / math.log(ends[-1] / ends[len(weights) // 2 + 1])
         assert measured == pytest.approx(g, rel=0.2)
+
+
+def test_which_averages_there_can_be() -> None:
+    """No t^gamma is wider than its limit, the uniform average; two of one name would be one."""
+    for deviations in ((0.31,), (0.35, 0.1), (0.051, 0.049), (0.0,), (-0.1,)):
+        with pytest.raises(InputError, match=r"training\.averages"):
+            Averages(nn.Linear(2, 2), deviations)
+    assert exponent(WIDEST) > 0
+    assert usual((0.05, 0.10, 0.16), 0.16) == "0.16" and usual((0.05, 0.2), 0.1) == "0.05" and usual((), 0.1) is None
 
 
 def test_averages_round_trip() -> None:
@@ -895,6 +927,15 @@ def test_own_networks_to_start_from(tmp_path: Path) -> None:
         tl.train(moons(), out=tmp_path / "c", settings=dict(PLAIN), start=first.folder, **common)
 
 
+def test_weights_of_another_version_are_told(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    weights = load_file(tmp_path / "run" / "weights.safetensors")
+    name = min(weights)
+    write_tensors(tmp_path / "run" / "weights.safetensors", {k: v for k, v in weights.items() if k != name})
+    with pytest.raises(InputError, match=f"another version of Trilemma.*{name}.*train it again"):
+        tl.load(tmp_path / "run").generate(2)
+
+
 def test_a_torn_picture_costs_no_run(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "samples", tmp_path / "samples")
     pictures = sorted((tmp_path / "samples").glob("[0-9]*.png"))
@@ -1244,6 +1285,42 @@ def test_a_busy_moment_does_not_leave_the_batch_large() -> None:
     assert optimizer.batch == 16
 
 
+def test_processes_have_an_example_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without one would leave the others waiting: refused; and none is planned, with many processes."""
+    with pytest.raises(InputError, match="3 processes share a batch"):
+        three: Any = SimpleNamespace(world=3)
+        Loop(Fragile(lambda step: False), None, Optimizer(batch=2), Training(), three, seed=0)  # type: ignore[arg-type]
+    monkeypatch.setattr("trilemma.training.plan.processes", lambda: 40)
+    optimizer = Optimizer(batch=128, least_steps=1500)
+    probe: Any = SimpleNamespace(
+        config=SimpleNamespace(optimizer=optimizer), loop=lambda *_: None, seconds=lambda *_: 1e-3 * optimizer.batch
+    )
+    _smaller_batches(probe, Training(), 0.128, 0.1, 1.0)
+    assert optimizer.batch == 64
+
+
+def test_the_time_of_imports_is_not_taken_for_that_of_codes() -> None:
+    """The first density of a process is slow: a tenth of the codes, and a quarter of the quality, once followed."""
+
+    class Slow:
+        calls: list[int] = []
+
+        def fit(self, train: Any, *, seed: int, limit: int) -> None:
+            self.calls.append(limit)
+            now[0] += (2.0 if len(self.calls) == 1 else 0.0) + 1e-4 * limit
+
+        def samples(self, count: int, **_: Any) -> None:
+            now[0] += 0.01
+
+    now = [0.0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trilemma.training.plan.time.perf_counter", lambda: now[0])
+        data: Any = SimpleNamespace(splits={"train": range(50_000)}, split=lambda name: None)
+        sampler: Any = Slow()
+        _, fit = _rates(sampler, data, Training(), 1.0)
+    assert fit == pytest.approx(2.0, rel=1e-6), Slow.calls
+
+
 def test_a_batch_that_was_asked_for_is_kept() -> None:
     plan = tl.train("digits", model="vae", out="nowhere", budget="4s", size="xs", dry_run=True, quiet=True,
                     settings={"optimizer.batch": 96})  # fmt: skip
@@ -1369,3 +1446,36 @@ def test_sampling_is_chosen_one_question_after_the_other(tmp_path: Path) -> None
     final = taken([guided, *of_steps])
     assert (chosen["guidance"], chosen["steps"]) == (final["guidance"], final["steps"])
     assert len({row["calls"] for row in of_steps}) == 3
+
+
+@pytest.mark.parametrize(
+    ("figures", "guidance"),
+    [
+        ((1.0, 0.9), 1.0),  # unguided wins: nothing else is asked
+        ((1.0, 1.5, 0.8), 2.0),  # guidance helps, and more of it more
+        ((1.0, 1.5, 1.2), 1.5),
+        ((1.0, 1.01), 1.0),  # equal: the cheaper one
+    ],
+)
+def test_a_short_budget_asks_for_more_guidance_where_guidance_helps(
+    figures: tuple[float, ...], guidance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = list(figures)
+    data = open_data("digits")
+    model = build("diffusion", configure("diffusion", data.spaces, size="xs"), data.spaces, 0)
+    training = Training(examples=1000, choose_few=True, choose_samples=200)
+    loop: Any = SimpleNamespace(training=training, model=model, averages=Averages(model, training.averages), seed=0)
+    sampler: Any = SimpleNamespace(fit=lambda *_, **__: None, samples=lambda *_, **__: None)
+
+    class Features:
+        name, hash = "judge", "none"
+
+        def __call__(self, x: Any) -> None:
+            return None
+
+        shaped = __call__
+
+    monkeypatch.setattr("trilemma.training.choose.feature_network", lambda *_, **__: Features())
+    monkeypatch.setattr("trilemma.training.choose.frechet_distance", lambda *_: SimpleNamespace(value=left.pop(0)))
+    average, option, told = choose(loop, data, sampler, quiet=True)
+    assert (average, option.guidance) == ("0.10", guidance) and not left and len(told["tried"]) == len(figures)

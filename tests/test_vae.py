@@ -64,14 +64,12 @@ def test_texture_likelihood_is_that_of_gaussians_around_the_energies() -> None:
     batch, params = data.gather(np.arange(6)), torch.randn(6, 1, 12, 12)
     assert model.texture is not None
     with torch.no_grad():
-        model.texture_scales.copy_(torch.linspace(-0.2, 0.3, len(model.texture_scales)))
+        model.texture_scale.fill_(-0.3)
         expected = torch.zeros(6)
-        for one, other, scale in zip(
-            model.texture(params), model.texture(model.space.embed(batch.x)), model.texture_scales, strict=True
-        ):
-            normal = torch.distributions.Normal(one, scale.exp())
-            expected += -normal.log_prob(other).flatten(1).mean(1) * 144 / len(model.texture_scales)
-        found = texture_nll(model.texture, model.texture_scales, model.space.embed(batch.x), params)
+        for one, other in zip(model.texture(params), model.texture(model.space.embed(batch.x)), strict=True):
+            normal = torch.distributions.Normal(one, math.exp(-0.3))
+            expected += -normal.log_prob(other).flatten(1).mean(1) * 144 / model.texture.scales
+        found = texture_nll(model.texture, model.texture_scale, model.space.embed(batch.x), params)
         torch.testing.assert_close(found, expected)
 
 
@@ -80,7 +78,7 @@ def test_the_bound_does_not_know_of_texture() -> None:
     plain, _ = _vae(texture=0.0)
     assert plain.texture is None
     next(model.losses(data.gather(np.arange(6)), Now(0, 0, 100))).loss.backward()
-    assert model.texture_scales.grad is not None and model.texture_scales.grad.abs().sum() > 0
+    assert model.texture_scale.grad is not None and model.texture_scale.grad.abs().sum() > 0
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("texture")})
     with torch.no_grad():
         bound = model.score(data.gather(np.arange(6)))

@@ -50,6 +50,7 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises, Surprises):
         "masking": {"corruption": "mask", "amount": 0.6},
     }
     accepts = (Continuous, Categorical, Mixed)
+    average = 0.05
 
     def __init__(
         self,

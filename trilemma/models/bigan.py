@@ -59,6 +59,7 @@ class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
     Config = Config
     presets = {"published": {"play": "non-saturating", "penalty": "r1", "codes": 0.0, "cycle": 0.0}}
     accepts = (Continuous, Categorical, Mixed)
+    average = 0.16
     finds_clusters = True
 
     def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):

@@ -28,7 +28,7 @@ from trilemma.maths.precision import wide
 from trilemma.maths.shapes import sum_per_example
 from trilemma.models.contract import Decodes, Encodes, Model, Now, Rates, Samples, Turn, frozen
 from trilemma.networks.grid_codec import GridDecoder, GridEncoder, code_grid
-from trilemma.networks.layers import Network
+from trilemma.networks.layers import LogScale, Network
 from trilemma.networks.quantise import Codebook, Levels
 from trilemma.networks.rival import WATCHES, Rival, critic_settings, length_of, pull
 from trilemma.networks.texture import Texture, texture_nll
@@ -50,7 +50,7 @@ class Config:
     commitment: float = 1.0  # vq: weight of the squared distance of outputs to their entries
     start: float = 0.05  # vq: fraction of the budget in which codes pass as they are, while entries find their places
     revive: float = 0.8  # vq: fraction of the budget up to which entries that hardly serve start anew
-    texture: float = 6.0  # weight of the likelihood of local energies; 0: pixels only
+    texture: float = 3.0  # weight of the likelihood of local energies; 0: pixels only
     adversarial: float = 0.0  # pull of a critic of patches on each example, in units of the likelihood's; 0: no critic
     similarity: float = 0.0  # the same of how unlike examples are in the features of that critic
     critic_from: float = 0.5  # fraction of the budget from which it pulls
@@ -63,6 +63,7 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
     Config = Config
     presets = {"kl": {}, "fsq": {"codes": "fsq"}, "vq": {"codes": "vq"}}
     accepts = (Continuous,)
+    average = 0.05
     needs_grid = True
     kinds = ("conv",)
 
@@ -93,10 +94,10 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
         outputs = 2 * self.width if self.quantiser is None else self.width
         self.encoder = given.get("encoder") or GridEncoder(space.width, outputs, dims, config.network)
         self.decoder = given.get("decoder") or GridDecoder(self.width, space.width, space.grid, config.network)
-        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.log_scale = LogScale(torch.zeros(()))
         self.texture = Texture(space.width, space.grid) if config.texture else None
         if self.texture is not None:
-            self.texture_scales = nn.Parameter(torch.zeros(self.texture.scales))
+            self.texture_scale = LogScale(torch.zeros(()))
         if config.similarity and not config.adversarial:
             raise InputError(
                 "setting model.similarity: features are those of the critic; set model.adversarial as well"
@@ -197,7 +198,7 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
         logs["nll"] = likelihood.detach()
         made = params if mask is None else params * self.space.widen(mask)
         if self.texture is not None:
-            energies = texture_nll(self.texture, self.texture_scales, x, made).sum()
+            energies = texture_nll(self.texture, self.texture_scale, x, made).sum()
             likelihood, logs["texture"] = likelihood + config.texture * energies, energies.detach()
         if self.rival is not None and now.progress >= config.critic_from:
             with frozen(self.rival):

@@ -87,6 +87,7 @@ class Model(nn.Module, ABC):
     kinds: ClassVar[tuple[str, ...]] = ("mlp", "conv")  # of networks that it can be built of on grids; rows have mlps
     finds_clusters: ClassVar[bool] = False  # True: its config has `clusters`, a condition for data without labels
     hunger: ClassVar[float] = 1.0  # how much longer than others it trains before a larger network pays
+    average: ClassVar[float] = 0.1  # relative deviation of the weights' average that is taken where none is chosen
     learns_impressions: ClassVar[bool] = False  # True: its weights know what one CLIP sees, and that of no other
     couples_batch: ClassVar[bool] = False  # True: losses depend on which examples share a batch (`Batch.gather`)
     sets: ClassVar[tuple[str, ...]] = ("alone",)  # of SETS, what it learns from; the first one that fits is taken

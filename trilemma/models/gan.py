@@ -84,6 +84,7 @@ class GAN(Model, Samples, Styles, Criticizes):
         "text": {"text": "words"},
     }
     accepts = (Continuous, Categorical, Mixed)
+    average = 0.16
     finds_clusters = True
 
     def __init__(

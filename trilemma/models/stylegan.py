@@ -83,6 +83,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
     }
     accepts = (Continuous, Categorical, Mixed)
     kinds = ("conv",)
+    average = 0.16
     finds_clusters = True
 
     path_mean: Tensor

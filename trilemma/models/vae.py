@@ -42,7 +42,7 @@ from trilemma.models.contract import (
     log_volume,
 )
 from trilemma.networks.codec import coder_settings, decoded, decoder, encoder, fit_mixture, realised
-from trilemma.networks.layers import Network
+from trilemma.networks.layers import LogScale, Network
 from trilemma.networks.mixture import Mixture
 from trilemma.networks.rival import WATCHES, Rival, critic_settings, length_of, pull
 from trilemma.networks.texture import Texture, texture_nll
@@ -62,7 +62,7 @@ class Config:
     warm_up: float = 0.05  # fraction of the budget over which beta rises from 0
     free_bits: float = 0.0  # nats a dimension that cost nothing (Kingma et al. 2016)
     likelihood: Literal["gaussian", "bernoulli", "discretised"] = "gaussian"
-    texture: float = 6.0  # weight of the likelihood of local energies, on grids; 0: pixels only
+    texture: float = 3.0  # weight of the likelihood of local energies, on grids; 0: pixels only
     adversarial: float = 0.0  # pull of a critic on what is decoded, in units of the likelihood's; 0: no critic
     similarity: float = 0.0  # the same of how unlike examples are in the features of that critic, on grids
     critic_from: float = 0.3  # fraction of the budget from which it pulls
@@ -79,6 +79,7 @@ class VAE(Model, Samples, Encodes, Decodes, Rates, Fills, Scores, Surprises):
         "gan": {"adversarial": 0.1, "similarity": 0.25},
     }
     accepts = (Continuous, Categorical, Mixed)
+    average = 0.05
 
     def __init__(
         self,
@@ -99,12 +100,12 @@ class VAE(Model, Samples, Encodes, Decodes, Rates, Fills, Scores, Surprises):
         condition = config.condition if self.conditioner.names else 0
         self.encoder = given.get("encoder") or encoder(space, 2 * config.latent, config.network, condition)
         self.decoder = given.get("decoder") or decoder(space, config.latent, config.network, condition)
-        self.log_scale = nn.Parameter(torch.zeros(space.scales))
+        self.log_scale = LogScale(torch.zeros(space.scales))
         # A Bernoulli decoder's numbers are logits: they have no texture.
         sharpened = config.texture and space.grid and isinstance(space, Continuous) and config.likelihood != "bernoulli"
         self.texture = Texture(space.width, space.grid) if sharpened else None
         if self.texture is not None:
-            self.texture_scales = nn.Parameter(torch.zeros(self.texture.scales))
+            self.texture_scale = LogScale(torch.zeros(()))
         self.rival = Rival(space.width, space.grid, config.critic) if config.adversarial else None
         label = spaces.get("label")
         self.mixture = Mixture(config.latent, config.components, label.count if isinstance(label, Categorical) else 1)
@@ -147,7 +148,7 @@ class VAE(Model, Samples, Encodes, Decodes, Rates, Fills, Scores, Surprises):
         x, seen = self.space.embed(batch.x), 1.0 if mask is None else self.space.widen(mask)
         x, likelihood = x * seen, nll.sum()
         if self.texture is not None:
-            energies = texture_nll(self.texture, self.texture_scales, x, params * seen).sum()
+            energies = texture_nll(self.texture, self.texture_scale, x, params * seen).sum()
             likelihood, logs["texture"] = likelihood + self.config.texture * energies, energies.detach()
         loss = likelihood + beta * paid
         joined = self.rival is not None and now.progress >= self.config.critic_from

@@ -38,6 +38,14 @@ class Network:
     dropout: float = 0.0
 
 
+class LogScale(nn.Parameter):
+    """Learned logarithms of deviations, 0 at first: optimizers give them ten times the rate of weights.
+
+    They weigh the terms of a likelihood, and are right only once they have come down to the errors that are left; Adam
+    moves a number by its rate a step, and the errors of a short training fall faster than that.
+    """
+
+
 def convolution(
     dims: int, inputs: int, outputs: int, size: int = 3, *, stride: int = 1, bias: bool = True
 ) -> nn.Module:

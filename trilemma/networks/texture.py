@@ -63,13 +63,15 @@ class Texture(nn.Module):
         return energies
 
 
-def texture_nll(texture: Texture, scales: Tensor, x: Tensor, made: Tensor) -> Tensor:
+def texture_nll(texture: Texture, log_scale: Tensor, x: Tensor, made: Tensor) -> Tensor:
     """-log-likelihood (B,) of the energies of embedded x (B, channels, *grid) under Gaussians around those of `made`.
 
-    scales: the learned log deviation of each of the texture's scales; all together count as many elements as x has.
+    log_scale: the learned log deviation, one for all of the texture's scales. With one for each, coarse energies, which
+    averages over many places tell exactly, would weigh a hundred times as much as fine ones in long trainings, and
+    codes would be spent on them. All scales together count as many elements as x has.
     """
     with torch.no_grad():
         targets = texture(x)
-    pairs = zip(texture(made), targets, scales, strict=True)
-    terms = [mean_per_example(gaussian_nll(wide(found), wide(target), scale)) for found, target, scale in pairs]
+    pairs = zip(texture(made), targets, strict=True)
+    terms = [mean_per_example(gaussian_nll(wide(found), wide(target), log_scale)) for found, target in pairs]
     return torch.stack(terms).mean(0) * x[0].numel()

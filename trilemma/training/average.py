@@ -13,6 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trilemma.errors import InputError
+
+WIDEST = 0.28  # a uniform average of all weights has 1 / sqrt(12)
+
 
 def exponent(deviation: float) -> float:
     """gamma of the profile t^gamma whose relative standard deviation this is (EDM2, equation 126)."""
@@ -21,12 +25,28 @@ def exponent(deviation: float) -> float:
     return float(max(root.real for root in roots if abs(root.imag) < 1e-9))
 
 
+def keys(deviations: tuple[float, ...]) -> dict[str, float]:
+    """The name of each average, and its exponent. InputError for a deviation that no profile t^gamma has."""
+    found = {f"{deviation:.2f}": deviation for deviation in deviations}
+    if len(found) < len(deviations) or not all(0.005 <= deviation <= WIDEST for deviation in deviations):
+        raise InputError(
+            f"setting training.averages={deviations}: relative deviations from 0.01 to {WIDEST}, no two of them equal "
+            "to two decimals"
+        )
+    return {key: exponent(deviation) for key, deviation in found.items()}
+
+
+def usual(deviations: tuple[float, ...], deviation: float) -> str | None:
+    """The name of the average nearest to `deviation`, which is taken where none is chosen; None where there is none."""
+    return min(keys(deviations), key=lambda key: abs(float(key) - deviation), default=None)
+
+
 class Averages:
     """Averages of a model's floating-point parameters, one set for each deviation."""
 
     def __init__(self, model: nn.Module, deviations: tuple[float, ...]):
         self.names = [name for name, p in model.named_parameters() if p.requires_grad]
-        self.exponents = {f"{d:.2f}": exponent(d) for d in deviations}
+        self.exponents = keys(deviations)
         source = self._source(model)
         self.values = {key: [p.detach().clone() for p in source] for key in self.exponents}
 

@@ -21,6 +21,7 @@ from trilemma.models.contract import (
     find,
 )
 from trilemma.networks.low_rank import merged
+from trilemma.training.average import usual
 from trilemma.training.card import card
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
@@ -114,12 +115,12 @@ def carry_out(
         sources=data.sources("choose"),
         told=told_labels(data.split("choose")),
     )
-    middle = list(loop.averages.exponents)[len(training.averages) // 2] if training.averages else None
+    shown = usual(training.averages, model_class.average)
     preview: Shows
     if isinstance(model, Samples):
-        preview = Preview(run, data, sampler, moments=training.previews, count=training.preview_samples, average=middle)
+        preview = Preview(run, data, sampler, moments=training.previews, count=training.preview_samples, average=shown)
     else:
-        preview = Found(run, data, moments=training.previews, average=middle)
+        preview = Found(run, data, moments=training.previews, average=shown)
     correct = _clock(run, config, loop, preview, begun, limit) if limit else None
     bar = Bar(f"{name} on {data.name}", training.examples, begun=loop.seen, quiet=said.quiet)
     if loop.step == 0 and engine.main:

@@ -17,6 +17,7 @@ from trilemma.metrics.fidelity import frechet_distance
 from trilemma.metrics.translation import both, map_distances, relative, unrelated_distances
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Samples
+from trilemma.training.average import usual
 from trilemma.training.features import FeatureNetwork, feature_network
 from trilemma.training.loop import Loop
 from trilemma.training.sampling import Sampler, merged, recodes
@@ -42,9 +43,10 @@ def defaults(model: Samples) -> Options:
 
 
 def asked(model: Samples, *, few: bool) -> list[list[Options]]:
-    """The questions with their answers; of `few` the first two answers to the first question."""
+    """The questions with their answers; of `few` three answers to the first question, of which the third is asked only
+    where the first beats the second."""
     questions = model.choices()
-    return [question[:2] for question in questions[:1]] if few else questions
+    return [question[:3] for question in questions[:1]] if few else questions
 
 
 def attempts(model: Samples, averages: int, *, few: bool) -> float:
@@ -107,16 +109,17 @@ def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[st
 
     Of answers that are as good as the best one, but for TIE, the one with the fewest network calls is taken. A model
     that codes for another one is judged by how it gives back the examples of that split.
-    `training.choose_few` keeps the middle average and asks the first question only, for its first two answers.
+    `training.choose_few` keeps the model's usual average and asks the first question only, for its first two answers;
+    the third is tried where the first of them won: where guidance helps, more of it may help more.
     """
     training, model = loop.training, loop.model
     assert isinstance(model, Samples)
     train, keys = data.split("train"), list(loop.averages.exponents)
-    default = keys[len(keys) // 2] if keys else None
+    default = usual(training.averages, loop.model.average)
     count = default_samples(model) if training.choose_samples is None else training.choose_samples
     option = defaults(model)
-    if training.choose_few:
-        keys = keys[len(keys) // 2 :][:1]
+    if training.choose_few and default:
+        keys = [default]
     if count < 100 or len(data.splits["choose"]) < 32 or not keys:
         return default, option, {"reason": "too few samples or examples to choose by: defaults taken"}
     features = feature_network(data, "choose", quiet=quiet)
@@ -141,7 +144,11 @@ def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[st
             sampler.fit(train, seed=loop.seed, limit=few)
         for question in questions:
             answers = [merged(option, answer) for answer in question]
-            figures = [current, *(figure(best, answer) for answer in answers[1:])]
-            taken = cheapest(figures, [model.calls(answer) for answer in answers])
+            figures, calls = [current], [model.calls(answer) for answer in answers]
+            for answer in answers[1:]:
+                if training.choose_few and len(figures) == 2 and cheapest(figures, calls) == 1:
+                    break
+                figures.append(figure(best, answer))
+            taken = cheapest(figures, calls)
             option, current = answers[taken], figures[taken]
     return best, option, {"samples": count, "features": features.name, "hash": features.hash, "tried": tried}

@@ -57,6 +57,11 @@ class Loop:
         self.model, self.data, self.config, self.training, self.engine = model, data, optimizer, training, engine
         if model.couples_batch and optimizer.micro:
             raise InputError("this model's loss needs the whole batch at once: leave out optimizer.micro")
+        if engine.world > optimizer.batch:
+            raise InputError(
+                f"setting optimizer.batch={optimizer.batch}: {engine.world} processes share a batch, and each needs an "
+                "example of it; start fewer or set a larger batch"
+            )
         self.seed, self.step, self.seen, self.rollbacks = seed, 0, 0, 0
         self.seconds = 0.0  # of stepping, those before a kill included
         self.groups = {name: [p for p in own if p.requires_grad] for name, own in model.groups().items()}

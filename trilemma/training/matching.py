@@ -17,6 +17,7 @@ from trilemma.metrics.matching import found_among
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Matches, Model
 from trilemma.spaces import masked
+from trilemma.training.average import usual
 from trilemma.training.loop import Loop
 from trilemma.training.run import Run
 from trilemma.words import Words
@@ -117,7 +118,7 @@ def best_average(loop: Loop, data: Data) -> tuple[str | None, Options, dict[str,
             loop.model.eval()
             tried.append({"average": key, **_found(loop.model, data, loop.engine.device)})
     if not tried or "found@5" not in tried[0]:
-        middle = keys[len(keys) // 2] if keys else None
-        return middle, Options(), {"reason": "too few examples with captions to choose by: defaults taken"}
+        shown = usual(loop.training.averages, loop.model.average)
+        return shown, Options(), {"reason": "too few examples with captions to choose by: defaults taken"}
     best = max(tried, key=lambda row: (row["found@5"], -row["surprise"]))
     return best["average"], Options(), {"samples": min(len(data.splits["choose"]), MOST), "tried": tried}

@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 from trilemma.config import Optimizer
 from trilemma.errors import InputError, unknown
+from trilemma.networks.layers import LogScale
 
 COMPILER = "torch._dynamo"
 KINDS = ("adam", "adamw", "sgd", "rmsprop")
+SWIFT = 10.0  # the rate of learned deviations, in that of weights: see `LogScale`
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -22,19 +25,23 @@ def make(config: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optim
     if not all(0 <= beta < 1 for beta in config.betas):
         raise InputError(f"setting optimizer.betas={config.betas}: each must be at least 0 and less than 1")
     fused = all(p.dtype in (torch.float32, torch.float64) for p in parameters)
-    if config.kind == "adam":
-        return torch.optim.Adam(
-            parameters, lr=config.rate, betas=config.betas, weight_decay=config.weight_decay, fused=fused
-        )
+    scales = [p for p in parameters if isinstance(p, LogScale)]
+    weights = [p for p in parameters if not isinstance(p, LogScale)]
+    parts = [(weights, config.weight_decay)]
     if config.kind == "adamw":
-        # Decay pulls on matrices only: biases, scales and learned scalars have no reason to be small.
-        matrices, others = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
-        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.rate, betas=config.betas, fused=fused)
+        # Decay pulls on matrices only: biases and scales have no reason to be small.
+        matrices, others = [p for p in weights if p.dim() > 1], [p for p in weights if p.dim() <= 1]
+        parts = [(matrices, config.weight_decay), (others, 0.0)]
+    groups: list[dict[str, Any]] = [{"params": own, "weight_decay": decay} for own, decay in parts]
+    groups = [g for g in (*groups, {"params": scales, "weight_decay": 0.0, "lr": SWIFT * config.rate}) if g["params"]]
+    if config.kind == "adam":
+        return torch.optim.Adam(groups, lr=config.rate, betas=config.betas, fused=fused)
+    if config.kind == "adamw":
+        return torch.optim.AdamW(groups, lr=config.rate, betas=config.betas, fused=fused)
     if config.kind == "sgd":
-        return torch.optim.SGD(parameters, lr=config.rate, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.SGD(groups, lr=config.rate, momentum=config.momentum)
     if config.kind == "rmsprop":
-        return torch.optim.RMSprop(parameters, lr=config.rate, weight_decay=config.weight_decay)
+        return torch.optim.RMSprop(groups, lr=config.rate)
     raise unknown("setting optimizer.kind", config.kind, KINDS)
 
 

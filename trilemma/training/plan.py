@@ -25,10 +25,12 @@ LEAST_BATCH = 16  # smaller ones lose more by their noise than they gain by more
 WORTH_HALVING = 0.7  # of a step's seconds: a half batch that takes longer costs too many examples for its steps
 COMMON_PLACES = 784  # of the grid on which the dial was tuned, with two threads
 FEW_PLACES = 100  # no convolutions to speak of: other work decides how long a step takes
-MOST_FOR_FEATURES = 0.2  # of a budget may go into the network behind the choices
+MOST_FOR_FEATURES = 0.2  # of a budget may go into the network behind the choices,
+MOST_FOR_AVERAGES = 0.07  # or this share where averages are all that there is to choose
 A_PREVIEW = 5000  # examples of a budget for each preview
 FEW, FIT_OF_FEW = 20_000, 2000  # a budget of fewer examples chooses nothing, and fits a density on so many codes
 LEAST_TO_CHOOSE = 150  # samples; fewer choose by chance: then the defaults are as good
+FITTING = 1.2  # power of the number of codes with which the time of fitting a density grows, where it is not timed
 SAFE_SECONDS = 20.0  # at most this much work is lost by a kill,
 SAFE_SHARE = 0.04  # or this share of the budget
 
@@ -77,6 +79,7 @@ def choose_size(data: Data, kind: str, amount: float, model_class: type[Model] =
             seconds *= _cores() / 2
         else:
             seconds *= pace(_cores())
+        seconds *= processes()
     else:
         seconds = amount * max(places, FEW_PLACES) / 400_000
     if places <= FEW_PLACES:
@@ -131,7 +134,8 @@ def plan(
     if kind == "seconds" or measure:
         step = probe.seconds(loop, most)
         if kind == "seconds" and "optimizer.batch" not in asked:
-            step = _smaller_batches(probe, training, step, most, amount - (time.monotonic() - begun))
+            # Each process takes its share of a batch, so that steps are as much shorter.
+            step = _smaller_batches(probe, training, step, most, (amount - (time.monotonic() - begun)) * processes())
         step /= processes()  # timed in this one alone; the clock sets it right
         fit = 0.0
         if isinstance(model, Samples):
@@ -186,7 +190,8 @@ def _smaller_batches(probe: Probe, training: Training, step: float, most: float,
         optimizer.batch = batch
         return probe.seconds(probe.loop(training, str(training.dtype)), most / 2)
 
-    while left / step < optimizer.least_steps and optimizer.batch >= 2 * LEAST_BATCH:
+    least = max(LEAST_BATCH, processes())
+    while left / step < optimizer.least_steps and optimizer.batch >= 2 * least:
         batch = optimizer.batch
         halved = timed(batch // 2)
         if halved > WORTH_HALVING * step:
@@ -201,15 +206,21 @@ def _smaller_batches(probe: Probe, training: Training, step: float, most: float,
 
 def _rates(sampler: Sampler, data: Data, training: Training, most: float) -> tuple[float, float]:
     """Samples a second, and the seconds of fitting a density on all the codes that will be used."""
-    limit = min(training.fit_examples, len(data.splits["train"]))
-    spent, counts = [], (min(500, limit), min(2000, limit))
-    for few in counts:
+    limit, train = min(training.fit_examples, len(data.splits["train"])), data.split("train")
+    few, more = min(2000, limit), min(5000, limit)
+
+    def fitted(count: int) -> float:
         start = time.perf_counter()
-        sampler.fit(data.split("train"), seed=0, limit=few)
-        spent.append(max(time.perf_counter() - start, 1e-4))
-    # More codes get more components as well: the time grows faster than their number.
-    power = float(np.clip(np.log(spent[1] / spent[0]) / np.log(4), 1.0, 1.5))
-    fit = spent[1] * (limit / counts[1]) ** power
+        sampler.fit(train, seed=0, limit=count)
+        return max(time.perf_counter() - start, 1e-4)
+
+    # The first time is that of imports: not to be taken for the codes'.
+    spent, power = min(fitted(few), fitted(few)), FITTING
+    if more > few and spent < most:  # more codes get more components as well: the time grows faster than their number
+        longer = fitted(more)
+        power = float(np.clip(np.log(longer / spent) / np.log(more / few), 1.0, 1.5))
+        few, spent = more, longer
+    fit = spent * (limit / few) ** power
     held = data.split("choose")
     sampler.judged(held, 8, seed=0)
     count, begin = 16, time.perf_counter()
@@ -246,7 +257,8 @@ def _set_aside(
     features = 0.0
     if training.choose_samples:
         features = seconds_for(data, "choose")
-        if features > MOST_FOR_FEATURES * budget:
+        asks = any(len(question) > 1 for question in model.choices())
+        if features > (MOST_FOR_FEATURES if asks else MOST_FOR_AVERAGES) * budget:
             # A network to choose with that eats the budget leaves nothing to choose from.
             training.choose_samples, features = 0, 0.0
     tried_averages = 1 if training.choose_few else len(training.averages) + 1

@@ -20,6 +20,7 @@ from trilemma.models.contract import Model, find
 from trilemma.networks.low_rank import merged
 from trilemma.spaces import Continuous, Space
 from trilemma.training import outside
+from trilemma.training.average import usual
 from trilemma.training.engine import Engine
 from trilemma.training.run import Run
 from trilemma.training.tuning import begun, frozen_but
@@ -115,9 +116,9 @@ def stored(run: Run) -> dict[str, Tensor] | None:
         return None
     tensors = {name.removeprefix("model."): t for name, t in state[0].items() if name.startswith("model.")}
     training = from_json(Training, run.config()["training"])
-    if training.averages:
-        middle = f"{training.averages[len(training.averages) // 2]:.2f}"
-        prefix = f"average.{middle}."
+    average = usual(training.averages, find(run.config()["model"])[0].average)
+    if average:
+        prefix = f"average.{average}."
         tensors |= {name.removeprefix(prefix): t for name, t in state[0].items() if name.startswith(prefix)}
     return tensors
 
@@ -145,6 +146,13 @@ def restore(run: Run, engine: Engine, *, networks: dict[str, nn.Module] | None =
         frozen_but(tuned, tuning)
         tuned.load_state_dict(tensors)
         tensors = merged(tuned)
-    model.load_state_dict(tensors)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as problem:
+        said = str(problem).splitlines()[1].strip() if "\n" in str(problem) else str(problem)
+        raise InputError(
+            f"{run.folder} was trained by another version of Trilemma, whose {config['model']} has other weights "
+            f"({said}); train it again"
+        ) from None
     model.to(engine.device)
     return model.eval()
