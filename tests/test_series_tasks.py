@@ -23,6 +23,7 @@ from trilemma.metrics.risk import gaussian
 from trilemma.modalities.channels import Channel
 from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Opening
+from trilemma.modalities.entities import Rows
 from trilemma.modalities.scenario import STATISTICS, parse
 from trilemma.modalities.series import Series
 from trilemma.modalities.times import Clock
@@ -83,10 +84,12 @@ def process(count: int, seed: int = 0, memory: float = MEMORY) -> np.ndarray:
     return made
 
 
-def exact(frame: pd.DataFrame, window: int = 32, memory: float = MEMORY) -> tuple[Sampler, Series]:
+def exact(
+    frame: pd.DataFrame, window: int = 32, memory: float = MEMORY, *, calendar: bool = False
+) -> tuple[Sampler, Series]:
     """An exact model at work on such a table."""
     series = tl.open_data(frame, opening=Opening(window=window, kind="series")).modality
-    assert isinstance(series, Series) and not series.calendar
+    assert isinstance(series, Series) and bool(series.calendar) == calendar
     sampler = Sampler(Exact(window, memory), Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))  # type: ignore[arg-type]
     return sampler, series
 
@@ -426,6 +429,26 @@ def test_a_backtest_counts_only_what_is_known() -> None:
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             risk(sampler, series, frame, **{"most": 60, **own, **settings})
+
+
+def test_a_backtest_keeps_out_of_what_was_learned() -> None:
+    """Of a file that ends earlier than the run's the last 15 % are no test: it begins where the run's own does."""
+    day = pd.date_range("2019-01-01", periods=800)
+    frame = pd.DataFrame({"day": day, "p": process(800)})
+    sampler, series = exact(frame, window=16, calendar=True)
+    own: dict[str, Any] = {"weights": "p=1", "level": 0.9, "horizon": 1, "draws": 20, "seed": 0, "options": Options()}
+    own["most"] = None
+    whole, shorter = (
+        risk(sampler, Series.from_description(series.describe()), frame[:end], **own) for end in (800, 730)
+    )
+    assert (whole.times[0], len(whole.loss), whole.note) == (str(day[680].date()), 120, "")
+    assert (shorter.times[0], len(shorter.loss)) == (str(day[680].date()), 50)
+    assert f"begins at {day[680].date()}" in shorter.note and shorter.said().startswith(shorter.note)
+    with pytest.raises(InputError, match=f"too short for a backtest: .*begins at {day[680].date()}"):
+        risk(sampler, series, frame[:600], **own)
+    _, counted = exact(frame[["p"]], window=16)
+    (least, begin), note = counted.unseen(Rows("", np.arange(600), np.zeros((600, 1))))
+    assert (least, begin) == (420, 510) and "before step 680 of its own series" in note
 
 
 def test_a_price_of_nothing_is_no_backtest() -> None:
