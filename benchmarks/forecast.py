@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/forecast.py bikes.csv.gz RUN [--horizon 48] [--origins 40] [--draws 100] [--period 24]
 
-Origins lie evenly over the last 15 % of each series, as far as the run did not learn from it. Fair CRPS a
-variable, mean over origins and steps, beside that of the seasonal naive (absolute error), of the seasonal ensemble (the same place in the
-last 14 periods as 14 draws; of a column that is learned by its changes, the last value plus 14 past changes over as
-many steps) and, with the extra `series`, of exponential smoothing. Coverage: how often the truth lies in the middle
-90 % of the draws.
+Origins lie evenly over the last 15 % of each series, as far as the run did not learn from it. Fair CRPS a variable,
+mean over origins and steps, beside that of the seasonal naive (absolute error), of the seasonal ensemble (the same
+place in the last 14 periods as 14 draws; of a column that is learned by its changes, the last value plus 14 past
+changes over as many steps) and, with the extra `series`, of exponential smoothing. Coverage: how often the truth lies
+in the middle 90 % of the draws.
 """
 
 from __future__ import annotations
