@@ -27,11 +27,12 @@ from trilemma.modalities.entities import Rows
 from trilemma.modalities.scenario import STATISTICS, parse
 from trilemma.modalities.series import Series
 from trilemma.modalities.times import Clock
-from trilemma.models.contract import Fills, Surprises, configure
+from trilemma.models.contract import Decodes, Encodes, Fills, Surprises, configure
 from trilemma.models.diffusion import Diffusion
 from trilemma.spaces import Categorical, Continuous, Space, fit_continuous
 from trilemma.tasks import series as tasks
 from trilemma.tasks.alarms import around, detect
+from trilemma.tasks.factors import _averaged, known_factors
 from trilemma.tasks.forecast import companions, forecast, significant
 from trilemma.tasks.risk import risk
 from trilemma.training.engine import Engine
@@ -575,3 +576,51 @@ def test_what_was_chosen_by_looks_decides_no_law(run: Path, monkeypatch: pytest.
     assert seen == [Options(guidance=1.0, prior="normal")]
     with pytest.raises(InputError, match="--steps 8: vae has no such setting"):
         loaded.forecast(table(), horizon=2, steps=8)
+
+
+class Means(nn.Module, Encodes, Decodes):
+    """Two codes: nothing, and the mean of a window, which is decoded to a window of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spaces = nn.ModuleDict()
+
+    def draw(self, request: Request) -> torch.Tensor:
+        raise NotImplementedError
+
+    def encode(self, batch: Batch, *, random: bool = False) -> torch.Tensor:
+        mean = batch.x[:, 0].mean(1)
+        return torch.stack([torch.zeros_like(mean), mean], 1)
+
+    def decode(self, codes: torch.Tensor, request: Request) -> torch.Tensor:
+        return codes[:, 1:, None].expand(-1, 7, 32)
+
+
+def test_codes_are_held_against_known_factors(tmp_path: Path) -> None:
+    """A code that is the mean of its window goes with that mean, month by month; it does not with mere noise."""
+    frame = pd.DataFrame({"day": pd.date_range("2000-01-01", periods=4000), "v": process(4000, memory=0.99)})
+    series = tl.open_data(frame, opening=Opening(window=32, columns=(("v", "level"),))).modality
+    assert isinstance(series, Series)
+    sampler = Sampler(Means(), Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))  # type: ignore[arg-type]
+    month = frame["day"].dt.strftime("%Y%m")
+    monthly = frame.groupby(month)["v"].mean()
+    other = np.random.default_rng(5).normal(size=len(monthly))
+    factors = pd.DataFrame({"Date": monthly.index, "own": monthly.to_numpy(), "other": other})
+    factors.to_csv(tmp_path / "factors.csv", index=False)
+    found = known_factors(sampler, series, frame, str(tmp_path / "factors.csv"), codes=1, seed=0)
+    assert list(found) == ["factor", "code", "deviation", "correlation", "low", "high", "moves v"]
+    assert found["code"].tolist() == ["all", "1"] * 2 and found.loc[0, "correlation"] > 0.85
+    assert found.loc[2, "low"] < 0.1 and np.isnan(found.loc[0, "moves v"])
+    own, other_one = found.loc[1], found.loc[3]
+    assert own["correlation"] > 0.85 and own["low"] > 0.7 and own["high"] <= 1
+    assert other_one["low"] < 0 < other_one["high"]
+    assert own["moves v"] == pytest.approx(frame["v"][:2800].std() * own["deviation"], rel=0.15)
+    with pytest.raises(InputError, match="lie within its time"):
+        known_factors(sampler, series, frame[:100], str(tmp_path / "factors.csv"), codes=1, seed=0)
+
+
+def test_factors_are_averaged_over_a_window() -> None:
+    rows = Rows("", np.array([0, 10, 30]), np.array([[1.0], [4.0], [np.nan]]))  # the last one holds 20 seconds, too
+    spans = np.array([[0, 10], [5, 20], [25, 40], [-1, 5], [35, 51], [31, 45]])
+    expected = [1, (5 * 1 + 10 * 4) / 15, 4, np.nan, np.nan, np.nan]
+    np.testing.assert_allclose(_averaged(rows, 0, spans), expected)

@@ -84,6 +84,18 @@ class Jobs(Opened):
             most=most,
         )
 
+    def factors(self, source: Any, factors: Any, *, codes: int = 8, seed: int = 0) -> Any:
+        """How the most used codes of a series' windows go with a table of dates and known factors, and what each moves.
+
+        A data frame, a row for each code and factor (see tasks/factors.py).
+        """
+        from trilemma.tasks.factors import known_factors
+
+        self.require("traverse")
+        if codes < 1:
+            raise InputError(f"codes={codes}: at least one")
+        return known_factors(self.sampler, self.modality, source, factors, codes=codes, seed=seed)
+
     def stress(
         self,
         where: str,

@@ -447,7 +447,13 @@ def classify(run: Path, source: Any, *, labels: str | None, out: Path) -> list[P
     return [out]
 
 
-def embed(run: Path, source: Any, *, out: Path) -> list[Path]:
+def embed(run: Path, source: Any, *, factors: Any = None, seed: int = 0, out: Path) -> list[Path]:
+    if factors is not None:
+        from trilemma.modalities.frames import write
+
+        check_table(out)
+        write(load(run).factors(source, factors, seed=seed), out)
+        return [out]
     check_out(out, ARRAYS)
     return save_array(load(run).embed(source), out)
 
