@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/forecast.py bikes.csv.gz RUN [--horizon 48] [--origins 40] [--draws 100] [--period 24]
 
-Origins lie evenly over the last 15 % of each series, which the run did not learn from. Fair CRPS a variable, mean over
-origins and steps, beside that of the seasonal naive (absolute error), of the seasonal ensemble (the same place in the
-last 14 periods as 14 draws; of a column that is learned by its changes, the last value plus 14 past changes over as
-many steps) and, with the extra `series`, of exponential smoothing. Coverage: how often the truth lies in the middle
-90 % of the draws.
+Origins lie evenly over the last 15 % of each series, as far as the run did not learn from it. Fair CRPS a variable,
+mean over origins and steps, beside that of the seasonal naive (absolute error), of the seasonal ensemble (the same
+place in the last 14 periods as 14 draws; of a column that is learned by its changes, the last value plus 14 past
+changes over as many steps) and, with the extra `series`, of exponential smoothing. Coverage: how often the truth lies
+in the middle 90 % of the draws.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pandas as pd
 import trilemma as tl
 from trilemma.errors import InputError
 from trilemma.metrics.series import crps
-from trilemma.modalities.series import PARTS, Series
+from trilemma.modalities.series import Series
 from trilemma.tasks.plain_forecasts import exponential_smoothing, period_of, seasonal_ensemble, seasonal_naive
 
 
@@ -39,7 +39,9 @@ def main() -> None:
     smooths = True
     scores: dict[str, list[list[float]]] = {channel.column.name: [] for channel in series.channels}
     for rows in series.rows(given.data):
-        begin = int(PARTS[1] * len(rows.times))
+        (_, begin), note = series.unseen(rows)
+        if note:
+            print(note)
         for origin in np.linspace(begin, len(rows.times) - given.horizon, given.origins).astype(int):
             back = max(0, origin - series.window - 2)
             frame = pd.DataFrame(rows.values[back:origin], columns=list(scores))

@@ -248,8 +248,17 @@ def test_a_series_is_compared(tmp_path: Path) -> None:
     assert memory["autoregression + GARCH"] < 0.2 and memory["real against real"] < 0.2
     told = {name: row["metrics"]["discriminative"]["value"] for name, row in rows.items()}
     assert told["real against real"] < 0.2 and told["vae"] > told["real against real"]
+    ahead = {"forecast", "forecast_tails", "forecast_coverage"}
+    assert ahead <= set(rows["vae"]["metrics"]) and not ahead & set(rows["PCA-Gaussian"]["metrics"])
     page = (tmp_path / "report" / "index.html").read_text()
-    for words in ("How variables go together", "Stylised facts of returns", "Volatility clustering", "price, absolute"):
+    for words in (
+        "Forecasts of unseen time",
+        "seasonal naive",
+        "How variables go together",
+        "Stylised facts of returns",
+        "Volatility clustering",
+        "price, absolute",
+    ):
         assert words in page, words
     judged = tl.measure(frame, rows_of(frame), settings={"data.window": 16}, quiet=True)
     assert own <= set(judged.metrics) and "stylised facts of returns:" in judged.text()

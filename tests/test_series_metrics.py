@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from scipy import signal, stats
 
+import trilemma as tl
+from trilemma.batches import Batch, Options, Request
 from trilemma.metrics.series import (
     alike,
     autocorrelation,
@@ -19,6 +26,11 @@ from trilemma.metrics.series import (
 from trilemma.metrics.signatures import signature_distance, signatures
 from trilemma.metrics.stylised import shown, stylised_facts
 from trilemma.metrics.windows import discriminative_score, predictive_score
+from trilemma.modalities.contract import Opening
+from trilemma.models.contract import Fills
+from trilemma.report.of_series import SeriesRuler
+from trilemma.training.engine import Engine
+from trilemma.training.sampling import Sampler
 
 
 def autoregressive(count: int, steps: int = 48, variables: int = 2, phi: float = 0.8, seed: int = 0) -> np.ndarray:
@@ -239,3 +251,39 @@ def test_facts_by_hand_with_gaps() -> None:
     assert stylised_facts(np.zeros((30, 16, 2))) == {}
     with pytest.raises(ValueError, match="four steps"):
         stylised_facts(x[:, :3])
+
+
+class Lawful(torch.nn.Module, Fills):
+    """Fills in Gaussian noise of this deviation, and asserts that nothing of the future is told."""
+
+    def __init__(self, deviation: float):
+        super().__init__()
+        self.spaces, self.deviation = torch.nn.ModuleDict(), deviation
+
+    def can_fill(self) -> bool:
+        return True
+
+    def fill(self, batch: Batch, request: Request, *, complete: bool) -> torch.Tensor:
+        assert batch.observed is not None and complete
+        assert not batch.observed[:, :, -8:].any() and batch.observed[:, :, :-8].all() and not batch.x[:, :, -8:].any()
+        return torch.where(batch.observed, batch.x, self.deviation * request.noise.normal(*batch.x.shape[1:]))
+
+
+def test_forecasts_are_measured_beside_plain_ones() -> None:
+    """White noise has no better forecast than its law, which the ensemble draws from; one that is too sure is worse."""
+    values = np.random.default_rng(0).normal(size=3000)
+    data = tl.open_data(pd.DataFrame({"v": values}), opening=Opening(window=32, kind="series"))
+    ruler = SeriesRuler(data).forecasts
+    assert len(ruler.origins) == 20 and ruler.horizon == 8
+    plain = ruler.plain()
+    assert plain["seasonal ensemble"]["forecast"]["value"] == pytest.approx(1)
+    assert plain["seasonal naive"]["forecast"]["value"] > 1.5 and "forecast_tails" not in plain["seasonal naive"]
+    found = {}
+    for spread in (1.0, 0.2):
+        sampler = Sampler(Lawful(spread), Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))  # type: ignore[arg-type]
+        loaded: Any = SimpleNamespace(sampler=sampler, model=sampler.model, lawful=Options())
+        found[spread] = {name: each.value for name, each in ruler.of_model(loaded).items()}
+    assert found[1.0]["forecast"] == pytest.approx(1, abs=0.05)  # fair, however few draws there are
+    assert found[1.0]["forecast_coverage"] == pytest.approx(0.9, abs=0.05)
+    assert found[0.2]["forecast"] > 1.15 and found[0.2]["forecast_coverage"] < 0.4
+    assert found[0.2]["forecast_tails"] > 1.5 * found[1.0]["forecast_tails"]

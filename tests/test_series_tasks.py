@@ -14,21 +14,25 @@ from torch import nn
 from typer.testing import CliRunner
 
 import trilemma as tl
-from trilemma.batches import Batch, Options, Request
+from trilemma.batches import Arrays, Batch, Options, Request
 from trilemma.cli import app
 from trilemma.errors import InputError
+from trilemma.maths import samplers
 from trilemma.maths.noise import Noise
 from trilemma.metrics.risk import gaussian
 from trilemma.modalities.channels import Channel
 from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Opening
+from trilemma.modalities.entities import Rows
 from trilemma.modalities.scenario import STATISTICS, parse
 from trilemma.modalities.series import Series
 from trilemma.modalities.times import Clock
-from trilemma.models.contract import Fills, Surprises
-from trilemma.spaces import Continuous
+from trilemma.models.contract import Decodes, Encodes, Fills, Surprises, configure
+from trilemma.models.diffusion import Diffusion
+from trilemma.spaces import Categorical, Continuous, Space, fit_continuous
 from trilemma.tasks import series as tasks
 from trilemma.tasks.alarms import around, detect
+from trilemma.tasks.factors import _averaged, known_factors
 from trilemma.tasks.forecast import companions, forecast, significant
 from trilemma.tasks.risk import risk
 from trilemma.training.engine import Engine
@@ -81,10 +85,12 @@ def process(count: int, seed: int = 0, memory: float = MEMORY) -> np.ndarray:
     return made
 
 
-def exact(frame: pd.DataFrame, window: int = 32, memory: float = MEMORY) -> tuple[Sampler, Series]:
+def exact(
+    frame: pd.DataFrame, window: int = 32, memory: float = MEMORY, *, calendar: bool = False
+) -> tuple[Sampler, Series]:
     """An exact model at work on such a table."""
     series = tl.open_data(frame, opening=Opening(window=window, kind="series")).modality
-    assert isinstance(series, Series) and not series.calendar
+    assert isinstance(series, Series) and bool(series.calendar) == calendar
     sampler = Sampler(Exact(window, memory), Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))  # type: ignore[arg-type]
     return sampler, series
 
@@ -426,6 +432,26 @@ def test_a_backtest_counts_only_what_is_known() -> None:
             risk(sampler, series, frame, **{"most": 60, **own, **settings})
 
 
+def test_a_backtest_keeps_out_of_what_was_learned() -> None:
+    """Of a file that ends earlier than the run's the last 15 % are no test: it begins where the run's own does."""
+    day = pd.date_range("2019-01-01", periods=800)
+    frame = pd.DataFrame({"day": day, "p": process(800)})
+    sampler, series = exact(frame, window=16, calendar=True)
+    own: dict[str, Any] = {"weights": "p=1", "level": 0.9, "horizon": 1, "draws": 20, "seed": 0, "options": Options()}
+    own["most"] = None
+    whole, shorter = (
+        risk(sampler, Series.from_description(series.describe()), frame[:end], **own) for end in (800, 730)
+    )
+    assert (whole.times[0], len(whole.loss), whole.note) == (str(day[680].date()), 120, "")
+    assert (shorter.times[0], len(shorter.loss)) == (str(day[680].date()), 50)
+    assert f"begins at {day[680].date()}" in shorter.note and shorter.said().startswith(shorter.note)
+    with pytest.raises(InputError, match=f"too short for a backtest: .*begins at {day[680].date()}"):
+        risk(sampler, series, frame[:600], **own)
+    _, counted = exact(frame[["p"]], window=16)
+    (least, begin), note = counted.unseen(Rows("", np.arange(600), np.zeros((600, 1))))
+    assert (least, begin) == (420, 510) and "before step 680 of its own series" in note
+
+
 def test_a_price_of_nothing_is_no_backtest() -> None:
     frame = prices(900)
     series = tl.open_data(frame, opening=Opening(window=16)).modality
@@ -498,3 +524,103 @@ def test_what_a_series_trains_to_fill_in() -> None:
     assert (turns[hidden] <= 2).mean() > 0.95  # single elements of which hardly any, or hardly none, is given
     always = Continuous((3, 64), always=(2,)).portion(Noise(0, np.arange(50)))
     assert bool(always[:, 2].all())
+
+
+def _denoiser_of_windows(labels: int = 0) -> tuple[Diffusion, Batch]:
+    x = np.random.default_rng(0).normal(size=(8, 2, 16)).astype(np.float32)
+    spaces: dict[str, Space] = {"x": fit_continuous(x)}
+    conditions = {}
+    if labels:
+        spaces["label"], conditions["label"] = Categorical((1,), labels), np.zeros((8, 1), dtype=np.int64)
+    observed = np.ones(x.shape, dtype=bool)
+    observed[:, :, 8:] = False
+    model = Diffusion(configure("diffusion", spaces, size="xs"), spaces)
+    return model, Arrays(x, observed=observed, conditions=conditions).gather(np.arange(8))
+
+
+def test_laws_of_series_have_their_width() -> None:
+    """Of a Gaussian law the ideal denoiser is known: draws are as wide as it within 3 % (12 steps: 10 %)."""
+    model, _ = _denoiser_of_windows()
+    assert not any(answer.steps for question in model.choices() for answer in question)
+    sigmas = model.grid(model.config.steps)
+    for deviation in (1.0, 0.5, 0.2, 0.1):
+
+        def denoise(y: torch.Tensor, s: float, variance: float = deviation**2) -> torch.Tensor:
+            return y * variance / (variance + s**2)
+
+        start = torch.ones(1, dtype=torch.float64) * (sigmas[0] ** 2 + 1).sqrt()  # one deviation of what is begun with
+        found = samplers.SAMPLERS[model.config.sampler](denoise, start, sigmas)
+        assert float(found) == pytest.approx(deviation, rel=0.03)
+
+
+def test_what_is_filled_in_is_not_guided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guidance narrows a law: none where something is filled in, but for one who asks for it."""
+    model, batch = _denoiser_of_windows(labels=2)
+    asked: list[float | None] = []
+
+    def drawn(request: Request, given: object) -> torch.Tensor:
+        asked.append(request.options.guidance)
+        return torch.zeros_like(batch.x)
+
+    monkeypatch.setattr(model, "drawn", drawn)
+    for options in (Options(), Options(guidance=2.0)):
+        model.fill(batch, Request(batch.noise, batch.raw, batch.present, options), complete=True)
+    assert model.config.guidance == 1.5 and asked == [1.0, 2.0]
+
+
+def test_what_was_chosen_by_looks_decides_no_law(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, seen = tl.load(run), []
+    loaded.options = Options(steps=4, guidance=3.0, prior="normal")
+    monkeypatch.setattr("trilemma.tasks.forecast.forecast", lambda *_, options, **__: seen.append(options))
+    loaded.forecast(table(), horizon=2)
+    assert seen == [Options(guidance=1.0, prior="normal")]
+    with pytest.raises(InputError, match="--steps 8: vae has no such setting"):
+        loaded.forecast(table(), horizon=2, steps=8)
+
+
+class Means(nn.Module, Encodes, Decodes):
+    """Two codes: nothing, and the mean of a window, which is decoded to a window of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spaces = nn.ModuleDict()
+
+    def draw(self, request: Request) -> torch.Tensor:
+        raise NotImplementedError
+
+    def encode(self, batch: Batch, *, random: bool = False) -> torch.Tensor:
+        mean = batch.x[:, 0].mean(1)
+        return torch.stack([torch.zeros_like(mean), mean], 1)
+
+    def decode(self, codes: torch.Tensor, request: Request) -> torch.Tensor:
+        return codes[:, 1:, None].expand(-1, 7, 32)
+
+
+def test_codes_are_held_against_known_factors(tmp_path: Path) -> None:
+    """A code that is the mean of its window goes with that mean, month by month; it does not with mere noise."""
+    frame = pd.DataFrame({"day": pd.date_range("2000-01-01", periods=4000), "v": process(4000, memory=0.99)})
+    series = tl.open_data(frame, opening=Opening(window=32, columns=(("v", "level"),))).modality
+    assert isinstance(series, Series)
+    sampler = Sampler(Means(), Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))  # type: ignore[arg-type]
+    month = frame["day"].dt.strftime("%Y%m")
+    monthly = frame.groupby(month)["v"].mean()
+    other = np.random.default_rng(5).normal(size=len(monthly))
+    factors = pd.DataFrame({"Date": monthly.index, "own": monthly.to_numpy(), "other": other})
+    factors.to_csv(tmp_path / "factors.csv", index=False)
+    found = known_factors(sampler, series, frame, str(tmp_path / "factors.csv"), codes=1, seed=0)
+    assert list(found) == ["factor", "code", "deviation", "correlation", "low", "high", "moves v"]
+    assert found["code"].tolist() == ["all", "1"] * 2 and found.loc[0, "correlation"] > 0.85
+    assert found.loc[2, "low"] < 0.1 and np.isnan(found.loc[0, "moves v"])
+    own, other_one = found.loc[1], found.loc[3]
+    assert own["correlation"] > 0.85 and own["low"] > 0.7 and own["high"] <= 1
+    assert other_one["low"] < 0 < other_one["high"]
+    assert own["moves v"] == pytest.approx(frame["v"][:2800].std() * own["deviation"], rel=0.15)
+    with pytest.raises(InputError, match="lie within its time"):
+        known_factors(sampler, series, frame[:100], str(tmp_path / "factors.csv"), codes=1, seed=0)
+
+
+def test_factors_are_averaged_over_a_window() -> None:
+    rows = Rows("", np.array([0, 10, 30]), np.array([[1.0], [4.0], [np.nan]]))  # the last one holds 20 seconds, too
+    spans = np.array([[0, 10], [5, 20], [25, 40], [-1, 5], [35, 51], [31, 45]])
+    expected = [1, (5 * 1 + 10 * 4) / 15, 4, np.nan, np.nan, np.nan]
+    np.testing.assert_allclose(_averaged(rows, 0, spans), expected)

@@ -11,11 +11,12 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from trilemma.batches import Arrays
-from trilemma.models.contract import Now, configure
+from trilemma.batches import Arrays, Request
+from trilemma.maths.noise import Noise
+from trilemma.models.contract import Now, configure, find
 from trilemma.models.vae import VAE
 from trilemma.networks.texture import Texture, cosines, texture_nll
-from trilemma.spaces import Continuous, fit_continuous
+from trilemma.spaces import Continuous, Space, fit_continuous
 
 
 def _vae(**changes: object) -> tuple[VAE, Arrays]:
@@ -134,3 +135,36 @@ def test_bound_of_a_linear_gaussian_model_is_the_likelihood_of_probabilistic_pca
     model.encoder.gain.mul_(1.3)
     with torch.no_grad():
         assert float(model.score(copies).mean()) < pca.score_samples(x[None])[0] - 5 * error
+
+
+def test_draws_of_series_have_the_noise_of_their_law() -> None:
+    """Each channel its own; means alone are too sure. Of pictures the mean is what is wanted."""
+    x = np.random.default_rng(0).normal(size=(64, 2, 16)).astype(np.float32) * [[[0.3], [2.0]]]
+    space = fit_continuous(x)
+    log_scale, params, wide = torch.tensor([0.5, 0.1]).log(), torch.zeros(4000, 2, 16), torch.zeros(3, 2, 4, 4)
+    noise = Noise(0, np.arange(4000))
+    found = space.embed(space.realise(params, noise, log_scale=log_scale))
+    torch.testing.assert_close(found.std((0, 2)), torch.tensor([0.5, 0.1]), rtol=0.02, atol=0)
+    expected = torch.distributions.Normal(params, torch.tensor([0.5, 0.1]).reshape(1, 2, 1)).log_prob(found)
+    torch.testing.assert_close(space.terms(params, space.decode(found), log_scale=log_scale), -expected)
+    pictures = Continuous((2, 4, 4))
+    assert torch.equal(pictures.realise(wide, Noise(0, np.arange(3)), log_scale=torch.zeros(())), pictures.decode(wide))
+    spaces: dict[str, Space] = {"x": space}
+    model = VAE(configure("vae", spaces, size="xs"), spaces)
+    assert model.log_scale.shape == (2,) and model.texture is None
+
+
+@pytest.mark.parametrize("name", ["vae", "autoencoder"])
+def test_samples_of_series_vary_by_what_is_missed(name: str) -> None:
+    """A decoder that always gives the mean: what is made of white noise is white noise again, gaps left out."""
+    x = np.random.default_rng(0).normal(size=(500, 1, 16)).astype(np.float32)
+    observed = np.random.default_rng(1).uniform(size=x.shape) < 0.8
+    x[~observed] = 50.0  # whatever stands there
+    spaces: dict[str, Space] = {"x": Continuous((1, 16))}
+    model = find(name)[0](configure(name, spaces, size="xs"), spaces)
+    for parameter in model.decoder.parameters():
+        parameter.data.zero_()
+    with torch.no_grad():
+        model.fit([Arrays(x, observed=observed).gather(np.arange(500))], Noise(0, np.arange(1)))
+        made = model.sample(Request(Noise(0, np.arange(2000))))
+    assert float(made.std()) == pytest.approx(1, abs=0.03)

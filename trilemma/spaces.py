@@ -107,7 +107,7 @@ class Space(nn.Module, ABC):
         return error
 
     def realise(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
-        """A raw example from p(x | params). Numbers on a grid are their means: nobody wants noise on a picture."""
+        """A raw example from p(x | params)."""
         return self.decode(params)
 
     def widen(self, mask: Tensor) -> Tensor:
@@ -162,6 +162,13 @@ class Continuous(Space):
         self.always = tuple(always)  # channels that are known wherever a part is given: the calendar of a series
         self.register_buffer("mean", torch.zeros(shape[0]) if mean is None else mean.float())
         self.register_buffer("deviation", torch.ones(shape[0]) if deviation is None else deviation.float())
+        if self.in_time:
+            self.scales = (shape[0],)
+
+    @property
+    def in_time(self) -> bool:
+        """Do the numbers follow each other along one axis, as those of a series, of which any law has noise?"""
+        return len(self.grid) == 1
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -176,7 +183,7 @@ class Continuous(Space):
     def portion(self, noise: Noise) -> Tensor:
         """Of a series its beginning; in a third all but a stretch of some channels; in a sixth as of any Space."""
         mask = super().portion(noise)
-        if len(self.grid) == 1:
+        if self.in_time:
             share, gaps, where = noise.uniform(), noise.uniform(), noise.uniform()
             hidden = noise.uniform(self.shape[0], 1) < 0.5
             place = (torch.arange(self.grid[0], device=mask.device) / self.grid[0]).unsqueeze(0)
@@ -216,6 +223,7 @@ class Continuous(Space):
     ) -> Tensor:
         target = self.embed(x)
         log_scale = torch.zeros((), device=params.device) if log_scale is None else log_scale
+        log_scale = self._column(log_scale) if log_scale.dim() else log_scale
         if likelihood == "gaussian":
             terms = gaussian_nll(params, target, log_scale)
         elif likelihood == "bernoulli":
@@ -237,6 +245,15 @@ class Continuous(Space):
         else:
             raise ValueError(f"unknown likelihood {likelihood!r}; known: {', '.join(LIKELIHOODS)}")
         return terms
+
+    def realise(self, params: Tensor, noise: Noise, *, log_scale: Tensor | None = None) -> Tensor:
+        return self.decode(self.noised(params, noise, log_scale))
+
+    def noised(self, params: Tensor, noise: Noise, log_scale: Tensor | None) -> Tensor:
+        """With the noise that a law of series has, without which forecasts are too sure; a picture is its mean."""
+        if not self.in_time or log_scale is None:
+            return params
+        return params + self._column(log_scale.exp()) * noise.normal(*params.shape[1:])
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
         """The numbers themselves within the data's range, a soft stop just outside it: a generator cannot run away."""

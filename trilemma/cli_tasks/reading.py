@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trilemma.cli_tasks.options import Debug, RunArgument, show
+from trilemma.cli_tasks.options import Debug, RunArgument, Seed, show
 
 
 def reconstruct(
@@ -72,13 +72,24 @@ def classify(
 def embed(
     run: RunArgument,
     source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
-    out: Annotated[Path, typer.Option("--out", help=".npy or .csv to write.")] = Path("codes.npy"),
+    factors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Of series: a table of dates and factors; written is how each code goes with them, and what it moves.",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help=".npy or .csv to write; default: codes.npy, with --factors factors.csv."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Write the codes of DATA."""
+    """Write the codes of DATA, or what they stand for."""
     from trilemma.tasks.verbs import embed as make
 
-    show(make(run, source, out=out))
+    show(make(run, source, factors=factors, seed=seed, out=out or Path("factors.csv" if factors else "codes.npy")))
 
 
 def score(

@@ -9,11 +9,14 @@ import typer
 
 from trilemma.cli_tasks.options import Debug, RunArgument, Seed, show
 
+Steps = Annotated[int | None, typer.Option(help="Sampler steps (diffusion); fewer are faster.")]
+
 
 def impute(
     run: RunArgument,
     source: Annotated[str, typer.Argument(metavar="DATA", help="A table or a series with gaps.")],
     draws: Annotated[int, typer.Option(help="How often to draw; of several, each is written beside their middle.")] = 5,
+    steps: Steps = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option("--out", help="Table to write: .csv, .tsv, .jsonl, .parquet, .xlsx.")] = Path(
         "filled.csv"
@@ -23,7 +26,7 @@ def impute(
     """Fill in the gaps of a table or a series."""
     from trilemma.tasks.verbs import impute as make
 
-    show(make(run, source, draws=draws, seed=seed, out=out))
+    show(make(run, source, draws=draws, steps=steps, seed=seed, out=out))
 
 
 def forecast(
@@ -31,6 +34,7 @@ def forecast(
     source: Annotated[str, typer.Argument(metavar="DATA", help="A series up to now.")],
     horizon: Annotated[int, typer.Option(help="Steps to look ahead.")] = 24,
     draws: Annotated[int, typer.Option(help="Futures to draw.")] = 200,
+    steps: Steps = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option("--out", help="File of all draws; quantiles and a picture beside it.")] = Path(
         "forecast.csv"
@@ -40,7 +44,7 @@ def forecast(
     """Draw futures of the series DATA."""
     from trilemma.tasks.verbs import forecast as make
 
-    show(make(run, source, horizon=horizon, draws=draws, seed=seed, out=out))
+    show(make(run, source, horizon=horizon, draws=draws, steps=steps, seed=seed, out=out))
 
 
 def stress(
@@ -74,7 +78,7 @@ def risk(
     most: Annotated[
         int | None, typer.Option(help="Moments of the backtest, the last ones; default: all of the last 15 %.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampler steps (diffusion); fewer are faster.")] = None,
+    steps: Steps = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option("--out", help="File of all forecasts; tests and a picture beside it.")] = Path(
         "risk.csv"

@@ -45,6 +45,7 @@ class Series(Modality):
     calendar: list[str] = field(default_factory=list)  # names of the last channels
     length: float = 0.0  # seconds that the series spans
     starts: list[list[float]] = field(default_factory=list)  # of each entity the levels from which changes go on
+    held: list[list[int]] = field(default_factory=list)  # of each entity the times at which choose and test begin
 
     kind = "series"
     writes = (".csv", ".tsv", ".jsonl", ".parquet", ".npy", ".png", ".gz")
@@ -113,6 +114,8 @@ class Series(Modality):
         modality = cls(
             channels, clock, window, entity, labels, names, span, _starts(found, keep, channels) if labels else []
         )
+        if not given.apart:
+            modality.held = [[int(r.times[at]) for at in own[1:3]] for r, own in zip(found, edges, strict=True)]
         for each in found:
             each.values = each.values[:, keep]
         x, observed, owner, parts = modality._windows(found, edges, shown)
@@ -259,6 +262,7 @@ class Series(Modality):
             "calendar": self.calendar,
             "length": self.length,
             "starts": self.starts,
+            "held": self.held,
         }
 
     @classmethod
@@ -266,7 +270,8 @@ class Series(Modality):
         given = map(dict, description["channels"])
         channels = [Channel(Column.from_json(each.pop("column")), **each) for each in given]
         rest = {name: description[name] for name in ("window", "entity", "entities", "calendar", "length")}
-        return cls(channels, Clock(**description["clock"]), **rest, starts=description.get("starts", []))
+        others = {name: description.get(name, []) for name in ("starts", "held")}
+        return cls(channels, Clock(**description["clock"]), **rest, **others)
 
     def of(self, label: int | None) -> Series:
         """As it shows what is made for one entity: from that one's levels on."""
@@ -274,6 +279,25 @@ class Series(Modality):
             return self
         own = [replace(each, start=start) for each, start in zip(self.channels, self.starts[label], strict=True)]
         return replace(self, channels=own)
+
+    def unseen(self, rows: Rows) -> tuple[list[int], str]:
+        """The steps of a series at which choose and test begin, and a note; '' where the file is the run's own.
+
+        Parts of the file's time, but nothing that the run has learned from. Times that are only counted say nothing of
+        which series this is: then the note tells what it must be.
+        """
+        places = [int(part * len(rows.times)) for part in PARTS]
+        number = self.entities.index(rows.name) if rows.name in self.entities else 0
+        if number >= len(self.held):
+            return places, ""
+        own = [int(np.searchsorted(rows.times, when)) for when in self.held[number]]
+        if all(place >= mine for place, mine in zip(places, own, strict=True)):
+            return places, ""
+        first = self.clock.written(np.array(self.held[number][1:]))[0]
+        if self.clock.counted:
+            return places, f"the run has learned from, or chosen by, what is before step {first} of its own series"
+        found = [max(place, mine) for place, mine in zip(places, own, strict=True)]
+        return found, f"the test begins at {first}, for the run has learned from, or chosen by, what is before"
 
     def rows(self, source: Any) -> list[Rows]:
         """The series of a file or a data frame, in this run's columns. InputError where one is not there."""

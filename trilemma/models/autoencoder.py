@@ -70,6 +70,9 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises, Surprises):
         self.decoder = given.get("decoder") or decoder(space, config.latent, config.network, condition)
         label = spaces.get("label")
         self.mixture = Mixture(config.latent, config.components, label.count if isinstance(label, Categorical) else 1)
+        self.deviation: Tensor | None  # of what decoded series miss, a channel; measured after training
+        known = isinstance(space, Continuous) and space.in_time
+        self.register_buffer("deviation", torch.zeros(space.scales) if known else None)
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
@@ -111,7 +114,22 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises, Surprises):
         yield Turn("model", error.sum() + penalty, len(batch), {"error": error.sum().detach()})
 
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
-        fit_mixture(self, self.mixture, batches, noise.seed, random=False)
+        fit_mixture(self, self.mixture, self.measured(batches), noise.seed, random=False)
+
+    def measured(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches as they come; after the last of a series it is known by how much it is missed."""
+        sums = []
+        for batch in batches:
+            if self.deviation is not None:
+                mask = masked(self.space, batch.observed, batch.valid)
+                seen = torch.ones_like(batch.x) if mask is None else mask
+                params = self.parameters_of(self.encode(batch), Request(batch.noise, batch.raw, batch.present))
+                missed = (params - self.space.embed(batch.x)).square() * seen
+                sums.append(torch.stack([missed.sum((0, 2)), seen.sum((0, 2))]))
+            yield batch
+        if self.deviation is not None:
+            squares, count = torch.stack(sums).sum(0)
+            self.deviation.copy_((squares / count.clamp(min=1)).sqrt())
 
     def choices(self) -> list[list[Options]]:
         return [[Options(prior="mixture")]]
@@ -120,7 +138,10 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises, Surprises):
         return 1
 
     def sample(self, request: Request) -> Tensor:
-        return self.space.realise(self.parameters_of(self.draw(request), request), request.noise)
+        params = self.parameters_of(self.draw(request), request)
+        return self.space.realise(
+            params, request.noise, log_scale=None if self.deviation is None else self.deviation.log()
+        )
 
     def draw(self, request: Request) -> Tensor:
         if request.options.prior not in (None, "mixture"):

@@ -62,7 +62,7 @@ class Config:
     warm_up: float = 0.05  # fraction of the budget over which beta rises from 0
     free_bits: float = 0.0  # nats a dimension that cost nothing (Kingma et al. 2016)
     likelihood: Literal["gaussian", "bernoulli", "discretised"] = "gaussian"
-    texture: float = 3.0  # weight of the likelihood of local energies, on grids; 0: pixels only
+    texture: float = 3.0  # weight of the likelihood of local energies, on grids; 0: pixels only, as of series
     adversarial: float = 0.0  # pull of a critic on what is decoded, in units of the likelihood's; 0: no critic
     similarity: float = 0.0  # the same of how unlike examples are in the features of that critic, on grids
     critic_from: float = 0.3  # fraction of the budget from which it pulls
@@ -112,7 +112,9 @@ class VAE(Model, Samples, Encodes, Decodes, Rates, Fills, Scores, Surprises):
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
-        return {**coder_settings(spaces, size, count), **critic_settings(spaces["x"].grid, size)}
+        settings = {**coder_settings(spaces, size, count), **critic_settings(spaces["x"].grid, size)}
+        # What is drawn of a series has noise: means as rough as the data would have it twice.
+        return settings | ({"texture": 0.0} if len(spaces["x"].grid) == 1 else {})
 
     def compilable(self) -> tuple[nn.Module, ...]:
         return self.encoder, self.decoder
@@ -173,10 +175,11 @@ class VAE(Model, Samples, Encodes, Decodes, Rates, Fills, Scores, Surprises):
 
     def relaxed(self, params: Tensor, noise: Noise) -> Tensor:
         """Embedded data (B, width, *grid) of a decoder's numbers, differentiable, as a critic sees them."""
-        numbers = isinstance(self.space, Continuous)
-        if numbers and self.config.likelihood == "bernoulli":  # they are logits
+        if not isinstance(self.space, Continuous):
+            return self.space.relax(params, noise.uniform(self.space.width, *self.space.grid))
+        if self.config.likelihood == "bernoulli":  # they are logits
             return self.space.embed(decoded(self.space, params, "bernoulli"))
-        return self.space.relax(params, None if numbers else noise.uniform(self.space.width, *self.space.grid))
+        return self.space.relax(self.space.noised(params, noise, self.log_scale))
 
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         fit_mixture(self, self.mixture, batches, noise.seed, random=True)

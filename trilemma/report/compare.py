@@ -392,7 +392,9 @@ class Comparison:
         worded = worded or any(isinstance(one, Pipeline) and one.reads for one, _ in self.included.values())
         ruler = Ruler(self.data, self.count, given=self.given.networks, worded=worded, quiet=self.quiet)
         self.results["protocol"], self.results["protocol_key"] = ruler.protocol.record(), ruler.protocol.key()
-        self.results["series"] = ruler.series.drawn() if ruler.series else None
+        self.results["series"] = None
+        if ruler.series is not None:
+            self.results["series"] = {**ruler.series.drawn(), "forecasts": ruler.series.forecasts.plain()}
         kept = []
         for row in self.results["rows"]:
             # A row of an earlier session was measured under this protocol, or it is measured again; what failed in this

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from trilemma.metrics.windows import discriminative_score, predictive_score
 from trilemma.modalities.contract import Data
 from trilemma.modalities.series import Series
 from trilemma.modalities.windows import sharing, shifts
+from trilemma.report.of_forecasts import ForecastRuler
 
 STRETCHES = 3  # windows long are the blocks by which real facts are drawn anew: calm and storm outlast a window
 DRAWN = 4  # variables that the page draws,
@@ -55,6 +57,11 @@ class SeriesRuler:
         self.facts = self._facts(self.real, STRETCHES * self.together)
         self.known: dict[bytes, int] | None = None  # training windows with gaps, by their content
         self.edges = [_edges(self.real[:, :, c]) for c in range(self.real.shape[2])]
+
+    @cached_property
+    def forecasts(self) -> ForecastRuler:
+        """By which forecasts of the unseen time are measured."""
+        return ForecastRuler(self.data)
 
     def set_aside(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """Places among the first `most` training examples, and windows (n, channels, T) that share no step with them.

@@ -10,7 +10,9 @@ from markupsafe import Markup, escape
 
 from trilemma.metrics.stylised import FACTS
 from trilemma.report import plots
+from trilemma.report.columns import COLUMNS
 from trilemma.report.summary import Summary, finite, number, spanned
+from trilemma.report.words import WORDS
 
 Cards = list[tuple[Summary, dict[str, Any]]]  # rows, and what is drawn of them
 CELL = 190  # pixels of a matrix
@@ -44,6 +46,7 @@ def series_figures(results: dict[str, Any], everything: list[Summary], shapes: d
         "memory": _memory(real, cards, names, shapes),
         "marginals": _values(real, cards, names, shapes),
         "together": _together(real, shown, names, winner),
+        "forecasts": _forecasts(real, everything, winner),
         "facts": _facts(real, everything, winner),
         "shown": len(real["curves"]),
         "of": len(names),
@@ -204,6 +207,23 @@ def heat(matrix: Sequence[Sequence[float | None]], names: Sequence[str], *, titl
         f'<svg class="heat" viewBox="0 0 {CELL} {(CELL - left):.1f}" role="img" aria-label="{escape(title)}">'
         f"{''.join(parts)}</svg>"
     )
+
+
+def _forecasts(real: dict[str, Any], everything: list[Summary], winner: Any) -> dict[str, Any] | None:
+    """A line for each model that forecasts, and for each plain forecast: error, tails, coverage."""
+    columns = [column for column in COLUMNS if column.key.startswith("forecast")]
+    lines = []
+    for one in everything:
+        own = [one.figures.get(column.key) for column in columns]
+        if one.kind == "model" and one.done and any(own):
+            cells = [spanned(each.value, each.low, each.high) if each else ("–", "", "") for each in own]
+            lines.append({**_card(one, winner, None), "cells": cells, "kind": one.kind})
+    for name, found in (real.get("forecasts") or {}).items():
+        entries = [found.get(column.key) for column in columns]
+        cells = [spanned(each["value"], each["low"], each["high"]) if each else ("–", "", "") for each in entries]
+        lines.append({"name": name, "style": plots.family_class("baseline"), "cells": cells, "kind": "baseline"})
+    titles = [(column.title, WORDS[column.key]) for column in columns]
+    return {"titles": titles, "lines": lines} if lines else None
 
 
 def _facts(real: dict[str, Any], everything: list[Summary], winner: Any) -> dict[str, Any] | None:

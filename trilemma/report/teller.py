@@ -58,6 +58,9 @@ class Teller:
         known = None if data is None else len(data.splits["train"])
         self.measured(row, ruler, samples, name, asked_of(loaded, self.count), known)
         row["metrics"] |= extra
+        if ruler.series is not None and "forecast" in loaded.can():
+            with self.beside(row, "what its forecasts are worth"):
+                row["metrics"] |= records(ruler.series.forecasts.of_model(loaded))
         if ruler.text is not None:
             with self.beside(row, "whether its samples are of what their captions say"):
                 told = ruler.text.of_model(loaded, samples, SEED)

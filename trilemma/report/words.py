@@ -114,6 +114,18 @@ WORDS = {
         "Unbiased distance between the paths of made and real windows, by their signatures. 0: no difference; slightly "
         "negative values are noise."
     ),
+    "forecast": (
+        "Error of forecasts (CRPS) a quarter of a window ahead, from 20 moments of unseen time, relative to that of "
+        "the seasonal ensemble: the same place in the last 14 periods. Below 1: better than that."
+    ),
+    "forecast_tails": (
+        "How well the 5th and the 95th hundredth of forecasts are told (pinball loss), relative to the seasonal "
+        "ensemble. Below 1: better than that."
+    ),
+    "forecast_coverage": (
+        "How often the truth lies between the 5th and the 95th hundredth of a forecast's draws. 0.9 is right; below: "
+        "too sure."
+    ),
     "facts": (
         "How many stylised facts of returns (heavy tails, no linear autocorrelation, volatility clustering, leverage, "
         "gain/loss asymmetry) lie inside the interval of unseen real data."

@@ -28,27 +28,42 @@ if TYPE_CHECKING:
 class Jobs(Opened):
     """What `load` gives, without what it does itself."""
 
-    def impute(self, source: Any, *, draws: int = 5, seed: int = 0) -> Any:
+    def impute(self, source: Any, *, draws: int = 5, seed: int = 0, steps: int | None = None) -> Any:
         """A table or a series (a file or a data frame) with its gaps filled in, as a data frame: numbers by the mean of
         the draws, categories by their most frequent value."""
-        return self.imputations(source, draws=draws, seed=seed)[0]
+        return self.imputations(source, draws=draws, seed=seed, steps=steps)[0]
 
-    def imputations(self, source: Any, *, draws: int = 5, seed: int = 0) -> list[Any]:
+    def imputations(self, source: Any, *, draws: int = 5, seed: int = 0, steps: int | None = None) -> list[Any]:
         """What `impute` gives, and after it the draws themselves: each a whole table, as plausible as the others."""
-        gaps, middle, made = self.drawn(source, draws=draws, seed=seed)
+        gaps, middle, made = self.drawn(source, draws=draws, seed=seed, steps=steps)
         return [self.modality.filled(gaps, rows) for rows in [middle, *made]]
 
-    def drawn(self, source: Any, *, draws: int, seed: int) -> tuple[Gaps, np.ndarray, list[np.ndarray]]:
+    def drawn(
+        self, source: Any, *, draws: int, seed: int, steps: int | None = None
+    ) -> tuple[Gaps, np.ndarray, list[np.ndarray]]:
         """`imputations` as raw rows, and what was read."""
         self._fills("impute")
+        options = self._lawful(steps)
         if self.modality.kind == "series":
             from trilemma.tasks.series import impute
         else:
             from trilemma.tasks.tables import impute
-        return impute(self.sampler, self.modality, source, draws=draws, seed=seed, options=self.options)
+        return impute(self.sampler, self.modality, source, draws=draws, seed=seed, options=options)
+
+    def _lawful(self, steps: int | None) -> Options:
+        asked = Options(steps=steps)
+        self.check_options(asked)
+        return merged(self.lawful, asked)
 
     def forecast(
-        self, source: Any, *, horizon: int, draws: int = 200, seed: int = 0, most: int | None = None
+        self,
+        source: Any,
+        *,
+        horizon: int,
+        draws: int = 200,
+        seed: int = 0,
+        most: int | None = None,
+        steps: int | None = None,
     ) -> Forecast:
         """`draws` futures of `horizon` steps after the end of each series in a file or a data frame.
 
@@ -65,9 +80,21 @@ class Jobs(Opened):
             horizon=horizon,
             draws=draws,
             seed=seed,
-            options=self.options,
+            options=self._lawful(steps),
             most=most,
         )
+
+    def factors(self, source: Any, factors: Any, *, codes: int = 8, seed: int = 0) -> Any:
+        """How the most used codes of a series' windows go with a table of dates and known factors, and what each moves.
+
+        A data frame, a row for each code and factor (see tasks/factors.py).
+        """
+        from trilemma.tasks.factors import known_factors
+
+        self.require("traverse")
+        if codes < 1:
+            raise InputError(f"codes={codes}: at least one")
+        return known_factors(self.sampler, self.modality, source, factors, codes=codes, seed=seed)
 
     def stress(
         self,
@@ -87,7 +114,7 @@ class Jobs(Opened):
 
         self.require("stress")
         shown, number = self.shown(label), self.label(label)
-        x, _ = scenarios(self.sampler, shown, n, where, horizon=horizon, label=number, seed=seed, options=self.options)
+        x, _ = scenarios(self.sampler, shown, n, where, horizon=horizon, label=number, seed=seed, options=self.lawful)
         return x if raw else shown.export(x)
 
     def risk(
@@ -110,8 +137,6 @@ class Jobs(Opened):
         from trilemma.tasks.risk import risk
 
         self._fills("risk")
-        asked = Options(steps=steps)
-        self.check_options(asked)
         return risk(
             self.sampler,
             self.modality,
@@ -122,7 +147,7 @@ class Jobs(Opened):
             draws=draws,
             most=most,
             seed=seed,
-            options=merged(self.options, asked),
+            options=self._lawful(steps),
         )
 
     def translate(

@@ -83,7 +83,7 @@ class Loaded(Jobs):
                 raise InputError("--length goes without --where and --balance; leave it or them out")
             own = series_of(self.modality, "--length")
             self._fills("--length", "forecast")
-            number, options = self.label(label), merged(self.options, asked)
+            number, options = self.label(label), merged(self.lawful, asked)
             x = lengthened(self.sampler, own, n, length, label=number, seed=seed, start=start, options=options)
             return x if raw else self.shown(label).export(x)
         if where is not None or balance is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,11 @@ class Opened:
         self.attributes: list[Any] = columns_from(data.get("attributes") or [])
         self.options = Options(**{k: as_tuple(v) for k, v in (self.run.choices().get("options") or {}).items()})
         self.sampler = Sampler(self.model, self.engine, frequencies=data["frequencies"], dtype=np.dtype(data["dtype"]))
+
+    @property
+    def lawful(self) -> Options:
+        """The run's options without those that were chosen by how samples look: as likely as the model has them."""
+        return replace(self.options, guidance=1.0, steps=None)
 
     def can(self) -> list[str]:
         """Names of the tasks that this run can do."""

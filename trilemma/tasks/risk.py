@@ -29,7 +29,7 @@ from trilemma.metrics.risk import (
 from trilemma.modalities.contract import Modality
 from trilemma.modalities.entities import Rows
 from trilemma.modalities.frames import write
-from trilemma.modalities.series import PARTS, Series
+from trilemma.modalities.series import Series
 from trilemma.modalities.writing import writing_to
 from trilemma.tasks.forecast import companions
 from trilemma.tasks.series import go_on, label_of, series_of
@@ -51,6 +51,7 @@ class Risk:
     shortfall: dict[str, np.ndarray]
     level: float
     horizon: int
+    note: str = ""
 
     def frame(self) -> pd.DataFrame:
         """`time, loss`, then for each way its value at risk, expected shortfall and whether the loss was larger."""
@@ -92,7 +93,8 @@ class Risk:
 
     def said(self) -> str:
         """The tests in words."""
-        lines = [f"{self.level:.4g} of losses over {self.horizon} step(s) should be within the value at risk:"]
+        lines = [self.note] if self.note else []
+        lines += [f"{self.level:.4g} of losses over {self.horizon} step(s) should be within the value at risk:"]
         for row in self.tests().to_dict("records"):
             verdict = "REJECTED" if row["kupiec_p"] < 0.05 else "not rejected" if row["forecasts"] else "cannot tell"
             ahead = f"{row['var_next']:.4g}, expected shortfall {row['es_next']:.4g}"
@@ -181,7 +183,8 @@ def risk(
     seed: int,
     options: Options,
 ) -> Risk:
-    """Value at risk and expected shortfall of a portfolio, now and at moments `horizon` steps apart in the last 15 %.
+    """Value at risk and expected shortfall of a portfolio, now and at moments `horizon` steps apart in the last 15 %,
+    and after all that the run has learned from or chosen by (a shorter file's last 15 % may be before).
 
     The gain of a portfolio is the sum of weight times simple return of columns that are prices, learned by returns,
     and of weight times change of all others. most: the last so many moments; None: all.
@@ -205,16 +208,17 @@ def risk(
         raise InputError("risk: this run has columns that are known ahead; train one without")
     rows, own = found[0], weights_of(weights, series)
     end = len(rows.times) - 1
-    begin = max(int(PARTS[1] * len(rows.times)), series.window)
+    (least, begin), note = series.unseen(rows)
+    least, begin = max(least, series.window), max(begin, series.window)
     origins = np.arange(end, begin - 1, -horizon)[::-1]
     origins = origins[-(most + 1) :] if most is not None else origins
     # Before them, in what the run has not learned from: forecasts by which the others are adjusted.
-    least = max(int(PARTS[0] * len(rows.times)), series.window)
     before = np.arange(origins[0] - horizon, least - 1, -horizon)[:WARM][::-1] if len(origins) else origins
     warm, origins = len(before), np.concatenate([before, origins])
     if len(origins) < warm + 3:
         raise InputError(
             f"{source}: too short for a backtest: {len(rows.times)} steps; give at least {series.window * 8}"
+            + (f" ({note})" if note else "")
         )
     _check_prices(series, rows, own, int(origins[0]) - horizon - max(PAST, series.window), source)
     levels = pd.DataFrame(rows.values).ffill().to_numpy()
@@ -234,7 +238,7 @@ def risk(
     var["gaussian"], shortfall["gaussian"] = gaussian(mean, deviation, level)
     loss = np.append(-gains[origins[1:]], np.nan)[warm:]
     var, shortfall = ({way: each[warm:] for way, each in own.items()} for own in (var, shortfall))
-    return Risk(series.clock.written(rows.times[origins[warm:]]), loss, var, shortfall, level, horizon)
+    return Risk(series.clock.written(rows.times[origins[warm:]]), loss, var, shortfall, level, horizon, note)
 
 
 def _check_prices(series: Series, rows: Rows, weights: np.ndarray, begin: int, source: Any) -> None:

@@ -123,11 +123,11 @@ def reconstruct(run: Path, source: Any, *, out: Path) -> list[Path]:
     return loaded.modality.save(loaded.reconstruct(given, raw=True), out, names=given.names)
 
 
-def impute(run: Path, source: Any, *, draws: int, seed: int, out: Path) -> list[Path]:
+def impute(run: Path, source: Any, *, draws: int, steps: int | None, seed: int, out: Path) -> list[Path]:
     """The table without gaps, and beside it each draw when there are several."""
     loaded = load(run)
     check_table(out)
-    gaps, middle, made = loaded.drawn(source, draws=draws, seed=seed)
+    gaps, middle, made = loaded.drawn(source, draws=draws, seed=seed, steps=steps)
     written = loaded.modality.filled(gaps, middle, out)
     name, _, ending = out.name.partition(".")
     for number, rows in enumerate(made if draws > 1 else [], 1):
@@ -135,11 +135,13 @@ def impute(run: Path, source: Any, *, draws: int, seed: int, out: Path) -> list[
     return written
 
 
-def forecast(run: Path, source: Any, *, horizon: int, draws: int, seed: int, out: Path) -> list[Path]:
+def forecast(
+    run: Path, source: Any, *, horizon: int, draws: int, steps: int | None, seed: int, out: Path
+) -> list[Path]:
     """The draws, their quantiles and a picture of them."""
     loaded = load(run)
     check_table(out)
-    return loaded.forecast(source, horizon=horizon, draws=draws, seed=seed).save(out)
+    return loaded.forecast(source, horizon=horizon, draws=draws, seed=seed, steps=steps).save(out)
 
 
 def stress(
@@ -153,7 +155,7 @@ def stress(
     loaded.require("stress")
     shown, number = loaded.shown(label), loaded.label(label)
     x, share = scenarios(
-        loaded.sampler, shown, n, where, horizon=horizon, label=number, seed=seed, options=loaded.options
+        loaded.sampler, shown, n, where, horizon=horizon, label=number, seed=seed, options=loaded.lawful
     )
     print(f"{share:.2%} of the model's paths meet {where!r}", file=sys.stderr)
     return shown.save(x, out)
@@ -448,7 +450,13 @@ def classify(run: Path, source: Any, *, labels: str | None, out: Path) -> list[P
     return [out]
 
 
-def embed(run: Path, source: Any, *, out: Path) -> list[Path]:
+def embed(run: Path, source: Any, *, factors: Any = None, seed: int = 0, out: Path) -> list[Path]:
+    if factors is not None:
+        from trilemma.modalities.frames import write
+
+        check_table(out)
+        write(load(run).factors(source, factors, seed=seed), out)
+        return [out]
     check_out(out, ARRAYS)
     return save_array(load(run).embed(source), out)
 
