@@ -90,7 +90,9 @@ def test_what_each_column_is(table: Path) -> None:
 def test_the_first_runs_of_tables_still_load(table: Path) -> None:
     data = tl.open_data(str(table))
     told = data.modality.describe()
-    old = [{**{k: v for k, v in each.items() if k != "least"}, "padded": True} for each in told["columns"]]
+    old = [
+        {**{k: v for k, v in each.items() if k != "least"}, "padded": True, "template": ""} for each in told["columns"]
+    ]
     again = Table.from_description({**told, "columns": old})
     assert [each.least for each in again.columns] == [each.decimals or 0 for each in again.columns]
     np.testing.assert_array_equal(again.cells(data.x).values, data.modality.cells(data.x).values)
