@@ -26,7 +26,7 @@ from trilemma.modalities.columns import MANY, Column, Texts, encoded, infer
 from trilemma.modalities.frames import write
 from trilemma.modalities.table import Table
 from trilemma.modalities.where import parse
-from trilemma.report.baselines import TABLES, independent, pca_gaussian
+from trilemma.report.baselines import TABLES, gaussian_copula, independent
 from trilemma.spaces import Categorical
 from trilemma.tasks.tables import balanced
 
@@ -288,6 +288,24 @@ def test_a_category_that_the_run_does_not_know_is_named() -> None:
         data.modality.read(frame.assign(sex="ZZZ"), data.spaces["x"])
 
 
+def test_a_gaussian_copula_keeps_rare_values_gaps_and_correlations() -> None:
+    random = np.random.default_rng(0)
+    z = random.multivariate_normal([0, 0, 0], [[1, 0.8, 0.6], [0.8, 1, 0.5], [0.6, 0.5, 1]], 5000)
+    frame = pd.DataFrame({"x": np.exp(z[:, 0]).round(4), "y": np.where(z[:, 1] > 1.645, np.nan, z[:, 1].round(4))})
+    frame["kind"] = np.where(z[:, 2] > 2.054, "rare", np.where(z[:, 2] > 0, "high", "low"))
+    frame["one"] = np.where(frame.index == 0, "b", "a")  # a value that may not be there among the training rows
+    data = tl.open_data(frame)
+    made = data.modality.export(gaussian_copula(data, 20_000, seed=0))
+    assert (made["kind"] == "rare").mean() == pytest.approx((frame["kind"] == "rare").mean(), abs=0.004)
+    assert made["y"].isna().mean() == pytest.approx(frame["y"].isna().mean(), abs=0.006)
+    assert stats.ks_2samp(made["x"], frame["x"]).statistic < 0.02
+    there = made["y"].notna()
+    real = frame.dropna()
+    wanted = stats.spearmanr(real["x"], real["y"])[0]
+    assert stats.spearmanr(made["x"][there], made["y"][there])[0] == pytest.approx(wanted, abs=0.04)
+    assert made["x"][~there].median() > 3 * made["x"].median(), "gaps come where they come: above"
+
+
 def test_baselines_of_tables() -> None:
     frame = load_wine(as_frame=True).frame
     data = tl.open_data(frame)
@@ -300,9 +318,7 @@ def test_baselines_of_tables() -> None:
         assert column_shapes(real.values, made, real.numbers).value > 0.93, name
         trends[name] = pair_trends(real.values, made, real.numbers).value  # type: ignore[union-attr]
         nearest_real[name] = np.median(nearest(plain(data.spaces["x"], samples), plain(data.spaces["x"], data.x))[1])
-    copula = data.modality.cells(pca_gaussian(data, 2000, seed=0)).values
-    trends["copula"] = pair_trends(real.values, copula, real.numbers).value  # type: ignore[union-attr]
-    for name in ("copula", "interpolated rows (SMOTE)", "trees (CART)"):
+    for name in ("Gaussian copula", "interpolated rows (SMOTE)", "trees (CART)"):
         assert trends[name] > trends["independent columns"] + 0.03, trends
     # Rows between two real ones lie nearest to real ones; columns of their own farthest off.
     assert (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
+from scipy import special, stats
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -52,26 +52,39 @@ def _in_time(data: Data, rows: np.ndarray) -> np.ndarray:
 
 
 def pca_gaussian(data: Data, count: int, *, seed: int, components: int = 64) -> np.ndarray:
-    """A Gaussian on the leading principal components of the training set, with the rest as isotropic noise.
-
-    Of a table's embedded cells: their numbers are normal scores, so that it is a Gaussian copula.
-    """
-    generator, space = random(seed), data.spaces["x"]
+    """A Gaussian on the leading principal components of the training set, with the rest as isotropic noise."""
+    generator = random(seed)
     rows = np.sort(generator.permutation(data.splits["train"])[:MOST])
-    raw = np.stack([data.x[row] for row in rows])
-    x = plain(space, raw).astype(np.float32).reshape(len(rows), -1)
+    x = np.stack([data.x[row] for row in rows]).astype(np.float32).reshape(len(rows), -1)
     fitted = PCA(min(components, len(x) - 1, x.shape[1]), random_state=seed % 2**32).fit(x)
     kept = fitted.explained_variance_.astype(np.float64)
     rest = np.sqrt(max(x.var(0, ddof=1, dtype=np.float64).sum() - kept.sum(), 0) / x.shape[1])
     z = generator.standard_normal((count, len(kept))) * np.sqrt(kept)
     samples = fitted.mean_ + z @ fitted.components_ + rest * generator.standard_normal((count, x.shape[1]))
-    if isinstance(space, Mixed):
-        return space.decode(torch.from_numpy(samples.astype(np.float32))).numpy()
     samples = samples.reshape(count, *data.x.shape[1:])
     if np.issubdtype(data.x.dtype, np.integer):
         limits = np.iinfo(data.x.dtype)
         samples = samples.round().clip(limits.min, limits.max)
     return samples.astype(data.x.dtype)
+
+
+def gaussian_copula(data: Data, count: int, *, seed: int) -> np.ndarray:
+    """Each column as it is in the training rows, all tied together by one matrix of correlations of normal scores.
+
+    A cell's score is that of the middle of the share of its value, categories in the order of their codes; a gap is one
+    more value, above all others.
+    """
+    generator = random(seed)
+    x = np.asarray(data.x[generator.permutation(data.splits["train"])[:MOST]])
+    score = special.ndtri((stats.rankdata(np.where(np.isnan(x), np.inf, x), axis=0) - 0.5) / len(x))
+    score -= score.mean(0)
+    score /= np.maximum(np.linalg.norm(score, axis=0), 1e-9)
+    matrix = score.T @ score
+    np.fill_diagonal(matrix, 1.0)  # of a column with a single value, too
+    values, vectors = np.linalg.eigh(matrix)
+    drawn = generator.standard_normal((count, len(matrix))) * np.sqrt(values.clip(min=0)) @ vectors.T
+    places = (special.ndtr(drawn) * len(x)).astype(int).clip(max=len(x) - 1)
+    return np.take_along_axis(np.sort(x, axis=0), places, 0)
 
 
 def independent(data: Data, count: int, *, seed: int) -> np.ndarray:
@@ -137,7 +150,7 @@ def baselines_for(data: Data) -> dict[str, Callable[..., np.ndarray]]:
 BASELINES: dict[str, Callable[..., np.ndarray]] = {"resampled training set": resampled, "PCA-Gaussian": pca_gaussian}
 TABLES: dict[str, Callable[..., np.ndarray]] = {
     "resampled training set": resampled,
-    "Gaussian copula": pca_gaussian,
+    "Gaussian copula": gaussian_copula,
     "independent columns": independent,
     "interpolated rows (SMOTE)": interpolated,
     "trees (CART)": grown,
