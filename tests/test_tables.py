@@ -19,6 +19,7 @@ from trilemma.batches import Options
 from trilemma.cli import app
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
+from trilemma.metrics import tables
 from trilemma.metrics.memorisation import nearest
 from trilemma.metrics.tables import column_shapes, pair_trends
 from trilemma.mixed import Mixed, plain
@@ -26,6 +27,7 @@ from trilemma.modalities.columns import MANY, Column, Texts, encoded, infer
 from trilemma.modalities.frames import write
 from trilemma.modalities.table import Table
 from trilemma.modalities.where import parse
+from trilemma.report import baselines
 from trilemma.report.baselines import TABLES, gaussian_copula, independent
 from trilemma.spaces import Categorical
 from trilemma.tasks.tables import balanced
@@ -261,6 +263,36 @@ def test_shapes_and_trends_are_those_of_sdmetrics() -> None:
     trends = pair_trends(real, samples, numbers)
     assert trends is not None and trends.value == pytest.approx(TRENDS, abs=1e-4)
     assert column_shapes(real, real, numbers).value == 1 and pair_trends(real, real, numbers).value == pytest.approx(1)  # type: ignore[union-attr]
+
+
+def test_wide_tables_are_measured_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many pairs of columns are judged by some of them; trees look at the columns next to their own."""
+    random = np.random.default_rng(0)
+    real, made = random.normal(size=(2, 200, 60))
+    made[:, ::2] += made[:, 1::2]
+    assert tables.PAIRS == 5000
+    whole, found = pair_trends(real, made, [True] * 60), []
+    judge = tables._correlations
+    monkeypatch.setattr(tables, "PAIRS", 500)
+    monkeypatch.setattr(tables, "_correlations", lambda *pair: found.append(judge(*pair)) or found[-1])
+    some = pair_trends(real, made, [True] * 60)
+    assert whole is not None and some is not None and len(found) == 500
+    assert some.value == pytest.approx(whole.value, abs=0.01)
+    seen = []
+    for kind in ("DecisionTreeClassifier", "DecisionTreeRegressor"):
+        tree = getattr(baselines, kind)
+        fit = lambda self, x, y, fit=tree.fit: seen.append(x.shape) or fit(self, x, y)  # noqa: E731
+        monkeypatch.setattr(baselines, kind, type(kind, (tree,), {"fit": fit}))
+    monkeypatch.setattr(baselines, "CELLS", 40 * 100)
+    monkeypatch.setattr(baselines, "NEAR", 12)
+    hidden = random.normal(size=(400, 8))
+    frame = pd.DataFrame(np.tile(hidden, 5) + 0.1 * random.normal(size=(400, 40))).rename(columns=str)
+    data = tl.open_data(frame)
+    rows = data.modality.export(baselines.grown(data, 300, seed=0))
+    assert max(seen) == (100, 12) and len(seen) == 39
+    assert (
+        rows["0"].corr(rows["8"]) > 0.8 and rows["31"].corr(rows["39"]) > 0.8 and abs(rows["30"].corr(rows["39"])) < 0.5
+    )
 
 
 def test_a_column_without_any_cell_costs_all_of_its_error() -> None:

@@ -15,9 +15,12 @@ from trilemma.modalities.contract import Data
 from trilemma.modalities.series import Series
 from trilemma.report.baselines_of_series import autoregression, stationary_bootstrap
 from trilemma.report.baselines_of_translation import of_translation
+from trilemma.training.progress import Bar
 
 MOST = 10_000  # training rows that a covariance is fitted on
 SEARCHED = 50_000  # training rows among which neighbours are searched and trees grow
+CELLS = 100 * SEARCHED  # of training rows on which trees grow
+NEAR = 30  # columns that a tree sees
 ABSENT = -9.0  # an empty cell for a tree: below all scores and codes
 
 
@@ -119,22 +122,29 @@ def interpolated(data: Data, count: int, *, seed: int, neighbours: int = 5) -> n
 def grown(data: Data, count: int, *, seed: int, leaf: int = 5) -> np.ndarray:
     """Column by column from left to right: a tree finds training rows alike so far, one of them gives the cell.
 
-    Sequential CART (Reiter 2005; `synthpop`), leaves of at least five rows.
+    Sequential CART (Reiter 2005; `synthpop`), leaves of at least five rows. A tree sees the NEAR columns to its left
+    that are correlated most with its own; of more than a hundred columns there are fewer rows, CELLS in all.
     """
     generator = random(seed)
-    rows = generator.permutation(data.splits["train"])[:SEARCHED]
+    rows = generator.permutation(data.splits["train"])[: min(SEARCHED, CELLS // data.x.shape[1])]
     raw = np.asarray(data.x[rows])
     known, space = np.nan_to_num(raw, nan=ABSENT), data.spaces["x"]
     assert isinstance(space, Mixed)
+    unit = known - known.mean(0)
+    unit /= np.maximum(np.linalg.norm(unit, axis=0), 1e-9)
     made = np.empty((count, raw.shape[1]), dtype=data.x.dtype)
     made[:, 0] = raw[generator.integers(len(raw), size=count), 0]
+    bar = Bar("trees", raw.shape[1])
     for place in range(1, raw.shape[1]):
+        near = np.sort(np.argsort(-np.abs(unit[:, place] @ unit[:, :place]), kind="stable")[:NEAR])
         kind = DecisionTreeClassifier if space.columns[place] else DecisionTreeRegressor
-        tree = kind(min_samples_leaf=leaf, random_state=seed % 2**32).fit(known[:, :place], known[:, place])
-        leaves, asked = tree.apply(known[:, :place]), tree.apply(np.nan_to_num(made[:, :place], nan=ABSENT))
+        tree = kind(min_samples_leaf=leaf, random_state=seed % 2**32).fit(known[:, near], known[:, place])
+        leaves, asked = tree.apply(known[:, near]), tree.apply(np.nan_to_num(made[:, near], nan=ABSENT))
         order = np.argsort(leaves, kind="stable")
         begin, end = (np.searchsorted(leaves[order], asked, side) for side in ("left", "right"))
         made[:, place] = raw[order[begin + (generator.uniform(size=count) * (end - begin)).astype(int)], place]
+        bar.update(place + 1, {})
+    bar.close()
     return made
 
 
