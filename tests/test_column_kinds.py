@@ -134,6 +134,40 @@ def test_rare_conditions_are_drawn_among_the_rows_that_meet_them() -> None:
         assert not parse(text, data.modality.columns).given(10, np.random.default_rng(1))[1].any()
 
 
+def test_rare_categories_are_drawn_by_their_shares() -> None:
+    """Of few values and of very many, in any order, and of numbers; gaps are none of them."""
+    random, count = np.random.default_rng(0), 20_000
+    few = random.choice(6, count, p=[0.01, 0.6, 0.03, 0.31, 0.04, 0.01])
+    frame = pd.DataFrame(
+        {
+            "city": np.array([*"ABCDEF"])[few],
+            "rooms": np.where(random.uniform(size=count) < 0.1, np.nan, few + 1.0),
+            "shop": [f"s{n:03d}" for n in (random.beta(0.5, 2, count) * 150).astype(int)],
+            "x": random.normal(size=count),
+        }
+    )
+    data = opened(frame)
+    assert isinstance(data.modality, Table) and data.spaces["x"].columns[:3] == [6, 6, 0]  # type: ignore[attr-defined]
+    cells = data.modality.cells(data.rows("train")).values
+    for text, place in (
+        ("city in (A, C)", 0),
+        ("rooms < 2", 1),
+        ("rooms >= 5.5 and x > -1", 1),
+        ("rooms in (1, 3)", 1),
+        ("shop in (s090, s091, s100)", 2),
+    ):
+        wanted = parse(text.split(" and ")[0], data.modality.columns)
+        x, observed = parse(text, data.modality.columns).given(4000, np.random.default_rng(1))
+        assert observed[:, place].all() and observed.sum() == 4000, text
+        assert wanted.holds(x).mean() > 0.99, text
+        real = cells[wanted.holds(data.rows("train")), place].astype(int)
+        drawn = data.modality.cells(x).values[:, place].astype(int)
+        shares = [np.bincount(each, minlength=151) / len(each) for each in (real, drawn)]
+        np.testing.assert_allclose(*shares, atol=0.03, err_msg=text)
+    for text in ("city in (A, B)", "rooms < 3", "rooms is not missing", "city != A"):
+        assert not parse(text, data.modality.columns).given(10, np.random.default_rng(1))[1].any(), text
+
+
 def test_ordered_from_the_command_line(tmp_path: Path) -> None:
     stones(400).to_csv(tmp_path / "stones.csv", index=False)
     given = ["inspect", str(tmp_path / "stones.csv"), "--set", "data.columns.cut=ordered:" + "<".join(GRADES)]

@@ -46,7 +46,7 @@ class Column:
     empty: str = ""
     dtype: str = "str"
     values: list[str] = field(default_factory=list)  # of a category, by code; the value of a constant
-    shares: list[float] = field(default_factory=list)  # knots of the map: share of the rows below,
+    shares: list[float] = field(default_factory=list)  # knots of the map: share of the training rows below,
     knots: list[float] = field(default_factory=list)  # and the value there
     tails: list[float] = field(
         default_factory=list

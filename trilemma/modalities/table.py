@@ -75,7 +75,7 @@ class Table(Modality):
         for place, column in enumerate(own):
             if column.kind == "category" and column.scored and not column.ordered:
                 values[place] = _in_order(column, values[place], own, values, train)
-            if column.learned and column.scored:
+            if column.learned:
                 column.fit(values[place][train])
         left = [column.name for column in own if column.kind == "text"]
         if left:
