@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from typer.testing import CliRunner
 import trilemma as tl
 from trilemma.cli import app
 from trilemma.errors import InputError
-from trilemma.modalities.columns import Column
+from trilemma.modalities.columns import Column, Texts, infer
 from trilemma.modalities.contract import Opening
 from trilemma.modalities.table import Table
 from trilemma.modalities.where import parse
@@ -132,6 +134,40 @@ def test_rare_conditions_are_drawn_among_the_rows_that_meet_them() -> None:
         assert not parse(text, data.modality.columns).given(10, np.random.default_rng(1))[1].any()
 
 
+def test_rare_categories_are_drawn_by_their_shares() -> None:
+    """Of few values and of very many, in any order, and of numbers; gaps are none of them."""
+    random, count = np.random.default_rng(0), 20_000
+    few = random.choice(6, count, p=[0.01, 0.6, 0.03, 0.31, 0.04, 0.01])
+    frame = pd.DataFrame(
+        {
+            "city": np.array([*"ABCDEF"])[few],
+            "rooms": np.where(random.uniform(size=count) < 0.1, np.nan, few + 1.0),
+            "shop": [f"s{n:03d}" for n in (random.beta(0.5, 2, count) * 150).astype(int)],
+            "x": random.normal(size=count),
+        }
+    )
+    data = opened(frame)
+    assert isinstance(data.modality, Table) and data.spaces["x"].columns[:3] == [6, 6, 0]  # type: ignore[attr-defined]
+    cells = data.modality.cells(data.rows("train")).values
+    for text, place in (
+        ("city in (A, C)", 0),
+        ("rooms < 2", 1),
+        ("rooms >= 5.5 and x > -1", 1),
+        ("rooms in (1, 3)", 1),
+        ("shop in (s090, s091, s100)", 2),
+    ):
+        wanted = parse(text.split(" and ")[0], data.modality.columns)
+        x, observed = parse(text, data.modality.columns).given(4000, np.random.default_rng(1))
+        assert observed[:, place].all() and observed.sum() == 4000, text
+        assert wanted.holds(x).mean() > 0.99, text
+        real = cells[wanted.holds(data.rows("train")), place].astype(int)
+        drawn = data.modality.cells(x).values[:, place].astype(int)
+        shares = [np.bincount(each, minlength=151) / len(each) for each in (real, drawn)]
+        np.testing.assert_allclose(*shares, atol=0.03, err_msg=text)
+    for text in ("city in (A, B)", "rooms < 3", "rooms is not missing", "city != A"):
+        assert not parse(text, data.modality.columns).given(10, np.random.default_rng(1))[1].any(), text
+
+
 def test_ordered_from_the_command_line(tmp_path: Path) -> None:
     stones(400).to_csv(tmp_path / "stones.csv", index=False)
     given = ["inspect", str(tmp_path / "stones.csv"), "--set", "data.columns.cut=ordered:" + "<".join(GRADES)]
@@ -145,3 +181,34 @@ def test_conditions_that_no_row_can_meet_are_refused() -> None:
     for text in ("sex = F and sex = M", "sex = F and sex is missing"):
         with pytest.raises(InputError, match="no row has two values of 'sex'"):
             parse(text, columns)
+
+
+@pytest.mark.parametrize(
+    ("cells", "form", "count"),
+    [
+        ([f"P{n:04d}" for n in range(2000)], r"P\d{4}", 2000),
+        ([f"P{n:04d}" for n in range(2000)], r"P\d{5}", 9000),  # of four digits there are 8,000 more
+        ([f"{n * 2654435761 % 2**32:08x}" for n in range(1, 2001)], r"[0-9a-f]{8}", 2000),
+        ([f"{n * 2654435761 % 2**32:08x}-{n**9:040d}" for n in range(1, 2001)], r"[0-9a-f]{8}-\d{40}", 2000),
+        ([f"user{n}" for n in range(8, 12_000)], r"user\d{6}", 5000),  # longer than all: those of four digits are taken
+        ([f"{n}" for n in range(1000, 9000, 3)], r"[1-9]\d{3}", 900),
+        (["north", "south", "centre"], r"[centrouhs]{5}", 100),  # too few to say that h is always the fifth
+        (["one"], r"[oen]{4}", 40),
+    ],
+)
+def test_identifiers_written_anew_are_no_real_ones_and_no_two_alike(cells: list[str], form: str, count: int) -> None:
+    column, values, _ = infer(Texts("id", np.arange(len(cells)), cells), "identifier")
+    column = Column.from_json(json.loads(json.dumps(vars(column))))
+    made = [column.written(np.full(count, np.nan), np.random.default_rng(seed)) for seed in (0, 1)]
+    for own in made:
+        assert len(set(own)) == count and not set(own) & set(cells)
+        assert all(re.fullmatch(form, text) for text in own)
+    assert len(set(made[0]) & set(made[1])) < count
+    assert len(column.written(values[:0], np.random.default_rng(0))) == 0
+
+
+def test_other_rows_have_other_identifiers() -> None:
+    frame = stones(200).assign(id=[f"R{n:05d}" for n in range(200)])
+    data = opened(frame)
+    one, two, again = (data.modality.export(data.x[rows])["id"] for rows in (slice(50), slice(50, 100), slice(50)))
+    assert len(set(one) & set(two)) < 5 and list(one) == list(again)

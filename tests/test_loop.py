@@ -1309,8 +1309,9 @@ def test_the_time_of_imports_is_not_taken_for_that_of_codes() -> None:
             self.calls.append(limit)
             now[0] += (2.0 if len(self.calls) == 1 else 0.0) + 1e-4 * limit
 
-        def samples(self, count: int, **_: Any) -> None:
+        def judged(self, held: Any, count: int, **_: Any) -> range:
             now[0] += 0.01
+            return range(count)
 
     now = [0.0]
     with pytest.MonkeyPatch.context() as patch:

@@ -18,6 +18,8 @@ from trilemma.metrics.usefulness import usefulness
 from trilemma.modalities.contract import Opening
 from trilemma.modalities.table import Table
 from trilemma.modalities.where import parse
+from trilemma.tasks.conformal import apart_from
+from trilemma.tasks.detect import unseen
 
 COUNT = 4000
 NOISE = 0.5
@@ -285,6 +287,26 @@ def test_detect_asks_for_what_it_needs(runs: dict[str, Path], tmp_path: Path) ->
     assert pd.read_csv(tmp_path / "d.csv")["alarm"].mean() < 0.25
     refused = runner.invoke(app, [*asked[:4], "5 percent", *asked[5:]])
     assert refused.exception is not None and "give a share" in str(refused.exception)
+
+
+def test_normal_rows_of_the_run_may_be_as_odd_as_new_ones(tmp_path: Path) -> None:
+    """As they were read: beyond what was learned, with a text that stands for no number."""
+    random, frame = np.random.default_rng(5), law(900)
+    frame["x"] = random.standard_cauchy(900).round(3).astype(str)
+    frame.loc[random.uniform(size=900) < 0.05, "x"] = "unknown"
+    frame.to_csv(tmp_path / "law.csv", index=False)
+    data = tl.open_data(str(tmp_path / "law.csv"))
+    assert isinstance(data.modality, Table)
+    known, places = unseen(data.modality, data), apart_from(data)
+    assert set(places) == {*data.splits["choose"], *data.splits["test"]}
+    np.testing.assert_array_equal(np.where(known.observed, known.x, np.nan), data.x[places])
+    texts = {each.name: each.cells() for each in known.origin}
+    np.testing.assert_array_equal(texts["the y"].astype(float), frame["the y"].to_numpy()[places])
+    assert (texts["x"] == "unknown").any()
+    low, high = data.modality.columns[1].knots[0], data.modality.columns[1].knots[-1]
+    far = [text != "unknown" and not low <= float(text) <= high for text in texts["x"]]
+    assert any(far)
+    np.testing.assert_array_equal(data.modality.outside(known, 1e-3, known)[:, 1] > 0, far)
 
 
 def test_cells_that_are_hard_to_read(runs: dict[str, Path], tmp_path: Path) -> None:

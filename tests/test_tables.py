@@ -19,6 +19,7 @@ from trilemma.batches import Options
 from trilemma.cli import app
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
+from trilemma.metrics import tables
 from trilemma.metrics.memorisation import nearest
 from trilemma.metrics.tables import column_shapes, pair_trends
 from trilemma.mixed import Mixed, plain
@@ -26,7 +27,8 @@ from trilemma.modalities.columns import MANY, Column, Texts, encoded, infer
 from trilemma.modalities.frames import write
 from trilemma.modalities.table import Table
 from trilemma.modalities.where import parse
-from trilemma.report.baselines import TABLES, independent, pca_gaussian
+from trilemma.report import baselines
+from trilemma.report.baselines import TABLES, gaussian_copula, independent
 from trilemma.spaces import Categorical
 from trilemma.tasks.tables import balanced
 
@@ -90,7 +92,9 @@ def test_what_each_column_is(table: Path) -> None:
 def test_the_first_runs_of_tables_still_load(table: Path) -> None:
     data = tl.open_data(str(table))
     told = data.modality.describe()
-    old = [{**{k: v for k, v in each.items() if k != "least"}, "padded": True} for each in told["columns"]]
+    old = [
+        {**{k: v for k, v in each.items() if k != "least"}, "padded": True, "template": ""} for each in told["columns"]
+    ]
     again = Table.from_description({**told, "columns": old})
     assert [each.least for each in again.columns] == [each.decimals or 0 for each in again.columns]
     np.testing.assert_array_equal(again.cells(data.x).values, data.modality.cells(data.x).values)
@@ -261,6 +265,36 @@ def test_shapes_and_trends_are_those_of_sdmetrics() -> None:
     assert column_shapes(real, real, numbers).value == 1 and pair_trends(real, real, numbers).value == pytest.approx(1)  # type: ignore[union-attr]
 
 
+def test_wide_tables_are_measured_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many pairs of columns are judged by some of them; trees look at the columns next to their own."""
+    random = np.random.default_rng(0)
+    real, made = random.normal(size=(2, 200, 60))
+    made[:, ::2] += made[:, 1::2]
+    assert tables.PAIRS == 5000
+    whole, found = pair_trends(real, made, [True] * 60), []
+    judge = tables._correlations
+    monkeypatch.setattr(tables, "PAIRS", 500)
+    monkeypatch.setattr(tables, "_correlations", lambda *pair: found.append(judge(*pair)) or found[-1])
+    some = pair_trends(real, made, [True] * 60)
+    assert whole is not None and some is not None and len(found) == 500
+    assert some.value == pytest.approx(whole.value, abs=0.01)
+    seen = []
+    for kind in ("DecisionTreeClassifier", "DecisionTreeRegressor"):
+        tree = getattr(baselines, kind)
+        fit = lambda self, x, y, fit=tree.fit: seen.append(x.shape) or fit(self, x, y)  # noqa: E731
+        monkeypatch.setattr(baselines, kind, type(kind, (tree,), {"fit": fit}))
+    monkeypatch.setattr(baselines, "CELLS", 40 * 100)
+    monkeypatch.setattr(baselines, "NEAR", 12)
+    hidden = random.normal(size=(400, 8))
+    frame = pd.DataFrame(np.tile(hidden, 5) + 0.1 * random.normal(size=(400, 40))).rename(columns=str)
+    data = tl.open_data(frame)
+    rows = data.modality.export(baselines.grown(data, 300, seed=0))
+    assert max(seen) == (100, 12) and len(seen) == 39
+    assert (
+        rows["0"].corr(rows["8"]) > 0.8 and rows["31"].corr(rows["39"]) > 0.8 and abs(rows["30"].corr(rows["39"])) < 0.5
+    )
+
+
 def test_a_column_without_any_cell_costs_all_of_its_error() -> None:
     """A column that is missing on one side is the worst there is; one that is on both says nothing."""
     real = np.random.default_rng(0).normal(size=(50, 3))
@@ -286,6 +320,24 @@ def test_a_category_that_the_run_does_not_know_is_named() -> None:
         data.modality.read(frame.assign(sex="ZZZ"), data.spaces["x"])
 
 
+def test_a_gaussian_copula_keeps_rare_values_gaps_and_correlations() -> None:
+    random = np.random.default_rng(0)
+    z = random.multivariate_normal([0, 0, 0], [[1, 0.8, 0.6], [0.8, 1, 0.5], [0.6, 0.5, 1]], 5000)
+    frame = pd.DataFrame({"x": np.exp(z[:, 0]).round(4), "y": np.where(z[:, 1] > 1.645, np.nan, z[:, 1].round(4))})
+    frame["kind"] = np.where(z[:, 2] > 2.054, "rare", np.where(z[:, 2] > 0, "high", "low"))
+    frame["one"] = np.where(frame.index == 0, "b", "a")  # a value that may not be there among the training rows
+    data = tl.open_data(frame)
+    made = data.modality.export(gaussian_copula(data, 20_000, seed=0))
+    assert (made["kind"] == "rare").mean() == pytest.approx((frame["kind"] == "rare").mean(), abs=0.004)
+    assert made["y"].isna().mean() == pytest.approx(frame["y"].isna().mean(), abs=0.006)
+    assert stats.ks_2samp(made["x"], frame["x"]).statistic < 0.02
+    there = made["y"].notna()
+    real = frame.dropna()
+    wanted = stats.spearmanr(real["x"], real["y"])[0]
+    assert stats.spearmanr(made["x"][there], made["y"][there])[0] == pytest.approx(wanted, abs=0.04)
+    assert made["x"][~there].median() > 3 * made["x"].median(), "gaps come where they come: above"
+
+
 def test_baselines_of_tables() -> None:
     frame = load_wine(as_frame=True).frame
     data = tl.open_data(frame)
@@ -298,9 +350,7 @@ def test_baselines_of_tables() -> None:
         assert column_shapes(real.values, made, real.numbers).value > 0.93, name
         trends[name] = pair_trends(real.values, made, real.numbers).value  # type: ignore[union-attr]
         nearest_real[name] = np.median(nearest(plain(data.spaces["x"], samples), plain(data.spaces["x"], data.x))[1])
-    copula = data.modality.cells(pca_gaussian(data, 2000, seed=0)).values
-    trends["copula"] = pair_trends(real.values, copula, real.numbers).value  # type: ignore[union-attr]
-    for name in ("copula", "interpolated rows (SMOTE)", "trees (CART)"):
+    for name in ("Gaussian copula", "interpolated rows (SMOTE)", "trees (CART)"):
         assert trends[name] > trends["independent columns"] + 0.03, trends
     # Rows between two real ones lie nearest to real ones; columns of their own farthest off.
     assert (

@@ -640,7 +640,13 @@ def a_constant(path: Path) -> tuple[Path, Callable]:
 @read()
 def identifiers(path: Path) -> tuple[Path, Callable]:
     cells = [f"user-{n:05d}" for n in range(COUNT)]
-    return with_column(path, cells), lambda data: all(cell.startswith("user-000") for cell in again(data))
+    return (
+        with_column(path, cells),
+        lambda data: (
+            len(again(data)) == len(set(again(data)) - set(cells))
+            and all(cell.startswith("user-") and len(cell) == 10 for cell in again(data))
+        ),
+    )
 
 
 @read("free text is left out: v")

@@ -8,6 +8,8 @@ from scipy import stats
 from trilemma.metrics.protocol import Measure
 
 BINS = 10  # into which a number is cut where it meets a category
+PAIRS = 5000  # of columns that are looked at: all of a hundred columns, of more some drawn at random
+COUNTED = 1 << 20  # counts in a table: of more only those that are not 0
 
 
 def _checked(reference: np.ndarray, samples: np.ndarray, numbers: list[bool]) -> None:
@@ -35,8 +37,12 @@ def shape_of(reference: np.ndarray, samples: np.ndarray, *, number: bool) -> flo
 
 
 def _variation(real: np.ndarray, made: np.ndarray) -> float:
-    names, codes = np.unique(np.concatenate([real, made]), return_inverse=True)
-    shares = [np.bincount(part, minlength=len(names)) / len(part) for part in np.split(codes, [len(real)])]
+    """Of codes (n,) and (m,)."""
+    codes = np.concatenate([real, made]).astype(np.int64)
+    if codes.max() >= COUNTED:
+        codes = np.unique(codes, return_inverse=True)[1]
+    count = codes.max() + 1
+    shares = [np.bincount(part, minlength=count) / len(part) for part in np.split(codes, [len(real)])]
     return float(np.abs(shares[0] - shares[1]).sum() / 2)
 
 
@@ -56,6 +62,8 @@ def column_shapes(reference: np.ndarray, samples: np.ndarray, numbers: list[bool
 def pair_trends(reference: np.ndarray, samples: np.ndarray, numbers: list[bool]) -> Measure | None:
     """Mean likeness of all pairs of columns of two tables (n, C) and (m, C), range [0, 1]; None for a single column.
 
+    Of more than a hundred columns 5,000 pairs are drawn at random, the same ones in every table of as many columns.
+
     Two numbers: 1 - half the difference of Pearson's correlations, where both have one; 0 where one table has fewer
     than two rows with both. Else 1 - the total variation distance of the tables of counts; a number is cut into ten
     equal parts of its real range; empty cells count.
@@ -63,38 +71,44 @@ def pair_trends(reference: np.ndarray, samples: np.ndarray, numbers: list[bool])
     Source: CorrelationSimilarity and ContingencySimilarity of SDMetrics (Column Pair Trends).
     """
     _checked(reference, samples, numbers)
-    cut = []
-    for place, number in enumerate(numbers):
-        pair = reference[:, place], samples[:, place]
+    columns, cut = [np.ascontiguousarray(each.T) for each in (reference, samples)], []
+    for number, *pair in zip(numbers, *columns, strict=True):
         if number:
             known = pair[0][~np.isnan(pair[0])]
             edges = np.histogram_bin_edges(known, BINS)[1:-1] if len(known) else np.zeros(1)
-            cut.append(tuple(np.where(np.isnan(each), BINS + 1, np.digitize(each, edges)) for each in pair))
+            codes = [np.where(np.isnan(each), BINS + 1, np.digitize(each, edges)) for each in pair]
         else:
-            cut.append(tuple(np.where(np.isnan(each), -1, each).astype(np.int64) + 1 for each in pair))
+            codes = [np.where(np.isnan(each), -1, each).astype(np.int64) + 1 for each in pair]
+        cut.append((codes, 1 + max(int(part.max()) for part in codes)))
+    pairs = np.stack(np.triu_indices(len(numbers), 1), 1)
+    if len(pairs) > PAIRS:
+        pairs = pairs[np.random.default_rng(0).choice(len(pairs), PAIRS, replace=False)]
     found = []
-    for first in range(len(numbers)):
-        for second in range(first + 1, len(numbers)):
-            if numbers[first] and numbers[second]:
-                found.append(_correlations(reference[:, [first, second]], samples[:, [first, second]]))
-                continue
-            most = 1 + max(int(part.max()) for part in cut[second])
-            real, made = (cut[first][side] * most + cut[second][side] for side in (0, 1))
-            found.append(1 - _variation(real, made))
+    for first, second in pairs.tolist():
+        if numbers[first] and numbers[second]:
+            found.append(_correlations(*([each[first], each[second]] for each in columns)))
+            continue
+        (one, _), (two, most) = cut[first], cut[second]
+        found.append(1 - _variation(*(a * most + b for a, b in zip(one, two, strict=True))))
     known = [value for value in found if not np.isnan(value)]
     return Measure(float(np.mean(known)), None, None, "trends", "higher") if known else None
 
 
-def _correlations(reference: np.ndarray, samples: np.ndarray) -> float:
-    whole = [each[~np.isnan(each).any(1)] for each in (reference, samples)]
-    if (len(whole[0]) < 2) != (len(whole[1]) < 2):
+def _correlations(*tables: list[np.ndarray]) -> float:
+    """Likeness of the correlations of two columns (n,) in either table."""
+    found, counts = [], []
+    for one, two in tables:
+        known = ~(np.isnan(one) | np.isnan(two))
+        one, two = one[known], two[known]
+        counts.append(len(one))
+        if len(one) < 2 or one.min() == one.max() or two.min() == two.max():
+            found.append(np.nan)
+            continue
+        one, two = one - one.mean(), two - two.mean()
+        found.append(one @ two / (np.linalg.norm(one) * np.linalg.norm(two)))
+    if (counts[0] < 2) != (counts[1] < 2):
         return 0.0
-    found = []
-    for here in whole:
-        if len(here) < 2 or (here.std(0) == 0).any():
-            return float("nan")
-        found.append(float(stats.pearsonr(here[:, 0], here[:, 1])[0]))
-    return 1 - abs(found[0] - found[1]) / 2
+    return float(1 - abs(found[0] - found[1]) / 2)
 
 
 def rules_broken(broken: np.ndarray) -> Measure:

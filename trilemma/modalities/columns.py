@@ -8,7 +8,6 @@ go the same way, in an order in which neighbours are alike. Categories stay cate
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from scipy import special
 
 from trilemma.errors import InputError
-from trilemma.modalities import dates, numerals
+from trilemma.modalities import dates, identifiers, numerals
 from trilemma.modalities.numerals import NUMBER, Form
 from trilemma.modalities.texts import MISSING, Texts
 
@@ -47,7 +46,7 @@ class Column:
     empty: str = ""
     dtype: str = "str"
     values: list[str] = field(default_factory=list)  # of a category, by code; the value of a constant
-    shares: list[float] = field(default_factory=list)  # knots of the map: share of the rows below,
+    shares: list[float] = field(default_factory=list)  # knots of the map: share of the training rows below,
     knots: list[float] = field(default_factory=list)  # and the value there
     tails: list[float] = field(
         default_factory=list
@@ -64,15 +63,18 @@ class Column:
     formats: list[str] = field(default_factory=list)  # all that it is read in,
     unit: float = 1  # and the seconds of which its cells are multiples: a day's, mostly
     start: int = 0  # the first new number of an identifier
-    template: str = ""  # of an identifier in letters and digits
+    signs: list[str] = field(default_factory=list)  # of an identifier that is no number: those at each place,
+    room: int = 0  # how many new ones there are from `start` on,
+    longest: int = 0  # and the signs of the data's longest one
     base: str = ""  # a column that this one is never below: what it has more is learned
     strict: bool = False  # nor equal to
     sum: list[str] = field(default_factory=list)  # columns that it is the sum of
 
     @classmethod
     def from_json(cls, description: dict[str, Any]) -> Column:
-        """As `as_json` gave it. The first runs of tables say `padded` instead of `least`."""
-        own = dict(description)
+        """As `as_json` gave it. The first runs of tables say `padded` instead of `least`, and nothing of identifiers'
+        signs: theirs are numbered."""
+        own = {key: value for key, value in description.items() if key != "template"}
         if own.pop("padded", False) and own.get("decimals"):
             own["least"] = own["decimals"]
         return cls(**own)
@@ -228,7 +230,9 @@ class Column:
         if self.kind == "constant":
             return np.full(count, self.values[0] if self.values else self.empty, dtype=object)
         if self.kind == "identifier":
-            return self._anew(count, generator)
+            if not self.signs:
+                return np.array([str(self.start + row) for row in range(count)], dtype=object)
+            return identifiers.anew(self.signs, self.start, self.room, self.longest, count, generator)
         cells = np.full(count, self.empty, dtype=object)
         here = ~np.isnan(values)
         if self.kind == "category":
@@ -239,24 +243,6 @@ class Column:
             form, whole = self.form, self.kind == "integer"
             cells[here] = [numerals.written(value, form, whole=whole) for value in values[here]]
         return cells
-
-    def _anew(self, count: int, generator: np.random.Generator) -> np.ndarray:
-        if not self.template:
-            return np.array([str(self.start + row) for row in range(count)], dtype=object)
-        sets = {"9": "0123456789", "a": "abcdefghijklmnopqrstuvwxyz", "A": "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
-        made: list[str] = []
-        for _ in range(count):
-            made.append(
-                "".join(
-                    sets[c][generator.integers(len(sets[c]))] if c in sets else c[-1] for c in _signs(self.template)
-                )
-            )
-        return np.array(made, dtype=object)
-
-
-def _signs(template: str) -> list[str]:
-    """`\\x` is the sign x itself; 9, a and A stand for any digit and letter."""
-    return re.findall(r"\\.|.", template, re.S)
 
 
 def infer(texts: Texts, wanted: str | None = None) -> tuple[Column, np.ndarray, list[str]]:
@@ -301,7 +287,7 @@ def infer(texts: Texts, wanted: str | None = None) -> tuple[Column, np.ndarray, 
         if numbers is not None and wanted is None and not _huge(numbers):
             column.start = int(numbers.max()) + 1
         else:
-            column.template = _template(texts.texts)
+            column.signs, column.start, column.room, column.longest = identifiers.learned(texts.texts)
     elif kind in ("category", "ordered"):
         column.ordered = kind == "ordered" or (texts.ordered and wanted is None)
         column.values = _values_in_order(column, texts, numbers, order, setting)
@@ -417,22 +403,6 @@ def _alike(texts: Texts) -> list[str]:
             both = f"{other[:40]!r} and {text[:40]!r}"
             return [f"column {texts.name!r}: {both} are two values; write them alike if they are one"]
     return []
-
-
-def _template(texts: Sequence[str]) -> str:
-    """Signs that all texts share stay; a digit is 9, letters are a and A. Of different lengths the most common."""
-    lengths = [len(text) for text in texts]
-    common = max(set(lengths), key=lengths.count)
-    rows = [text for text in texts if len(text) == common][:1000]
-    signs = []
-    for place in zip(*rows, strict=True):
-        if len(set(place)) == 1:
-            signs.append("\\" + place[0])
-        elif all(sign.isdigit() for sign in place):
-            signs.append("9")
-        else:
-            signs.append("A" if all(sign.isupper() or not sign.isalpha() for sign in place) else "a")
-    return "".join(signs)
 
 
 def encoded(columns: Sequence[Column], values: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:

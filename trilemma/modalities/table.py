@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Table(Modality):
         for place, column in enumerate(own):
             if column.kind == "category" and column.scored and not column.ordered:
                 values[place] = _in_order(column, values[place], own, values, train)
-            if column.learned and column.scored:
+            if column.learned:
                 column.fit(values[place][train])
         left = [column.name for column in own if column.kind == "text"]
         if left:
@@ -252,7 +253,10 @@ class Table(Modality):
         return self._cells(self._decoded(x))
 
     def _cells(self, found: list[np.ndarray]) -> pd.DataFrame:
-        generator = np.random.default_rng(len(found[0]))
+        seed = 0
+        for own in found:  # other rows have other identifiers
+            seed = zlib.crc32(np.ascontiguousarray(own), seed)
+        generator = np.random.default_rng(seed)
         kept = [(column, own) for column, own in zip(self.columns, found, strict=True) if column.kind != "text"]
         return pd.DataFrame({column.name: column.written(own, generator) for column, own in kept})
 

@@ -68,8 +68,8 @@ class Where:
     def given(self, count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Raw rows (count, columns) with the cells that one value is demanded of, and which cells these are.
 
-        Of a condition on a number that few training rows meet, too: its cells are drawn among those that do, for a
-        model to fill in the rest. Of several such conditions the rarest; the others are met by chance or not at all.
+        Of a condition that few training rows meet, too: its cells are drawn among those that do, for a model to fill in
+        the rest. Of several such conditions the rarest; the others are met by chance or not at all.
         """
         learned = [column.name for column in self.columns if column.learned]
         x = np.zeros((count, len(learned)), dtype=np.float32)
@@ -82,33 +82,34 @@ class Where:
             place = learned.index(column.name)
             x[:, place] = column.scores(value, np.array([0.5])) if column.scored else value
             observed[:, place] = True
-        rare = min(
-            (self._shares(each) for each in self.clauses), key=lambda found: found[1] - found[0], default=(0.0, 1.0)
-        )
-        if 0 < rare[1] - rare[0] < RARE:
-            clause = next(each for each in self.clauses if self._shares(each) == rare)
-            place = learned.index(self.columns[clause.place].name)
-            if not observed[:, place].any():
-                x[:, place] = special.ndtri(generator.uniform(*rare, size=count).clip(EDGE, 1 - EDGE))
-                observed[:, place] = True
+        shares = [self._shares(clause) for clause in self.clauses]
+        met = [float((own[:, 1] - own[:, 0]).sum()) or 1.0 for own in shares]  # 0: not known
+        rarest = int(np.argmin(met))
+        column, own = self.columns[self.clauses[rarest].place], shares[rarest]
+        if met[rarest] < RARE and not observed[:, (place := learned.index(column.name))].any():
+            chosen = own[generator.choice(len(own), size=count, p=(own[:, 1] - own[:, 0]) / met[rarest])]
+            share = generator.uniform(chosen[:, 0], chosen[:, 1]).clip(EDGE, 1 - EDGE)
+            codes = np.asarray(column.knots)[np.searchsorted(column.shares, share)]
+            x[:, place] = special.ndtri(share) if column.scored else codes
+            observed[:, place] = True
         return x, observed
 
-    def _shares(self, clause: Clause) -> tuple[float, float]:
-        """The shares of a column's training rows between which all rows that meet a clause lie; (0, 1): not known."""
-        column = self.columns[clause.place]
-        numbers = column.kind in ("number", "integer", "date") or column.ordered
-        if not numbers or not column.learned or column.base or clause.sign not in ("<", "<=", ">", ">="):
-            return 0.0, 1.0
-        knots, shares, value = np.asarray(column.knots), np.asarray(column.shares), clause.values[0]
-        inside = clause.holds(knots)
-        if not inside.any():
-            return 0.0, 1.0
-        ends = shares[inside]
-        low, high = float(ends.min()), float(ends.max())
-        if not column.stepped() and knots[0] < value < knots[-1]:  # between two knots
-            edge = float(np.interp(value, knots, shares))
-            low, high = (min(low, edge), high) if clause.sign[0] == ">" else (low, max(high, edge))
-        return low, high
+    def _shares(self, clause: Clause) -> np.ndarray:
+        """(k, 2): between which shares of a column's training rows those that meet a clause lie; none: not known."""
+        column, ordered = self.columns[clause.place], clause.sign in ("<", "<=", ">", ">=")
+        separate = column.kind == "category" or column.stepped()  # nothing lies between two values
+        if not column.learned or column.base or not (ordered or (separate and clause.sign in ("in", "!="))):
+            return np.zeros((0, 2))
+        shares, knots = np.asarray(column.shares), np.asarray(column.knots)
+        inside = clause.holds(self._compared(clause, knots))
+        ends = np.stack([shares[:-1], shares[1:]], 1)
+        edges = np.flatnonzero(inside[:-1] != inside[1:])
+        if not separate and len(edges):  # the clause's value lies between two knots
+            low, high = knots[edges], knots[edges + 1]
+            edge = shares[edges] + (clause.values[0] - low) / (high - low) * np.diff(ends[edges], axis=1)[:, 0]
+            ends[edges, np.where(inside[edges], 1, 0)] = edge
+            return ends[inside[:-1] | inside[1:]]
+        return ends[inside[:-1] & inside[1:]]
 
     def _given(self, clause: Clause) -> bool:
         column = self.columns[clause.place]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
+from scipy import special, stats
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -15,9 +15,12 @@ from trilemma.modalities.contract import Data
 from trilemma.modalities.series import Series
 from trilemma.report.baselines_of_series import autoregression, stationary_bootstrap
 from trilemma.report.baselines_of_translation import of_translation
+from trilemma.training.progress import Bar
 
 MOST = 10_000  # training rows that a covariance is fitted on
 SEARCHED = 50_000  # training rows among which neighbours are searched and trees grow
+CELLS = 100 * SEARCHED  # of training rows on which trees grow
+NEAR = 30  # columns that a tree sees
 ABSENT = -9.0  # an empty cell for a tree: below all scores and codes
 
 
@@ -52,26 +55,39 @@ def _in_time(data: Data, rows: np.ndarray) -> np.ndarray:
 
 
 def pca_gaussian(data: Data, count: int, *, seed: int, components: int = 64) -> np.ndarray:
-    """A Gaussian on the leading principal components of the training set, with the rest as isotropic noise.
-
-    Of a table's embedded cells: their numbers are normal scores, so that it is a Gaussian copula.
-    """
-    generator, space = random(seed), data.spaces["x"]
+    """A Gaussian on the leading principal components of the training set, with the rest as isotropic noise."""
+    generator = random(seed)
     rows = np.sort(generator.permutation(data.splits["train"])[:MOST])
-    raw = np.stack([data.x[row] for row in rows])
-    x = plain(space, raw).astype(np.float32).reshape(len(rows), -1)
+    x = np.stack([data.x[row] for row in rows]).astype(np.float32).reshape(len(rows), -1)
     fitted = PCA(min(components, len(x) - 1, x.shape[1]), random_state=seed % 2**32).fit(x)
     kept = fitted.explained_variance_.astype(np.float64)
     rest = np.sqrt(max(x.var(0, ddof=1, dtype=np.float64).sum() - kept.sum(), 0) / x.shape[1])
     z = generator.standard_normal((count, len(kept))) * np.sqrt(kept)
     samples = fitted.mean_ + z @ fitted.components_ + rest * generator.standard_normal((count, x.shape[1]))
-    if isinstance(space, Mixed):
-        return space.decode(torch.from_numpy(samples.astype(np.float32))).numpy()
     samples = samples.reshape(count, *data.x.shape[1:])
     if np.issubdtype(data.x.dtype, np.integer):
         limits = np.iinfo(data.x.dtype)
         samples = samples.round().clip(limits.min, limits.max)
     return samples.astype(data.x.dtype)
+
+
+def gaussian_copula(data: Data, count: int, *, seed: int) -> np.ndarray:
+    """Each column as it is in the training rows, all tied together by one matrix of correlations of normal scores.
+
+    A cell's score is that of the middle of the share of its value, categories in the order of their codes; a gap is one
+    more value, above all others.
+    """
+    generator = random(seed)
+    x = np.asarray(data.x[generator.permutation(data.splits["train"])[:MOST]])
+    score = special.ndtri((stats.rankdata(np.where(np.isnan(x), np.inf, x), axis=0) - 0.5) / len(x))
+    score -= score.mean(0)
+    score /= np.maximum(np.linalg.norm(score, axis=0), 1e-9)
+    matrix = score.T @ score
+    np.fill_diagonal(matrix, 1.0)  # of a column with a single value, too
+    values, vectors = np.linalg.eigh(matrix)
+    drawn = generator.standard_normal((count, len(matrix))) * np.sqrt(values.clip(min=0)) @ vectors.T
+    places = (special.ndtr(drawn) * len(x)).astype(int).clip(max=len(x) - 1)
+    return np.take_along_axis(np.sort(x, axis=0), places, 0)
 
 
 def independent(data: Data, count: int, *, seed: int) -> np.ndarray:
@@ -106,22 +122,29 @@ def interpolated(data: Data, count: int, *, seed: int, neighbours: int = 5) -> n
 def grown(data: Data, count: int, *, seed: int, leaf: int = 5) -> np.ndarray:
     """Column by column from left to right: a tree finds training rows alike so far, one of them gives the cell.
 
-    Sequential CART (Reiter 2005; `synthpop`), leaves of at least five rows.
+    Sequential CART (Reiter 2005; `synthpop`), leaves of at least five rows. A tree sees the NEAR columns to its left
+    that are correlated most with its own; of more than a hundred columns there are fewer rows, CELLS in all.
     """
     generator = random(seed)
-    rows = generator.permutation(data.splits["train"])[:SEARCHED]
+    rows = generator.permutation(data.splits["train"])[: min(SEARCHED, CELLS // data.x.shape[1])]
     raw = np.asarray(data.x[rows])
     known, space = np.nan_to_num(raw, nan=ABSENT), data.spaces["x"]
     assert isinstance(space, Mixed)
+    unit = known - known.mean(0)
+    unit /= np.maximum(np.linalg.norm(unit, axis=0), 1e-9)
     made = np.empty((count, raw.shape[1]), dtype=data.x.dtype)
     made[:, 0] = raw[generator.integers(len(raw), size=count), 0]
+    bar = Bar("trees", raw.shape[1])
     for place in range(1, raw.shape[1]):
+        near = np.sort(np.argsort(-np.abs(unit[:, place] @ unit[:, :place]), kind="stable")[:NEAR])
         kind = DecisionTreeClassifier if space.columns[place] else DecisionTreeRegressor
-        tree = kind(min_samples_leaf=leaf, random_state=seed % 2**32).fit(known[:, :place], known[:, place])
-        leaves, asked = tree.apply(known[:, :place]), tree.apply(np.nan_to_num(made[:, :place], nan=ABSENT))
+        tree = kind(min_samples_leaf=leaf, random_state=seed % 2**32).fit(known[:, near], known[:, place])
+        leaves, asked = tree.apply(known[:, near]), tree.apply(np.nan_to_num(made[:, near], nan=ABSENT))
         order = np.argsort(leaves, kind="stable")
         begin, end = (np.searchsorted(leaves[order], asked, side) for side in ("left", "right"))
         made[:, place] = raw[order[begin + (generator.uniform(size=count) * (end - begin)).astype(int)], place]
+        bar.update(place + 1, {})
+    bar.close()
     return made
 
 
@@ -137,7 +160,7 @@ def baselines_for(data: Data) -> dict[str, Callable[..., np.ndarray]]:
 BASELINES: dict[str, Callable[..., np.ndarray]] = {"resampled training set": resampled, "PCA-Gaussian": pca_gaussian}
 TABLES: dict[str, Callable[..., np.ndarray]] = {
     "resampled training set": resampled,
-    "Gaussian copula": pca_gaussian,
+    "Gaussian copula": gaussian_copula,
     "independent columns": independent,
     "interpolated rows (SMOTE)": interpolated,
     "trees (CART)": grown,

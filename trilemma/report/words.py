@@ -85,7 +85,7 @@ WORDS = {
     "attribute_gain": (
         "How much more often the target of a row is guessed from the samples when the row was trained on. 0: no more."
     ),
-    "trends": "How alike each pair of columns goes together, on average over all pairs. 1: as in unseen real rows.",
+    "trends": "How alike pairs of columns go together, on average (at most 5,000 pairs). 1: as in unseen real rows.",
     "marginals": (
         "How alike the values of each variable are to unseen real ones, steps apart, on average. 1: the same; "
         "real data of an earlier time fall short of it, see the last row."

@@ -28,11 +28,11 @@ def share(text: str) -> float:
 
 
 def apart_from(data: Data, most: int = MOST) -> np.ndarray:
-    """Raw examples of a run's data that it has not learned from."""
-    rows = data.rows("choose", most)
-    if len(rows) < FEW:  # nothing of the model is chosen by what follows
-        rows = np.concatenate([rows, data.rows("test", min(FEW, most))])
-    return rows
+    """Which of a run's data it has not learned from, as places in them."""
+    places = data.splits["choose"][:most]
+    if len(places) < FEW:  # nothing of the model is chosen by what follows
+        places = np.concatenate([places, data.splits["test"][: min(FEW, most)]])
+    return places
 
 
 def strangeness(found: np.ndarray, ruler: np.ndarray, *, itself: bool, known: np.ndarray) -> np.ndarray:

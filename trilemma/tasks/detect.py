@@ -8,7 +8,7 @@ long as normal rows come as they came before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ import torch
 
 from trilemma.batches import Arrays
 from trilemma.errors import InputError
-from trilemma.modalities.contract import Gaps, Modality
+from trilemma.modalities.contract import Data, Gaps, Modality
 from trilemma.modalities.table import Table
 from trilemma.models.contract import Surprises
-from trilemma.tasks.conformal import check_enough, check_share, p_values, strangeness
+from trilemma.tasks.conformal import apart_from, check_enough, check_share, p_values, strangeness
 from trilemma.tasks.tables import PART, table_of
 from trilemma.training.sampling import Sampler
 
@@ -80,14 +80,14 @@ def blamed(names: list[str], parts: np.ndarray, alarms: np.ndarray) -> np.ndarra
 def detect(
     sampler: Sampler, modality: Modality, source: Any, *, false_alarms: float, normal: Any, seed: int
 ) -> Anomalies:
-    """How strange the rows of a table are, held against normal rows.
+    """How strange the rows of a table are, held against normal rows: a table, or rows that were read.
 
     Raises:
         InputError: other data than tables; too few normal rows for so few false alarms.
     """
     table = table_of(modality, "detect")
     check_share(false_alarms, "rows")
-    rows, known = table.gaps(source), table.gaps(normal)
+    rows, known = table.gaps(source), normal if isinstance(normal, Gaps) else table.gaps(normal)
     taken = next((each.name for each in rows.origin if each.name in WRITTEN), None)
     if taken is not None:
         raise InputError(f"detect: column {taken!r} is what this would write; give the table without it or rename it")
@@ -110,6 +110,14 @@ def detect(
     scores = [part.sum(1) ** 0.5 for part in parts]
     names = [*(column.name for column in table.columns), *(f"rule {rule}" for rule in rules[0])]
     return Anomalies(table, rows, scores[1], p_values(scores[1], scores[0]), parts[1], names, false_alarms, count)
+
+
+def unseen(modality: Modality, data: Data) -> Gaps:
+    """The rows of a run's data that it has not learned from, as they were read: what new rows are held against must be
+    as far beyond what was learned, and as odd, as they would be."""
+    gaps, places = table_of(modality, "detect").gaps(data.source), apart_from(data)
+    origin = [replace(each, codes=each.codes[places]) for each in gaps.origin]
+    return Gaps(gaps.x[places], gaps.observed[places], origin)
 
 
 @torch.no_grad()

@@ -218,10 +218,9 @@ class Jobs(Opened):
             from trilemma.tasks import oddities
 
             return oddities.detect(self, source, false_alarms=false_alarms, normal=data or normal, seed=seed)
-        from trilemma.tasks.conformal import apart_from
-        from trilemma.tasks.detect import detect
+        from trilemma.tasks.detect import detect, unseen
 
-        normal = self.modality.export(apart_from(data)) if data else normal
+        normal = unseen(self.modality, data) if data else normal
         return detect(self.sampler, self.modality, source, false_alarms=false_alarms, normal=normal, seed=seed)
 
     def search(self, query: Any, source: Any = None, *, n: int = 8) -> Hits:

@@ -146,7 +146,7 @@ def detect(loaded: Opened, source: Any, *, false_alarms: float, normal: Any, see
     height, width = given.x.shape[2:]
     most = max(min(MOST, PIXELS // (height * width)), FEW)
     own = isinstance(normal, Data)
-    usual = apart_from(normal, most) if own else loaded.read(normal).x
+    usual = np.asarray(normal.x[apart_from(normal, most)]) if own else loaded.read(normal).x
     known = Inputs(usual[np.linspace(0, len(usual) - 1, min(len(usual), most)).astype(int)], [])
     count = len(known.x)
     fix = f"train with fewer pixels: of {height}x{width} it looks at {most:,} at most"
