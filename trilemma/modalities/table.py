@@ -255,7 +255,7 @@ class Table(Modality):
     def _cells(self, found: list[np.ndarray]) -> pd.DataFrame:
         seed = 0
         for own in found:  # other rows have other identifiers
-            seed = zlib.crc32(np.ascontiguousarray(own), seed)
+            seed = zlib.crc32(own.tobytes(), seed)
         generator = np.random.default_rng(seed)
         kept = [(column, own) for column, own in zip(self.columns, found, strict=True) if column.kind != "text"]
         return pd.DataFrame({column.name: column.written(own, generator) for column, own in kept})
