@@ -62,7 +62,7 @@ class Config:
     warm_up: float = 0.05  # fraction of the budget over which beta rises from 0
     free_bits: float = 0.0  # nats a dimension that cost nothing (Kingma et al. 2016)
     likelihood: Literal["gaussian", "bernoulli", "discretised"] = "gaussian"
-    texture: float = 3.0  # weight of the likelihood of local energies, on grids; 0: pixels only, as of series
+    texture: float = 3.0  # weight of the likelihood of local energies, on grids; 0: pixels only
     adversarial: float = 0.0  # pull of a critic on what is decoded, in units of the likelihood's; 0: no critic
     similarity: float = 0.0  # the same of how unlike examples are in the features of that critic, on grids
     critic_from: float = 0.3  # fraction of the budget from which it pulls
