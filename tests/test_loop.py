@@ -932,7 +932,7 @@ def test_weights_of_another_version_are_told(finished: Path, tmp_path: Path) -> 
     weights = load_file(tmp_path / "run" / "weights.safetensors")
     name = min(weights)
     write_tensors(tmp_path / "run" / "weights.safetensors", {k: v for k, v in weights.items() if k != name})
-    with pytest.raises(InputError, match=f"another version of Trilemma.*{name}.*train it again"):
+    with pytest.raises(InputError, match=r"another version of Trilemma.*train it again"):
         tl.load(tmp_path / "run").generate(2)
 
 

@@ -47,7 +47,7 @@ class Training:
     previews: int = 8  # moments at which samples are shown
     preview_samples: int = 64
     choose_samples: int | None = None  # samples behind each choice; 0: defaults are taken; None: by the model's cost
-    choose_few: bool = False  # the middle average and the first two ways to sample only: all that a short budget pays
+    choose_few: bool = False  # the usual average and two or three ways to sample only: all that a short budget pays
     corrections: tuple[tuple[int, int], ...] = ()  # (step, examples): where a time budget's count was set right
     fit_examples: int = 20_000  # at most, for the density on an autoencoder's codes
     branches: tuple[float, ...] = ()  # shares of the budget at which a training of that length can branch off

@@ -22,6 +22,15 @@ def first_line(problem: BaseException) -> str:
 MOST = 60  # names that an error lists
 
 
+def of_another_version(what: str, model: str, problem: object) -> InputError:
+    """For weights that do not fit the model of this version; problem: what says so, of which the last line is told."""
+    lines = str(problem).splitlines()
+    return InputError(
+        f"{what} was written by another version of Trilemma, whose {model} has other weights ({lines[-1].strip()}); "
+        "train it again"
+    )
+
+
 def unknown(what: str, given: str, known: Iterable[str]) -> InputError:
     """An error for a name that does not exist, with the nearest ones that do."""
     names = sorted(known)

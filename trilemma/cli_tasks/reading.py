@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trilemma.cli_tasks.options import Debug, RunArgument, Seed, show
+from trilemma.cli_tasks.options import Debug, RunArgument, show
 
 
 def reconstruct(
@@ -79,7 +79,9 @@ def embed(
             help="Of series: a table of dates and factors; written is how each code goes with them, and what it moves.",
         ),
     ] = None,
-    seed: Seed = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of --factors: every random choice follows from it; default 0.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help=".npy or .csv to write; default: codes.npy, with --factors factors.csv."),

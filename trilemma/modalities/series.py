@@ -150,7 +150,8 @@ class Series(Modality):
             x=x,
             splits=parts,
             spaces=spaces,
-            hash=splits.content_hash(digest, parts, cls.kind, modality.describe()),
+            # When the splits begin follows from the rest.
+            hash=splits.content_hash(digest, parts, cls.kind, {**modality.describe(), "held": []}),
             conditions=conditions,
             observed=None if observed.all() else observed,
             label_names=label_names if len(label_names) > 1 else [],

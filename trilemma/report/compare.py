@@ -391,10 +391,16 @@ class Comparison:
         worded = has_captions(self.data) and any(text_of(name, self.settings) for name in self.names)
         worded = worded or any(isinstance(one, Pipeline) and one.reads for one, _ in self.included.values())
         ruler = Ruler(self.data, self.count, given=self.given.networks, worded=worded, quiet=self.quiet)
+        before = (
+            (self.results.get("series") or {}).get("forecasts")
+            if self.results.get("protocol_key") == ruler.protocol.key()
+            else None
+        )
         self.results["protocol"], self.results["protocol_key"] = ruler.protocol.record(), ruler.protocol.key()
         self.results["series"] = None
         if ruler.series is not None:
-            self.results["series"] = {**ruler.series.drawn(), "forecasts": ruler.series.forecasts.plain()}
+            plain = before or ruler.series.forecasts.plain(quiet=self.quiet)
+            self.results["series"] = {**ruler.series.drawn(), "forecasts": plain}
         kept = []
         for row in self.results["rows"]:
             # A row of an earlier session was measured under this protocol, or it is measured again; what failed in this

@@ -148,7 +148,7 @@ class ForecastRuler:
                 made.append(channel.levels(learned[:, c], origin.past[-1, c]))
         return self.measured(made)
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self, *, quiet: bool = False) -> dict[str, Any]:
         """The same of forecasts that need no model, by name, as records; {} where there is nothing to forecast."""
         if not self.origins:
             return {}
@@ -163,12 +163,14 @@ class ForecastRuler:
             "seasonal ensemble": records(self.measured(list(self.ensemble))),
         }
         smooth: list[np.ndarray | None] = []
-        bar = Bar("exponential smoothing", len(pairs))
-        try:
-            for number, ((origin, c), period) in enumerate(zip(pairs, periods, strict=True)):
+        bar = Bar("exponential smoothing", len(pairs), quiet=quiet)
+        for number, ((origin, c), period) in enumerate(zip(pairs, periods, strict=True)):
+            try:
                 smooth.append(exponential_smoothing(origin.past[:, c], self.horizon, period, draws=DRAWS))
-                bar.update(number + 1, {})
-        except InputError:  # the extra that it needs is not there
-            return made
+            except InputError:  # the extra that it needs is not there
+                return made
+            except (ValueError, np.linalg.LinAlgError):  # too short a past, or none that varies
+                smooth.append(None)
+            bar.update(number + 1, {})
         bar.close()
         return {**made, "exponential smoothing": records(self.measured(smooth))}

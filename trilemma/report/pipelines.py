@@ -183,7 +183,11 @@ class Pipeline:
 
     def _key(self, count: int) -> str:
         """Of its files and of what is asked: by it samples that were made before are known again."""
-        found = hashlib.sha256("\n".join([f"{count} {self.steps} {SEED} ", *self.captions]).encode(errors="replace"))
+        found = hashlib.sha256(
+            "\n".join([f"{count} {self.steps} {SEED} ", *(self.captions if self.reads else [])]).encode(
+                errors="replace"
+            )
+        )
         for file in sorted(path for path in self.folder.rglob("*") if path.is_file()):
             about = file.stat()
             content = file.read_bytes() if about.st_size <= HASHED else f"{about.st_size} {about.st_mtime_ns}".encode()

@@ -78,6 +78,10 @@ def _told(codes: np.ndarray, values: np.ndarray, spans: np.ndarray) -> np.ndarra
     for part in np.array_split(np.arange(len(codes)), FOLDS):
         first, last = spans[part[0], 0], spans[part, 1].max()
         far = (spans[:, 1] < first) | (spans[:, 0] > last)  # windows that share no time with these
+        if not far.any():
+            raise InputError(
+                "--factors: all windows lie at about the same time; codes need longer series to be held to"
+            )
         x, y = scaled[far], values[far]
         gram = (x - x.mean(0)).T @ (x - x.mean(0)) + RIDGE * len(x) * np.eye(x.shape[1])
         weights = np.linalg.solve(gram, (x - x.mean(0)).T @ (y - y.mean(0)))

@@ -450,13 +450,15 @@ def classify(run: Path, source: Any, *, labels: str | None, out: Path) -> list[P
     return [out]
 
 
-def embed(run: Path, source: Any, *, factors: Any = None, seed: int = 0, out: Path) -> list[Path]:
+def embed(run: Path, source: Any, *, factors: Any = None, seed: int | None = None, out: Path) -> list[Path]:
     if factors is not None:
         from trilemma.modalities.frames import write
 
         check_table(out)
-        write(load(run).factors(source, factors, seed=seed), out)
+        write(load(run).factors(source, factors, seed=seed or 0), out)
         return [out]
+    if seed is not None:
+        raise InputError("--seed: codes have no chance in them; give it with --factors, or leave it out")
     check_out(out, ARRAYS)
     return save_array(load(run).embed(source), out)
 

@@ -15,13 +15,16 @@ import numpy as np
 from trilemma.batches import Options
 from trilemma.metrics.fidelity import frechet_distance
 from trilemma.metrics.translation import both, map_distances, relative, unrelated_distances
+from trilemma.mixed import Mixed
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Samples
+from trilemma.spaces import Continuous
 from trilemma.training.average import usual
 from trilemma.training.features import FeatureNetwork, feature_network
 from trilemma.training.loop import Loop
 from trilemma.training.sampling import Sampler, merged, recodes
 
+Judge = Callable[[np.ndarray], tuple[float, dict[str, float]]]  # of raw samples: what decides, all figures by name
 REFERENCE = 5000  # most examples of the choose split
 FIT = 5000  # codes behind a density that is only compared
 PARTNERS = 500  # most samples that are held against their own partners: a mean needs fewer than a distance of sets,
@@ -63,8 +66,8 @@ def cheapest(figures: list[float], calls: list[int]) -> int:
     return min(good, key=lambda i: (calls[i], figures[i]))
 
 
-def judge(data: Data, features: FeatureNetwork, *, most: int = REFERENCE) -> Callable[[np.ndarray], dict[str, float]]:
-    """What tells figures of raw samples by name, the last of which decides; less is better.
+def judge(data: Data, features: FeatureNetwork, *, most: int = REFERENCE) -> Judge:
+    """What tells of raw samples the figure that decides, less is better, and all figures by name.
 
     It is the Frechet distance to the choose split (the first `most` of it), and of pairs the distances to the partners
     and to the targets as a set, half of each, as reports rank by (`both`): sample i is then made from choose source i,
@@ -74,33 +77,38 @@ def judge(data: Data, features: FeatureNetwork, *, most: int = REFERENCE) -> Cal
     shaped, paired = features.shaped(reference), "source" in data.conditions
     unrelated = unrelated_distances(features.maps(data.rows("choose", CHUNK))) if paired else np.zeros(0)
 
-    def figures(samples: np.ndarray) -> dict[str, float]:
+    def figures(samples: np.ndarray) -> tuple[float, dict[str, float]]:
         distance, apart = frechet_distance(shaped, features.shaped(features(samples))), []
         if not paired:
-            return {"frechet": distance.value}
+            return distance.value, {"frechet": distance.value}
         for start in range(0, min(len(samples), PARTNERS), CHUNK):
             made = features.maps(samples[start : start + CHUNK])
             own = rows[np.arange(start, start + len(made[0])) % len(rows)]
             apart.append(map_distances(features.maps(data.x[own]), made))
         near = relative(np.concatenate(apart), unrelated, "perceptual", "lower")
         whole = both(near, distance, float(reference.var(0).sum()))
-        return {"frechet": distance.value, "perceptual": near.value, "translation": whole.value}
+        named = {"frechet": distance.value, "perceptual": near.value, "translation": whole.value}
+        return whole.value, named
 
     return figures
 
 
 def fewest_steps(data: Data, sampler: Sampler, option: Options, *, default: int, quiet: bool) -> dict[str, Any]:
     """The knee of quality over sampler steps on the choose split: {"steps", "samples", "features", "tried"}."""
-    model = sampler.model
+    model, space = sampler.model, sampler.model.space
     assert isinstance(model, Samples)
+    if isinstance(space, Mixed) or (isinstance(space, Continuous) and space.in_time):
+        # Distances do not see what more steps bring to a table or a series: the width of its law.
+        return {"steps": default, "reason": "laws of tables and series want all of the model's steps", "tried": []}
     features = feature_network(data, "choose", quiet=quiet)
-    figures = judge(data, features)
+    reference = features.shaped(features(data.rows("choose", REFERENCE)))
     answers = [replace(option, steps=count) for count in sorted({max(round(default * k), 2) for k in RUNGS})]
     tried: list[dict[str, Any]] = []
     for answer in answers:
-        found = figures(sampler.samples(KNEE, seed=SEED, options=answer))
-        tried.append({"steps": answer.steps, "calls": model.calls(answer), **found})
-    taken = cheapest([[*row.values()][-1] for row in tried], [row["calls"] for row in tried])
+        made = features(sampler.samples(KNEE, seed=SEED, options=answer))
+        value = frechet_distance(reference, features.shaped(made)).value
+        tried.append({"steps": answer.steps, "calls": model.calls(answer), "frechet": value})
+    taken = cheapest([row["frechet"] for row in tried], [row["calls"] for row in tried])
     return {"steps": tried[taken]["steps"], "samples": KNEE, "features": features.name, "tried": tried}
 
 
@@ -126,10 +134,10 @@ def choose(loop: Loop, data: Data, sampler: Sampler, *, quiet: bool) -> tuple[st
     figures_of, tried = judge(data, features, most=count if recodes(model) else REFERENCE), []
 
     def figure(key: str, option: Options) -> float:
-        found = figures_of(sampler.judged(data.split("choose"), count, seed=SEED + loop.seed, options=option))
+        value, found = figures_of(sampler.judged(data.split("choose"), count, seed=SEED + loop.seed, options=option))
         named = {name: v for name, v in asdict(option).items() if v is not None}
         tried.append({"average": key, **named, "calls": model.calls(option), **found})
-        return [*found.values()][-1]
+        return value
 
     few, values = min(training.fit_examples, FIT), {}
     for key in keys:

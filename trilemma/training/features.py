@@ -128,13 +128,18 @@ def is_cached(data: Data, purpose: str) -> bool:
     return (folder / "facts.json").is_file() or folder in UNSTORED
 
 
+def learned(data: Data) -> Arrays:
+    """The examples that it learns from; sources, which it never sees, need no new noise."""
+    return replace(data.split("train"), renewed={})
+
+
 def seconds_for(data: Data, purpose: str) -> float:
     """About how long `feature_network` takes here and now; 0 where it is cached."""
     if is_cached(data, purpose):
         return 0.0
     data = data.uncoded()
     config = _config(data, purpose)
-    return examples_for(data) * pace(Features(config, _spaces(data)), data.split("train"), config.optimizer)
+    return examples_for(data) * pace(Features(config, _spaces(data)), learned(data), config.optimizer)
 
 
 def feature_network(data: Data, purpose: str, *, quiet: bool = False) -> FeatureNetwork:
@@ -189,7 +194,7 @@ def _fitted(data: Data, purpose: str, activation: str, *, quiet: bool) -> tuple[
     torch.manual_seed(seed)
     model, what = Features(config, _spaces(data)), f"features ({purpose})"
     state = fitted(
-        model, data.split("train"), config.optimizer, examples=examples_for(data), seed=seed, what=what, quiet=quiet
+        model, learned(data), config.optimizer, examples=examples_for(data), seed=seed, what=what, quiet=quiet
     )
     return model.eval(), state
 

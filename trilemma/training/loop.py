@@ -15,7 +15,7 @@ from torch import Tensor
 from trilemma.batches import Arrays, Batch, endless
 from trilemma.conditions import hide, tell
 from trilemma.config import Optimizer, Training
-from trilemma.errors import InputError
+from trilemma.errors import InputError, of_another_version
 from trilemma.models.contract import Model, Now, Samples, Turn
 from trilemma.training import optimizers
 from trilemma.training.average import Averages
@@ -213,10 +213,15 @@ class Loop:
         }
 
     def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """InputError for a state of other weights than this model has."""
+
         def under(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
-        self.model.load_state_dict(under("model."))
+        try:
+            self.model.load_state_dict(under("model."))
+        except RuntimeError as problem:
+            raise of_another_version("this state of the training", type(self.model).__name__, problem) from None
         self.averages.load(under("average."))
         for group, optimizer in self.optimizers.items():
             entries: dict[int, dict[str, Tensor]] = {}
@@ -224,6 +229,13 @@ class Loop:
             for name, tensor in under(f"optimizer.{group}.").items():
                 number, _, key = name.partition(".")
                 weight = weights[int(number)]
+                if (
+                    tensor.dim()
+                    and tensor.shape != weight.shape
+                    and key in ("exp_avg", "exp_avg_sq", "momentum_buffer")
+                ):
+                    said = f"moments of {tuple(tensor.shape)} for weights of {tuple(weight.shape)}"
+                    raise of_another_version("this state of the training", type(self.model).__name__, said)
                 if tensor.dim() and tensor.shape == weight.shape:
                     # Fused optimizers walk through memory: moments must lie there as the weights do (channels last).
                     tensor = torch.empty_like(weight, dtype=tensor.dtype).copy_(tensor)

@@ -247,9 +247,10 @@ def _set_aside(
     shown = training.preview_samples / rate + min(fit * 0.15, 2.0) + 0.15
     training.previews = int(min(training.previews, max(1, 0.06 * budget / shown)))
     tried = attempts(model, len(training.averages), few=training.choose_few)
+    asks = any(len(question) > 1 for question in model.choices())
     if training.choose_samples is None:
         allowed = 0.08 * budget * rate / tried
-        if allowed < LEAST_TO_CHOOSE and model.choices():
+        if allowed < LEAST_TO_CHOOSE and asks:
             # Of all that is chosen, the second way to sample (diffusion: without guidance) differs most.
             training.choose_few, tried = True, attempts(model, 1, few=True)
             allowed = 0.08 * budget * rate / tried
@@ -257,7 +258,6 @@ def _set_aside(
     features = 0.0
     if training.choose_samples:
         features = seconds_for(data, "choose")
-        asks = any(len(question) > 1 for question in model.choices())
         if features > (MOST_FOR_FEATURES if asks else MOST_FOR_AVERAGES) * budget:
             # A network to choose with that eats the budget leaves nothing to choose from.
             training.choose_samples, features = 0, 0.0

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trilemma.config import Training, Tuning, from_json
-from trilemma.errors import InputError
+from trilemma.errors import InputError, of_another_version
 from trilemma.impressions import Impression
 from trilemma.latent import Latent
 from trilemma.mixed import space_from
@@ -149,10 +149,6 @@ def restore(run: Run, engine: Engine, *, networks: dict[str, nn.Module] | None =
     try:
         model.load_state_dict(tensors)
     except RuntimeError as problem:
-        said = str(problem).splitlines()[1].strip() if "\n" in str(problem) else str(problem)
-        raise InputError(
-            f"{run.folder} was trained by another version of Trilemma, whose {config['model']} has other weights "
-            f"({said}); train it again"
-        ) from None
+        raise of_another_version(str(run.folder), config["model"], problem) from None
     model.to(engine.device)
     return model.eval()
