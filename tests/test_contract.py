@@ -65,7 +65,8 @@ EAGER = {
 }
 # On grids; others, which are told what to make of each example: 80.
 STEPS = {"diffusion": 150, "gan": 150, "stylegan": 150, "cyclegan": 120}
-NEAREST = {"diffusion": 0.7}  # mean distance of samples to the nearest example, in units of the data's deviation
+# Mean distance of samples to the nearest example, in units of the data's deviation; a codec draws each place by itself.
+NEAREST = {"diffusion": 0.7, "codec": 0.8}
 # Factor on a fresh model's distance: twelve guided steps overshoot, a GAN may learn half the tokens by heart.
 CLOSER = {"diffusion": 1.05, "gan": 0.9, "stylegan": 0.9}
 FOUND = {"diffusion": 6, "gan": 3, "stylegan": 3}  # examples that some sample comes closest to; others: half of them

@@ -1466,7 +1466,7 @@ def test_a_short_budget_asks_for_more_guidance_where_guidance_helps(
     model = build("diffusion", configure("diffusion", data.spaces, size="xs"), data.spaces, 0)
     training = Training(examples=1000, choose_few=True, choose_samples=200)
     loop: Any = SimpleNamespace(training=training, model=model, averages=Averages(model, training.averages), seed=0)
-    sampler: Any = SimpleNamespace(fit=lambda *_, **__: None, samples=lambda *_, **__: None)
+    sampler: Any = SimpleNamespace(fit=lambda *_, **__: None, judged=lambda *_, **__: None)
 
     class Features:
         name, hash = "judge", "none"

@@ -8,7 +8,7 @@ impression takes the prior's place: others that CLIP takes for the same (section
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -85,7 +85,8 @@ class UnCLIP(Model, Samples, Redraws):
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
         found = diffusion.Diffusion.adapt({k: one for k, one in spaces.items() if k != GUIDE}, size, count)
-        return {key: value for key, value in found.items() if key not in ("clusters", "given")}
+        known = {one.name for one in fields(cls.Config)}
+        return {key: value for key, value in found.items() if key.partition(".")[0] in known}
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         parts = {"decoder": self.decoder, "prior": self.prior}
