@@ -12,6 +12,7 @@ setup: .venv/ready
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3 setup" >&2; exit 1; }
 	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m compileall -q -q -j 0 .venv/lib || true  # by all cores: pip would take one; some files are for other Pythons
 	@touch $@
 
 demo: setup
