@@ -740,6 +740,7 @@ def test_compare_with_studies_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     """Digits, a few steps each: rows, figures, claims and sections are there, and a second call trains nothing."""
     monkeypatch.setattr("trilemma.report.compare.write_page", last_page)
     monkeypatch.setattr("trilemma.report.probes.STEPS", (4, 8))
+    monkeypatch.setattr("trilemma.report.probes.TEST", 60)
     monkeypatch.setattr("trilemma.report.compare.count_for", lambda data: 150)
     x = open_data("digits").x[:600]
     labels = open_data("digits").conditions["label"][:600, 0]
