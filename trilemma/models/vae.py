@@ -55,7 +55,9 @@ ROUNDS = 20  # of the chain that fills in what is missing
 class Config:
     network: Network = field(default_factory=Network)
     optimizer: Optimizer = field(
-        default_factory=lambda: Optimizer(kind="adamw", rate=2e-3, betas=(0.9, 0.99), stay=0.4, weight_decay=1e-4)
+        default_factory=lambda: Optimizer(
+            kind="adamw", rate=2e-3, betas=(0.9, 0.99), stay=0.4, weight_decay=1e-4, least_steps=2000
+        )
     )
     latent: int = 32  # dimensions of a code
     beta: float = 1.0  # weight of the KL term
