@@ -28,9 +28,10 @@ from trilemma.modalities.frames import write
 from trilemma.modalities.table import Table
 from trilemma.modalities.where import parse
 from trilemma.report import baselines
-from trilemma.report.baselines import TABLES, gaussian_copula, independent
+from trilemma.report.baselines import baselines_for, gaussian_copula, independent
 from trilemma.spaces import Categorical
 from trilemma.tasks.tables import balanced
+from trilemma.training.progress import Bar
 
 SHAPES, TRENDS = 0.916875, 0.8830461183976079
 
@@ -288,7 +289,10 @@ def test_wide_tables_are_measured_in_seconds(monkeypatch: pytest.MonkeyPatch) ->
     hidden = random.normal(size=(400, 8))
     frame = pd.DataFrame(np.tile(hidden, 5) + 0.1 * random.normal(size=(400, 40))).rename(columns=str)
     data = tl.open_data(frame)
-    rows = data.modality.export(baselines.grown(data, 300, seed=0))
+    bars = []
+    monkeypatch.setattr(baselines, "Bar", lambda *_, quiet: bars.append(quiet) or Bar("trees", 1, quiet=True))
+    rows = data.modality.export(baselines_for(data, quiet=True)["trees (CART)"](data, 300, seed=0))
+    assert bars == [True], "a quiet comparison has no bars"
     assert max(seen) == (100, 12) and len(seen) == 39
     assert (
         rows["0"].corr(rows["8"]) > 0.8 and rows["31"].corr(rows["39"]) > 0.8 and abs(rows["30"].corr(rows["39"])) < 0.5
@@ -344,7 +348,7 @@ def test_baselines_of_tables() -> None:
     assert isinstance(data.modality, Table)
     real = data.modality.cells(data.rows("train"))
     trends, nearest_real = {}, {}
-    for name, make in TABLES.items():
+    for name, make in baselines_for(data).items():
         samples = make(data, 2000, seed=0)
         made = data.modality.cells(samples).values
         assert column_shapes(real.values, made, real.numbers).value > 0.93, name

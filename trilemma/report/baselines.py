@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from scipy import special, stats
@@ -119,7 +120,7 @@ def interpolated(data: Data, count: int, *, seed: int, neighbours: int = 5) -> n
     return np.where(numbers & ~np.isnan(between), between, either).astype(data.x.dtype)
 
 
-def grown(data: Data, count: int, *, seed: int, leaf: int = 5) -> np.ndarray:
+def grown(data: Data, count: int, *, seed: int, leaf: int = 5, quiet: bool = False) -> np.ndarray:
     """Column by column from left to right: a tree finds training rows alike so far, one of them gives the cell.
 
     Sequential CART (Reiter 2005; `synthpop`), leaves of at least five rows. A tree sees the NEAR columns to its left
@@ -134,7 +135,7 @@ def grown(data: Data, count: int, *, seed: int, leaf: int = 5) -> np.ndarray:
     unit /= np.maximum(np.linalg.norm(unit, axis=0), 1e-9)
     made = np.empty((count, raw.shape[1]), dtype=data.x.dtype)
     made[:, 0] = raw[generator.integers(len(raw), size=count), 0]
-    bar = Bar("trees", raw.shape[1])
+    bar = Bar("trees", raw.shape[1], quiet=quiet)
     for place in range(1, raw.shape[1]):
         near = np.sort(np.argsort(-np.abs(unit[:, place] @ unit[:, :place]), kind="stable")[:NEAR])
         kind = DecisionTreeClassifier if space.columns[place] else DecisionTreeRegressor
@@ -148,12 +149,12 @@ def grown(data: Data, count: int, *, seed: int, leaf: int = 5) -> np.ndarray:
     return made
 
 
-def baselines_for(data: Data) -> dict[str, Callable[..., np.ndarray]]:
-    """Name -> samples(data, count, seed=...), of those that make sense for these data."""
+def baselines_for(data: Data, *, quiet: bool = False) -> dict[str, Callable[..., np.ndarray]]:
+    """Name -> samples(data, count, seed=...), of those that make sense for these data; quiet: without a bar."""
     if data.sources("test") is not None:
         return of_translation(data)
     if isinstance(data.spaces["x"], Mixed):
-        return TABLES
+        return {**TABLES, "trees (CART)": partial(grown, quiet=quiet)}
     return BASELINES | (SERIES if isinstance(data.modality, Series) else {})
 
 
@@ -163,7 +164,6 @@ TABLES: dict[str, Callable[..., np.ndarray]] = {
     "Gaussian copula": gaussian_copula,
     "independent columns": independent,
     "interpolated rows (SMOTE)": interpolated,
-    "trees (CART)": grown,
 }
 SERIES: dict[str, Callable[..., np.ndarray]] = {
     "stationary bootstrap": stationary_bootstrap,

@@ -351,7 +351,7 @@ class Comparison:
                 self.teller.log(row)
             row["metrics"] |= figures
             self._keep(row)
-        for name, make in {**baselines_for(self.data), FLOOR: real}.items():
+        for name, make in {**baselines_for(self.data, quiet=self.quiet), FLOOR: real}.items():
             if not self._done(name, None):
                 row = new_row(name, None, "floor" if name == FLOOR else "baseline", "ok")
                 samples = make(self.data, self.count, seed=self.results["settings"]["seed"])
