@@ -93,8 +93,6 @@ def test_gradient_penalty_of_a_linear_critic():
             return scale * (x * weight).sum((1, 2, 3))
 
         assert losses.gradient_penalty(critic, real, fake, t).tolist() == pytest.approx([(slope - 1) ** 2] * 4)
-        one_sided = losses.gradient_penalty(critic, real, fake, t, one_sided=True)
-        assert one_sided.tolist() == pytest.approx([max(0, slope - 1) ** 2] * 4)
 
 
 def test_gradient_penalty_of_a_quadratic_critic():
@@ -144,42 +142,34 @@ def test_gaussian_and_bernoulli_against_distributions():
     assert losses.bernoulli_nll(torch.tensor(1e4), torch.tensor(0.0)).item() == 1e4
 
 
-DISCRETISED = {
-    "gaussian": (losses.discretised_gaussian_nll, lambda z: torch.special.ndtr(z)),
-    "logistic": (losses.discretised_logistic_nll, torch.sigmoid),
-}
 LEVELS = torch.arange(16, dtype=torch.float64) * 0.25 - 1.5
 BINS = dict(bin_width=0.25, low=-1.5, high=2.25)
 
 
-@pytest.mark.parametrize("name", DISCRETISED)
 @pytest.mark.parametrize("mean", [-9.0, -1.5, 0.1, 0.125, 2.3, 30.0])
 @pytest.mark.parametrize("log_scale", [-4.0, -1.0, 0.0, 3.0, 7.0])
-def test_discretised_masses_sum_to_one(name, mean, log_scale):
-    nll, _ = DISCRETISED[name]
-    masses = torch.exp(-nll(torch.tensor(mean).double(), LEVELS, torch.tensor(log_scale).double(), **BINS))
+def test_discretised_masses_sum_to_one(mean, log_scale):
+    mean, log_scale = torch.tensor(mean).double(), torch.tensor(log_scale).double()
+    masses = torch.exp(-losses.discretised_gaussian_nll(mean, LEVELS, log_scale, **BINS))
     assert masses.sum().item() == pytest.approx(1.0, abs=1e-6) and (masses >= 0).all()
 
 
-@pytest.mark.parametrize("name", DISCRETISED)
-def test_discretised_masses_are_differences_of_the_distribution(name):
-    nll, distribution = DISCRETISED[name]
+def test_discretised_masses_are_differences_of_the_distribution():
     mean, log_scale = torch.tensor(0.3).double(), torch.tensor(-0.7).double()
     edges = torch.cat([torch.tensor([-math.inf]), (LEVELS[1:] + LEVELS[:-1]) / 2, torch.tensor([math.inf])])
-    truth = distribution((edges - mean) / log_scale.exp()).diff()
-    assert torch.allclose(torch.exp(-nll(mean, LEVELS, log_scale, **BINS)), truth, rtol=1e-9)
+    truth = torch.special.ndtr((edges - mean) / log_scale.exp()).diff()
+    masses = torch.exp(-losses.discretised_gaussian_nll(mean, LEVELS, log_scale, **BINS))
+    assert torch.allclose(masses, truth, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", DISCRETISED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_discretised_tails_are_stable(name, dtype):
+def test_discretised_tails_are_stable(dtype):
     """A hundred deviations away and with very narrow bins: finite, with finite slopes of the right sign."""
-    nll, _ = DISCRETISED[name]
     x = torch.tensor([-1.0, 0.0, 0.5, -1.5, 2.25], dtype=dtype)
     for mean_value, log_scale_value in [(4.0, -3.5), (-4.0, -3.5), (0.1, 9.0), (0.1, 20.0)]:
         mean = torch.full_like(x, mean_value).requires_grad_()
         log_scale = torch.full_like(x, log_scale_value).requires_grad_()
-        value = nll(mean, x, log_scale, **BINS)
+        value = losses.discretised_gaussian_nll(mean, x, log_scale, **BINS)
         pulls = torch.autograd.grad(value.sum(), (mean, log_scale))
         assert torch.isfinite(value).all() and all(torch.isfinite(pull).all() for pull in pulls)
         if abs(mean_value) == 4.0:

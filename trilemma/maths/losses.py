@@ -68,18 +68,15 @@ def squared_gradient_norm(scores: Tensor, x: Tensor) -> Tensor:
     return sum_per_example(gradient.square())
 
 
-def gradient_penalty(
-    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, t: Tensor, *, one_sided: bool = False
-) -> Tensor:
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, t: Tensor) -> Tensor:
     """(|d critic / dx| - 1)^2 at real + t (fake - real), per example (B,) (Gulrajani et al. 2017, eq. 3).
 
-    `t` (B,) is uniform on [0, 1]. One-sided, slopes below 1 cost nothing (their section 4). Multiply by lambda = 10.
+    `t` (B,) is uniform on [0, 1]. Multiply by lambda = 10.
     """
     between = torch.lerp(real.detach(), fake.detach(), expand(t.to(real.dtype), real)).requires_grad_()
     squared = squared_gradient_norm(critic(between), between)
     slope = torch.sqrt(squared + 1e-12)  # the root's own slope is infinite at 0, where a dead critic sits
-    excess = relu(slope - 1) if one_sided else slope - 1
-    return excess.square()
+    return (slope - 1).square()
 
 
 # --- Likelihood terms, in nats ----------------------------------------------------------------------------------------
@@ -130,18 +127,6 @@ def discretised_gaussian_nll(
     inside = torch.where(bin_width * precision < 1e-3, narrow, inside)
     below = torch.special.log_ndtr((x + half - mean) * precision)
     above = torch.special.log_ndtr((mean - x + half) * precision)
-    return -_open_ends(x, inside, below, above, low=low + half, high=high - half)
-
-
-def discretised_logistic_nll(
-    mean: Tensor, x: Tensor, log_scale: Tensor, *, bin_width: float, low: float, high: float
-) -> Tensor:
-    """-ln of a logistic's mass in x's bin, per element (Salimans et al. 2017, eq. 2); bins as for the Gaussian."""
-    half, precision = bin_width / 2, torch.exp(-log_scale)
-    below = logsigmoid((x + half - mean) * precision)
-    above = logsigmoid((mean - x + half) * precision)
-    # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - e^(a - b)), without any cancellation.
-    inside = below + above + torch.log(-torch.expm1(-bin_width * precision))
     return -_open_ends(x, inside, below, above, low=low + half, high=high - half)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -150,14 +149,8 @@ def to_x0(kind: str, prediction: Tensor, x_t: Tensor, alpha: Tensor | float, sig
     return skip * x_t + out * prediction
 
 
-def from_x0(kind: str, x0: Tensor, x_t: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
-    """The prediction that means this estimate of x_0, the inverse of `to_x0` (sigma > 0)."""
-    skip, out = skip_and_out(kind, expand(alpha, x_t), expand(sigma, x_t))
-    return (x0 - skip * x_t) / out
-
-
 def target(kind: str, x0: Tensor, noise: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
-    """What the network should have predicted; unlike `from_x0` of the true x_0 also at sigma = 0."""
+    """What the network should have predicted (B, C, *grid), also at sigma = 0."""
     alpha, sigma = expand(alpha, x0), expand(sigma, x0)
     if kind == "eps":
         return noise
@@ -172,40 +165,12 @@ def target(kind: str, x0: Tensor, noise: Tensor, alpha: Tensor | float, sigma: T
     raise ValueError(f"prediction {kind!r}: choose one of {', '.join(PREDICTIONS)}.")
 
 
-class Preconditioning(NamedTuple):
-    """EDM's D(y; s) = skip y + out F(in y; noise), each (B,)."""
-
-    skip: Tensor
-    out: Tensor
-    into: Tensor
-    noise: Tensor
-
-
-def preconditioning(sigma: Tensor) -> Preconditioning:
-    """EDM's four coefficients at scaled levels s > 0, for unit data deviation (Karras et al. 2022, table 1)."""
-    power = 1 + sigma**2
-    return Preconditioning(skip=1 / power, out=sigma / power.sqrt(), into=1 / power.sqrt(), noise=sigma.log() / 4)
-
-
 # --- Which levels are trained: all from one standard normal draw per example, so that a switch moves no other draw ----
 
 
 def log_normal_sigma(z: Tensor, *, mean: float = -0.51, deviation: float = 1.2) -> Tensor:
     """Scaled levels with ln s ~ N(mean, deviation^2) from z ~ N(0, 1) (Karras et al. 2022, table 1; -1.2 + ln 2)."""
     return torch.exp(mean + deviation * z)
-
-
-def logit_normal_time(z: Tensor, *, mean: float = 0.0, deviation: float = 1.0) -> Tensor:
-    """Times with logit t ~ N(mean, deviation^2) (Esser et al. 2024, eq. 19).
-
-    On the linear path s = t / (1 - t) = exp(logit t): this is `log_normal_sigma` with the same mean and deviation.
-    """
-    return torch.sigmoid(mean + deviation * z)
-
-
-def uniform_time(z: Tensor, *, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """Times uniform in [low, high] from z ~ N(0, 1); take high = path.time(largest s) where s must stay finite."""
-    return low + (high - low) * torch.special.ndtr(z)
 
 
 def uniform_step(z: Tensor, steps: int = 1000) -> Tensor:
@@ -243,12 +208,6 @@ def karras_sigmas(steps: int, *, low: float = SIGMA_LOW, high: float = SIGMA_HIG
     """Uniform in s^(1/rho) from `high` to `low`, then 0 (Karras et al. 2022, eq. 5); rho = 7 puts most steps near 0."""
     ramp = torch.linspace(0, 1, _at_least_one(steps), dtype=torch.float64)
     return _to_zero((high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho)
-
-
-def log_snr_sigmas(steps: int, *, low: float = SIGMA_LOW, high: float = SIGMA_HIGH) -> Tensor:
-    """Uniform in ln s, so in the log signal-to-noise ratio, from `high` to `low`, then 0 (Lu et al. 2022)."""
-    ramp = torch.linspace(math.log(high), math.log(low), _at_least_one(steps), dtype=torch.float64)
-    return _to_zero(ramp.exp())
 
 
 def uniform_sigmas(path: Path, steps: int, *, high: float = SIGMA_HIGH) -> Tensor:

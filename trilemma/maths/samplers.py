@@ -197,14 +197,6 @@ def ipndm(
     return _multistep(denoise, y, sigmas, order=order, earlier=earlier, callback=callback, weigh=_fixed_weights)
 
 
-def invert(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
-    """Encode data (B, C, *grid): carry x up a sampling grid to its largest level, by Heun's method backwards.
-
-    x is taken as y at the smallest positive level, where it differs from it by that level's noise only.
-    """
-    return heun(denoise, x, sigmas[sigmas > 0].flip(0))
-
-
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "euler": euler,
     "heun": heun,
