@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -36,13 +38,37 @@ def counter(folder: Path, name: str, microjoules: str) -> None:
 
 
 def test_energy_adds_the_counters_of_all_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
     monkeypatch.setattr(engine, "COUNTERS", tmp_path)
-    assert engine.energy() is None and carry._spent(None) is None
+    assert engine.energy(cpu) is None and carry._spent(None, cpu) is None
     counter(tmp_path, "intel-rapl:0", "5000000\n")
     counter(tmp_path, "intel-rapl:1", "2500000\n")
     counter(tmp_path, "intel-rapl:0:0", "4000000\n")  # a part of package 0
-    assert engine.energy() == pytest.approx(7.5)
-    assert carry._spent(3.0) == pytest.approx(4.5)
-    assert carry._spent(8.0) is None  # a counter that wrapped round
+    assert engine.energy(cpu) == pytest.approx(7.5)
+    assert carry._spent(3.0, cpu) == pytest.approx(4.5)
+    assert carry._spent(8.0, cpu) is None  # a counter that wrapped round
     counter(tmp_path, "intel-rapl:1", "unreadable")
-    assert engine.energy() == pytest.approx(5.0)
+    assert engine.energy(cpu) == pytest.approx(5.0)
+
+
+def test_energy_of_a_gpu_comes_from_the_one_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVML's documented names, on a stand-in. The processors alone would be the small half: then there is none."""
+
+    class NVMLError(Exception): ...
+
+    def counted(handle: str) -> int:
+        if handle != "GPU-7a":
+            raise NVMLError("not found")
+        return 12_500  # millijoules
+
+    monkeypatch.setattr(engine, "COUNTERS", tmp_path)
+    counter(tmp_path, "intel-rapl:0", "5000000")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert engine.energy(torch.device("cuda", 1)) is None  # the extra is not there
+    told = {"nvmlInit": lambda: None, "nvmlDeviceGetHandleByUUID": str, "nvmlDeviceGetTotalEnergyConsumption": counted}
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=NVMLError, **told))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="7abc"[: 1 + device.index])
+    )
+    assert engine.energy(torch.device("cuda", 1)) == pytest.approx(17.5)
+    assert engine.energy(torch.device("cuda", 2)) is None  # NVML does not know it

@@ -286,7 +286,10 @@ WORDS = {
         "The most memory of the process while it trained this model, PyTorch and the comparison included; on a GPU the "
         "most that tensors took on it."
     ),
-    "train_joules": "Energy of the processors while it trained, all else on the machine included, a GPU not.",
+    "train_joules": (
+        "Energy of the processors (where it can be read) and of the GPU that trained it, if one did (the extra `gpu`), "
+        "while it trained; all else that they did is included."
+    ),
     "sample_memory_bytes": "Memory that making the samples took beyond what the program and the loaded model held.",
     "verdict": (
         "Whether samples lie nearer to training examples than unseen real data do: copies, none, or too little "

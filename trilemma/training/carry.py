@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from trilemma.config import Training, Tuning, from_json, to_json
@@ -125,7 +126,7 @@ def carry_out(
     bar = Bar(f"{name} on {data.name}", training.examples, begun=loop.seen, quiet=said.quiet)
     if loop.step == 0 and engine.main:
         run.log({"event": "start", "words": f"{name} ({config['size']}) on {data.name}", "seen": 0})
-    before, joules = loop.seconds, energy()
+    before, joules = loop.seconds, energy(engine.device)
     try:
         with interruptible(loop):
             loop.go(run, preview=preview if engine.main else None, bar=bar, correct=correct)
@@ -191,7 +192,7 @@ def _finish(
         "chosen_by": tried,
         "seconds": seconds,
         "memory_bytes": peak_memory(),
-        "energy_joules": _spent(joules) if before == 0 else None,
+        "energy_joules": _spent(joules, loop.engine.device) if before == 0 else None,
         "events": dict(loop.health.counts),
         "extended": len(config["extended"]),
     }
@@ -207,7 +208,7 @@ def _finish(
     said(f"finished {run.folder}: {loop.seen:,} examples in {total:.1f} s{words}")
 
 
-def _spent(joules: float | None) -> float | None:
+def _spent(joules: float | None, device: torch.device) -> float | None:
     """Joules since the counter stood at this; None where it cannot be read or has wrapped round."""
-    now = energy()
+    now = energy(device)
     return None if now is None or joules is None or now <= joules else now - joules

@@ -151,17 +151,38 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def energy() -> float | None:
-    """Joules that the processors' own counters (RAPL) have counted; None where they cannot be read.
+def energy(device: torch.device) -> float | None:
+    """Joules that the processors' own counters (RAPL) and that of the GPU at work (NVML) have counted.
 
-    Only differences mean something; a counter that has wrapped round in between makes them negative.
+    None where there are none, and on a GPU that tells nothing: the processors alone would be the small half. Only
+    differences mean something; a counter that has wrapped round in between makes them negative.
     """
     total, found = 0.0, False
+    if device.type == "cuda":
+        drawn = _drawn_by(device)
+        if drawn is None:
+            return None
+        total, found = drawn, True
     for counter in COUNTERS.glob("intel-rapl:[0-9]*/energy_uj"):
         with suppress(OSError, ValueError):
             if counter.parent.name.count(":") == 1:  # packages; what is below them is a part of them
                 total, found = total + int(counter.read_text()) / 1e6, True
     return total if found else None
+
+
+def _drawn_by(device: torch.device) -> float | None:
+    """Joules that a GPU has drawn since its driver was loaded (the extra `gpu`); None where it does not tell."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        # By its own name: CUDA may number the devices of a machine otherwise, or see a part of them.
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+    except pynvml.NVMLError:
+        return None
 
 
 def _either(eager: Callable[..., Any], fast: Callable[..., Any], *inputs: Any) -> Any:
