@@ -498,8 +498,8 @@ def test_the_table_says_whether_samples_are_of_their_captions(tmp_path: Path, mo
     scores = {
         name: row["metrics"]["clip_score"]["value"] for name, row in rows.items() if figures <= row["metrics"].keys()
     }
-    assert scores["theirs"] == pytest.approx(floor["metrics"]["clip_score"]["value"], abs=0.1)
-    assert scores["wrong"] < scores["theirs"] - 0.1
+    assert scores["theirs"] > floor["metrics"]["clip_score"]["value"] - 0.1  # real pictures, too
+    assert max(scores["wrong"], scores["diffusion:text"]) < scores["theirs"] - 0.1
     asked = (out / "captions.txt").read_text().splitlines()
     assert asked and set(asked) <= {f"a {colour} {shape}" for colour in COLOURS for shape in ("bar", "dot")}
     judged = tl.measure(pictures, theirs, quiet=True)

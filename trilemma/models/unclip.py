@@ -30,7 +30,7 @@ from trilemma.words import Words
 SEEN, TOLD = "impression", "told"  # the decoder's condition; the prior's beside the caption: what CLIP reads in it
 AWAY = 2**30  # number of the draw that impressions to lead away from are: asking for some moves no other noise
 AGAIN = 2**20  # numbers between those of an impression's first draw and its second, and so on
-PRIOR_WIDTHS, PRIOR_DEPTHS = (192, 256, 384, 512, 768), (4, 4, 4, 6, 6)  # by the size dial
+PRIOR_WIDTHS, PRIOR_DEPTHS = (256, 320, 384, 512, 768), (4, 4, 4, 6, 6)  # by the size dial
 
 
 @dataclass
@@ -141,7 +141,9 @@ class UnCLIP(Model, Samples, Redraws):
     def imagined(self, request: Request) -> Tensor:
         """(B, E) impressions for the request's captions; unit vectors, as CLIP's are."""
         noise, everywhere = request.noise, torch.ones(len(request), dtype=torch.bool, device=request.noise.device)
-        raw, present, against = {}, {}, {}
+        raw: dict[str, Tensor] = {}
+        present: dict[str, Tensor] = {}
+        against: dict[str, Tensor] = {}
         if self.caption in request.raw:
             raw, present = self.heard(request.raw[self.caption], request.present.get(self.caption, everywhere))
         if self.caption in request.against:
