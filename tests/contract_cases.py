@@ -128,7 +128,7 @@ def with_clip(name: str, shape: tuple[int, ...] = (1, 10, 9)) -> Case:
     torch.manual_seed(0)
     config = configure("clip:noise-aware", case.spaces, size="xs", changes={"embedding": 16, "network.width": 8})
     matcher = find("clip")[0](config, copy.deepcopy(case.spaces))  # type: ignore[call-arg]
-    return replace(case, spaces={**case.spaces, GUIDE: Impression(matcher, 16, made_by={})})
+    return replace(case, spaces={**case.spaces, GUIDE: Impression(matcher, 16, made_by={}, told=True)})
 
 
 def cases() -> list[Case]:

@@ -392,6 +392,52 @@ def test_samples_are_measured_under_captions_that_the_judge_has_not_learned(
     assert ruler.of_model(plain, np.zeros((13, 3, 8, 8)), 3) == {}
 
 
+def _array(folder: Path) -> Path:
+    """The same pictures as an array: without captions."""
+    x = np.stack([np.asarray(Image.open(file)) for file in sorted(folder.glob("*.png"))])
+    np.save(folder.with_suffix(".npy"), x)
+    return folder.with_suffix(".npy")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "txt"])
+def test_captions_of_samples_from_elsewhere(tmp_path: Path, kind: str) -> None:
+    """Those of the test split count, what the CLIP that measures has learned by heart does not, and notes say so."""
+    import json
+
+    from trilemma.report.of_text import captions_beside
+
+    own = {f"{n:03d}.png": f"a bar called {n}" for n in range(40)}
+    data = open_data(folder_of(tmp_path / "pictures", own, count=40))
+    assert data.captions is not None
+    test, train = (data.captions[data.splits[split][0]] for split in ("test", "train"))
+    theirs = folder_of(tmp_path / "theirs", count=5)
+    told = [test, train, "", "A strange  one", test.upper()]
+    rows = [(f"{n:03d}.png", caption) for n, caption in enumerate(told)]
+    if kind == "csv":
+        with open(theirs / "metadata.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("file_name", "text"), *rows])
+    else:
+        (theirs / "metadata.csv").unlink()
+    if kind == "jsonl":
+        lines = [json.dumps({"file_name": name, "prompt": caption}) for name, caption in rows]
+        (theirs / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    if kind == "txt":
+        for name, caption in rows:
+            (theirs / name).with_suffix(".txt").write_text(caption, encoding="utf-8")
+    notes: list[str] = []
+    found = captions_beside(data, theirs, notes)
+    assert found is not None and [one.lower().split() for one in found] == [
+        test.split(), [], [], ["a", "strange", "one"], test.split()
+    ]  # fmt: skip
+    assert [note.split(" samples ")[0] for note in notes] == ["1 of 5"] * 3
+    assert "captions.txt" in notes[1] and captions_beside(data, _array(theirs), []) is None
+    plain, said = (
+        open_data(np.zeros((40, 8, 8, 3), dtype=np.uint8) + np.arange(40, dtype=np.uint8)[:, None, None, None]),
+        [],
+    )
+    assert captions_beside(plain, theirs, said) is None and "have none" in said[0]
+
+
 def test_guidance_is_measured_of_what_reads_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Quality over guidance of a model without labels has how captions are followed, under each strength."""
     from trilemma.report import probes
@@ -434,8 +480,11 @@ def test_the_table_says_whether_samples_are_of_their_captions(tmp_path: Path, mo
     pictures = folder_of(tmp_path / "pictures", count=72)
     settings = {"training.previews": 1, "training.choose_samples": 0, "model.network.width": 8, "model.steps": 2}
     names = ["diffusion:text"]
-    out = tmp_path / "report"
-    tl.compare(pictures, models=names, budget_each="64", settings=settings, out=out, quiet=True)
+    out, theirs = tmp_path / "report", folder_of(tmp_path / "theirs", count=72)
+    others = {number: f"a {colour} bar" for number, colour in enumerate(["blue", "green", "red"])}
+    wrong = folder_of(tmp_path / "wrong", {f"{n:03d}.png": others[n % 3] for n in range(72)}, count=72)
+    include = {"theirs": theirs, "wrong": wrong, "silent": np.load(_array(theirs))}
+    tl.compare(pictures, models=names, budget_each="64", settings=settings, include=include, out=out, quiet=True)
     results = json.loads((out / "results.json").read_text())
     rows = {row["name"]: row for row in results["rows"]}
     assert not [row["problems"] for row in rows.values() if row["problems"]]
@@ -444,6 +493,17 @@ def test_the_table_says_whether_samples_are_of_their_captions(tmp_path: Path, mo
     assert not any(figures & row["metrics"].keys() for row in results["rows"] if row["kind"] == "baseline")
     floor = next(row for row in results["rows"] if row["kind"] == "floor")
     assert floor["metrics"]["clip_score"]["value"] > rows["diffusion:text"]["metrics"]["clip_score"]["value"]
+    # Another tool's pictures and their captions, alike: these are real ones of captions that the test split has.
+    assert figures <= rows["theirs"]["metrics"].keys() and not figures & rows["silent"]["metrics"].keys()
+    scores = {
+        name: row["metrics"]["clip_score"]["value"] for name, row in rows.items() if figures <= row["metrics"].keys()
+    }
+    assert scores["theirs"] > floor["metrics"]["clip_score"]["value"] - 0.1  # real pictures, too
+    assert max(scores["wrong"], scores["diffusion:text"]) < scores["theirs"] - 0.1
+    asked = (out / "captions.txt").read_text().splitlines()
+    assert asked and set(asked) <= {f"a {colour} {shape}" for colour in COLOURS for shape in ("bar", "dot")}
+    judged = tl.measure(pictures, theirs, quiet=True)
+    assert judged.metrics["clip_score"]["value"] == scores["theirs"] and "clip_score" in judged.floor
     assert "captions of test" in results["protocol"]["judges"]["captions"]
     page = (out / "index.html").read_text()
     assert "Caption score" in page and "Found by caption" in page

@@ -44,8 +44,9 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_pipeline_makes_the_samples_of_its_row(theirs: Path, data: Data, tmp_path: Path) -> None:
-    one, figures = samples_of(data, "theirs", f"{theirs}:3")
-    assert isinstance(one, Pipeline) and figures == {} and one.steps == 3
+    given = samples_of(data, "theirs", f"{theirs}:3")
+    one = given.samples
+    assert isinstance(one, Pipeline) and given.figures == {} and one.steps == 3
     x, speed = one.samples(data, 17, tmp_path / "made.npy", quiet=True)
     assert x.shape == (17, 1, 8, 8) and x.dtype == data.x.dtype and x.std() > 0
     assert speed["calls"] == 3 and speed["samples_per_second"] > 0 and speed["model_bytes"] > speed["parameters"]
@@ -161,7 +162,7 @@ def test_a_pipeline_that_reads_is_given_the_captions_of_the_test_split(
     folder = index(tmp_path / "theirs", _class_name="Reading")
     data = open_data(squares(tmp_path / "pictures", 90))
     assert data.captions is not None
-    one, _ = samples_of(data, "theirs", folder)
+    one = samples_of(data, "theirs", folder).samples
     assert isinstance(one, Pipeline) and one.reads
     held = [data.captions[row] for row in data.splits["test"]]
     assert one.captions == held

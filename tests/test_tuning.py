@@ -145,6 +145,7 @@ def test_a_new_word_for_a_new_thing(base: Path, few: Path, tmp_path: Path) -> No
 
 def test_a_prior_learns_a_new_word_beside_a_clip_that_reads_none(few: Path, tmp_path: Path) -> None:
     settings = {**PLAIN, "network.width": 16, "prior_width": 32, "prior_depth": 1, "optimizer.batch": 16}
+    settings["optimizer.micro"] = 8  # of both its models; their CLIP needs its batches whole
     base = tl.train(
         squares(tmp_path / "pictures", 40), model="unclip", out=tmp_path / "base", budget="256", size="xs", quiet=True,
         settings=settings,

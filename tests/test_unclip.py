@@ -16,15 +16,17 @@ from test_words import COLOURS, PLAIN, squares
 
 import trilemma as tl
 from trilemma.batches import Options, Request
+from trilemma.config import SIZES
 from trilemma.errors import InputError
 from trilemma.impressions import GUIDE, Impression
 from trilemma.maths import samplers
 from trilemma.maths.noise import Noise
 from trilemma.models.contract import configure
+from trilemma.models.unclip import UnCLIP
 from trilemma.training import restore
 from trilemma.training.guides import clip_of
 from trilemma.training.run import Run
-from trilemma.words import Words
+from trilemma.words import Tokenizer, Words
 
 
 def test_the_slope_is_that_of_the_logit() -> None:
@@ -120,6 +122,58 @@ def test_what_to_lead_away_from_moves_no_noise() -> None:
 
     assert torch.equal(made(1.0), made(1.0, 0, 2))
     assert not torch.equal(made(3.0, 1, 4), made(3.0, 0, 2))
+
+
+def test_of_two_impressions_the_one_that_goes_with_the_caption_is_kept() -> None:
+    """Each draw depends on (seed, i) alone, and the decoder's noise on neither; what the CLIP cannot read decides
+    nothing; a prior of before hears captions alone."""
+    case = CASES["impressions"]
+    model = build("unclip", case).eval()
+    assert isinstance(model, UnCLIP)
+    randomise(model, scale=1.0)
+    captions = torch.from_numpy(np.asarray(case.data.conditions["caption"]))
+    here = torch.arange(len(captions)) != 3  # an empty one
+
+    def request(rows: slice = slice(None)) -> Request:
+        noise = Noise(5, np.arange(len(captions))[rows])
+        return Request(noise, {"caption": captions[rows]}, {"caption": here[rows]}, Options(guidance=1.0, steps=2))
+
+    with torch.no_grad():
+        told, _ = model.seen.read(captions)
+        made, fits = {}, {}
+        for draws in (1, 2, 3):
+            model.config.prior_draws = draws
+            assert model.calls(Options()) == model.decoder.calls(Options()) + draws * model.prior.calls(Options())
+            impressions = model.imagined(request())
+            torch.testing.assert_close(impressions[2:4], model.imagined(request(slice(2, 4))))
+            made[draws], fits[draws] = model.sample(request()), (impressions * told).sum(1)
+        assert (fits[1] <= fits[2]).all() and (fits[2] <= fits[3]).all() and (fits[2] > fits[1])[here].any()
+        same = fits[1] == fits[2]
+        assert same[3] and not same.all() and torch.equal(made[1][same], made[2][same])
+        assert all(not torch.equal(made[1][i], made[2][i]) for i in range(len(same)) if not same[i])
+    words = case.spaces["caption"]
+    assert isinstance(words, Words)
+    more = Words(words.shape[1], Tokenizer(words.tokenizer.merges, ["zork"]))  # type: ignore[union-attr]
+    longer = build("unclip", replace(case, spaces={**case.spaces, "caption": more}))
+    assert isinstance(longer, UnCLIP) and longer.reads
+    raw, present = longer.heard(torch.from_numpy(more.write(["red bird", "red zork"])), torch.ones(2).bool())
+    assert present["told"].tolist() == [True, False] and torch.isfinite(raw["told"]).all()
+    guide = case.spaces[GUIDE]
+    assert isinstance(guide, Impression) and guide.describe()["told"]
+    before = Impression(guide.matcher, 16, made_by={})
+    plain = build("unclip", replace(case, spaces={**case.spaces, GUIDE: before}))
+    assert isinstance(plain, UnCLIP) and plain.draws == 1 and plain.prior.conditioner.names == ["caption"]
+    assert "told" not in before.describe()
+
+
+def test_the_prior_follows_the_size_dial() -> None:
+    spaces = CASES["impressions"].spaces
+    found = [configure("unclip", spaces, size=size) for size in SIZES]
+    widths, depths = ([getattr(one, f"prior_{what}") for one in found] for what in ("width", "depth"))
+    assert widths == sorted(set(widths)) and depths == sorted(depths) and depths[0] < depths[-1]
+    assert configure("unclip", spaces, size="xl", changes={"prior_width": 32}).prior_width == 32
+    with pytest.raises(InputError, match="prior_draws"):
+        configure("unclip", spaces, changes={"prior_draws": 0})
 
 
 def test_a_clip_guides_a_model_that_is_there_and_a_run_goes_on_without_its_folder(tmp_path: Path) -> None:

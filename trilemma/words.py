@@ -225,9 +225,15 @@ class Words(Numbered):
         own = self.tokenizer
         return {"merges": [list(pair) for pair in own.merges], "added": own.added, "marks": own.marks}
 
-    def holds(self, other: Words) -> bool:
-        """Do all captions of the other Space mean the same in this one: equal tokens, and room for them?"""
-        return self._written() == other._written() and self.shape[1] >= other.shape[1]
+    def holds(self, other: Words, *, more: bool = False) -> bool:
+        """Do all captions of the other Space mean the same in this one: equal tokens, and room for them?
+
+        more: but for words that were added to the other one only.
+        """
+        mine, theirs = self._written(), other._written()
+        if more and "added" in mine and "added" in theirs:
+            theirs = {**theirs, "added": theirs["added"][: len(mine["added"])]}
+        return mine == theirs and self.shape[1] >= other.shape[1]
 
     @property
     def vectors(self) -> Table | Encoder | None:

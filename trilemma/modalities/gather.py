@@ -160,7 +160,7 @@ def from_listing(listing: Listing, shown: str) -> Found:
         binary = [name for name in listing.names if PurePosixPath(name).name in CIFAR]
         if binary:
             return from_cifar([listing.root / name for name in binary], shown)
-    names = [name for name in listing.names if PurePosixPath(name).suffix.lower() in decode.SUFFIXES]
+    names = _images(listing)
     table = metadata.read(listing, names)
     metadata.beside(listing, names, table)
     if not names:
@@ -207,6 +207,20 @@ def from_listing(listing: Listing, shown: str) -> Found:
     found.columns, found.captions, found.sources = columns, table.captions, table.sources
     found.notes += table.notes
     return found
+
+
+def captions(listing: Listing) -> list[str] | None:
+    """The captions of the images that `from_listing` finds, '' where one has none; None where there are none at all."""
+    names = _images(listing)
+    if not names:
+        return None
+    table = metadata.read(listing, names)
+    metadata.beside(listing, names, table)
+    return table.captions
+
+
+def _images(listing: Listing) -> list[str]:
+    return [name for name in listing.names if PurePosixPath(name).suffix.lower() in decode.SUFFIXES]
 
 
 def _official(parts: list[tuple[str, ...]]) -> tuple[np.ndarray | None, list[tuple[str, ...]]]:

@@ -134,6 +134,18 @@ class Images(Modality):
             raise InputError(f"{shown}: {x.shape[1]} channels where the data have {space.shape[0]}; convert the images")
         return x, _names(pictures)
 
+    def captions(self, source: Any) -> list[str] | None:
+        if gather.is_dataset(source):
+            return gather.from_object(source).captions
+        if not isinstance(source, (str, Path)):
+            return None
+        source = Path(source).expanduser()
+        where = files.archive_around(source) or (source,)
+        if not (source.is_dir() or files.is_archive(source) or len(where) > 1):
+            return None
+        with files.opened(*where) as listing:
+            return gather.captions(listing)
+
     def whole(self, source: Any) -> tuple[list[str], Iterator[np.ndarray]]:
         stack = contextlib.ExitStack()
         pictures = self._pictures(source, stack)

@@ -4,8 +4,9 @@
 bounded channels to fixed levels (Mentzer et al. 2024): a codebook that nothing has to learn, and no part of which dies;
 `vq` takes the nearest entry of a codebook that follows the codes (van den Oord et al. 2017).
 The loss is -log-likelihood of pixels under one learned deviation (Rybkin et al. 2021) and of their local energies
-(`networks/texture.py`), which see blur as pixels do not. As a sampler of its own it draws each place of the codes by
-itself: what a second model is for shows by comparison.
+(`networks/texture.py`), which see blur as pixels do not; `perceptual` adds what a packaged network of photographs sees
+(Zhang et al. 2018). As a sampler of its own it draws each place of the codes by itself: what a second model is for shows
+by comparison.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import sum_per_example
 from trilemma.models.contract import Decodes, Encodes, Model, Now, Rates, Samples, Turn, frozen
+from trilemma.networks import perceptual
 from trilemma.networks.grid_codec import GridDecoder, GridEncoder, code_grid
 from trilemma.networks.layers import LogScale, Network
 from trilemma.networks.quantise import Codebook, Levels
@@ -51,6 +53,7 @@ class Config:
     start: float = 0.05  # vq: fraction of the budget in which codes pass as they are, while entries find their places
     revive: float = 0.8  # vq: fraction of the budget up to which entries that hardly serve start anew
     texture: float = 3.0  # weight of the likelihood of local energies; 0: pixels only
+    perceptual: float = 0.0  # pull of how unlike examples look to ImageNet's network, in units of the likelihood's
     adversarial: float = 0.0  # pull of a critic of patches on each example, in units of the likelihood's; 0: no critic
     similarity: float = 0.0  # the same of how unlike examples are in the features of that critic
     critic_from: float = 0.5  # fraction of the budget from which it pulls
@@ -200,12 +203,18 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
         if self.texture is not None:
             energies = texture_nll(self.texture, self.texture_scale, x, made).sum()
             likelihood, logs["texture"] = likelihood + config.texture * energies, energies.detach()
+        terms: list[tuple[float, Tensor | None]] = []
         if self.rival is not None and now.progress >= config.critic_from:
             with frozen(self.rival):
                 game, unlike = self.rival.terms(made, x if config.similarity else None)
             logs["generator"] = game.sum().detach()
-            length = length_of(params, likelihood)
-            loss = loss + pull(params, length, [(config.adversarial, game), (config.similarity, unlike)])
+            terms = [(config.adversarial, game), (config.similarity, unlike)]
+        if config.perceptual:
+            looks = perceptual.unlike(self.space, made, x)
+            logs["perceptual"] = looks.sum().detach()
+            terms.append((config.perceptual, looks))
+        if terms:
+            loss = loss + pull(params, length_of(params, likelihood), terms)
         yield Turn("model", loss + likelihood, len(batch), logs, shared)
         if self.rival is not None and (now.progress >= config.critic_from or now.step % WATCHES == 0):
             look, logs = self.rival.look(x, made.detach())

@@ -27,6 +27,7 @@ from trilemma.config import SIZES, assign
 from trilemma.errors import InputError, unknown
 from trilemma.maths.noise import Noise
 from trilemma.mixed import Mixed
+from trilemma.networks import perceptual
 from trilemma.networks.layers import Kind
 from trilemma.networks.transformer import transformer_settings
 from trilemma.spaces import Continuous, Space
@@ -414,6 +415,8 @@ def configure(
     adapted = {**model.adapt(spaces, size, count), **_kind_of_network(name, asked, spaces["x"], size)}
     for path, value in {**adapted, **asked}.items():
         assign(config, path, value, setting=path if "." in path else f"model.{path}")
+    if getattr(config, "perceptual", 0.0):  # here, not in the model: a run is used without the network
+        perceptual.check(spaces["x"])
     return config
 
 

@@ -6,7 +6,8 @@ sampling); as in the paper they hardly do, since the distance asks for the media
 `published` is the paper's game: non-saturating, a strong absolute distance, one example a step, no penalty. `spade`
 hears of its source in every normalisation (Park et al. 2019): for maps of classes. `srgan` is for sources that are
 blurred copies of x (Ledig et al. 2017): it adds to them, and its perceptual distance is one of the critic's own
-features (Wang et al. 2018): no network that measures has a say in training.
+features (Wang et al. 2018): no network that measures has a say in training. With `perceptual` that of a network of
+photographs is added (theirs is VGG), and reports leave out what this one would say.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import mean_per_example
 from trilemma.models.contract import Criticizes, Model, Now, Samples, Translates, Turn, frozen
+from trilemma.networks import perceptual
 from trilemma.networks.augment import augment
 from trilemma.networks.layers import Network, initialise
 from trilemma.networks.patchgan import PatchCritic, critic_loss
@@ -48,6 +50,7 @@ class Config:
     penalty_every: int = 2  # critic turns; the weight grows with it
     distance: float = 10.0  # weight of the absolute distance, in units of the data's deviation
     matching: float = 0.0  # weight of the absolute distance of the critic's features of x and of what is made
+    perceptual: float = 0.0  # weight of how unlike x and what is made look to a packaged network of photographs
     generator: Literal["unet", "spade"] = "unet"
     residual: bool = False  # what is made is added to the source, where that has as many channels as x
     latent: int = 16  # width of z
@@ -171,6 +174,9 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
             levels = zip(features, wanted, strict=True)
             unlike = sum(mean_per_example((wide(one) - wide(two)).abs()).sum() for one, two in levels) / len(wanted)
             loss, logs["matching"] = loss + config.matching * unlike, cast(Tensor, unlike).detach()
+        if config.perceptual:
+            looks = perceptual.unlike(self.space, made * mask, real).sum()
+            loss, logs["perceptual"] = loss + config.perceptual * looks, looks.detach()
         yield Turn("generator", loss, len(batch), logs)
 
     def calls(self, options: Options) -> int:

@@ -1,8 +1,9 @@
 """unCLIP: a caption becomes what CLIP would see, and that becomes an example (Ramesh et al. 2022, "DALL-E 2").
 
 Two diffusion models and a CLIP that was trained before them: the prior draws an impression (a CLIP vector) for a
-caption, the decoder draws x for an impression. Both learn side by side, a turn each. Given an example, its own
-impression takes the prior's place: others that CLIP takes for the same (section 3.1).
+caption, the decoder draws x for an impression. The prior hears the caption and CLIP's vector of it; of two draws the
+one that goes better with that vector is kept (section 2.2). Both learn side by side, a turn each. Given an example, its
+own impression takes the prior's place: others that CLIP takes for the same (section 3.1).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trilemma.batches import Batch, Options, Request
-from trilemma.config import Optimizer
+from trilemma.config import SIZES, Optimizer
 from trilemma.errors import InputError
 from trilemma.impressions import GUIDE, Impression
 from trilemma.maths.noise import Noise
@@ -26,8 +27,10 @@ from trilemma.networks.layers import Network
 from trilemma.spaces import Continuous, Space
 from trilemma.words import Words
 
-SEEN = "impression"  # the decoder's condition
+SEEN, TOLD = "impression", "told"  # the decoder's condition; the prior's beside the caption: what CLIP reads in it
 AWAY = 2**30  # number of the draw that impressions to lead away from are: asking for some moves no other noise
+AGAIN = 2**20  # numbers between those of an impression's first draw and its second, and so on
+PRIOR_WIDTHS, PRIOR_DEPTHS = (256, 320, 384, 512, 768), (4, 4, 4, 6, 6)  # by the size dial
 
 
 @dataclass
@@ -47,6 +50,7 @@ class Config:
     prior_depth: int = 4
     prior_steps: int = 16
     prior_guidance: float = 1.0
+    prior_draws: int = 2  # impressions for a caption, of which the one is kept that goes best with it
 
 
 class UnCLIP(Model, Samples, Redraws):
@@ -59,9 +63,9 @@ class UnCLIP(Model, Samples, Redraws):
 
     def __init__(self, config: Config, spaces: dict[str, Space], start: Model | None = None):
         super().__init__()
-        words = next((name for name, space in spaces.items() if isinstance(space, Words)), None)
+        words, told = next(((n, space) for n, space in spaces.items() if isinstance(space, Words)), ("", None))
         seen = spaces.get(GUIDE)
-        if words is None or not isinstance(seen, Impression):
+        if told is None or not isinstance(seen, Impression):
             raise InputError("model 'unclip' needs captions and a CLIP of them: take --model unclip on captioned data")
         self.config, self.spaces, self.caption = config, nn.ModuleDict(spaces), words
         shared = {"sampler": config.sampler, "steps": config.steps, "interval": config.interval, "eta": config.eta}
@@ -74,7 +78,11 @@ class UnCLIP(Model, Samples, Redraws):
             network=network, embedding=config.embedding, drop=config.drop, guidance=config.prior_guidance,
             steps=config.prior_steps,
         )  # fmt: skip
-        self.prior = diffusion.Diffusion(prior, {"x": seen.codes, words: spaces[words]})
+        heard: dict[str, Space] = {"x": seen.codes, words: told}
+        self.reads = seen.told is not None and seen.reads(told, more=True)  # not in runs of before there was that
+        if self.reads and seen.told is not None:
+            heard[TOLD] = seen.told
+        self.prior = diffusion.Diffusion(prior, heard)
 
     @property
     def seen(self) -> Impression:
@@ -86,6 +94,7 @@ class UnCLIP(Model, Samples, Redraws):
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
         found = diffusion.Diffusion.adapt({k: one for k, one in spaces.items() if k != GUIDE}, size, count)
         known = {one.name for one in fields(cls.Config)}
+        found |= {"prior_width": PRIOR_WIDTHS[SIZES.index(size)], "prior_depth": PRIOR_DEPTHS[SIZES.index(size)]}
         return {key: value for key, value in found.items() if key.partition(".")[0] in known}
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
@@ -102,8 +111,8 @@ class UnCLIP(Model, Samples, Redraws):
         if "decoder" in self.groups():
             for turn in self.decoder.losses(replace(batch, raw={SEEN: seen}, present={SEEN: here}), now):
                 yield replace(turn, group="decoder")
-        told = {self.caption: batch.raw[self.caption]}, {self.caption: batch.present[self.caption]}
-        for turn in self.prior.losses(Batch(seen, batch.noise, batch.index, raw=told[0], present=told[1]), now):
+        raw, present = self.heard(batch.raw[self.caption], batch.present[self.caption])
+        for turn in self.prior.losses(Batch(seen, batch.noise, batch.index, raw=raw, present=present), now):
             yield Turn("prior", turn.loss, turn.weight, {f"prior_{name}": value for name, value in turn.logs.items()})
 
     # --- sampling ---
@@ -112,13 +121,48 @@ class UnCLIP(Model, Samples, Redraws):
         return [question for question in self.decoder.choices() if question[0].guidance is None]  # as under captions
 
     def calls(self, options: Options) -> int:
-        return self.decoder.calls(options) + self.prior.calls(Options())
+        return self.decoder.calls(options) + self.draws * self.prior.calls(Options())
+
+    @property
+    def draws(self) -> int:
+        """Of impressions for one caption: without CLIP's own vector of it nothing tells which one is the best."""
+        return self.config.prior_draws if self.reads else 1
+
+    def heard(self, captions: Tensor, here: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What the prior hears of raw captions (B, 1, L), those that are `here` (B,): raw conditions, present bits."""
+        raw, present = {self.caption: captions}, {self.caption: here}
+        if self.reads:
+            told, known = self.seen.read(captions)
+            assert self.seen.told is not None
+            raw[TOLD] = torch.where(known.unsqueeze(1), told, self.seen.told.mean)
+            present[TOLD] = here & known & Words.mask(captions).any(1)
+        return raw, present
 
     def imagined(self, request: Request) -> Tensor:
         """(B, E) impressions for the request's captions; unit vectors, as CLIP's are."""
-        told = {name: one for name, one in request.raw.items() if name == self.caption}
-        asked = Request(request.noise, told, request.present, Options(), against=request.against)
-        return functional.normalize(self.prior.sample(asked).float(), dim=1)
+        noise, everywhere = request.noise, torch.ones(len(request), dtype=torch.bool, device=request.noise.device)
+        raw: dict[str, Tensor] = {}
+        present: dict[str, Tensor] = {}
+        against: dict[str, Tensor] = {}
+        if self.caption in request.raw:
+            raw, present = self.heard(request.raw[self.caption], request.present.get(self.caption, everywhere))
+        if self.caption in request.against:
+            against, _ = self.heard(request.against[self.caption], everywhere)
+        further = [
+            Noise(noise.seed, noise.index, noise.device, draw=noise.draw + number * AGAIN)
+            for number in range(1, self.draws if TOLD in raw else 1)
+        ]
+
+        def drawn(noise: Noise) -> Tensor:
+            asked = Request(noise, raw, present, Options(), against=against)
+            return functional.normalize(self.prior.sample(asked).float(), dim=1)
+
+        best = drawn(noise)
+        for another in further:
+            other = drawn(another)
+            better = ((other - best) * raw[TOLD]).sum(1) > 0
+            best = torch.where((better & present[TOLD]).unsqueeze(1), other, best)
+        return best
 
     def under(self, seen: Tensor, request: Request) -> Request:
         """The decoder's request; it is led away from what the captions `against` become."""

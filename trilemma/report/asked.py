@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from trilemma.modalities.contract import Data
 from trilemma.models.contract import Samples, configure, find, fitting_sets, model_files, sets_of
 from trilemma.report.columns import amount
 from trilemma.report.measure import count_for, drawn, read_samples, rules_of
-from trilemma.report.of_text import held_out
+from trilemma.report.of_text import captions_beside, held_out
 from trilemma.report.pipelines import Pipeline, pipeline_of
 from trilemma.report.summary import number
 from trilemma.training.captions import has_captions, worded
@@ -39,13 +40,25 @@ def models_for(data: Data) -> list[str]:
     return sorted(able, key=lambda stem: FIRST.index(stem) if stem in FIRST else len(FIRST))
 
 
-def samples_of(
-    data: Data, name: str, given: Any, *, quiet: bool = True
-) -> tuple[np.ndarray | Pipeline, dict[str, Any]]:
-    """As many samples of another origin as the protocol takes, and figures that only their source tells.
+@dataclass
+class Included:
+    """As many samples of another origin as the protocol takes: raw ones, or a pipeline that is to make them.
 
-    Of a pipeline what is to make them, tried. InputError where there are fewer: another protocol.
+    `figures`: what only their source tells. `captions`: what each of them is of, in the words that came with it.
     """
+
+    samples: np.ndarray | Pipeline
+    figures: dict[str, Any] = field(default_factory=dict)
+    captions: list[str] | None = None
+
+    @property
+    def reads(self) -> bool:
+        """Were they asked for in words?"""
+        return self.samples.reads if isinstance(self.samples, Pipeline) else self.captions is not None
+
+
+def samples_of(data: Data, name: str, given: Any, *, quiet: bool = True) -> Included:
+    """What `--include NAME=...` brings; a pipeline is tried. InputError for too few samples: another protocol."""
     notes: list[str] = []
     count = count_for(data)
     if (pipeline := pipeline_of(name, given)) is not None:
@@ -53,16 +66,19 @@ def samples_of(
         seconds = pipeline.check(data)
         if not quiet:
             print(f"{name}: {seconds:.1f} s for one sample, and {count} are to be made", file=sys.stderr)
-        return pipeline, {}
+        return Included(pipeline)
     x = read_samples(data, given, notes)
-    figures = rules_of(data, given, notes)
-    data.notes += [f"{name}: {note}" for note in notes]
     if len(x) < count:
         raise InputError(
             f"--include {name}=...: {len(x)} samples, and this table measures {count} of each; give as many "
             "(trilemma measure takes fewer)"
         )
-    return drawn(x, count), figures
+    places = drawn(len(x), count)
+    captions = captions_beside(data, given, notes)
+    chosen = None if captions is None else [captions[place] for place in places]
+    result = Included(x[places], rules_of(data, given, notes), chosen)
+    data.notes += [f"{name}: {note}" for note in notes]
+    return result
 
 
 def check_settings(names: list[str], data: Data, settings: dict[str, Any]) -> None:

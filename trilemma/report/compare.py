@@ -28,7 +28,15 @@ from trilemma.modalities.contract import Data, opening_of
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import Samples, find, known_models, sets_of
 from trilemma.report.advise import advise
-from trilemma.report.asked import PREFERENCES, budget_for_each, check_settings, forecast, models_for, samples_of
+from trilemma.report.asked import (
+    PREFERENCES,
+    Included,
+    budget_for_each,
+    check_settings,
+    forecast,
+    models_for,
+    samples_of,
+)
 from trilemma.report.baselines import FLOOR, baselines_for, real
 from trilemma.report.claims import decide
 from trilemma.report.columns import KINDS as KINDS_OF_ROWS
@@ -41,6 +49,7 @@ from trilemma.report.measure import (
     write_samples,
 )
 from trilemma.report.needs import check_needs
+from trilemma.report.of_text import CAPTIONS
 from trilemma.report.page import write_page
 from trilemma.report.pipelines import Pipeline
 from trilemma.report.places import Here, Job, place_for
@@ -135,8 +144,8 @@ def compare(
     wanted = read_wanted(features)
     data = open_data(source, opening=opening_of(settings, kind, resolution, skip_bad), data2=data2)
     names = list(dict.fromkeys(chosen or models_for(data)))
-    included = {name: samples_of(data, name, given, quiet=quiet) for name, given in (include or {}).items()}
-    for name in included:
+    others = {name: samples_of(data, name, given, quiet=quiet) for name, given in (include or {}).items()}
+    for name in others:
         if name in (*names, *baselines_for(data), FLOOR, REAL):
             what = "the held-out pictures of the quiz have" if name == REAL else "the table has a row of"
             raise InputError(f"--include {name}=...: {what} that name; choose another one")
@@ -153,7 +162,7 @@ def compare(
     folder = Path(out) if out is not None else Path("report") / data.name
     place = place_for(on, cpus_each)
     comparison = Comparison(
-        data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), included, given, studies,
+        data, folder, names, each, seeds, seed, dict(settings or {}), prefer, list(need), others, given, studies,
         place, quiet,
     )  # fmt: skip
     comparison.results["settings"]["price"], comparison.since = price, begun
@@ -173,11 +182,11 @@ class Comparison:
 
     def __init__(
         self, data: Data, folder: Path, names: list[str], each: str, seeds: int, seed: int,
-        settings: dict[str, Any], prefer: str | None, need: list[str], included: dict[str, Any], given: Given,
+        settings: dict[str, Any], prefer: str | None, need: list[str], others: dict[str, Included], given: Given,
         studies: Studies, place: Here, quiet: bool,
     ):  # fmt: skip
         self.data, self.folder, self.each, self.place, self.quiet = data, folder, each, place, quiet
-        self.settings, self.prefer, self.need, self.included, self.given = settings, prefer, need, included, given
+        self.settings, self.prefer, self.need, self.included, self.given = settings, prefer, need, others, given
         self.studies, self.names, self.seeds = studies, names, [seed + number for number in range(seeds)]
         self.trainings = [(name, one) for one in self.seeds for name in names]
         self.paces: list[float] = []  # seconds of each training and what is measured of it, of this session
@@ -334,22 +343,22 @@ class Comparison:
             if not self._done(name, seed):
                 self._training(name, seed, ruler)
         self._studied(ruler)
-        for number, (name, (samples, figures)) in enumerate(self.included.items()):
+        for number, (name, other) in enumerate(self.included.items()):
             row, file = new_row(name, None, "included", "ok"), f"included-{number}-{file_name(name)}"
             try:
-                reads = isinstance(samples, Pipeline) and samples.reads
+                samples = other.samples
                 if isinstance(samples, Pipeline):
                     row["config"], kept = samples.facts(), self.folder / "samples" / f"{file}-made.npy"
                     samples, row["speed"] = samples.samples(self.data, self.count, kept, quiet=self.quiet)
                 self.teller.measured(row, ruler, samples, file)
-                if ruler.text is not None and reads:
-                    row["metrics"] |= records(ruler.text.of_samples(samples))
+                if ruler.text is not None and other.reads:
+                    row["metrics"] |= records(ruler.text.of_samples(samples, other.captions))
             except DiskError:
                 raise
             except (InputError, RuntimeError, TypeError, ValueError) as problem:  # of a pipeline: code of others
                 row["status"], row["error"] = "failed", f"{type(problem).__name__}: {problem}"
                 self.teller.log(row)
-            row["metrics"] |= figures
+            row["metrics"] |= other.figures
             self._keep(row)
         for name, make in {**baselines_for(self.data, quiet=self.quiet), FLOOR: real}.items():
             if not self._done(name, None):
@@ -389,8 +398,10 @@ class Comparison:
 
     def _ruler(self) -> Ruler:
         worded = has_captions(self.data) and any(text_of(name, self.settings) for name in self.names)
-        worded = worded or any(isinstance(one, Pipeline) and one.reads for one, _ in self.included.values())
+        worded = worded or any(other.reads for other in self.included.values())
         ruler = Ruler(self.data, self.count, given=self.given.networks, worded=worded, quiet=self.quiet)
+        if ruler.text is not None:
+            write_text(self.folder / CAPTIONS, ruler.text.lines())
         before = (
             (self.results.get("series") or {}).get("forecasts")
             if self.results.get("protocol_key") == ruler.protocol.key()

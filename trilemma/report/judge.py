@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trilemma.errors import InputError
+from trilemma.metrics.protocol import records
 from trilemma.modalities.contract import opening_of
 from trilemma.modalities.door import open_data
 from trilemma.report.advise import advise
@@ -16,6 +17,7 @@ from trilemma.report.baselines import FLOOR, real
 from trilemma.report.columns import COLUMNS
 from trilemma.report.measure import Ruler, count_for, drawn, read_samples, rules_of
 from trilemma.report.of_series import told
+from trilemma.report.of_text import captions_beside
 from trilemma.report.summary import spanned
 from trilemma.report.words import WORDS
 from trilemma.training.engine import prepare
@@ -92,10 +94,12 @@ def measure(
     data = open_data(source, opening=opening)
     notes: list[str] = []
     x = read_samples(data, samples, notes)
+    captions = captions_beside(data, samples, notes)
     count = count_for(data)
     if len(x) > count:
         notes.append(f"{count} of {len(x)} samples were drawn at random: the protocol's number for these data")
-        x = drawn(x, count)
+        places = drawn(len(x), count)
+        x, captions = x[places], None if captions is None else [captions[place] for place in places]
     elif len(x) < count:
         notes.append(
             f"{len(x)} samples, and {count} is the protocol's number for these data: do not hold these figures against "
@@ -103,9 +107,11 @@ def measure(
         )
     given = open_given(wanted, data)
     notes += [f"no figures by {name}: {reason}" for name, reason in given.left_out.items()]
-    ruler = Ruler(data, len(x), given=given.networks, quiet=quiet)
+    ruler = Ruler(data, len(x), given=given.networks, worded=captions is not None, quiet=quiet)
     metrics, verdicts, _, _ = ruler.measure(x)
     metrics |= rules_of(data, samples, notes)
+    if ruler.text is not None:
+        metrics |= records(ruler.text.of_samples(x, captions))
     floor = ruler.floor(real(data, len(x), seed=0))[0]
     return Judgement(
         {**ruler.protocol.record(), "key": ruler.protocol.key(), "floor": FLOOR}, metrics, verdicts, floor, notes

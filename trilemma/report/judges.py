@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,17 @@ def judges_for(data: Data, test: np.ndarray, train: np.ndarray, given: list[Pict
         judge = _large(network.name, network, test, network.record, SLOW if network.published else PICTURES)
         found.append(judge if network.published else _scaled(judge))
     return found
+
+
+def taught_by(config: dict[str, Any]) -> list[str]:
+    """The judges here whose network a run's loss has looked at, by its config.json: their figures say nothing of it."""
+
+    def looks(part: Any) -> bool:
+        if isinstance(part, dict):
+            return bool(part.get("perceptual")) or any(looks(value) for value in part.values())
+        return False
+
+    return ["imagenet"] if looks(config.get("config")) or looks(config.get("spaces")) else []
 
 
 def _large(name: str, network: Callable[[np.ndarray], np.ndarray], test: np.ndarray, record: str, most: int) -> Judge:

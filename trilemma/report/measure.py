@@ -99,9 +99,9 @@ def rules_of(data: Data, given: Any, notes: list[str]) -> dict[str, dict[str, An
     return {"rules_broken": rules_broken(np.any(list(broken.values()), axis=0)).record()}
 
 
-def drawn(x: np.ndarray, count: int) -> np.ndarray:
-    """`count` of these samples, drawn at random (always the same ones) and in their order."""
-    return x[np.sort(np.random.default_rng(SEED).permutation(len(x))[:count])]
+def drawn(among: int, count: int) -> np.ndarray:
+    """The places of `count` of so many samples, drawn at random (always the same ones) and in their order."""
+    return np.sort(np.random.default_rng(SEED).permutation(among)[:count])
 
 
 class Ruler:

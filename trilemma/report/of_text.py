@@ -6,6 +6,8 @@ that it knows by heart it recognises a copy of that caption's picture, and littl
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from trilemma.batches import Options
@@ -13,13 +15,14 @@ from trilemma.metrics.matching import caption_score, caption_variety, found_amon
 from trilemma.metrics.protocol import Measure
 from trilemma.modalities.contract import Data
 from trilemma.tasks.load import Loaded
-from trilemma.training.captions import captions_of
+from trilemma.training.captions import captions_of, has_captions
 from trilemma.training.features import FeatureNetwork
 from trilemma.training.matcher import matcher
 from trilemma.training.matching import vectors, vectors_of_texts
 from trilemma.words import Words, normal
 
 VARIED, EACH = 32, 5  # captions of which several samples are made, and how many: how varied are those of one?
+CAPTIONS = "captions.txt"  # of a report: what samples are asked for, one on each line
 RECIPE = 1  # a new number wherever these figures are defined anew
 
 
@@ -35,6 +38,10 @@ class TextRuler:
     def record(self) -> str:
         """All that the figures depend on besides the samples."""
         return f"{self.matcher.hash}, {len(self.real[1])} captions of test, recipe {RECIPE}"
+
+    def lines(self) -> str:
+        """The captions that samples are asked for, one on each line."""
+        return "".join(f"{' '.join(caption.split())}\n" for caption in self.real[1])
 
     def ask(self, loaded: Loaded) -> None:
         """Let a model that reads make sample i for the caption of real example i, over and over again."""
@@ -75,11 +82,15 @@ class TextRuler:
         kinds = np.repeat(np.arange(len(chosen)), [len(places) for places in chosen])
         return {"caption_variety": caption_variety(features, kinds)}
 
-    def of_samples(self, samples: np.ndarray) -> dict[str, Measure]:
-        """Of raw samples of which number i was asked for by the caption of real example i, over and over again."""
-        captions = self.real[1]
-        told = [captions[i % len(captions)] for i in range(len(samples))] if captions else []
-        return self.measure(samples, told) | self.variety(samples, told) if told else {}
+    def of_samples(self, samples: np.ndarray, captions: list[str] | None = None) -> dict[str, Measure]:
+        """Of raw samples and the caption of each; by default number i was asked for by that of real example i, over and
+        over again."""
+        if captions is None:
+            asked = self.real[1]
+            captions = [asked[i % len(asked)] for i in range(len(samples))] if asked else []
+        told = [place for place, caption in enumerate(captions) if caption.strip()]
+        captions, samples = [captions[place] for place in told], samples[told]
+        return self.measure(samples, captions) | self.variety(samples, captions) if captions else {}
 
     def of_model(
         self, loaded: Loaded, samples: np.ndarray, seed: int, options: Options | None = None
@@ -107,6 +118,40 @@ def held_out(data: Data, count: int) -> tuple[list[int], list[str]]:
     captions = captions_of(data)
     rows = [int(row) for row in data.splits["test"] if captions[row].strip()][:count]
     return rows, [captions[row] for row in rows]
+
+
+def captions_beside(data: Data, given: Any, notes: list[str]) -> list[str] | None:
+    """The captions that came with samples of another origin, '' where one has none, or none that can be measured;
+    None where that is true of all. What is left out, or no equal of the table's, is added to the notes.
+
+    Those of training examples are left out, but for what the test split has, too: see the head of this file.
+    """
+    found = data.modality.captions(given)
+    if found is None or not any(caption.strip() for caption in found):
+        return None
+    if not has_captions(data):
+        notes.append("their captions are not used: these data have none from which to learn what captions mean")
+        return None
+    known = captions_of(data)
+    test, train = ({normal(known[row]) for row in data.splits[split]} for split in ("test", "train"))
+    own = [normal(caption) for caption in found]
+    silent, heart = own.count(""), sum(bool(one) and one in train - test for one in own)
+    strange = sum(bool(one) and one not in train | test for one in own)
+    mend = f"make samples for those of the report's {CAPTIONS}"
+    if silent:
+        notes.append(f"{silent:,} of {len(own):,} samples have no caption")
+    if heart:
+        notes.append(
+            f"{heart:,} of {len(own):,} samples have captions of training examples, which the CLIP that measures knows "
+            f"by heart: not among the figures of captions; {mend}"
+        )
+    if strange:
+        notes.append(
+            f"{strange:,} of {len(own):,} samples have captions that the data have not: do not hold their figures of "
+            f"captions against those of other rows; {mend}"
+        )
+    told = ["" if one in train - test else caption for one, caption in zip(own, found, strict=True)]
+    return told if sum(bool(caption.strip()) for caption in told) > 1 else None
 
 
 def words_of(loaded: Loaded) -> Words | None:

@@ -14,6 +14,7 @@ import numpy as np
 from trilemma.errors import DiskError
 from trilemma.metrics.protocol import records
 from trilemma.modalities.contract import Data
+from trilemma.report.judges import taught_by
 from trilemma.report.measure import SEED, Ruler, asked_of, history, of_run, write_samples
 from trilemma.report.of_styles import has_control, of_styles, sheet
 from trilemma.report.of_text import words_of
@@ -58,6 +59,11 @@ class Teller:
         known = None if data is None else len(data.splits["train"])
         self.measured(row, ruler, samples, name, asked_of(loaded, self.count), known)
         row["metrics"] |= extra
+        for judge in taught_by(loaded.config):
+            own = [key for key in row["metrics"] if key.endswith(f"@{judge}")]
+            row["metrics"] = {key: entry for key, entry in row["metrics"].items() if key not in own}
+            if own:
+                row["problems"].append(f"figures by {judge}: its loss has looked at this judge's network")
         if ruler.series is not None and "forecast" in loaded.can():
             with self.beside(row, "what its forecasts are worth"):
                 row["metrics"] |= records(ruler.series.forecasts.of_model(loaded))

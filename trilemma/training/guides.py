@@ -19,15 +19,17 @@ from trilemma.impressions import GUIDE, Impression
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Matches, Model, configure, find, known_models
 from trilemma.spaces import fit_continuous
+from trilemma.training.captions import CAPTION
 from trilemma.training.engine import Engine
 from trilemma.training.restore import build, described, restore, stored
 from trilemma.training.run import Run
 from trilemma.training.stages import spent_on
 from trilemma.training.tuning import tuning_of
+from trilemma.words import Words
 
 CLIP = "clip"  # the setting's name, and that of the folder within a run
 SHARE = 0.2  # of the budget
-FIT = 10_000  # training examples whose impressions give mean and deviation
+FIT = 10_000  # training examples whose impressions, and those of their captions, give mean and deviation
 BATCH = 250
 
 
@@ -136,7 +138,7 @@ def guided(data: Data, run: Run) -> Data:
     space = described(about)
     space.load_state_dict({k.removeprefix(within): v for k, v in tensors.items() if k.startswith(within)})
     assert isinstance(space, Impression)
-    return _with(data, space.matcher, about["made_by"])
+    return _with(data, space.matcher, about["made_by"], told=about.get("told", False))
 
 
 def made_by(config: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +153,8 @@ def guided_untrained(data: Data, name: str) -> Data:
     return _with(data, matcher, {}, few=8)
 
 
-def _with(data: Data, matcher: Model, about: dict[str, Any], *, few: int = FIT) -> Data:
+def _with(data: Data, matcher: Model, about: dict[str, Any], *, few: int = FIT, told: bool = True) -> Data:
+    """told: with what it reads in captions, where it reads those of the data."""
     if data.codes is not None:
         raise InputError(f"setting {CLIP}: a CLIP sees examples, not codes; leave it or the autoencoder out")
     if matcher.space.shape != data.spaces["x"].shape:
@@ -163,6 +166,12 @@ def _with(data: Data, matcher: Model, about: dict[str, Any], *, few: int = FIT) 
     batches = Arrays(data.x, rows=rows).batches(BATCH)
     with torch.no_grad():
         seen = torch.cat([matcher.images(matcher.space.embed(batch.x)).float() for batch in batches])
-    space = Impression(matcher, seen.shape[1], made_by=about)
+    space, words = Impression(matcher, seen.shape[1], made_by=about, told=told), data.spaces.get(CAPTION)
     space.codes.load_state_dict(fit_continuous(seen).state_dict())
+    if space.told is not None and isinstance(words, Words) and space.reads(words, more=True):
+        here = data.present[CAPTION][rows] if CAPTION in data.present else slice(None)
+        captions = torch.from_numpy(np.asarray(data.conditions[CAPTION])[rows][here])
+        if len(captions):
+            read = torch.cat([space.read(part)[0] for part in captions.split(BATCH)])
+            space.told.load_state_dict(fit_continuous(read).state_dict())
     return replace(data, spaces={**data.spaces, GUIDE: space})

@@ -55,7 +55,7 @@ def described(description: dict[str, Any]) -> Space:
         model_class, _ = find(made_by["model"])
         spaces = {name: space_from(one) for name, one in made_by["spaces"].items()}
         matcher = model_class(from_json(model_class.Config, made_by["config"]), spaces)  # type: ignore[call-arg]
-        return Impression(matcher, description["size"], made_by=made_by)
+        return Impression(matcher, description["size"], made_by=made_by, told=description.get("told", False))
     theirs = space_from(made_by["x"])
     autoencoder: nn.Module
     if made_by["model"] == outside.NAME:
