@@ -480,10 +480,12 @@ def test_made_series_of_months_begin_at_any_time(monkeypatch: pytest.MonkeyPatch
 def test_scenarios_meet_their_conditions(
     market: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trilemma.tasks.stress.LEAST", 500)
+    monkeypatch.setattr("trilemma.tasks.stress.FIRST", 250)
     command = ["stress", str(market), "--where", "A return < -2% and max(B) > 1", "-n", "30", "--horizon", "8"]
+    command += ["--weights", "A=50%,B=0.5", "--level", "95%"]
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "s.csv")], catch_exceptions=False)
-    assert done.exit_code == 0 and "of the model's paths meet" in done.stderr
+    assert done.exit_code == 0 and "by the model the probability of 'A return < -2%" in done.stderr
+    assert "loss of A=50%,B=0.5 given it" in done.stderr and "value at risk (0.95)" in done.stderr
     made = pd.read_csv(tmp_path / "s.csv")
     last = prices()["A"].iloc[-1]
     ends = made[made["step"] == 7]["A"]
@@ -492,12 +494,15 @@ def test_scenarios_meet_their_conditions(
     paths = loaded.stress("sales at 3 = 30 and price drawdown < 50%", n=20, label="s1")
     assert paths.shape == (20, 16, 2) and np.abs(paths[:, 2, 0] - 30).max() <= 1
     for where, message in (
-        ("A return < -90%", "paths that the model made meet it"), ("C return < 1", "column 'C'"),
+        ("C return < 1", "column 'C'"),
         ("A retrun < 1", "statistic of a path"), ("A return = 1", "one exact value"), ("A", "is no condition"),
         ("A at 99 < 1", "the steps 1 to 16"), ("min(A) < x", "is no number"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             tl.load(market).stress(where, n=3)
+    for own, message in (({"weights": "C=1"}, "column 'C'"), ({"level": 99.0}, "--level 99"), ({"n": 0}, "-n 0")):
+        with pytest.raises(InputError, match=message):
+            tl.load(market).scenarios("A return < 1", **own)
 
 
 def test_statistics_of_paths() -> None:

@@ -56,14 +56,21 @@ def stress(
     n: Annotated[int, typer.Option("-n", help="How many paths.")] = 1000,
     horizon: Annotated[int | None, typer.Option(help="Steps of a path; default: those of a window.")] = None,
     label: Annotated[str | None, typer.Option(help="Of several series: which one.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="A=0.5,B=0.5", help="A portfolio, to say what it loses on these paths.")
+    ] = None,
+    level: Annotated[str, typer.Option(help="Of value at risk and expected shortfall.")] = "99%",
     seed: Seed = 0,
     out: Annotated[Path, typer.Option("--out", help="Table to write, or .npy, .png.")] = Path("scenarios.csv"),
     debug: Debug = False,
 ) -> None:
-    """Make paths of a series that meet conditions: scenarios."""
+    """Make paths of a series that meet conditions: scenarios, and say how probable they are."""
+    from trilemma.tasks.risk import level_of
     from trilemma.tasks.verbs import stress as make
 
-    show(make(run, where=where, n=n, horizon=horizon, label=label, seed=seed, out=out))
+    show(make(
+        run, where=where, n=n, horizon=horizon, label=label, weights=weights, level=level_of(level), seed=seed, out=out,
+    ))  # fmt: skip
 
 
 def risk(

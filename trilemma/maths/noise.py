@@ -41,13 +41,25 @@ def philox(counter: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
 
 
 class Noise:
-    """Numbered draws for a set of examples; each call takes the next draw number, the same for every example."""
+    """Numbered draws for a set of examples; each call takes the next draw number, the same for every example.
 
-    def __init__(self, seed: int, index: Tensor | np.ndarray, device: torch.device | str = "cpu", *, draw: int = 0):
+    held: by draw number standard normal numbers (B, *shape) that stand in for what is drawn; what is not there yet is
+    put there. So noise can be kept, and moved.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        index: Tensor | np.ndarray,
+        device: torch.device | str = "cpu",
+        *,
+        draw: int = 0,
+        held: dict[int, Tensor] | None = None,
+    ):
         self.seed = int(seed) % 2**64
         self.index = np.asarray(index, dtype=np.uint64)
         self.device = torch.device(device)
-        self.draw = draw
+        self.draw, self.held = draw, held
 
     def __len__(self) -> int:
         return len(self.index)
@@ -78,6 +90,11 @@ class Noise:
 
     def normal(self, *shape: int) -> Tensor:
         """(B, *shape) standard normal float32, by Box and Muller (1958)."""
+        if self.held is not None:
+            if self.draw not in self.held:
+                self.held[self.draw] = Noise(self.seed, self.index, self.device, draw=self.draw).normal(*shape)
+            self.draw += 1
+            return self.held[self.draw - 1]
         count = math.prod(shape)
         pairs = -(-count // 2)
         radius, angle = self._uniform(2 * pairs).split(pairs, 1)
@@ -87,6 +104,8 @@ class Noise:
 
     def uniform(self, *shape: int) -> Tensor:
         """(B, *shape) uniform float32 in (0, 1)."""
+        if self.held is not None:
+            return torch.special.ndtr(self.normal(*shape)).clamp(2.0**-24, 1 - 2.0**-24)
         return self._uniform(math.prod(shape)).reshape(len(self), *shape)
 
     def spread(self) -> Tensor:

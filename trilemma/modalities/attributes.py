@@ -35,6 +35,10 @@ class Found:
     def space(self) -> Attributes:
         return Attributes([0 if column.scored else len(column.values) for column in self.columns])
 
+    def hashable(self) -> list[Any]:
+        """The contents, for `content_hash`; nothing where there are none."""
+        return [self.x, [vars(column) for column in self.columns]] if self.columns else []
+
 
 def found_in(
     given: Mapping[str, Any],
@@ -109,14 +113,20 @@ def _unfit(column: Column, values: np.ndarray, train: np.ndarray) -> str:
 
 
 def remember(data: Data) -> None:
-    """Let the Space keep the attributes of training examples, with their labels: what samples are asked for."""
+    """Let the Space keep the attributes of training examples, with their labels: what samples are asked for.
+
+    Of a label that none of these has an example of any split: a series has its attributes, however short it is.
+    """
     space = data.spaces.get(NAME)
     if isinstance(space, Attributes):
         space.forget()
         train = data.splits["train"]
         rows = train[np.linspace(0, len(train) - 1, min(len(train), len(space.labels))).astype(int)]
-        labels = np.full(len(rows), -1)
+        labels = np.full(len(data.x), -1)
         if "label" in data.conditions:
-            here = np.asarray(data.present["label"])[rows] if "label" in data.present else np.ones(len(rows), bool)
-            labels = np.where(here, np.asarray(data.conditions["label"])[rows, 0], -1)
-        space.keep(np.asarray(data.conditions[NAME])[rows], labels)
+            here = np.asarray(data.present["label"]) if "label" in data.present else np.ones(len(data.x), bool)
+            labels = np.where(here, np.asarray(data.conditions["label"])[:, 0], -1)
+        if data.modality.kind == "series":
+            values, first = np.unique(labels, return_index=True)
+            rows = np.concatenate([first[~np.isin(values, labels[rows])], rows])[: len(space.labels)]
+        space.keep(np.asarray(data.conditions[NAME])[rows], labels[rows])

@@ -32,7 +32,8 @@ class Inspection:
     splits: dict[str, int]
     labels: dict[str, int]  # examples per label
     numbers: dict[str, str]  # numeric conditions: their range, in words
-    columns: dict[str, str]  # of a table, or beside pictures (attributes): what each is, in words
+    columns: dict[str, str]  # of a table or a series, and attributes: what each is, in words
+    attributes: list[str]  # which of them are conditions
     more: dict[str, str]  # what else the kind of data says of itself, in words
     captions: int
     duplicates: int
@@ -75,7 +76,7 @@ class Inspection:
         for name, value in self.numbers.items():
             row("number", f"{name}: {value}")
         for name, value in self.columns.items():
-            row("column" if len(self.shape) == 1 else "attribute", f"{name}: {value}")
+            row("attribute" if name in self.attributes else "column", f"{name}: {value}")
         for name, value in self.more.items():
             row(name, value if len(value) <= LONG else f"{value[:LONG].rpartition(',')[0]} and more")
         if self.captions:
@@ -140,6 +141,7 @@ def of_data(data: Data) -> Inspection:
         labels=labels,
         numbers=numbers,
         columns={**data.facts.get("columns", {}), **{one.name: one.said() for one in data.attributes}},
+        attributes=[one.name for one in data.attributes],
         more={name: ", ".join(v) if isinstance(v, list) else str(v) for name, v in data.facts.items() if name in MORE},
         captions=sum(bool(caption) for caption in data.captions or []),
         duplicates=int(data.facts.get("duplicates", 0)),

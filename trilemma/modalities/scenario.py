@@ -55,10 +55,14 @@ class Demand:
     sign: str
     value: float
 
-    def holds(self, levels: np.ndarray, before: np.ndarray) -> np.ndarray:
-        """Levels (n, T) of its column and those before them (n,) -> (n,) bool."""
-        own = levels[:, self.step] if self.statistic == "at" else STATISTICS[self.statistic](levels, before)
-        return SIGNS[self.sign](own, self.value)
+    def of(self, levels: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """Levels (n, T) of its column and those before them (n,) -> its statistic (n,)."""
+        return levels[:, self.step] if self.statistic == "at" else STATISTICS[self.statistic](levels, before)
+
+    def gap(self, values: np.ndarray) -> np.ndarray:
+        """By how much values (n,) of the statistic miss what is demanded: 0 where they meet it, else more."""
+        away = np.nan_to_num(np.abs(values - self.value), nan=np.inf)
+        return np.where(SIGNS[self.sign](values, self.value), 0.0, np.maximum(away, 1e-12))
 
     def given(self, length: int) -> int | None:
         """The step whose level this demands, None where it demands anything else."""

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from trilemma.errors import InputError, unknown
-from trilemma.modalities import arrays, examples, frames, splits, times, written
-from trilemma.modalities.channels import KINDS, Channel, kind_of, straight
+from trilemma.errors import InputError
+from trilemma.modalities import arrays, attributes, examples, frames, splits, statics, times, written
+from trilemma.modalities.channels import Channel, kind_of, straight
 from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Data, Gaps, Modality, Opening, alone_and_plain
 from trilemma.modalities.entities import Reading, Rows, read_entities
@@ -73,15 +73,12 @@ class Series(Modality):
         else:
             given = read_entities(source, shown, forced=opening.kind == cls.kind, step=opening.step)
         found, columns, clock, entity, notes = given.found, given.columns, given.clock, given.entity, given.notes
-        for name, kind in wanted.items():
-            if name not in {column.name for column in columns}:
-                raise unknown(f"setting data.columns.{name}: column of {shown}", name, [each.name for each in columns])
-            if kind not in KINDS:
-                raise unknown(f"setting data.columns.{name}: kind", kind, KINDS)
+        constant = statics.constants(given, wanted, shown)
         usual = int(np.median([len(each.times) for each in found]))
         window = opening.window or (usual if given.apart else _window(clock, usual, shown))
         edges = examples.edges(given, shown, PARTS)
-        keep = [place for place, column in enumerate(columns) if wanted.get(column.name) != "left-out"]
+        out = {name for name, kind in wanted.items() if kind == "left-out"} | constant.keys()
+        keep = [place for place, column in enumerate(columns) if column.name not in out]
         keep.sort(key=lambda place: wanted.get(columns[place].name) == "known")  # these stand beside the calendar
         if not any(wanted.get(columns[place].name) != "known" for place in keep):
             raise InputError(f"{shown}: no column of numbers is left beside the times")
@@ -90,11 +87,7 @@ class Series(Modality):
         for place in list(keep):
             train = [each.values[: own[1], place] for each, own in zip(found, edges, strict=True)]
             if all(len(np.unique(each[~np.isnan(each)])) < 2 for each in train):
-                static = (
-                    entity is not None and len(np.unique(np.concatenate(train)[~np.isnan(np.concatenate(train))])) > 1
-                )
-                never = f"it never changes {f'within a {entity}' if static else 'in the first 70 %'}"
-                notes.append(f"column {columns[place].name!r} is left out: {never}")
+                notes.append(f"column {columns[place].name!r} is left out: it never changes in the first 70 %")
                 keep.remove(place)
                 continue
             kind = wanted.get(columns[place].name) or kind_of(train, calendars, window)
@@ -122,13 +115,19 @@ class Series(Modality):
         digest = splits.digests(x)
         space = fit_continuous(x, rows=parts["train"], always=tuple(range(modality.told, x.shape[1])))
         spaces: dict[str, Space] = {"x": space}
-        conditions = {}
+        conditions, present = {}, {}
         label_names = given.label_names if given.apart else labels
         if len(label_names) > 1:
             owner = owner if given.labels is None else given.labels[owner]
             spaces["label"], conditions["label"] = Categorical((1,), len(label_names)), owner[:, None]
-        if given.left:
-            notes.append(f"left out, for they are no numbers: {', '.join(given.left)}")
+        told = statics.told(constant, owner, parts["train"], shown, wanted, digest)
+        if told.columns:
+            spaces[attributes.NAME], conditions[attributes.NAME] = told.space, told.x
+            if (empty := np.isnan(told.x).all(1)).any():
+                present[attributes.NAME] = ~empty
+        notes += told.notes
+        if left := [name for name in given.left if name not in constant]:
+            notes.append(f"left out, for they are no numbers: {', '.join(left)}")
         step = clock.said()
         article = "" if step[0].isdigit() else "an " if step == "hour" else "a "
         facts = {
@@ -143,7 +142,7 @@ class Series(Modality):
         }
         if entity:
             facts["series"] = f"{len(found)}, by column {entity}"
-        return Data(
+        data = Data(
             name=Path(shown).name.split(".")[0] if isinstance(source, (str, Path)) else "series",
             source=shown,
             modality=modality,
@@ -151,14 +150,18 @@ class Series(Modality):
             splits=parts,
             spaces=spaces,
             # When the splits begin follows from the rest.
-            hash=splits.content_hash(digest, parts, cls.kind, {**modality.describe(), "held": []}),
+            hash=splits.content_hash(digest, parts, cls.kind, {**modality.describe(), "held": []}, *told.hashable()),
             conditions=conditions,
+            present=present,
+            attributes=told.columns,
             observed=None if observed.all() else observed,
             label_names=label_names if len(label_names) > 1 else [],
             notes=notes,
             opening=opening,
             facts=facts,
         )
+        attributes.remember(data)
+        return data
 
     @property
     def told(self) -> int:

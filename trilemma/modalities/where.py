@@ -65,6 +65,15 @@ class Where:
             met &= clause.holds(self._compared(clause, cells[clause.place]))
         return met
 
+    def unmet(self, x: np.ndarray) -> str:
+        """What the first of raw rows (n, columns) has instead of what is asked, in words; '' where it meets all."""
+        cells = absolute(self.columns, decoded(self.columns, x[:1]))
+        for clause in self.clauses:
+            column, cell = self.columns[clause.place], cells[clause.place]
+            if not clause.holds(self._compared(clause, cell))[0]:
+                return f"{column.written(cell, np.random.default_rng(0))[0] or 'nothing'} is the {column.name}"
+        return ""
+
     def given(self, count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Raw rows (count, columns) with the cells that one value is demanded of, and which cells these are.
 

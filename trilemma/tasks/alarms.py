@@ -25,7 +25,7 @@ from trilemma.modalities.written import beside
 from trilemma.models.contract import Surprises
 from trilemma.tasks.conformal import check_enough, check_share, p_values, strangeness
 from trilemma.tasks.detect import blamed
-from trilemma.tasks.series import label_of, series_of
+from trilemma.tasks.series import conditions_of, label_of, series_of
 from trilemma.training.progress import Bar
 from trilemma.training.sampling import BATCH, Sampler
 
@@ -141,7 +141,7 @@ def surprises(sampler: Sampler, series: Series, rows: Rows, seed: int, bar: Bar 
         arrays = Arrays(
             np.stack([x[:, begin : begin + size] for begin in some]),
             observed=np.stack([known[:, begin : begin + size] for begin in some]),
-            conditions={} if label is None else {"label": np.full((len(some), 1), label)},
+            conditions=conditions_of(sampler, None if label is None else np.full((len(some), 1), label)),
         )
         batch = arrays.gather(np.arange(len(some)), seed=seed, index=some, device=str(sampler.engine.device))
         with sampler.engine.autocast():

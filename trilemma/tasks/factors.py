@@ -15,7 +15,7 @@ from trilemma.modalities.contract import Modality
 from trilemma.modalities.entities import Rows, read_entities
 from trilemma.modalities.series import Series
 from trilemma.models.contract import Decodes, Encodes
-from trilemma.tasks.series import label_of, series_of
+from trilemma.tasks.series import conditions_of, label_of, series_of
 from trilemma.training.sampling import BATCH, Sampler
 
 OVERLAP = 4  # windows begin a quarter of one apart
@@ -105,7 +105,7 @@ def _encoded(sampler: Sampler, series: Series, source: Any) -> tuple[np.ndarray,
     if not x:
         raise InputError(f"{source}: shorter than a window of {size} steps; give more")
     order = np.argsort([first for first, _ in spans], kind="stable")
-    conditions = {"label": np.array(labels)[order][:, None]} if "label" in model.spaces else {}
+    conditions = conditions_of(sampler, np.array(labels)[order][:, None] if "label" in model.spaces else None)
     arrays = Arrays(np.stack(x)[order], observed=np.stack(known)[order], conditions=conditions)
     made = []
     model.eval()

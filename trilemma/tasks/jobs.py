@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trilemma.tasks.oddities import Oddities
     from trilemma.tasks.risk import Risk
     from trilemma.tasks.search import Classes, Hits
+    from trilemma.tasks.stress import Scenarios
     from trilemma.tasks.styles import Projection
 
 
@@ -110,12 +111,31 @@ class Jobs(Opened):
 
         horizon: their steps; None: those of a window.
         """
+        x = self.scenarios(where, n, horizon=horizon, label=label, seed=seed).x
+        return x if raw else self.shown(label).export(x)
+
+    def scenarios(
+        self,
+        where: str,
+        n: int = 1000,
+        *,
+        horizon: int | None = None,
+        label: str | int | None = None,
+        weights: str | None = None,
+        level: float = 0.99,
+        seed: int = 0,
+    ) -> Scenarios:
+        """`stress` with how probable the conditions are: `.probability`, `.interval`, `.said()`, raw paths `.x`.
+
+        weights: a portfolio 'A=0.5,B=0.5', whose loss given the conditions is `.given`.
+        """
         from trilemma.tasks.stress import scenarios
 
         self.require("stress")
-        shown, number = self.shown(label), self.label(label)
-        x, _ = scenarios(self.sampler, shown, n, where, horizon=horizon, label=number, seed=seed, options=self.lawful)
-        return x if raw else shown.export(x)
+        return scenarios(
+            self.sampler, self.shown(label), n, where, horizon=horizon, label=self.label(label), seed=seed,
+            options=self.lawful, weights=weights, level=level,
+        )  # fmt: skip
 
     def risk(
         self,

@@ -60,7 +60,7 @@ class Loaded(Jobs):
         from. Without a prompt captions are those of training examples.
 
         where: conditions that all rows of a table meet, as 'sex = Female and age > 60', or by which attributes that
-        pictures were learned with are chosen, as 'hair = black and smiling = yes'.
+        pictures or series were learned with are chosen, as 'hair = black and smiling = yes', 'region = north'.
         guidance, interval: strength, and the noise levels s (of data of unit variance) between which it acts. eta:
         noise that ddim adds, 0 to 1. Of models with styles, truncation: styles go this share of their way from the
         mean one (less: less varied, more usual); noise_seed: other noise in the layers, the same styles. Of tables,
@@ -80,11 +80,13 @@ class Loaded(Jobs):
             from trilemma.tasks.series import lengthened, series_of
 
             if where is not None or balance is not None:
-                raise InputError("--length goes without --where and --balance; leave it or them out")
+                raise InputError("--length goes without --balance, and with --where of attributes only; leave one out")
             own = series_of(self.modality, "--length")
             self._fills("--length", "forecast")
             number, options = self.label(label), merged(self.lawful, asked)
-            x = lengthened(self.sampler, own, n, length, label=number, seed=seed, start=start, options=options)
+            x = lengthened(
+                self.sampler, own, n, length, label=number, seed=seed, start=start, options=options, prompt=told
+            )
             return x if raw else self.shown(label).export(x)
         if where is not None or balance is not None:
             from trilemma.tasks import tables  # pandas is for tables only

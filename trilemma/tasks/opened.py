@@ -208,14 +208,17 @@ class Opened:
         return told if where is None else self.pooled(where, label, alone=alone)
 
     def pooled(self, where: str, label: str | int | None = None, *, alone: bool = False) -> Prompt:
-        """Attributes to ask for, of pictures that were learned with some: rows that meet the conditions.
+        """Attributes to ask for, of data that were learned with some: rows that meet the conditions.
 
         alone: nothing is said of attributes that the conditions do not name.
         """
         from trilemma.tasks.prompts import pooled
 
         if not self.attributes:
-            raise InputError("--where is for tables, and for pictures with attributes (columns of a metadata.csv)")
+            raise InputError(
+                "--where is for tables, for pictures with attributes (columns of a metadata.csv), and for several "
+                "series with columns that never change within one"
+            )
         return pooled(self, where, self.label(label), alone=alone)
 
     def shown(self, label: str | int | None) -> Modality:

@@ -46,8 +46,11 @@ def pooled(run: Loaded, where: str, label: int | None, *, alone: bool = False) -
 
     alone: nothing is said of attributes that the conditions do not name.
 
+    Of series, whose attributes are those of a label, a combination that none of them has goes without one.
+
     Raises:
-        InputError: conditions that cannot be read, or that no training example meets and no value says.
+        InputError: conditions that cannot be read, or that no training example meets and no value says; of series one
+            that the label does not meet, or no label, for a model that is always told one.
     """
     from trilemma.modalities.where import parse  # pandas is for data with attributes only
 
@@ -61,13 +64,22 @@ def pooled(run: Loaded, where: str, label: int | None, *, alone: bool = False) -
         good = wanted.holds(pool)
         if good.any():
             return Prompt(pool=(np.where(silent, np.nan, pool[good]), own[good]))
+        if run.modality.kind == "series" and label is not None and len(own) and (own == label).all():
+            name = run.label_names[label]
+            raise InputError(f"--where {where!r}: {wanted.unmet(pool)} of {name!r}; leave --label out")
     x, observed = wanted.given(len(some[-1]), np.random.default_rng(0))
     made = np.where(observed, x, some[-1])
     good = wanted.holds(made)
     if not good.any():
         raise InputError(f"--where {where!r}: no training example meets it{_near(wanted)}")
+    strange = run.modality.kind == "series"
+    if strange and not run.config["config"].get("drop"):
+        raise InputError(
+            f"--where {where!r}: no {run.modality.entity} of the run has all of this, and {run.config['model']} knows "
+            f"no others; ask for less, or take diffusion, which also learns without knowing the {run.modality.entity}"
+        )
     run.say(f"--where {where!r}: no training example has all of this; it is a new combination for the model")
-    return Prompt(pool=(np.where(silent, np.nan, made[good]), np.full(int(good.sum()), -1)))
+    return Prompt(pool=(np.where(silent, np.nan, made[good]), np.full(int(good.sum()), -1)), strange=strange)
 
 
 def _near(wanted: Any) -> str:

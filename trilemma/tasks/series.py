@@ -9,6 +9,7 @@ a quarter of a window on either side, so that there are no seams.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +17,14 @@ import torch
 from trilemma.batches import Arrays, Options
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
+from trilemma.mixed import Attributes
 from trilemma.modalities.contract import Gaps, Modality
 from trilemma.modalities.entities import Rows
 from trilemma.modalities.series import Series
 from trilemma.modalities.times import DAY, YEAR
 from trilemma.models.contract import Fills
 from trilemma.training.progress import Bar
-from trilemma.training.sampling import BATCH, Sampler
+from trilemma.training.sampling import BATCH, Prompt, Sampler
 
 BEGIN = 1_577_836_800  # 2020: where a series begins that is made for no time
 
@@ -43,10 +45,12 @@ def fill(
     index: np.ndarray,
     label: np.ndarray | None,
     options: Options,
+    prompt: Prompt | None = None,
 ) -> np.ndarray:
     """Raw windows (n, channels, T) with what is not observed drawn given the rest.
 
-    Window i has the noise of index[i]; label (n, 1): whose they are, None where the run knows one entity only.
+    Window i has the noise of index[i]; label (n, 1): whose they are, None where the run knows one entity only. prompt:
+    which attributes they have; None: those of the entity.
     """
     model = sampler.model
     assert isinstance(model, Fills)
@@ -56,7 +60,7 @@ def fill(
         places = np.arange(first, min(first + BATCH, len(windows)))
         batch = arrays.gather(places, seed=seed, index=index[places], device=str(sampler.engine.device))
         own = None if label is None else label[places]
-        request = sampler.request(seed, index[places], label=own, options=options)
+        request = sampler.request(seed, index[places], label=own, options=options, prompt=prompt)
         with sampler.engine.autocast():
             made.append(sampler.array(model.fill(batch, request, complete=True)))
     return np.concatenate(made) if made else windows
@@ -74,6 +78,7 @@ def go_on(
     label: np.ndarray | None,
     options: Options,
     lost: int = 0,
+    prompt: Prompt | None = None,
 ) -> np.ndarray:
     """What comes after raw x (n, channels, past), of which `known` is known: (n, channels, lost + horizon).
 
@@ -92,7 +97,7 @@ def go_on(
         observed[:, :, at : at + back] = known[:, :, x.shape[2] - back :]
         windows[:, told:, -count:], observed[:, told:, -count:] = ahead[:, :, begin : begin + count], True
         own = index + (begin << 24)
-        whole = fill(sampler, windows, observed, seed=seed, index=own, label=label, options=options)
+        whole = fill(sampler, windows, observed, seed=seed, index=own, label=label, options=options, prompt=prompt)
         future = whole[:, :, -count:]
         # What a column has grown in a gap at the end of the past is filled in too: its level is known before that.
         made.append(whole[:, :, size - count - lost :] if begin == 0 else future)
@@ -111,10 +116,11 @@ def lengthened(
     seed: int,
     start: int,
     options: Options,
+    prompt: Prompt | None = None,
 ) -> np.ndarray:
     """n raw series (n, channels, length): a window, then half a window at a time that goes on from the end of the last.
 
-    Each begins at a time of its own within a year, whose calendar the model is told.
+    Each begins at a time of its own within a year, whose calendar the model is told. prompt: their attributes.
 
     Raises:
         InputError: a run with columns that are known ahead; a length below one.
@@ -133,13 +139,16 @@ def lengthened(
     observed = np.zeros(x.shape, dtype=bool)
     x[:, series.told :], observed[:, series.told :] = calendar[:, :, : series.window], True
     labels = sampler.labels(seed, index) if label is None else np.full((n, 1), label)
-    x = fill(sampler, x, observed, seed=seed, index=index, label=labels, options=options)
+    if prompt is not None and label is None:  # one of those that have them, for all of a series
+        request = sampler.request(seed, index, prompt=prompt)
+        here = request.present["label"].unsqueeze(1)
+        labels = torch.where(here, request.raw["label"], -1).cpu().numpy()
+    told: dict[str, Any] = {"seed": seed, "label": labels, "options": options, "prompt": prompt}
+    x = fill(sampler, x, observed, index=index, **told)
     if total > series.window:
         ahead = calendar[:, :, series.window :]
         known = np.ones(x.shape, dtype=bool)
-        more = go_on(
-            sampler, series, x, known, ahead, seed=seed, index=index + (1 << 44), label=labels, options=options
-        )
+        more = go_on(sampler, series, x, known, ahead, index=index + (1 << 44), **told)
         x = np.concatenate([x, more], 2)
     return x[:, :, :length]
 
@@ -147,6 +156,15 @@ def lengthened(
 def label_of(series: Series, name: str) -> int | None:
     """The number under which a run knows an entity; None where it knows only one."""
     return series.entities.index(name) if len(series.entities) > 1 and name in series.entities else None
+
+
+def conditions_of(sampler: Sampler, labels: np.ndarray | None) -> dict[str, np.ndarray]:
+    """What a model is told of windows with these labels (n, 1): labels, and the attributes that go with them."""
+    if labels is None:
+        return {}
+    spaces, index = sampler.model.spaces, np.arange(len(labels))
+    known = {name: space for name, space in spaces.items() if isinstance(space, Attributes)}
+    return {"label": labels} | {name: sampler.attributes(one, 0, index, labels)[0] for name, one in known.items()}
 
 
 def impute(

@@ -145,20 +145,15 @@ def forecast(
 
 
 def stress(
-    run: Path, *, where: str, n: int, horizon: int | None, label: str | None, seed: int, out: Path
-) -> list[Path]:
-    """Paths that meet conditions, and a line on how rare they are."""
-    from trilemma.tasks.stress import scenarios
-
+    run: Path, *, where: str, n: int, horizon: int | None, label: str | None, weights: str | None, level: float,
+    seed: int, out: Path,
+) -> list[Path]:  # fmt: skip
+    """Paths that meet conditions; how probable they are, and what a portfolio loses on them, is said."""
     loaded = load(run)
     check_out(out, loaded.modality.writes)
-    loaded.require("stress")
-    shown, number = loaded.shown(label), loaded.label(label)
-    x, share = scenarios(
-        loaded.sampler, shown, n, where, horizon=horizon, label=number, seed=seed, options=loaded.lawful
-    )
-    print(f"{share:.2%} of the model's paths meet {where!r}", file=sys.stderr)
-    return shown.save(x, out)
+    found = loaded.scenarios(where, n, horizon=horizon, label=label, weights=weights, level=level, seed=seed)
+    print(found.said(), file=sys.stderr)
+    return loaded.shown(label).save(found.x, out)
 
 
 def risk(

@@ -56,12 +56,14 @@ def draw(frequencies: list[float], seed: int, index: np.ndarray) -> np.ndarray:
 class Prompt:
     """What to make, and what not: raw captions (1, 1, L) of the model's own vocabulary; or rows of attributes.
 
-    pool: rows (n, columns) of which each sample gets one, and their labels (n,), -1 where none is known.
+    pool: rows (n, columns) of which each sample gets one, and their labels (n,), -1 where none is known. strange: they
+    go with no label, and none is told.
     """
 
     caption: np.ndarray | None = None
     negative: np.ndarray | None = None
     pool: tuple[np.ndarray, np.ndarray] | None = None
+    strange: bool = False
 
 
 def recodes(model: Model) -> bool:
@@ -115,7 +117,8 @@ class Sampler:
     ) -> tuple[np.ndarray, np.ndarray]:
         """(n, columns) attributes for which the images `index` are asked, and the labels (n,) that go with them, or -1.
 
-        Those of training examples: of ones with the sample's label, where labels (n, 1) are given.
+        Those of training examples: of ones with the sample's label, where labels (n, 1) are given; NaN where none of
+        them is known.
         """
         rows, theirs = space.pool() if prompt is None or prompt.pool is None else prompt.pool
         noise = Noise(seed ^ ATTRIBUTE_SEED, index)
@@ -127,7 +130,9 @@ class Sampler:
         told = np.zeros((len(index), rows.shape[1]), dtype=np.float32)
         for label in np.unique(labels):
             here = labels[:, 0] == label
-            own = rows[theirs == label] if (theirs == label).any() else rows
+            own = rows[theirs == label]
+            if len(own) == 0:  # what a prompt asks for goes with any label
+                own = rows if prompt is not None and prompt.pool is not None else np.full_like(rows[:1], np.nan)
             told[here] = own[(shares[here] * len(own)).astype(int)]
         return told, labels[:, 0]
 
@@ -135,12 +140,13 @@ class Sampler:
         self, seed: int, index: np.ndarray, *, label: int | np.ndarray | None = None, options: Options | None = None,
         prompt: Prompt | None = None,
     ) -> Request:  # fmt: skip
-        """A request for the images `index` of this seed, with drawn or given labels: one, or (n, 1)."""
+        """A request for the images `index` of this seed, with drawn or given labels: one, or (n, 1); -1: none."""
         device = self.engine.device
         request = Request(Noise(seed, index, device), options=options or Options())
         drawn: dict[str, np.ndarray] = {}
         labels = self.labels(seed, index)
         if labels is not None:
+            label = -1 if prompt is not None and prompt.strange else label
             labels = labels if label is None else np.broadcast_to(label, (len(index), 1))
             drawn["label"] = labels
         elif label is not None:
@@ -167,8 +173,8 @@ class Sampler:
             request.raw["source"] = torch.from_numpy(self.sources[index % len(self.sources)]).to(device)
             request.present["source"] = torch.ones(len(index), dtype=torch.bool, device=device)
         for name, values in drawn.items():
-            request.raw[name] = torch.from_numpy(values.astype(np.int64)).to(device)
-            request.present[name] = torch.ones(len(index), dtype=torch.bool, device=device)
+            request.raw[name] = torch.from_numpy(values.astype(np.int64).clip(min=0)).to(device)
+            request.present[name] = torch.from_numpy(values.reshape(len(index), -1)[:, 0] >= 0).to(device)
         return request
 
     @torch.no_grad()
