@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trilemma import cli
 from trilemma.errors import DiskError, InputError
 from trilemma.modalities.door import open_data
 from trilemma.modalities.writing import disk_error
@@ -170,6 +172,37 @@ def test_places_that_are_none(on: str) -> None:
         place_for(on, None)
     with pytest.raises(InputError, match="--cpus-each"):
         place_for("processes", 0)
+
+
+def test_the_command_line_says_how_to_get_ray(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for on, words in (("ray", "pip install 'trilemma[cluster]'"), ("cloud", "choose processes")):
+        monkeypatch.setattr(sys, "argv", ["trilemma", "compare", str(source), "--out", str(tmp_path / "c"), "--on", on])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 2 and words in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "c").exists()
+
+
+def test_studies_on_a_ray_cluster(source: Path, tmp_path: Path) -> None:
+    """Variants go there as well, those on a part of the data, too; more cores than there are do not wait for ever."""
+    ray = pytest.importorskip("ray")
+    try:
+        with pytest.raises(InputError, match="--cpus-each 1000"):
+            place_for("ray", 1000)
+        compare(
+            str(source), models=["vae"], budget_each="500", settings=dict(SETTINGS), out=tmp_path / "there", on="ray",
+            cpus_each=1, subsample="50%", sensitivity=True, quiet=True,
+        )  # fmt: skip
+    finally:
+        ray.shutdown()
+    rows = json.loads((tmp_path / "there" / "results.json").read_text())["rows"]
+    assert [row["status"] for row in rows if row["kind"] in ("model", "variant")] == ["ok"] * 6
+    base = Run.at(tmp_path / "there" / "runs" / "vae-s0").config()
+    (part,) = (tmp_path / "there" / "runs").glob("variant-*50*")
+    assert Run.at(part).config()["data"]["counts"]["train"] == round(base["data"]["counts"]["train"] / 2)
 
 
 def test_a_ray_cluster(source: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from trilemma.training.run import Run
 from trilemma.training.start import train
 
 TRIES = 4  # of a training whose process is killed or whose machine is lost
-RAY_CPUS = 2  # of each training on a cluster, unless --cpus-each says another number
+RAY_CPUS = 2  # of each training on a cluster that has as many in one machine, unless --cpus-each says otherwise
 DISK = 74  # how a process ends that could not write: EX_IOERR of sysexits.h
 Say = Callable[[str], None]
 
@@ -229,7 +229,7 @@ class Ray(Elsewhere):
             import ray
         except ImportError:
             raise InputError("--on ray: Ray is missing: pip install 'trilemma[cluster]', or --on processes") from None
-        self.ray, self.threads = ray, threads or RAY_CPUS
+        self.ray = ray
         if not ray.is_initialized():
             modules = {"py_modules": [str(Path(__file__).resolve().parents[1])]}  # this very code on all machines
             try:
@@ -238,6 +238,10 @@ class Ray(Elsewhere):
                 raise InputError(
                     f"--on ray:{address}: no cluster there ({problem}); start one: ray start --head"
                 ) from None
+        most = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+        self.threads = threads or max(min(RAY_CPUS, most), 1)
+        if self.threads > most:  # its tasks would wait for ever
+            raise InputError(f"--cpus-each {self.threads}: no machine of the cluster has more than {most} cores for it")
         self.at_once = max(int(ray.cluster_resources().get("CPU", 1)) // self.threads, 1)
 
     def train(self, jobs: list[Job], said: Say) -> None:
