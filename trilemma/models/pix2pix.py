@@ -7,12 +7,14 @@ sampling); as in the paper they hardly do, since the distance asks for the media
 hears of its source in every normalisation (Park et al. 2019): for maps of classes. `srgan` is for sources that are
 blurred copies of x (Ledig et al. 2017): it adds to them, and its perceptual distance is one of the critic's own
 features (Wang et al. 2018): no network that measures has a say in training.
+
+A source and its x can be shifted and mirrored in training, both alike (`jitter`, `mirror`), as in the paper.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -27,7 +29,7 @@ from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import mean_per_example
 from trilemma.models.contract import Criticizes, Model, Now, Samples, Translates, Turn, frozen
-from trilemma.networks.augment import augment
+from trilemma.networks.augment import JITTER, augment, jitter
 from trilemma.networks.layers import Network, initialise
 from trilemma.networks.patchgan import PatchCritic, critic_loss
 from trilemma.networks.spade import SpadeGenerator
@@ -53,6 +55,8 @@ class Config:
     latent: int = 16  # width of z
     embedding: int = 128
     augment: float = 0.0  # probability of each differentiable augmentation of what the critic sees (Zhao et al. 2020)
+    jitter: float = 0.0  # source and x are shifted together, by up to this share of a side
+    mirror: bool = False  # and turned over together, half of them: not where sides matter, as in writing
 
 
 class Pix2Pix(Model, Samples, Translates, Criticizes):
@@ -64,6 +68,8 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
             "penalty": "none",
             "distance": 50.0,
             "augment": 0.0,
+            "jitter": JITTER,
+            "mirror": True,
             "optimizer.rate": 2e-4,
             "optimizer.betas": (0.5, 0.999),
             "optimizer.batch": 1,
@@ -71,7 +77,8 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
             "optimizer.warm_up": 0,
         },
         "spade": {"generator": "spade", "matching": 5.0},
-        "srgan": {"residual": True, "matching": 10.0},
+        # What a degradation left of x may go by places: a shift would be another degradation.
+        "srgan": {"residual": True, "matching": 10.0, "jitter": 0.0},
     }
     accepts = (Continuous,)
     needs_grid = True
@@ -131,12 +138,18 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, noise = self.config, batch.noise
+        move = jitter(noise, self.space.grid, config.jitter, mirror=config.mirror)
         mask = masked(self.space, batch.observed, batch.valid)
-        mask = torch.ones_like(batch.x[:1], dtype=torch.float32) if mask is None else self.space.widen(mask)
-        real = self.space.embed(batch.x) * mask
-        cond = self.conditioner(batch.raw, batch.present, len(batch))
-        assert cond.grid is not None
-        source = cond.grid
+        mask = torch.ones_like(batch.x[:1], dtype=torch.float32) if mask is None else move(self.space.widen(mask))
+        real = move(self.space.embed(batch.x)) * mask
+
+        def told() -> Cond:
+            cond = self.conditioner(batch.raw, batch.present, len(batch))
+            assert cond.grid is not None
+            return replace(cond, grid=move(cond.grid))
+
+        cond = told()
+        source = cast(Tensor, cond.grid)
 
         def shown(x: Tensor) -> Tensor:
             """(B, channels, *grid) of source and x, augmented alike."""
@@ -153,7 +166,7 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
         yield Turn("critic", loss, len(batch), logs)
 
         if not kept:
-            cond = self.conditioner(batch.raw, batch.present, len(batch))
+            cond = told()
             after, noise.draw = noise.draw, draw
             made = self.generate(cond, noise)
             noise.draw = after
