@@ -4,7 +4,7 @@ It begins at noise: y_t = (1 - t) x + t noise e lies between x at t = 0 and nois
 the source as a condition (Lipman et al. 2023). `source` is a bridge in the word's strict sense, from the source with
 noise on it: y_t = (1 - t) x + t (source + noise e), flow matching between paired ends (Albergo et al. 2023, "Stochastic
 interpolants with data-dependent couplings"). Both are walked by posteriors as in Liu et al. 2023 (I2SB). The network
-sees y_t, t and the source, and says where x is. Source and x can be shifted and mirrored in training, both alike.
+sees y_t, t and the source, and says where x is. Source and x can be shifted in training, both alike.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ class Config:
     error: Literal["square", "absolute"] = "square"  # means, or medians: sharper where x is one thing or another
     draws: Literal[1, 2] = 1  # 2: the network draws x instead of its mean, by the energy score of two draws
     jitter: float = 0.0  # source and x are shifted together, by up to this share of a side
-    mirror: bool = False  # and turned over together, half of them: not where sides matter, as in writing
     embedding: int = 128
     steps: int = 4
     warp: float = 1.0  # over 1, steps are longer at the start
@@ -124,7 +123,7 @@ class Bridge(Model, Samples, Translates):
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, noise = self.config, batch.noise
-        move = jitter(noise, self.space.grid, config.jitter, mirror=config.mirror)
+        move = jitter(noise, self.space.grid, config.jitter)
         mask = masked(self.space, batch.observed, batch.valid)
         mask = None if mask is None else move(self.space.widen(mask))
         grid, vector, begin = self.told(batch.raw, batch.present, len(batch), move)

@@ -8,7 +8,7 @@ hears of its source in every normalisation (Park et al. 2019): for maps of class
 blurred copies of x (Ledig et al. 2017): it adds to them, and its perceptual distance is one of the critic's own
 features (Wang et al. 2018): no network that measures has a say in training.
 
-A source and its x can be shifted and mirrored in training, both alike (`jitter`, `mirror`), as in the paper.
+A source and its x can be shifted in training, both alike (`jitter`); the paper mirrors them as well (training.flip).
 """
 
 from __future__ import annotations
@@ -56,7 +56,6 @@ class Config:
     embedding: int = 128
     augment: float = 0.0  # probability of each differentiable augmentation of what the critic sees (Zhao et al. 2020)
     jitter: float = 0.0  # source and x are shifted together, by up to this share of a side
-    mirror: bool = False  # and turned over together, half of them: not where sides matter, as in writing
 
 
 class Pix2Pix(Model, Samples, Translates, Criticizes):
@@ -69,7 +68,6 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
             "distance": 50.0,
             "augment": 0.0,
             "jitter": JITTER,
-            "mirror": True,
             "optimizer.rate": 2e-4,
             "optimizer.betas": (0.5, 0.999),
             "optimizer.batch": 1,
@@ -138,7 +136,7 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, noise = self.config, batch.noise
-        move = jitter(noise, self.space.grid, config.jitter, mirror=config.mirror)
+        move = jitter(noise, self.space.grid, config.jitter)
         mask = masked(self.space, batch.observed, batch.valid)
         mask = torch.ones_like(batch.x[:1], dtype=torch.float32) if mask is None else move(self.space.widen(mask))
         real = move(self.space.embed(batch.x)) * mask

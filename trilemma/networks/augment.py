@@ -59,26 +59,23 @@ def augment(x: Tensor, noise: Noise, probability: float) -> Tensor:
     return torch.where(hide, torch.zeros_like(x), x)
 
 
-JITTER = 0.06  # share of a side by which pix2pix shifts: of 286 places 256 are taken, 15 of 256 either way
+JITTER = 0.06  # share of a side by which pix2pix shifts: 256 of 286 places are taken, which is 15 of 256 either way
 
 
-def jitter(noise: Noise, grid: tuple[int, ...], share: float, *, mirror: bool = False) -> Callable[[Tensor], Tensor]:
+def jitter(noise: Noise, grid: tuple[int, ...], share: float) -> Callable[[Tensor], Tensor]:
     """What moves any (B, channels, *grid) of these examples: a source and its x, and a mask of it, all alike.
 
-    Each axis is shifted by up to this share of its side, and what comes in is the reflection at the border; half of
-    the examples are mirrored along the last axis. As the random crops of pix2pix (Isola et al. 2017, section 6.2), but
-    by whole places instead of out of an enlarged picture: nothing is blurred, and no two classes of a map are mixed.
+    Each axis is shifted by up to this share of its side, and what comes in is the reflection at the border. As the
+    random crops of pix2pix (Isola et al. 2017, section 6.2), but by whole places instead of out of an enlarged picture:
+    nothing is blurred, and no two classes of a map are mixed.
     """
-    if not grid or not (share or mirror):
+    if not grid or not share:
         return lambda x: x
-    draws, places = noise.uniform(len(grid) + 1), list[Tensor]()
+    draws, places = noise.uniform(len(grid)), list[Tensor]()
     for axis, side in enumerate(grid):
-        here = torch.arange(side, device=draws.device).unsqueeze(0)
-        if axis == len(grid) - 1 and mirror:
-            here = torch.where(draws[:, -1:] < 0.5, side - 1 - here, here)
         reach, turn = round(share * side), max(2 * side - 2, 1)
-        shift = (draws[:, axis] * (2 * reach + 1)).long().unsqueeze(1) - reach
-        read = (here + shift) % turn
+        shift = (draws[:, axis] * (2 * reach + 1)).long() - reach
+        read = (torch.arange(side, device=shift.device) + shift.unsqueeze(1)) % turn
         places.append(torch.minimum(read, turn - read))
 
     def moved(x: Tensor) -> Tensor:
