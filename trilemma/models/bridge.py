@@ -68,6 +68,8 @@ class Bridge(Model, Samples, Translates):
         space, source = spaces["x"], spaces["source"]
         if config.start == "source" and source.width != space.width:
             raise InputError(f"setting start=source: it has {source.width} channels, x {space.width}; take start=noise")
+        if config.jitter and not space.grid:
+            raise InputError(f"setting jitter={config.jitter:g}: only data on a grid can be shifted; leave it out")
         if not config.noise >= LEAST_NOISE:
             raise InputError(f"setting noise={config.noise:g}: at least {LEAST_NOISE:g}, of data of deviation 1")
         self.config, self.spaces = config, nn.ModuleDict(spaces)
