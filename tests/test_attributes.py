@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn import functional
 from typer.testing import CliRunner
 
 import trilemma as tl
@@ -362,11 +361,11 @@ def frank(monkeypatch: pytest.MonkeyPatch) -> Sampler:
         spaces={"label": Categorical((1,), 2), "attributes": space},
         affines=lambda: [torch.zeros(1, 8)],
         layer_noise=lambda noise: torch.zeros(len(noise), 0),
-        mean_style=lambda request: functional.pad(request.raw["label"].float(), (4, 3)).unsqueeze(1),
         synthesise=lambda styles, noise: styles.mean(1).reshape(-1, 1, 2, 4),
         draw=lambda request: request.noise.normal(4),
+        # Who is not told them makes what goes along with the label, as the data have it.
         style=lambda z, request: torch.cat(
-            [z, request.raw["label"].float(), request.raw["attributes"].float()], 1
+            [z, label := request.raw["label"].float(), request.raw.get("attributes", label).float().expand(-1, 3)], 1
         ).unsqueeze(1),
     )
     sampler = Sampler(model, SimpleNamespace(device="cpu"), frequencies=[0.5, 0.5], dtype=np.dtype("u1"))  # type: ignore[arg-type]
@@ -374,8 +373,8 @@ def frank(monkeypatch: pytest.MonkeyPatch) -> Sampler:
     return sampler
 
 
-def test_the_direction_of_an_attribute_moves_nothing_that_goes_along_with_it(frank: Sampler) -> None:
-    for name, own, way in (("smile=yes", 5, 0.5), ("old=no", 6, -0.5), ("hair", 7, 1.0)):
+def test_the_direction_of_an_attribute_or_label_moves_nothing_that_goes_along_with_it(frank: Sampler) -> None:
+    for name, own, way in (("smile=yes", 5, 0.5), ("old=no", 6, -0.5), ("hair", 7, 1.0), ("a", 4, -0.5), ("b", 4, 0.5)):
         step = styles.direction(frank, name, ["a", "b"], COLUMNS).step
         assert float(step[own]) == pytest.approx(way, abs=0.1)
         assert step.abs().sum() - step[own].abs() < 1e-4, "something else was moved"

@@ -24,6 +24,7 @@ from trilemma.models.bridge import Bridge, energy_score
 from trilemma.models.contract import Now, configure
 from trilemma.models.cut import CUT
 from trilemma.models.cyclegan import Pool
+from trilemma.networks.augment import jitter
 from trilemma.networks.layers import Network
 from trilemma.networks.patchgan import PatchCritic, ResnetGenerator, critic_loss
 from trilemma.networks.spade import SpadeGenerator
@@ -239,6 +240,44 @@ def test_matching_compares_places_that_are_augmented_alike() -> None:
     turns = {turn.group: turn for turn in model.losses(case.batch(), Now(0, 0, 100, 100))}
     assert float(turns["generator"].logs["matching"]) == 0
     assert "matching" not in toy.build("pix2pix", case).presets["published"]
+
+
+@pytest.mark.parametrize("grid", [(20,), (32, 13), (5, 8, 1)], ids=len)
+def test_jitter_moves_whatever_lies_at_one_place_alike(grid: tuple[int, ...]) -> None:
+    """By whole places, reflected at the border, by (seed, index) alone; values and classes stay what they are."""
+    x = torch.arange(math.prod(grid), dtype=torch.float32).reshape(1, 1, *grid).expand(40, -1, *[-1] * len(grid))
+    move = jitter(Noise(0, np.arange(40)), grid, 0.25)
+    moved = move(x)
+    assert torch.equal(move(torch.cat([-x, x % 3], 1)), torch.cat([-moved, moved % 3], 1)), "two things, two ways"
+    steps = {tuple(one) for one in (moved[:, 0].flatten(1)[:, 0]).reshape(-1, 1).tolist()}
+    assert len(steps) > 3, "everybody is moved alike"
+    place, reach = grid[-1] // 2, round(grid[-1] / 4)  # far from the border: by at most a quarter
+    along = moved.flatten(2)[..., : grid[-1]][:, 0, place] % grid[-1]
+    assert (along - place).abs().max() == reach and set(along.tolist()) <= set(range(grid[-1]))
+    assert torch.equal(moved[7:9], jitter(Noise(0, np.arange(7, 9)), grid, 0.25)(x[7:9]))
+    assert jitter(Noise(0, np.arange(40)), grid, 0.0)(x) is x
+
+
+@pytest.mark.parametrize("name", ["pix2pix", "bridge"])
+def test_a_source_and_its_x_are_moved_together(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who knows what to make of a source makes no error under jitter either; in micro-batches the same."""
+    case = CASES["pairs"]
+    model = toy.build(name, case, toy.settings(name, case, jitter=0.25, optimizer__micro=4))
+    seen = list[Tensor]()
+
+    def partner(grid: Tensor) -> Tensor:
+        seen.append(model.spaces["source"].decode(grid[:, :1]))  # type: ignore[operator]
+        return model.space.embed(torch.cat([-seen[-1], 0.5 * seen[-1] + 1], 1)).requires_grad_()
+
+    if name == "pix2pix":
+        monkeypatch.setattr(model, "generate", lambda cond, noise: partner(cond.grid))
+    else:
+        monkeypatch.setattr(model, "estimate", lambda z, t, grid, vector, noise: partner(grid))
+    *_, last = model.losses(case.batch(), Now(0, 0, 100, 100))
+    assert float(last.logs["distance" if name == "pix2pix" else "error"]) < 1e-6
+    given = case.batch().raw["source"]
+    assert not torch.allclose(seen[0], given) and torch.equal(seen[0], seen[-1])
+    assert all(float(x.min()) >= float(own.min()) - 1e-5 for x, own in zip(seen[0], given, strict=True))
 
 
 @pytest.mark.parametrize("grid", [(20,), (32, 13), (32, 8, 8)], ids=len)

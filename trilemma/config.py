@@ -95,6 +95,7 @@ LEAST |= {"mapping": 1, "pace": 0.01, "mapping_pace": 0.01, "path_length": 0, "p
 LEAST |= {"lora": 0, "lora_alpha": 0}
 LEAST |= {"pool": 0, "patches": 1, "projection": 1, "temperature": 1e-3, "warp": 0.01}
 MOST = {"warp": 10.0, "dropout": 0.95, "drop": 1.0, "augment": 1.0, "stay": 1.0, "mixing": 1.0, "target": 1.0}
+MOST |= {"jitter": 0.5}
 
 
 def parse_value(text: str) -> Any:

@@ -4,13 +4,13 @@ It begins at noise: y_t = (1 - t) x + t noise e lies between x at t = 0 and nois
 the source as a condition (Lipman et al. 2023). `source` is a bridge in the word's strict sense, from the source with
 noise on it: y_t = (1 - t) x + t (source + noise e), flow matching between paired ends (Albergo et al. 2023, "Stochastic
 interpolants with data-dependent couplings"). Both are walked by posteriors as in Liu et al. 2023 (I2SB). The network
-sees y_t, t and the source, and says where x is.
+sees y_t, t and the source, and says where x is. Source and x can be shifted in training, both alike.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand, mean_per_example, sum_per_example
 from trilemma.models.contract import Model, Now, Samples, Translates, Turn
+from trilemma.networks.augment import jitter
 from trilemma.networks.denoisers import denoiser
 from trilemma.networks.layers import Network, initialise, pad_to, sinusoids, to_patches
 from trilemma.spaces import Continuous, Space, masked
@@ -45,6 +46,7 @@ class Config:
     time_deviation: float = 1.5
     error: Literal["square", "absolute"] = "square"  # means, or medians: sharper where x is one thing or another
     draws: Literal[1, 2] = 1  # 2: the network draws x instead of its mean, by the energy score of two draws
+    jitter: float = 0.0  # source and x are shifted together, by up to this share of a side
     embedding: int = 128
     steps: int = 4
     warp: float = 1.0  # over 1, steps are longer at the start
@@ -66,6 +68,8 @@ class Bridge(Model, Samples, Translates):
         space, source = spaces["x"], spaces["source"]
         if config.start == "source" and source.width != space.width:
             raise InputError(f"setting start=source: it has {source.width} channels, x {space.width}; take start=noise")
+        if config.jitter and not space.grid:
+            raise InputError(f"setting jitter={config.jitter:g}: only data on a grid can be shifted; leave it out")
         if not config.noise >= LEAST_NOISE:
             raise InputError(f"setting noise={config.noise:g}: at least {LEAST_NOISE:g}, of data of deviation 1")
         self.config, self.spaces = config, nn.ModuleDict(spaces)
@@ -97,11 +101,15 @@ class Bridge(Model, Samples, Translates):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         return {"model": list(self.parameters())}
 
-    def told(self, raw: dict[str, Tensor], present: dict[str, Tensor], count: int) -> tuple[Tensor, Tensor | None, Any]:
-        """(source's grid, vector of the other conditions, where the path starts but for its noise)."""
+    def told(
+        self, raw: dict[str, Tensor], present: dict[str, Tensor], count: int,
+        move: Callable[[Tensor], Tensor] = lambda x: x,
+    ) -> tuple[Tensor, Tensor | None, Any]:  # fmt: skip
+        """(source's grid, moved; vector of the other conditions; where the path starts but for its noise)."""
         cond = self.conditioner(raw, present, count)
         assert cond.grid is not None
-        return cond.grid, cond.vector, cond.grid[:, : self.space.width] if self.config.start == "source" else 0.0
+        grid = move(cond.grid)
+        return grid, cond.vector, grid[:, : self.space.width] if self.config.start == "source" else 0.0
 
     def estimate(self, z: Tensor, t: Tensor, grid: Tensor, vector: Tensor | None, noise: Noise) -> Tensor:
         """x less the source, where the path starts there, from z = y_t less it (B, width, *grid) at t (B,)."""
@@ -117,10 +125,11 @@ class Bridge(Model, Samples, Translates):
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, noise = self.config, batch.noise
+        move = jitter(noise, self.space.grid, config.jitter)
         mask = masked(self.space, batch.observed, batch.valid)
-        mask = None if mask is None else self.space.widen(mask)
-        grid, vector, begin = self.told(batch.raw, batch.present, len(batch))
-        x = self.space.embed(batch.x)
+        mask = None if mask is None else move(self.space.widen(mask))
+        grid, vector, begin = self.told(batch.raw, batch.present, len(batch), move)
+        x = move(self.space.embed(batch.x))
         r = x - begin if mask is None else (x - begin) * mask
         t = torch.sigmoid(config.time_mean + config.time_deviation * torch.special.ndtri(noise.spread().to(x.dtype)))
         z = r * expand(1 - t, x) + expand(t, x) * config.noise * noise.normal(*x.shape[1:])

@@ -8,12 +8,14 @@ hears of its source in every normalisation (Park et al. 2019): for maps of class
 blurred copies of x (Ledig et al. 2017): it adds to them, and its perceptual distance is one of the critic's own
 features (Wang et al. 2018): no network that measures has a say in training. With `perceptual` that of a network of
 photographs is added (theirs is VGG), and reports leave out what this one would say.
+
+A source and its x can be shifted in training, both alike (`jitter`); the paper mirrors them as well (training.flip).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -29,7 +31,7 @@ from trilemma.maths.precision import wide
 from trilemma.maths.shapes import mean_per_example
 from trilemma.models.contract import Criticizes, Model, Now, Samples, Translates, Turn, frozen
 from trilemma.networks import perceptual
-from trilemma.networks.augment import augment
+from trilemma.networks.augment import JITTER, augment, jitter
 from trilemma.networks.layers import Network, initialise
 from trilemma.networks.patchgan import PatchCritic, critic_loss
 from trilemma.networks.spade import SpadeGenerator
@@ -56,6 +58,7 @@ class Config:
     latent: int = 16  # width of z
     embedding: int = 128
     augment: float = 0.0  # probability of each differentiable augmentation of what the critic sees (Zhao et al. 2020)
+    jitter: float = 0.0  # source and x are shifted together, by up to this share of a side
 
 
 class Pix2Pix(Model, Samples, Translates, Criticizes):
@@ -67,6 +70,7 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
             "penalty": "none",
             "distance": 50.0,
             "augment": 0.0,
+            "jitter": JITTER,
             "optimizer.rate": 2e-4,
             "optimizer.betas": (0.5, 0.999),
             "optimizer.batch": 1,
@@ -74,7 +78,8 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
             "optimizer.warm_up": 0,
         },
         "spade": {"generator": "spade", "matching": 5.0},
-        "srgan": {"residual": True, "matching": 10.0},
+        # What a degradation left of x may go by places: a shift would be another degradation.
+        "srgan": {"residual": True, "matching": 10.0, "jitter": 0.0},
     }
     accepts = (Continuous,)
     needs_grid = True
@@ -134,12 +139,18 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, noise = self.config, batch.noise
+        move = jitter(noise, self.space.grid, config.jitter)
         mask = masked(self.space, batch.observed, batch.valid)
-        mask = torch.ones_like(batch.x[:1], dtype=torch.float32) if mask is None else self.space.widen(mask)
-        real = self.space.embed(batch.x) * mask
-        cond = self.conditioner(batch.raw, batch.present, len(batch))
-        assert cond.grid is not None
-        source = cond.grid
+        mask = torch.ones_like(batch.x[:1], dtype=torch.float32) if mask is None else move(self.space.widen(mask))
+        real = move(self.space.embed(batch.x)) * mask
+
+        def told() -> Cond:
+            cond = self.conditioner(batch.raw, batch.present, len(batch))
+            assert cond.grid is not None
+            return replace(cond, grid=move(cond.grid))
+
+        cond = told()
+        source = cast(Tensor, cond.grid)
 
         def shown(x: Tensor) -> Tensor:
             """(B, channels, *grid) of source and x, augmented alike."""
@@ -156,7 +167,7 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
         yield Turn("critic", loss, len(batch), logs)
 
         if not kept:
-            cond = self.conditioner(batch.raw, batch.present, len(batch))
+            cond = told()
             after, noise.draw = noise.draw, draw
             made = self.generate(cond, noise)
             noise.draw = after

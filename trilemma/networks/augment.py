@@ -1,9 +1,11 @@
-"""Differentiable augmentation for critics that see few examples, on any grid: `augment` is DiffAugment (Zhao et al.
-2020), `vary` the wider pipe whose probability can be steered (Karras et al. 2020)."""
+"""Augmentation on any grid. For critics that see few examples, differentiable: `augment` is DiffAugment (Zhao et al.
+2020), `vary` the wider pipe whose probability can be steered (Karras et al. 2020). For pairs: `jitter`, of both.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -55,6 +57,35 @@ def augment(x: Tensor, noise: Noise, probability: float) -> Tensor:
         keep = keep * hidden.reshape(shape)
     hide = keep.bool() & expand(apply[:, 2], x)
     return torch.where(hide, torch.zeros_like(x), x)
+
+
+JITTER = 0.06  # share of a side by which pix2pix shifts: 256 of 286 places are taken, which is 15 of 256 either way
+
+
+def jitter(noise: Noise, grid: tuple[int, ...], share: float) -> Callable[[Tensor], Tensor]:
+    """What moves any (B, channels, *grid) of these examples: a source and its x, and a mask of it, all alike.
+
+    Each axis is shifted by up to this share of its side, and what comes in is the reflection at the border. As the
+    random crops of pix2pix (Isola et al. 2017, section 6.2), but by whole places instead of out of an enlarged picture:
+    nothing is blurred, and no two classes of a map are mixed.
+    """
+    if not grid or not share:
+        return lambda x: x
+    draws, places = noise.uniform(len(grid)), list[Tensor]()
+    for axis, side in enumerate(grid):
+        reach, turn = round(share * side), max(2 * side - 2, 1)
+        shift = (draws[:, axis] * (2 * reach + 1)).long() - reach
+        read = (torch.arange(side, device=shift.device) + shift.unsqueeze(1)) % turn
+        places.append(torch.minimum(read, turn - read))
+
+    def moved(x: Tensor) -> Tensor:
+        for axis, place in enumerate(places, 2):
+            shape = [len(x), *[1] * (x.dim() - 1)]
+            shape[axis] = -1
+            x = x.gather(axis, place.reshape(shape).expand_as(x))
+        return x
+
+    return moved
 
 
 GREATEST = 0.8  # probability up to which the generator cannot take the pipe's distortions for the data's (Karras 2020)

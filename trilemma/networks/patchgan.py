@@ -113,11 +113,12 @@ class ResnetGenerator(nn.Module):
         self.leave_norm = GroupNorm(widths[0])
         self.leave = initialise(convolution(dims, widths[0], outputs * self.patch**dims), 0.0 if self.adds else 1.0)
         self.activation = ACTIVATIONS[network.activation]
-        self.widths = [widths[0], *widths, *([widths[-1]] * 2)]  # channels of `features`
+        self.half = (network.depth + 1) // 2  # blocks of the first half: 5 of the papers' 9
+        self.widths = [widths[0], *widths, widths[-1]]  # channels of `features`
         channels_last(self, dims)
 
     def features(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
-        """What its first half makes of x, or of an output: after the stem, each level, half of the blocks and all."""
+        """What its first half makes of x, or of an output: after the stem, each level and half of the blocks."""
         enter = self.enter if x.shape[1] == self.channels or self.enter_outputs is None else self.enter_outputs
         h = enter(to_patches(pad_to(x, self.multiple), self.patch))
         found = [h]
@@ -126,12 +127,9 @@ class ResnetGenerator(nn.Module):
             found.append(h)
             h = shrink(h)
         found.append(h)
-        half = len(self.blocks) // 2
-        for number, layer in enumerate(self.blocks, 1):
+        for layer in self.blocks[: self.half]:
             h = layer(h, embedding)
-            if number == half:
-                found.append(h)
-        return [*found, h] if half else [*found, h, h]
+        return [*found, h]
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         return self.finish(x, self.features(x, embedding), embedding)
@@ -139,6 +137,8 @@ class ResnetGenerator(nn.Module):
     def finish(self, x: Tensor, features: list[Tensor], embedding: Tensor) -> Tensor:
         """The output, from the features of x."""
         h = features[-1]
+        for layer in self.blocks[self.half :]:
+            h = layer(h, embedding)
         for level in reversed(range(len(self.grow))):
             h = cast(Block, self.rise[level])(from_patches(self.grow[level](h), 2), embedding)
         h = self.leave(self.activation(self.leave_norm(h)))

@@ -38,7 +38,7 @@ def has_control(loaded: Loaded) -> bool:
 @torch.no_grad()
 def of_styles(loaded: Loaded, ruler: Ruler) -> dict[str, Any]:
     """Metrics by name, as records, of as many samples as the protocol says."""
-    sampler, model, count = loaded.sampler, styles.capable(loaded.sampler), ruler.protocol.moved_count
+    sampler, count = loaded.sampler, ruler.protocol.moved_count
     w, request = styles.many_styles(sampler, 4 * count, seed=SEED)
     x = styles.synthesised(sampler, w, request)
     features = ruler.network(_raw(loaded, x))
@@ -87,10 +87,7 @@ def of_styles(loaded: Loaded, ruler: Ruler) -> dict[str, Any]:
         known = np.flatnonzero(np.array(sampler.frequencies) > 0)
         own = request.raw["label"][:count, 0].cpu().numpy()
         other = known[(np.searchsorted(known, own) + 1) % len(known)]
-        asked = sampler.request(SEED, np.arange(len(sampler.frequencies)))
-        asked.raw["label"] = torch.arange(len(sampler.frequencies), device=w.device).unsqueeze(1)
-        styles.untold(asked)
-        means = model.mean_style(asked)[:, 0]
+        means = styles.means_of_labels(sampler)
         changed("label", "label", own, other, means[other] - means[own])
 
     each = []

@@ -30,6 +30,7 @@ from trilemma.training.progress import Bar
 from trilemma.training.sampling import Prompt, Sampler
 
 COUNT = 2048  # samples whose styles say what directions there are
+MOST = 2**17  # styles over which the means of all labels are taken together
 STARTS = 256  # samples that projection looks for its start among
 RATE = 0.05  # of projection, in deviations of styles; and of tuning the generator
 TUNING_RATE = 3e-4
@@ -175,8 +176,8 @@ def direction(
     """The direction of this name.
 
     A label's is the difference of the mean style under it from that of all labels: a step of 1 goes the whole way; so
-    is that of an attribute's value that the model was told, NAME=VALUE, and of a number that of its upper half, all
-    else that is told being as it was. That of what is read off examples is a linear regression of it on styles; `pca-K`
+    is that of an attribute's value that the model was told, NAME=VALUE, and of a number that of its upper half. All
+    else that is told is as it was. That of what is read off examples is a linear regression of it on styles; `pca-K`
     the K-th principal component of styles (Harkonen et al. 2020); `sefa-K` the K-th direction that changes the layers'
     inputs most, from their weights alone (Shen & Zhou 2021, closed form). Those three are in deviations of styles.
     """
@@ -207,24 +208,28 @@ def direction(
 
 def _of_label(sampler: Sampler, name: str, label_names: Sequence[str]) -> Tensor:
     """The mean style under a label less the mean over all of them, by their shares."""
-    model = capable(sampler)
     own = "label" if name in label_names else name.rpartition("-")[0]
     number = label_names.index(name) if name in label_names else int(name.rpartition("-")[2])
-    space = model.spaces[own]
-    shares = sampler.frequencies if own == "label" else space.shares.tolist()
-    request = sampler.request(0, np.arange(space.count))
-    request.raw[own] = torch.arange(space.count, device=sampler.engine.device).unsqueeze(1)
-    untold(request)
-    with torch.no_grad():
-        means = model.mean_style(request)[:, 0]
+    shares = sampler.frequencies if own == "label" else capable(sampler).spaces[own].shares.tolist()
+    means = means_of_labels(sampler, own)
     weights = torch.tensor(shares, dtype=means.dtype, device=means.device)
     return means[number] - (weights / weights.sum()) @ means
 
 
-def untold(request: Request) -> None:
-    """Nothing is said of attributes: those of an example would differ from one label to the next."""
-    for told in (request.raw, request.present):
-        told.pop(TOLD, None)
+@torch.no_grad()
+def means_of_labels(sampler: Sampler, own: str = "label") -> Tensor:
+    """Mean styles (count, style) under each label, or each cluster (`own`), over the same codes and attributes.
+
+    These are told as the data have them, to each label the same: untold, those that go along with it would move, too.
+    """
+    model = capable(sampler)
+    count = model.spaces[own].count
+    request = sampler.request(0, np.arange(max(min(COUNT, MOST // count), 1)))
+    codes, means = model.draw(request), []
+    for number in range(count):
+        request.raw[own] = torch.full_like(request.raw[own], number)
+        means.append(model.style(codes, request)[:, 0].mean(0))
+    return torch.stack(means)
 
 
 def _told_names(sampler: Sampler, column: Any, place: int) -> list[tuple[str, np.ndarray]]:
