@@ -113,7 +113,7 @@ class ResnetGenerator(nn.Module):
         self.leave_norm = GroupNorm(widths[0])
         self.leave = initialise(convolution(dims, widths[0], outputs * self.patch**dims), 0.0 if self.adds else 1.0)
         self.activation = ACTIVATIONS[network.activation]
-        self.half = (network.depth + 1) // 2  # blocks of the first half: 5 of the papers' 9
+        self.first = (network.depth + 1) // 2  # blocks of the first half: 5 of the papers' 9
         self.widths = [widths[0], *widths, widths[-1]]  # channels of `features`
         channels_last(self, dims)
 
@@ -127,7 +127,7 @@ class ResnetGenerator(nn.Module):
             found.append(h)
             h = shrink(h)
         found.append(h)
-        for layer in self.blocks[: self.half]:
+        for layer in self.blocks[: self.first]:
             h = layer(h, embedding)
         return [*found, h]
 
@@ -137,7 +137,7 @@ class ResnetGenerator(nn.Module):
     def finish(self, x: Tensor, features: list[Tensor], embedding: Tensor) -> Tensor:
         """The output, from the features of x."""
         h = features[-1]
-        for layer in self.blocks[self.half :]:
+        for layer in self.blocks[self.first :]:
             h = layer(h, embedding)
         for level in reversed(range(len(self.grow))):
             h = cast(Block, self.rise[level])(from_patches(self.grow[level](h), 2), embedding)

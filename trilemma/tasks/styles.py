@@ -22,7 +22,7 @@ from trilemma.maths.noise import Noise
 from trilemma.maths.signals import spherical
 from trilemma.mixed import Attributes
 from trilemma.modalities.attributes import NAME as TOLD
-from trilemma.models.contract import Encodes, Model, Styles, frozen
+from trilemma.models.contract import MEAN_OF, Encodes, Model, Styles, frozen
 from trilemma.networks.conv import pooled
 from trilemma.spaces import Categorical, Clusters, Continuous
 from trilemma.training import optimizers
@@ -30,7 +30,6 @@ from trilemma.training.progress import Bar
 from trilemma.training.sampling import Prompt, Sampler
 
 COUNT = 2048  # samples whose styles say what directions there are
-MOST = 2**17  # styles over which the means of all labels are taken together
 STARTS = 256  # samples that projection looks for its start among
 RATE = 0.05  # of projection, in deviations of styles; and of tuning the generator
 TUNING_RATE = 3e-4
@@ -223,10 +222,9 @@ def means_of_labels(sampler: Sampler, own: str = "label") -> Tensor:
     These are told as the data have them, to each label the same: untold, those that go along with it would move, too.
     """
     model = capable(sampler)
-    count = model.spaces[own].count
-    request = sampler.request(0, np.arange(max(min(COUNT, MOST // count), 1)))
+    request = sampler.request(0, np.arange(MEAN_OF))
     codes, means = model.draw(request), []
-    for number in range(count):
+    for number in range(model.spaces[own].count):
         request.raw[own] = torch.full_like(request.raw[own], number)
         means.append(model.style(codes, request)[:, 0].mean(0))
     return torch.stack(means)
