@@ -5,8 +5,8 @@ bounded channels to fixed levels (Mentzer et al. 2024): a codebook that nothing 
 `vq` takes the nearest entry of a codebook that follows the codes (van den Oord et al. 2017).
 The loss is -log-likelihood of pixels under one learned deviation (Rybkin et al. 2021) and of their local energies
 (`networks/texture.py`), which see blur as pixels do not; `perceptual` adds what a packaged network of photographs sees
-(Zhang et al. 2018). As a sampler of its own it draws each place of the codes by itself: what a second model is for shows
-by comparison.
+(Zhang et al. 2018). As a sampler of its own it draws each place of the codes by itself: what a second model is for
+shows by comparison.
 """
 
 from __future__ import annotations
