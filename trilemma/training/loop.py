@@ -63,7 +63,10 @@ class Loop:
             model = self.shards.model
         self.model, self.data, self.config, self.training, self.engine = model, data, optimizer, training, engine
         if model.couples_batch and optimizer.micro:
-            raise InputError("this model's loss needs the whole batch at once: leave out optimizer.micro")
+            raise InputError(
+                "this model's loss needs the whole batch at once: leave out optimizer.micro; a smaller "
+                "optimizer.batch needs less memory"
+            )
         if engine.world > optimizer.batch:
             raise InputError(
                 f"setting optimizer.batch={optimizer.batch}: {engine.world} processes share a batch, and each needs an "
