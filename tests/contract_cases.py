@@ -153,6 +153,7 @@ STEERED = [
     ("stylegan:smooth", "image"),
     ("codec:vq", "image"),
 ]  # presets with state that losses move
+IN_SHARDS = [("vae", "image"), ("bridge", "pairs"), ("masked", "tokens")]  # two networks; a U-Net; a transformer
 
 
 def fits(model_class: type[Model], case: Case) -> bool:
@@ -216,12 +217,13 @@ def loop(
     config: Any = None,
     seed: int = 0,
     micro: int = 0,
+    shard: bool = False,
 ) -> Loop:
     config = config if config is not None else settings(name, case)
     config.optimizer.micro = micro
     engine = Engine(dtype=dtype, device="cpu", shared=True)
     model = engine.place(build(name, case, config, seed=seed))
-    training = Training(examples=steps * config.optimizer.batch, averages=(0.1,), average_every=1)
+    training = Training(examples=steps * config.optimizer.batch, averages=(0.1,), average_every=1, shard=shard)
     return Loop(model, case.data, config.optimizer, training, engine, seed=seed)
 
 

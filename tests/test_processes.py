@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import trilemma as tl
+from trilemma.errors import InputError
 from trilemma.training.run import Run
 
 SETTINGS = {
@@ -87,6 +89,44 @@ def test_two_processes_train_as_one_though_one_dies(source: Path, tmp_path: Path
         row["seen"] for row in Run.at(killed).stats() if "seen" in row and "event" not in row
     ]
     assert tl.load(killed).generate(3).shape == (3, 8, 8)
+
+
+def test_two_processes_in_shards_train_as_one(source: Path, tmp_path: Path) -> None:
+    """They go on from a state of one process, and one from theirs: losses and weights are those of one alone."""
+    settings = {**SETTINGS, **ALONE, "training.shard": True, "training.branches": [0.9], "network.kind": "transformer"}
+
+    def alone(out: Path) -> Run:
+        run = tl.train(str(source), model="diffusion", out=out, budget="330", size="xs", settings=settings, quiet=True)
+        assert isinstance(run, Run)
+        return run
+
+    def begun(out: Path, of: Path, state: str) -> Path:
+        """A run that has come to this state of another one."""
+        shutil.copytree(of, out)
+        (out / "weights.safetensors").unlink()
+        shutil.move(out / "state" / state, out / "state" / "step-000000001")
+        return out
+
+    def losses(run: Run) -> list[float]:
+        return [row["error"] for row in run.stats() if "error" in row]
+
+    one = alone(tmp_path / "one")
+    two = begun(tmp_path / "two", one.folder, "before-decay")
+    child = torchrun(source, two, "--model", "diffusion", "--budget", "330", *flags_of(settings))
+    said = child.communicate(timeout=200)[1]
+    assert child.returncode == 0 and "resumed" in said, said
+    three = alone(begun(tmp_path / "three", two, "branch-0.9"))
+    weights = load_file(one.weights_file)
+    assert len(losses(one)) == 10
+    for other in (Run.at(two), three):
+        for name, weight in load_file(other.weights_file).items():
+            np.testing.assert_allclose(weight, weights[name], rtol=1e-6, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(losses(other), losses(one), rtol=1e-9)
+    for model, wrong, words in (("gan", {}, "whole"), ("vae", {"training.compile": True}, "compiled")):
+        with pytest.raises(InputError, match=f"training.shard.*{words}"):
+            tl.train(
+                str(source), model=model, out=tmp_path / "no", budget="66", settings={"training.shard": True, **wrong}
+            )
 
 
 def test_a_process_that_meets_nobody_says_so() -> None:

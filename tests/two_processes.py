@@ -30,7 +30,7 @@ def start(folder: str) -> int:
 
 def work(folder: Path) -> None:
     import torch
-    from contract_cases import CASES, STEERED
+    from contract_cases import CASES, IN_SHARDS, STEERED
     from test_contract import exact_loop, shared_pairs, weights_of
 
     torch.set_num_threads(1)
@@ -41,6 +41,14 @@ def work(folder: Path) -> None:
             loop.take_step()
         loop.gather()
         torch.save(weights_of(loop) | dict(loop.model.named_buffers()), folder / f"{name}-{case}-{rank}.pt")
+        if (name, case) in IN_SHARDS:
+            fresh, parts = exact_loop(name, CASES[case], batch=7), exact_loop(name, CASES[case], batch=7, shard=True)
+            parts.load(fresh.tensors(), fresh.facts())
+            for _ in range(STEPS):
+                parts.take_step()
+            with parts.whole():
+                if rank == 0:
+                    torch.save(weights_of(parts) | dict(parts.model.named_buffers()), folder / f"{name}-{case}-2.pt")
     torch.distributed.destroy_process_group()
 
 

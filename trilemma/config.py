@@ -51,6 +51,7 @@ class Training:
     corrections: tuple[tuple[int, int], ...] = ()  # (step, examples): where a time budget's count was set right
     fit_examples: int = 20_000  # at most, for the density on an autoencoder's codes
     branches: tuple[float, ...] = ()  # shares of the budget at which a training of that length can branch off
+    shard: bool = False  # networks, gradients, optimizer and averages in parts, one for each process of `torchrun`
     flip: bool = False  # mirror the last grid axis at random: photographs, not letters
 
 

@@ -111,7 +111,10 @@ class Model(nn.Module, ABC):
         """Named parameter groups, one optimizer each."""
 
     def compilable(self) -> tuple[nn.Module, ...]:
-        """Networks that a compiler may take: their inputs' shapes stay, and nothing is differentiated through twice."""
+        """Networks that a compiler may take: their inputs' shapes stay, and nothing is differentiated through twice.
+
+        These can be trained in shards as well: nothing but their `forward` uses their weights.
+        """
         return ()
 
     @abstractmethod

@@ -6,7 +6,7 @@ so there is no half-life to tune. Several deviations are kept; which one is used
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -52,7 +52,8 @@ class Averages:
 
     def _source(self, model: nn.Module) -> list[Tensor]:
         parameters = dict(model.named_parameters())
-        return [parameters[name].detach() for name in self.names]
+        with torch.no_grad():  # of a network in shards, this process's rows
+            return [getattr(parameters[name], "to_local", parameters[name].detach)() for name in self.names]
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int, every: int) -> None:
@@ -83,7 +84,8 @@ class Averages:
             for name, value in zip(self.names, values, strict=True)
         }
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def load(self, state: dict[str, Tensor], part: Callable[[str, Tensor], Tensor] = lambda name, whole: whole) -> None:
+        """part: what of a whole tensor (its weight's name, the tensor) is held here."""
         for key, values in self.values.items():
             for name, value in zip(self.names, values, strict=True):
-                value.copy_(state[f"{key}.{name}"])
+                value.copy_(part(name, state[f"{key}.{name}"]))

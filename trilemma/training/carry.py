@@ -88,6 +88,10 @@ def carry_out(
     model_config = from_json(model_class.Config, config["config"])
     training = from_json(Training, config["training"])
     engine = Engine(dtype=training.dtype, threads=training.threads, shared=True)
+    if training.shard and engine.world == 1:
+        said(
+            "training.shard: one process holds all; `torchrun --nproc-per-node 2 -m trilemma train ...` starts several"
+        )
     state = agreed(run.latest_state)
     start = begun_with(config["asked"], networks) if state is None else None  # a state replaces all weights
     if (state is not None or not engine.main) and "cluster" in config["spaces"]:  # and the centres
@@ -128,15 +132,17 @@ def carry_out(
     before, joules = loop.seconds, energy()
     try:
         with interruptible(loop):
-            loop.go(run, preview=preview if engine.main else None, bar=bar, correct=correct)
+            loop.go(run, preview=preview if engine.main or loop.shards else None, bar=bar, correct=correct)
     except Stopped:
         bar.close()
         said(f"stopped at {loop.seen:,} examples; the same command goes on, `trilemma generate {run.folder}` works now")
         raise KeyboardInterrupt from None
     bar.close()
     loop.save(run)
-    if engine.main:
-        _finish(run, data, config, loop, sampler, said, begun=begun, before=before, joules=joules, timed=bool(limit))
+    with loop.whole():
+        if engine.main:
+            timed = bool(limit)
+            _finish(run, data, config, loop, sampler, said, begun=begun, before=before, joules=joules, timed=timed)
     engine.barrier()
 
 

@@ -1,4 +1,4 @@
-"""Devices, precision and processes: the only file that knows of `torch.distributed`.
+"""Devices, precision and processes: with `shards` the only file that knows of `torch.distributed`.
 
 Replicas are plain modules: broadcast once, one flat all-reduce of gradients after backward. No DDP wrapper: gradient
 penalties, JVPs and two-player turns break it.
@@ -267,7 +267,8 @@ class Engine:
         for weight in weights:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-        others = [torch.as_tensor(n, dtype=weights[0].dtype, device=self.device) for n in more]
+        dtype = next((weight.dtype for weight in weights), torch.float64)
+        others = [torch.as_tensor(n, dtype=dtype, device=self.device) for n in more]
         every = [*(p.grad for p in weights if p.grad is not None), *others]
         flat = torch.cat([one.reshape(-1) for one in every])
         dist.all_reduce(flat)

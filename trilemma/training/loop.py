@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.preview import Shows
 from trilemma.training.progress import Bar
 from trilemma.training.run import Run, branch_state
+from trilemma.training.shards import Shards, check
 
 MOST_ROLLBACKS = 3
 SPIKE = 10.0  # usual lengths: a longer gradient is cut to this, so that one odd example cannot undo a training
@@ -54,6 +56,11 @@ class Loop:
         seed: int,
         make: MakeOptimizer | None = None,
     ):
+        self.shards = None
+        if training.shard and engine.world > 1:
+            check(model, optimizer, training, None, engine.world)
+            self.shards = Shards(model, engine)
+            model = self.shards.model
         self.model, self.data, self.config, self.training, self.engine = model, data, optimizer, training, engine
         if model.couples_batch and optimizer.micro:
             raise InputError("this model's loss needs the whole batch at once: leave out optimizer.micro")
@@ -64,7 +71,8 @@ class Loop:
             )
         self.seed, self.step, self.seen, self.rollbacks = seed, 0, 0, 0
         self.seconds = 0.0  # of stepping, those before a kill included
-        self.groups = {name: [p for p in own if p.requires_grad] for name, own in model.groups().items()}
+        parts: Any = self.shards.part_of if self.shards else {}
+        self.groups = {name: [parts.get(p, p) for p in own if p.requires_grad] for name, own in model.groups().items()}
         optimizers.light()
         self.optimizers = {
             name: make(weights) if make else optimizers.make(optimizer, weights)
@@ -151,13 +159,18 @@ class Loop:
         weights = self.groups[name]
         own = [sum(turn.weight for turn in turns), sum(turn.loss for turn in turns), float(self.stop)]
         parts = [torch.stack([turn.shared[key] for turn in turns]).sum(0) for key in turns[0].shared]
-        summed = self.engine.add_gradients(weights, [*own, *parts])
+        if self.shards:
+            self.shards.collect()
+        whole = [p for p in weights if not (self.shards and p in self.shards.names)]
+        summed = self.engine.add_gradients(whole, [*own, *parts])
         shared = torch.stack(summed[: len(own)]).tolist() if summed else []
         total = shared[0] if shared else own[0]
         self.others_stop = bool(shared and shared[2])
-        gradients = [p.grad for p in weights if p.grad is not None]
+        moved = [p for p in weights if p.grad is not None]
+        gradients = [p.grad for p in moved if p.grad is not None]
         torch._foreach_div_(gradients, total)
-        length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        norms = list(torch._foreach_norm(gradients))
+        length = torch.linalg.vector_norm(torch.stack(self.shards.lengths(moved, norms) if self.shards else norms))
         # All numbers that Python needs to know, in one go: on a GPU it waits once for a turn.
         names = [key for turn in turns for key in turn.logs]
         told = [length, *(turn.loss for turn in turns), *(value for turn in turns for value in turn.logs.values())]
@@ -190,17 +203,39 @@ class Loop:
 
     # --- state ---
 
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Within this block, entered by all processes, the first one has the model and its averages as a whole."""
+        if self.shards is None:
+            yield
+            return
+        own = self.model, self.averages
+        self.model, self.averages = self.shards.assemble(self.averages)
+        try:
+            yield
+        finally:
+            self.shards.disassemble()
+            self.model, self.averages = own
+
     def tensors(self) -> dict[str, Tensor]:
+        """The whole state, in the first process; called by all of them, in `whole`."""
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         state |= {f"average.{name}": tensor for name, tensor in self.averages.state().items()}
         for group, optimizer in self.optimizers.items():
+            names = self._names(optimizer)
             for number, entries in optimizer.state_dict()["state"].items():
-                state |= {
-                    f"optimizer.{group}.{number}.{key}": torch.as_tensor(v)
-                    for key, v in entries.items()
-                    if v is not None
-                }
+                for key, v in entries.items():
+                    value = None if v is None else torch.as_tensor(v)
+                    if value is not None and self.shards:
+                        value = self.shards.gathered(names[number], value)
+                    if value is not None:
+                        state[f"optimizer.{group}.{number}.{key}"] = value
         return state
+
+    def _names(self, optimizer: torch.optim.Optimizer) -> list[str]:
+        """Of an optimizer's weights, in the order of its state, those in parts; '' for others."""
+        weights = [weight for part in optimizer.param_groups for weight in part["params"]]
+        return [self.shards.names.get(weight, "") if self.shards else "" for weight in weights]
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -218,17 +253,20 @@ class Loop:
         def under(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
+        def part(name: str, tensor: Tensor) -> Tensor:
+            return self.shards.part(name, tensor) if self.shards else tensor
+
         try:
-            self.model.load_state_dict(under("model."))
+            (self.shards or self.model).load_state_dict(under("model."))
         except RuntimeError as problem:
             raise of_another_version("this state of the training", type(self.model).__name__, problem) from None
-        self.averages.load(under("average."))
+        self.averages.load(under("average."), part)
         for group, optimizer in self.optimizers.items():
             entries: dict[int, dict[str, Tensor]] = {}
-            weights = [weight for part in optimizer.param_groups for weight in part["params"]]
+            weights, names = [w for own in optimizer.param_groups for w in own["params"]], self._names(optimizer)
             for name, tensor in under(f"optimizer.{group}.").items():
                 number, _, key = name.partition(".")
-                weight = weights[int(number)]
+                weight, tensor = weights[int(number)], part(names[int(number)], tensor)
                 if (
                     tensor.dim()
                     and tensor.shape != weight.shape
@@ -253,11 +291,12 @@ class Loop:
     def save(self, run: Run) -> None:
         """A safe state; the last two are kept, so that a torn write costs little."""
         self.gather()
-        weights = [p.detach() for p in self.model.parameters()]
-        # Infinite weights show in the loss one step later: such a state is no safe one.
-        if self.engine.main and all(bool(norm.isfinite()) for norm in torch._foreach_norm(weights)):
-            run.save_state(f"step-{self.step:09d}", self.tensors(), self.facts())
-            run.drop_states(keep=2)
+        with self.whole():
+            tensors, weights = self.tensors(), [p.detach() for p in self.model.parameters()]
+            # Infinite weights show in the loss one step later: such a state is no safe one.
+            if self.engine.main and all(bool(norm.isfinite()) for norm in torch._foreach_norm(weights)):
+                run.save_state(f"step-{self.step:09d}", tensors, self.facts())
+                run.drop_states(keep=2)
         self.engine.barrier()
 
     # --- the whole training ---
@@ -293,8 +332,10 @@ class Loop:
                 late = self.seen - part * total
                 if run and late >= 0 and (name not in kept or late < self.config.batch):
                     self.gather()  # in all processes alike: what they hold comes first
-                    if self.engine.main:
-                        run.save_state(name, self.tensors(), self.facts())
+                    with self.whole():
+                        tensors = self.tensors()
+                        if self.engine.main:
+                            run.save_state(name, tensors, self.facts())
                     kept.add(name)
             try:
                 logs = self.take_step()
@@ -315,7 +356,8 @@ class Loop:
                 sums, counts = {}, {}
             if preview and preview.due(self.seen, self.config.batch, total):
                 start = time.monotonic()
-                events = preview.show(self)
+                with self.whole():
+                    events = preview.show(self) if self.engine.main else []
                 paused += time.monotonic() - start
                 if run and self.engine.main:
                     self.tell(run, events)

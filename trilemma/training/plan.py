@@ -20,6 +20,7 @@ from trilemma.training.features import seconds_for
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.probe import Probe, compile_verdict, dtype_verdict, pace, threads_verdict
 from trilemma.training.sampling import Sampler, label_frequencies, recodes, told_labels
+from trilemma.training.shards import check
 
 LEAST_BATCH = 16  # smaller ones lose more by their noise than they gain by more steps
 WORTH_HALVING = 0.7  # of a step's seconds: a half batch that takes longer costs too many examples for its steps
@@ -123,9 +124,12 @@ def plan(
     training.dtype = training.dtype or dtype_verdict(probe, training, most)
     training.threads = training.threads or threads_verdict(probe, training, most)
     if training.compile is None:
-        training.compile = compile_verdict(probe, training, most, amount if kind == "seconds" else 0.0)
+        budget = amount if kind == "seconds" and not training.shard else 0.0
+        training.compile = compile_verdict(probe, training, most, budget)
     loop = probe.loop(training, training.dtype)
     model = loop.model
+    if training.shard:
+        check(model, optimizer, training, tuning, processes())
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     step = rate = train_seconds = total = after = memory = None
     if kind == "examples":

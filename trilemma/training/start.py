@@ -300,7 +300,8 @@ def _clip(
     It reads captions as the model does.
     """
     unit, amount, _ = parse_budget(asked["budget"])
-    theirs = {k: v for k, v in settings.items() if k.startswith("training.") and k != "training.branches"}
+    own_only = ("training.branches", "training.shard")
+    theirs = {k: v for k, v in settings.items() if k.startswith("training.") and k not in own_only}
     theirs["model.text"] = text_of(asked["model"], settings)
     share: str | int = f"{CLIP_SHARE * amount:.2f}s" if unit == "seconds" else max(int(CLIP_SHARE * amount), 1)
     own = Run(run.folder / CLIP)
