@@ -26,7 +26,7 @@ from trilemma.training.average import usual
 from trilemma.training.card import card
 from trilemma.training.choose import choose
 from trilemma.training.clusters import clustered
-from trilemma.training.engine import Engine, agreed, energy, peak_memory, when_killed
+from trilemma.training.engine import Engine, agreed, agreed_state, energy, peak_memory, when_killed
 from trilemma.training.guides import CLIP
 from trilemma.training.loop import Correct, Loop, Stopped
 from trilemma.training.matching import Found, best_average
@@ -93,7 +93,7 @@ def carry_out(
         said(
             "training.shard: one process holds all; `torchrun --nproc-per-node 2 -m trilemma train ...` starts several"
         )
-    state = agreed(run.latest_state)
+    state = agreed_state(run.latest_state)
     start = begun_with(config["asked"], networks) if state is None else None  # a state replaces all weights
     if (state is not None or not engine.main) and "cluster" in config["spaces"]:  # and the centres
         data = replace(data, spaces={**data.spaces, "cluster": space_from(config["spaces"]["cluster"])})

@@ -99,6 +99,26 @@ def agreed(make: Callable[[], Any]) -> Any:
     return told[0]
 
 
+def agreed_state(make: Callable[[], tuple[dict[str, Tensor], Any] | None]) -> tuple[dict[str, Tensor], Any] | None:
+    """`agreed`, of tensors in main memory and facts: a GPU, which NCCL needs, has one tensor of them at a time."""
+    held: list[tuple[dict[str, Tensor], Any] | None] = [None]
+
+    def known() -> tuple[dict[str, Any], Any] | None:
+        held[0] = state = make()
+        return None if state is None else ({n: (t.shape, t.dtype) for n, t in state[0].items()}, state[1])
+
+    told = agreed(known)
+    if told is None or not dist.is_initialized():
+        return held[0]
+    own, tensors = {} if held[0] is None else held[0][0], dict[str, Tensor]()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else "cpu"
+    for name, (shape, dtype) in told[0].items():
+        tensor = own[name].to(device) if first() else torch.empty(shape, dtype=dtype, device=device)
+        dist.broadcast(tensor, 0)
+        tensors[name] = tensor.cpu()
+    return tensors, told[1]
+
+
 @contextmanager
 def when_killed(do: Callable[[], None]) -> Iterator[None]:
     """What Ctrl-C and a polite kill (SIGTERM) do within this block; nothing changes outside the main thread."""

@@ -20,7 +20,7 @@ from trilemma.errors import InputError, of_another_version
 from trilemma.models.contract import Model, Now, Samples, Turn
 from trilemma.training import optimizers
 from trilemma.training.average import Averages
-from trilemma.training.engine import Engine, agreed
+from trilemma.training.engine import Engine, agreed, agreed_state
 from trilemma.training.health import Health
 from trilemma.training.optimizers import MakeOptimizer
 from trilemma.training.preview import Shows
@@ -389,7 +389,7 @@ class Loop:
             )
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        state = agreed(run.latest_state) if run else None
+        state = agreed_state(run.latest_state) if run else None
         if state is not None:
             self.load(*state)
         self.seen, self.step, self.rollbacks, self.seconds = seen + self.config.batch, step + 1, rollbacks, seconds
