@@ -58,7 +58,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder, frame = tmp_path_factory.mktemp("rows"), law()
     frame.loc[np.random.default_rng(1).uniform(size=COUNT) < 0.1, "the y"] = np.nan
     made = {}
-    for model, budget in (("diffusion", "200k"), ("vae", "250k"), ("gan", "8k")):
+    for model, budget in (("diffusion", "130k"), ("vae", "150k"), ("gan", "8k")):
         made[model] = folder / model
         settings = {"training.previews": 0}
         tl.train(frame, model=model, out=made[model], budget=budget, size="xs", settings=settings, quiet=True)
