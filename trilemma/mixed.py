@@ -266,8 +266,8 @@ def space_from(description: dict[str, Any]) -> Space:
     kind = description["kind"]
     if kind == "continuous":
         low, high, levels = description["low"], description["high"], description["levels"]
-        always = tuple(description.get("always", ()))
-        return Continuous(tuple(description["shape"]), low=low, high=high, levels=levels, always=always)
+        always, held = (tuple(description.get(name, ())) for name in ("always", "held"))
+        return Continuous(tuple(description["shape"]), low=low, high=high, levels=levels, always=always, held=held)
     if kind == "categorical":
         return Categorical(tuple(description["shape"]), description["count"])
     if kind == "clusters":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from trilemma.maths.losses import bernoulli_nll, discretised_gaussian_nll, gauss
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand, sum_per_example
+from trilemma.maths.signals import rounds
 
 TEMPERATURE = 0.6  # of relaxed tokens: on a census a GAN's rows are told apart with AUC .81, at 1 .86, at .3 .82
 MARGIN = 0.25  # deviations beyond the data's range that a relaxed sample may reach
@@ -130,9 +131,22 @@ class Space(nn.Module, ABC):
         """
         return self.embed(torch.where(observed, x, torch.zeros_like(x))), self.widen(observed)
 
+    def deduced(self, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw x and which of it is known, with what follows from that."""
+        return x, observed
+
     def complete(self, params: Tensor) -> Tensor:
         """A decoder's output (B, width, *grid) made such that no cell that it gives is missing."""
         return params
+
+
+class Held(NamedTuple):
+    """A channel of a series that keeps one value for a day, or a week: as long as an angle goes round once."""
+
+    channel: int
+    sine: int
+    cosine: int
+    steps: int  # of a round
 
 
 class Continuous(Space):
@@ -155,11 +169,13 @@ class Continuous(Space):
         mean: Tensor | None = None,
         deviation: Tensor | None = None,
         always: tuple[int, ...] = (),
+        held: tuple[Held, ...] = (),
     ):
         super().__init__()
         self.shape, self.width, self.dtype = tuple(shape), shape[0], torch.float32
         self.low, self.high, self.levels = low, high, levels
         self.always = tuple(always)  # channels that are known wherever a part is given: the calendar of a series
+        self.held = tuple(Held(*each) for each in held)
         self.register_buffer("mean", torch.zeros(shape[0]) if mean is None else mean.float())
         self.register_buffer("deviation", torch.ones(shape[0]) if deviation is None else deviation.float())
         if self.in_time:
@@ -178,6 +194,7 @@ class Continuous(Space):
             "high": self.high,
             "levels": self.levels,
             "always": list(self.always),
+            **({"held": [list(each) for each in self.held]} if self.held else {}),
         }
 
     def portion(self, noise: Noise) -> Tensor:
@@ -216,7 +233,29 @@ class Continuous(Space):
             x = self.low + ((x - self.low) / self.step).round() * self.step
         if self.low is not None or self.high is not None:
             x = x.clamp(self.low, self.high)
+        return self._held_still(x)
+
+    def _held_still(self, x: Tensor) -> Tensor:
+        """Raw x with the mean of each round in channels that keep one value."""
+        for each in self.held:
+            own = rounds(x[:, each.sine], x[:, each.cosine], each.steps)
+            x = _replaced(x, each.channel, _shared(x[:, each.channel], own, own.sum(1)))
         return x
+
+    def deduced(self, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """Of channels that keep one value a round is known where one of its steps is."""
+        for each in self.held:
+            known = observed[:, each.channel].to(x.dtype)
+            calendar = (observed[:, each.sine] & observed[:, each.cosine]).to(x.dtype)
+            own = rounds(x[:, each.sine] * calendar, x[:, each.cosine] * calendar, each.steps)
+            counts = (own * known.unsqueeze(2)).sum(1)
+            values = _shared(x[:, each.channel] * known, own, counts)
+            here = ((own * (counts > 0).to(x.dtype).unsqueeze(1)).sum(2) > 0) & calendar.any(1, keepdim=True)
+            here |= observed[:, each.channel]
+            values = torch.where(observed[:, each.channel], x[:, each.channel], values)
+            x = _replaced(x, each.channel, torch.where(here, values, x[:, each.channel]))
+            observed = _replaced(observed, each.channel, here)
+        return x, observed
 
     def terms(
         self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
@@ -253,10 +292,19 @@ class Continuous(Space):
         """With the noise that a law of series has, without which forecasts are too sure; a picture is its mean."""
         if not self.in_time or log_scale is None:
             return params
-        return params + self._column(log_scale.exp()) * noise.normal(*params.shape[1:])
+        made = noise.normal(*params.shape[1:])
+        if self.held:
+            raw = params * self._column(self.deviation) + self._column(self.mean)
+            for each in self.held:  # one draw a round, of which no mean is left
+                own = rounds(raw[:, each.sine], raw[:, each.cosine], each.steps)
+                made = _replaced(made, each.channel, _shared(made[:, each.channel], own, own.sum(1).sqrt()))
+        return params + self._column(log_scale.exp()) * made
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
         """The numbers themselves within the data's range, a soft stop just outside it: a generator cannot run away."""
+        if self.held:
+            raw = params * self._column(self.deviation) + self._column(self.mean)
+            params = (self._held_still(raw) - self._column(self.mean)) / self._column(self.deviation)
         if self.low is None or self.high is None:
             return params
         low, high = (
@@ -264,6 +312,17 @@ class Continuous(Space):
         )
         inside = torch.maximum(torch.minimum(params, high), low)
         return inside + MARGIN * torch.tanh((params - inside) / MARGIN)
+
+
+def _shared(values: Tensor, own: Tensor, by: Tensor) -> Tensor:
+    """Values (B, T) summed over each round of `own` (B, T, rounds) and divided `by` (B, rounds), given to all of it."""
+    total = torch.einsum("bt,btr->br", values, own) / by.clamp(min=1)
+    return torch.einsum("br,btr->bt", total, own)
+
+
+def _replaced(x: Tensor, channel: int, values: Tensor) -> Tensor:
+    """x (B, channels, T) with other values (B, T) in one channel, as a tensor of its own."""
+    return torch.cat([x[:, :channel], values.unsqueeze(1), x[:, channel + 1 :]], 1)
 
 
 class Categorical(Space):
@@ -391,6 +450,7 @@ def fit_continuous(
     levels: int | None = None,
     rows: np.ndarray | None = None,
     always: tuple[int, ...] = (),
+    held: tuple[Held, ...] = (),
 ) -> Continuous:
     """A Continuous Space with the per-channel mean and deviation of x (N, C, *grid), or of its `rows`, in float64.
 
@@ -416,7 +476,9 @@ def fit_continuous(
     smallest = 1.0 if levels is None or low is None or high is None else (high - low) / max(levels - 1, 1)
     deviation = torch.where(deviation < 1e-9 * (1 + largest), torch.full_like(deviation, smallest), deviation)
     shape = tuple(x.shape[1:])
-    return Continuous(shape, low=low, high=high, levels=levels, mean=mean, deviation=deviation, always=always)
+    return Continuous(
+        shape, low=low, high=high, levels=levels, mean=mean, deviation=deviation, always=always, held=held
+    )
 
 
 def masked(space: Space, observed: Tensor | None, valid: Tensor | None) -> Tensor | None:

@@ -22,3 +22,17 @@ def estimated_noise(x: Tensor) -> Tensor:
         return torch.full((len(x),), 0.5, device=x.device)
     second = x[..., 2:] - 2 * x[..., 1:-1] + x[..., :-2]
     return (second.abs().flatten(1).median(1).values / 0.6745 / 6**0.5).clamp(min=0.02)
+
+
+def rounds(sine: Tensor, cosine: Tensor, steps: int) -> Tensor:
+    """Which round each step is of, (B, T, rounds) of 0 and 1, where an angle goes round once in `steps` equal steps.
+
+    sine, cosine (B, T): those of the angle, times anything above 0 and with noise. A round begins at angle 0.
+    """
+    place = torch.arange(sine.shape[-1], device=sine.device)
+    shifts = torch.arange(steps, device=sine.device).unsqueeze(1)
+    angles = (place + shifts).to(sine.dtype) * (2 * torch.pi / steps)  # (steps, T), were that the first step's place
+    first = (sine @ angles.sin().T + cosine @ angles.cos().T).argmax(1, keepdim=True)
+    number = torch.div(first + place, steps, rounding_mode="floor")
+    last = torch.arange((sine.shape[-1] + steps - 2) // steps + 1, device=sine.device)
+    return (number.unsqueeze(2) == last).to(sine.dtype)

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from trilemma.modalities.columns import Column
+from trilemma.modalities.times import CIRCLES, Clock
 
 KINDS = ("level", "change", "return", "known", "left-out")
+HELD = 0.99  # of all changes, those where a day begins, in a column of daily values; of at least 8
 WANDERS = 0.1  # of what a random walk would vary from window to window
 
 
@@ -22,6 +24,7 @@ class Channel:
     kind: str  # level, change, return; known: a level whose future is given, as the calendar's is
     start: float = 1.0  # a level from which changes go on: the last one known
     decimals: int | None = None  # of levels; the column's own are those of what is learned
+    circle: str = ""  # of the calendar, in a round of which the level stays the same: 'hour of day' of a daily value
 
     @property
     def wanders(self) -> bool:
@@ -84,7 +87,8 @@ class Channel:
 
     def said(self) -> str:
         ways = {"change": ", by its changes", "return": ", by its returns", "known": ", known ahead"}
-        return "number" + ways.get(self.kind, "")
+        held = {"hour of day": ", one value a day", "day of week": ", one value a week"}
+        return "number" + ways.get(self.kind, "") + held.get(self.circle, "")
 
 
 def kind_of(levels: list[np.ndarray], calendars: list[np.ndarray], window: int) -> str:
@@ -108,6 +112,25 @@ def kind_of(levels: list[np.ndarray], calendars: list[np.ndarray], window: int) 
     if not between or np.mean(between) <= WANDERS * steps / window * np.mean(within):
         return "level"
     return "return" if all(np.nanmin(each, initial=np.inf) > 0 for each in levels) else "change"
+
+
+def circle_of(levels: list[np.ndarray], times: list[np.ndarray], clock: Clock, known: list[str]) -> str:
+    """The longest of the calendar's circles in a round of which the levels stay the same; '' where there is none.
+
+    levels, times: of each entity (n,); known: the channels of the calendar.
+    """
+    for circle in reversed(CIRCLES):
+        steps = clock.steps_of(circle)
+        if steps < 2 or f"{circle}, sine" not in known or (times[0][0] + CIRCLES[circle][0]) % clock.step:
+            continue
+        changes = first = 0
+        for values, when in zip(levels, times, strict=True):
+            changed = np.diff(values[~np.isnan(values)]) != 0
+            begins = np.diff(clock.rounds(when[~np.isnan(values)], circle)) != 0
+            changes, first = changes + int(changed.sum()), first + int((changed & begins).sum())
+        if changes >= 8 and first >= HELD * changes:
+            return circle
+    return ""
 
 
 def straight(x: np.ndarray) -> np.ndarray:

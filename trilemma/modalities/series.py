@@ -17,13 +17,13 @@ from PIL import Image
 
 from trilemma.errors import InputError
 from trilemma.modalities import arrays, attributes, examples, frames, splits, statics, times, written
-from trilemma.modalities.channels import Channel, kind_of, straight
+from trilemma.modalities.channels import Channel, circle_of, kind_of, straight
 from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Data, Gaps, Modality, Opening, alone_and_plain
 from trilemma.modalities.entities import Reading, Rows, read_entities
-from trilemma.modalities.times import Clock
+from trilemma.modalities.times import CIRCLES, Clock
 from trilemma.modalities.writing import own_folder, writing_to
-from trilemma.spaces import Categorical, Space, fit_continuous
+from trilemma.spaces import Categorical, Held, Space, fit_continuous
 
 PARTS = (0.7, 0.85)  # of each entity's time: where choose and test begin
 WINDOWS = {60: 240, 3600: 168, 86_400: 64}  # steps by the length of a step in seconds; months: 48
@@ -83,7 +83,9 @@ class Series(Modality):
         if not any(wanted.get(columns[place].name) != "known" for place in keep):
             raise InputError(f"{shown}: no column of numbers is left beside the times")
         channels, span = [], float(max(each.times[-1] - each.times[0] for each in found))
-        calendars = [clock.calendar(each.times[: own[1]], span)[0] for each, own in zip(found, edges, strict=True)]
+        names = clock.calendar(found[0].times[:1], span)[1]
+        early = [each.times[: own[1]] for each, own in zip(found, edges, strict=True)]
+        calendars = [clock.calendar(each, span)[0] for each in early]
         for place in list(keep):
             train = [each.values[: own[1], place] for each, own in zip(found, edges, strict=True)]
             if all(len(np.unique(each[~np.isnan(each)])) < 2 for each in train):
@@ -99,10 +101,10 @@ class Series(Modality):
             channel.column.decimals = None if channel.wanders else channel.decimals
             channel.column.fit(np.concatenate([channel.relative(each) for each in train]), smooth=True)
             channel.column.lengthen()
+            channel.circle = "" if channel.wanders else circle_of(train, early, clock, names)
             channels.append(channel)
         if not any(each.kind != "known" for each in channels):
             raise InputError(f"{shown}: no column changes in the first 70 % of its time")
-        names = clock.calendar(found[0].times[:1], span)[1]
         labels = [] if given.apart or len(found) == 1 else [each.name for each in found]
         modality = cls(
             channels, clock, window, entity, labels, names, span, _starts(found, keep, channels) if labels else []
@@ -113,7 +115,8 @@ class Series(Modality):
             each.values = each.values[:, keep]
         x, observed, owner, parts = modality._windows(found, edges, shown)
         digest = splits.digests(x)
-        space = fit_continuous(x, rows=parts["train"], always=tuple(range(modality.told, x.shape[1])))
+        always = tuple(range(modality.told, x.shape[1]))
+        space = fit_continuous(x, rows=parts["train"], always=always, held=modality._held())
         spaces: dict[str, Space] = {"x": space}
         conditions, present = {}, {}
         label_names = given.label_names if given.apart else labels
@@ -168,6 +171,15 @@ class Series(Modality):
         """The first of the channels that are known for any time: columns known ahead, and the calendar."""
         return sum(each.kind != "known" for each in self.channels)
 
+    def _held(self) -> tuple[Held, ...]:
+        """Channels that keep one value for a round of the calendar's circles."""
+        places = {name: place for place, name in enumerate(self.calendar, len(self.channels))}
+        return tuple(
+            Held(c, places[f"{each.circle}, sine"], places[f"{each.circle}, cosine"], self.clock.steps_of(each.circle))
+            for c, each in enumerate(self.channels)
+            if each.circle
+        )
+
     # --- levels <-> raw x ---
 
     def encode(self, values: np.ndarray, when: np.ndarray, *, number: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -176,6 +188,9 @@ class Series(Modality):
         number: of the window among several, whose equal values must not all get equal scores.
         """
         place = np.random.default_rng((len(when), number)).uniform(size=values.shape)
+        for c, each in enumerate(self.channels):
+            if each.circle:  # what is one value is one score
+                place[:, c] = place[np.unique(self.clock.rounds(when, each.circle), return_inverse=True)[1], c]
         made = [each.column.scores(each.relative(values[:, c]), place[:, c]) for c, each in enumerate(self.channels)]
         scores = np.stack(made)
         x = np.concatenate([scores, self.clock.calendar(when, self.length)[0]])
@@ -258,7 +273,7 @@ class Series(Modality):
     def describe(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
-            "channels": [asdict(each) for each in self.channels],
+            "channels": [_described(each) for each in self.channels],
             "clock": asdict(self.clock),
             "window": self.window,
             "entity": self.entity,
@@ -332,8 +347,7 @@ class Series(Modality):
     def read(self, source: Any, space: Space, notes: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
         whole = self._made(source, space.shape[1])
         if whole is not None:
-            when = self.clock.after(0, whole.shape[1])
-            x = np.stack([self.encode(each, when, number=number)[0] for number, each in enumerate(whole)])
+            x = np.stack([self.encode(each, self._when(each), number=number)[0] for number, each in enumerate(whole)])
             return x, [f"{n:05d}" for n in range(len(whole))]
         found = self.rows(source)
         size = space.shape[1]
@@ -346,6 +360,17 @@ class Series(Modality):
         if not made:
             raise InputError(f"{source}: shorter than a window of {size} steps; give more")
         return np.stack(made), names
+
+    def _when(self, levels: np.ndarray) -> np.ndarray:
+        """Times of a window (size, C) that has none: days begin where most of the daily values change."""
+        circle, before = next((each.circle for each in self.channels if each.circle), ""), 0
+        if circle:
+            held = [c for c, each in enumerate(self.channels) if each.circle == circle]
+            steps = self.clock.steps_of(circle)
+            first = np.flatnonzero((np.diff(levels[:, held], axis=0) != 0).any(1)) + 1
+            begins = int(np.bincount(first % steps, minlength=steps).argmax())
+            before = -CIRCLES[circle][0] - (begins + 1) * self.clock.step
+        return self.clock.after(before, len(levels))
 
     def _made(self, source: Any, size: int) -> np.ndarray | None:
         """Levels (n, size, C) of windows as `export` gives and `save` writes them; None of anything else."""
@@ -435,6 +460,11 @@ class Series(Modality):
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def _described(channel: Channel) -> dict[str, Any]:
+    made = asdict(channel)
+    return made if channel.circle else {name: value for name, value in made.items() if name != "circle"}
 
 
 def _starts(found: list[Rows], keep: list[int], channels: list[Channel]) -> list[list[float]]:

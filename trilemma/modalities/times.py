@@ -23,6 +23,12 @@ CROWDED = 0.05  # share of times in a month that has one already, with which the
 HOUR, DAY, YEAR = 3600, 86_400, 365.2425 * 86_400
 COUNTS = ("t", "time", "timestamp", "ts", "step", "index", "tick", "sample", "frame", "cycle", "n", "no")
 NICE = (1, 5, 10, 30, 60, 300, 600, 900, 1800, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY)  # seconds of a step
+# Days, weeks and years: what is added to a time for one to begin at 0 (1970 began on a Thursday), and their seconds.
+CIRCLES: dict[str, tuple[int, float]] = {
+    "hour of day": (0, DAY),
+    "day of week": (3 * DAY, 7 * DAY),
+    "day of year": (0, YEAR),
+}
 SLOT = 0.2  # of the usual number of rows: an hour of the week with fewer is one in which nothing happens
 
 
@@ -100,18 +106,23 @@ class Clock:
         """
         made, names = [], []
         length = 0.0 if self.counted else length
-        monday = times + 3 * DAY  # 1970 began on a Thursday
-        for name, place, period in (
-            ("hour of day", times, DAY),
-            ("day of week", monday, 7 * DAY),
-            ("day of year", times, YEAR),
-        ):
+        for name, (offset, period) in CIRCLES.items():
             step = self.months * YEAR / 12 if self.months else self.step
             if 2 * step < period and 2 * period <= length:
-                angle = 2 * np.pi * (place % period) / period
+                angle = 2 * np.pi * ((times + offset) % period) / period
                 made += [np.sin(angle), np.cos(angle)]
                 names += [f"{name}, sine", f"{name}, cosine"]
         return (np.stack(made) * 2**0.5 if made else np.zeros((0, len(times)))), names
+
+    def rounds(self, times: np.ndarray, circle: str) -> np.ndarray:
+        """Which day, or which week, each of these times is of: how often the circle was gone round before."""
+        offset, period = CIRCLES[circle]
+        return (times + offset) // int(period)
+
+    def steps_of(self, circle: str) -> int:
+        """Steps of a round of this circle, of which one begins with it; 0 where it does not go in equal steps."""
+        period = int(CIRCLES[circle][1])
+        return 0 if self.months or self.slots or self.counted or period % self.step else period // self.step
 
 
 class Moments(NamedTuple):

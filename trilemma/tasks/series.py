@@ -9,6 +9,7 @@ a quarter of a window on either side, so that there are no seams.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,9 @@ def fill(
     for first in range(0, len(windows), BATCH):
         places = np.arange(first, min(first + BATCH, len(windows)))
         batch = arrays.gather(places, seed=seed, index=index[places], device=str(sampler.engine.device))
+        if "x" in sampler.model.spaces and batch.observed is not None:
+            x, known = sampler.model.space.deduced(batch.x, batch.observed)
+            batch = replace(batch, x=x, observed=known)
         own = None if label is None else label[places]
         request = sampler.request(seed, index[places], label=own, options=options, prompt=prompt)
         with sampler.engine.autocast():

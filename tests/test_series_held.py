@@ -1,0 +1,191 @@
+"""Columns of a series that keep one value for a day or a week, as weather beside hourly counts does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import trilemma as tl
+from trilemma.batches import Options
+from trilemma.maths.noise import Noise
+from trilemma.maths.signals import rounds
+from trilemma.mixed import space_from
+from trilemma.modalities.contract import Opening
+from trilemma.modalities.series import Series
+from trilemma.models.contract import Fills
+from trilemma.spaces import Continuous
+from trilemma.tasks.series import fill
+from trilemma.training.sampling import Sampler
+
+
+def hourly(days: int = 120, begin: str = "2024-01-01 07:00") -> pd.DataFrame:
+    """Counts of hours, a temperature and rain of days, and an alarm that rings in few hours."""
+    random = np.random.default_rng(0)
+    when = pd.date_range(begin, periods=24 * days, freq="h")
+    day = (when.floor("D") - when[0].floor("D")).days.to_numpy()
+    warm, rain = random.normal(10, 4, day[-1] + 1).round(1), random.exponential(3, day[-1] + 1).round(1)
+    rain[random.uniform(size=len(rain)) < 0.5] = 0.0
+    return pd.DataFrame(
+        {
+            "time": when,
+            "count": np.round(20 + 10 * np.sin(when.hour / 24 * 2 * np.pi) + random.normal(0, 3, len(when))),
+            "warm": warm[day],
+            "rain": rain[day],
+            "alarm": (random.uniform(size=len(when)) < 0.01) * random.uniform(1, 2, len(when)).round(2),
+        }
+    )
+
+
+def opened(frame: pd.DataFrame, **how: Any) -> tuple[tl.Data, Series, Continuous]:
+    data = tl.open_data(frame, opening=Opening(kind="series", **how))
+    series, space = data.modality, data.spaces["x"]
+    assert isinstance(series, Series) and isinstance(space, Continuous)
+    return data, series, space
+
+
+def test_daily_values_are_recognised() -> None:
+    data, series, space = opened(hourly(), window=72)
+    assert [each.circle for each in series.channels] == ["", "hour of day", "hour of day", ""]
+    assert data.facts["columns"]["rain"] == "number, one value a day"
+    assert [each[0] for each in space.held] == [1, 2] and {each.steps for each in space.held} == {24}
+    again = space_from(space.describe())
+    assert isinstance(again, Continuous) and again.held == space.held
+    assert Series.from_description(series.describe()).channels[1].circle == "hour of day"
+
+
+def test_values_of_the_hour_are_not_daily_ones() -> None:
+    frame = hourly()
+    frame.loc[frame.index % 5 == 2, "warm"] += 0.1
+    _, series, _ = opened(frame, window=72)
+    assert [each.circle for each in series.channels] == ["", "", "hour of day", ""]
+
+
+def test_weekly_values_among_daily_ones() -> None:
+    when = pd.date_range("2020-01-01", periods=700, freq="D")
+    random = np.random.default_rng(1)
+    week = ((when - pd.Timestamp("2019-12-30")).days // 7).to_numpy()
+    values = random.normal(size=week[-1] + 1).round(3)[week]
+    frame = pd.DataFrame({"date": when, "sold": random.normal(size=700).round(2), "price": values})
+    _, series, space = opened(frame)
+    assert [each.circle for each in series.channels] == ["", "day of week"] and space.held[0].steps == 7
+
+
+def test_a_day_has_one_score() -> None:
+    data, _, space = opened(hourly(), window=72)
+    x = torch.from_numpy(np.asarray(data.x[data.splits["train"][:50]]))
+    days = rounds(x[:, space.held[0].sine], x[:, space.held[0].cosine], 24)
+    for channel in (1, 2):
+        for window, own in zip(x[:, channel], days, strict=True):
+            for day in own.T:
+                assert len(window[day > 0].unique()) <= 1
+    # Dry days are apart: equal values of different days have scores of their own.
+    dry = x[0, 2][x[0, 2] < 0]
+    assert len(dry.unique()) > 1 or len(dry) < 48
+
+
+def test_days_are_found_under_noise() -> None:
+    angle = 2 * torch.pi * (torch.arange(100) + 5) / 24
+    noise = Noise(0, np.arange(200))
+    sine = 1.4 * angle.sin() + 0.3 * noise.normal(100)
+    cosine = 1.4 * angle.cos() + 0.3 * noise.normal(100)
+    own = rounds(sine, cosine, 24)
+    assert own.shape == (200, 100, 6)
+    begins = own.argmax(2).diff(dim=1) > 0
+    expected = torch.zeros(99, dtype=torch.bool)
+    expected[18::24] = True
+    assert bool((begins == expected).all(1).float().mean() > 0.99)
+
+
+def test_what_is_made_keeps_still() -> None:
+    data, _, space = opened(hourly(), window=72)
+    x = torch.from_numpy(np.asarray(data.x[data.splits["train"][:64]]))
+    noisy = (space.embed(x) + 0.2 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    made = space.decode(noisy)
+    own = rounds(x[:, space.held[0].sine], x[:, space.held[0].cosine], 24)
+    for channel in (1, 2):
+        values, places = made[:, channel].detach(), own.argmax(2)
+        same = places.diff(dim=1) == 0
+        assert bool((values.diff(dim=1)[same] == 0).all())
+        whole = (own.sum(1) == 24).nonzero()[:20]
+        for window, day in whole:
+            here = own[window, :, day] > 0
+            mean = (noisy[window, channel] * space.deviation[channel] + space.mean[channel])[here].mean()
+            torch.testing.assert_close(values[window][here][0], mean.detach())
+    torch.testing.assert_close(space.decode(space.embed(x)), x, atol=1e-5, rtol=1e-5)
+    # A generator's rows are the same for its critic, and it learns by them.
+    relaxed = space.relax(noisy)
+    torch.testing.assert_close(space.decode(relaxed), made)
+    relaxed[:, 1].sum().backward()
+    assert noisy.grad is not None and bool((noisy.grad[:, 1] != 0).all())
+
+
+def test_noise_of_a_law_is_that_of_days() -> None:
+    data, _, space = opened(hourly(), window=72)
+    x = torch.from_numpy(np.asarray(data.x[data.splits["train"][:1]])).expand(2000, -1, -1)
+    noise, scale = Noise(3, np.arange(2000)), torch.full((x.shape[1],), -1.0)
+    scale[4:] = -20.0
+    drawn = space.embed(space.realise(space.embed(x), noise, log_scale=scale)) - space.embed(x)
+    for channel in (0, 1, 2):
+        assert drawn[:, channel].std().item() == pytest.approx(np.exp(-1), rel=0.03)
+
+
+def test_what_is_known_of_a_day_is_known_of_all_of_it() -> None:
+    data, series, space = opened(hourly(), window=72)
+    x = torch.from_numpy(np.asarray(data.x[data.splits["train"][:40]]))
+    observed = torch.zeros(x.shape, dtype=torch.bool)
+    observed[:, series.told :] = True
+    observed[:, :, :30] = True
+    given, known = space.deduced(torch.where(observed, x, 7.0), observed)
+    day = rounds(x[:, space.held[0].sine], x[:, space.held[0].cosine], 24).argmax(2)
+    expected = observed.clone()
+    for channel in (1, 2):
+        expected[:, channel] = day <= day[:, 29:30]
+    assert torch.equal(known, expected)
+    torch.testing.assert_close(given[known], x[known])
+    assert bool((given[~known] == 7).all())
+    # Without the calendar nothing follows.
+    observed[:, series.told :] = False
+    assert torch.equal(space.deduced(x, observed)[1], observed)
+
+
+def test_a_model_fills_in_the_rest_of_days() -> None:
+    data, _, space = opened(hourly(), window=72)
+
+    class Zeros(torch.nn.Module, Fills):
+        def __init__(self, space: Continuous):
+            super().__init__()
+            self.spaces, self.space = torch.nn.ModuleDict({"x": space}), space
+
+        def can_fill(self) -> bool:
+            return True
+
+        def fill(self, batch: Any, request: Any, *, complete: bool) -> torch.Tensor:
+            return torch.where(batch.observed, batch.x, torch.zeros_like(batch.x))
+
+    engine = SimpleNamespace(device="cpu", autocast=torch.inference_mode)
+    sampler = Sampler(Zeros(space), engine, frequencies=None, dtype=np.dtype(np.float32))  # type: ignore[arg-type]
+    x = np.asarray(data.x[data.splits["train"][:4]])
+    observed = np.ones(x.shape, dtype=bool)
+    observed[:, 1, 30:] = False
+    made = fill(sampler, x, observed, seed=0, index=np.arange(4), label=None, options=Options())
+    day = rounds(torch.from_numpy(x[:, 4]), torch.from_numpy(x[:, 5]), 24).argmax(2).numpy()
+    rest = day > day[:, 29:30]
+    assert (made[:, 1][rest] == 0).all()
+    np.testing.assert_allclose(made[:, 1][~rest], x[:, 1][~rest], rtol=1e-6)
+
+
+def test_windows_that_are_read_back_have_days(tmp_path: Path) -> None:
+    data, series, space = opened(hourly(), window=72)
+    x = np.asarray(data.x[data.splits["test"][:6]])
+    series.save(x, tmp_path / "made.csv")
+    again, _ = series.read(tmp_path / "made.csv", space)
+    for channel in (1, 2):
+        for there, back in zip(x[:, channel], again[:, channel], strict=True):
+            assert len(np.unique(back)) == len(np.unique(there))
+            np.testing.assert_array_equal(np.diff(back) != 0, np.diff(there) != 0)
