@@ -1,4 +1,4 @@
-"""Columns of a series that keep one value for a day or a week, as weather beside hourly counts does."""
+"""What the Space of a series knows: columns that keep one value for a day or a week, few levels, calendars."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import pytest
 import torch
 
 import trilemma as tl
-from trilemma.batches import Options
+from trilemma.batches import Options, Request
 from trilemma.maths.noise import Noise
 from trilemma.maths.signals import rounds
 from trilemma.mixed import space_from
 from trilemma.modalities.contract import Opening
 from trilemma.modalities.series import Series
-from trilemma.models.contract import Fills
-from trilemma.spaces import Continuous
+from trilemma.models.contract import Fills, Now, configure
+from trilemma.models.diffusion import Diffusion
+from trilemma.spaces import Continuous, Space
 from trilemma.tasks.series import fill
 from trilemma.training.sampling import Sampler
 
@@ -189,3 +190,90 @@ def test_windows_that_are_read_back_have_days(tmp_path: Path) -> None:
         for there, back in zip(x[:, channel], again[:, channel], strict=True):
             assert len(np.unique(back)) == len(np.unique(there))
             np.testing.assert_array_equal(np.diff(back) != 0, np.diff(there) != 0)
+
+
+def test_nothing_lies_between_few_levels() -> None:
+    """Degrees Fahrenheit in Celsius, and a sensor of coarse steps: in hours and in days."""
+    frame = hourly(400)
+    frame["warm"] = (((frame["warm"] * 1.8 + 32).round() - 32) / 1.8).round(1)
+    frame["load"] = (frame["count"] // 7 * 7).astype(float) / 10
+    data, series, space = opened(frame, window=72)
+    count, warm, load = (series.channels[place] for place in (0, 1, 4))
+    assert set(warm.values) == set(frame["warm"][: int(0.7 * len(frame))]) and load.values
+    assert len(count.values) < 80  # whole numbers that come again and again
+    x = torch.from_numpy(np.asarray(data.x[data.splits["train"][:64]]))
+    made = series.decode(space.decode(space.embed(x) + 0.1 * torch.randn_like(x)).numpy())
+    inside = (made[:, :, 1] >= warm.values[0]) & (made[:, :, 1] <= warm.values[-1])
+    assert set(made[:, :, 1][inside]) <= set(warm.values) and len(np.unique(made[:, :, 1])) > 20
+    assert (made[:, :, 1] > warm.values[-1]).any() or (made[:, :, 1] < warm.values[0]).any()
+    again = Series.from_description(series.describe())
+    assert (
+        again.channels[1].values == warm.values
+        and "values" not in opened(hourly(), window=72)[1].describe()["channels"][1]
+    )
+
+
+def test_samples_have_calendars_of_training_windows() -> None:
+    data, series, space = opened(hourly(), window=72)
+    spaces: dict[str, Space] = {"x": space}
+    model = Diffusion(configure("diffusion", spaces, size="xs", changes={"clusters": 0}), spaces)
+    for parameter in model.parameters():  # so that the network says something
+        torch.nn.init.normal_(parameter, std=0.02)
+    with torch.no_grad():
+        x = model.sample(Request(Noise(5, np.arange(64)), options=Options(steps=3))).numpy()
+    kept = np.asarray(data.x[data.splits["train"]])[:, series.told :]
+    known = {window.tobytes() for window in kept}
+    assert all(window.tobytes() in known for window in x[:, series.told :])
+    assert len({window.tobytes() for window in x[:, series.told :]}) > 40
+    # Sample i does not depend on the others.
+    with torch.no_grad():
+        alone = model.sample(Request(Noise(5, np.arange(7, 8)), options=Options(steps=3))).numpy()
+    np.testing.assert_allclose(alone[0], x[7], atol=1e-4)
+    # Edited windows keep theirs.
+    own = np.asarray(data.x[data.splits["test"][:8]])
+    with torch.no_grad():
+        edited = model.redraw(
+            torch.from_numpy(own), Request(Noise(0, np.arange(8)), options=Options(steps=6)), strength=0.5
+        )
+    np.testing.assert_allclose(edited[:, series.told :].numpy(), own[:, series.told :], atol=1e-5)
+    assert np.abs(edited[:, : series.told].numpy() - own[:, : series.told]).mean() > 0.1
+
+
+def test_most_windows_are_told_their_calendar_in_training() -> None:
+    data, series, space = opened(hourly(), window=72)
+    spaces: dict[str, Space] = {"x": space}
+    model = Diffusion(configure("diffusion", spaces, size="xs", changes={"clusters": 0}), spaces)
+    seen: list[torch.Tensor] = []
+    output = model.output
+
+    def watched(
+        y: torch.Tensor, sigma: torch.Tensor, raw: Any, present: Any, known: Any = None, cond: Any = None
+    ) -> Any:
+        seen.append(known)
+        return output(y, sigma, raw, present, known, cond)
+
+    model.output = watched  # type: ignore[method-assign]
+    batch = data.split("train").gather(np.arange(2000) % 500, seed=0, index=np.arange(2000))
+    turn = next(iter(model.losses(batch, Now(0, 0, 1000))))
+    known = seen[0]
+    calendar = known[:, series.told :].flatten(1)
+    told = calendar.all(1)
+    assert bool((told | ~calendar.any(1)).all())
+    share = model.config.given + (1 - model.config.given) * 0.75
+    assert told.float().mean().item() == pytest.approx(share, abs=0.03)
+    alone = told & ~known[:, : series.told].flatten(1).any(1)
+    assert alone.float().mean().item() == pytest.approx((1 - model.config.given) * 0.75, abs=0.06)
+    assert turn.loss.isfinite()
+
+
+def test_scenes_travel_with_the_space() -> None:
+    _, series, space = opened(hourly(), window=72)
+    again = space_from(space.describe())
+    again.load_state_dict(space.state_dict())
+    assert isinstance(again, Continuous) and again.stage == len(series.calendar) == space.stage > 0
+    assert torch.equal(again.scenes, space.scenes) and len(space.scenes) <= 1024
+    # A run from before has none, and draws its calendars with the rest.
+    old = {name: value for name, value in space.describe().items() if name not in ("scenes", "held")}
+    before = space_from(old)
+    assert before.stage == 0 and before.scene(Noise(0, np.arange(3))) is None
+    assert set(before.state_dict()) == {"mean", "deviation"}

@@ -267,7 +267,10 @@ def space_from(description: dict[str, Any]) -> Space:
     if kind == "continuous":
         low, high, levels = description["low"], description["high"], description["levels"]
         always, held = (tuple(description.get(name, ())) for name in ("always", "held"))
-        return Continuous(tuple(description["shape"]), low=low, high=high, levels=levels, always=always, held=held)
+        return Continuous(
+            tuple(description["shape"]), low=low, high=high, levels=levels, always=always, held=held,
+            scenes=tuple(description.get("scenes", (0, 0))),
+        )  # fmt: skip
     if kind == "categorical":
         return Categorical(tuple(description["shape"]), description["count"])
     if kind == "clusters":

@@ -19,10 +19,11 @@ from trilemma.maths.losses import bernoulli_nll, discretised_gaussian_nll, gauss
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand, sum_per_example
-from trilemma.maths.signals import rounds
+from trilemma.maths.signals import over_rounds, rounds
 
 TEMPERATURE = 0.6  # of relaxed tokens: on a census a GAN's rows are told apart with AUC .81, at 1 .86, at .3 .82
 MARGIN = 0.25  # deviations beyond the data's range that a relaxed sample may reach
+SCENES, SCENE_SIZE = 1024, 1 << 20  # calendars that a Space keeps at most, and numbers in all of them
 LIKELIHOODS = ("gaussian", "bernoulli", "discretised")
 
 
@@ -32,6 +33,7 @@ class Space(nn.Module, ABC):
     shape: tuple[int, ...]  # (channels, *grid)
     width: int  # channels of `embed`, and those a decoder must output
     dtype: torch.dtype  # of raw x
+    stage: int = 0  # channels, the last ones, that a `scene` gives
     scales: tuple[int, ...] = ()  # shape of a decoder's `log_scale`: one for all, or one for each column
 
     @property
@@ -131,6 +133,16 @@ class Space(nn.Module, ABC):
         """
         return self.embed(torch.where(observed, x, torch.zeros_like(x))), self.widen(observed)
 
+    def scene(self, noise: Noise) -> tuple[Tensor, Tensor] | None:
+        """What a sample may be told before it is drawn: raw x, and which of its elements that is; None: nothing."""
+        return None
+
+    def staged(self, x: Tensor) -> Tensor:
+        """Which elements of x (B, channels, *grid) a `scene` gives, a mask of its shape."""
+        made = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
+        made[:, x.shape[1] - self.stage :] = True
+        return made
+
     def deduced(self, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """Raw x and which of it is known, with what follows from that."""
         return x, observed
@@ -158,6 +170,7 @@ class Continuous(Space):
 
     mean: Tensor
     deviation: Tensor
+    scenes: Tensor
 
     def __init__(
         self,
@@ -170,12 +183,17 @@ class Continuous(Space):
         deviation: Tensor | None = None,
         always: tuple[int, ...] = (),
         held: tuple[Held, ...] = (),
+        scenes: tuple[int, int] = (0, 0),
     ):
+        """scenes: how many there are of the last so many channels: calendars of training windows, one for a sample."""
         super().__init__()
         self.shape, self.width, self.dtype = tuple(shape), shape[0], torch.float32
         self.low, self.high, self.levels = low, high, levels
         self.always = tuple(always)  # channels that are known wherever a part is given: the calendar of a series
         self.held = tuple(Held(*each) for each in held)
+        if scenes[0]:
+            self.register_buffer("scenes", torch.zeros(*scenes, *shape[1:]))
+            self.stage = scenes[1]
         self.register_buffer("mean", torch.zeros(shape[0]) if mean is None else mean.float())
         self.register_buffer("deviation", torch.ones(shape[0]) if deviation is None else deviation.float())
         if self.in_time:
@@ -195,6 +213,7 @@ class Continuous(Space):
             "levels": self.levels,
             "always": list(self.always),
             **({"held": [list(each) for each in self.held]} if self.held else {}),
+            **({"scenes": list(self.scenes.shape[:2])} if self.stage else {}),
         }
 
     def portion(self, noise: Noise) -> Tensor:
@@ -213,6 +232,13 @@ class Continuous(Space):
             mask = mask.clone()
             mask[:, list(self.always)] = True
         return mask
+
+    def scene(self, noise: Noise) -> tuple[Tensor, Tensor] | None:
+        if not self.stage:
+            return None
+        drawn = self.scenes[(noise.uniform() * len(self.scenes)).long().clamp(max=len(self.scenes) - 1)]
+        x = torch.cat([drawn.new_zeros(len(drawn), self.shape[0] - drawn.shape[1], *self.grid), drawn], 1)
+        return x, self.staged(x)
 
     def _column(self, statistic: Tensor) -> Tensor:
         return statistic.reshape(1, -1, *[1] * len(self.grid))
@@ -239,7 +265,7 @@ class Continuous(Space):
         """Raw x with the mean of each round in channels that keep one value."""
         for each in self.held:
             own = rounds(x[:, each.sine], x[:, each.cosine], each.steps)
-            x = _replaced(x, each.channel, _shared(x[:, each.channel], own, own.sum(1)))
+            x = _replaced(x, each.channel, over_rounds(x[:, each.channel], own, own.sum(1)))
         return x
 
     def deduced(self, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
@@ -249,7 +275,7 @@ class Continuous(Space):
             calendar = (observed[:, each.sine] & observed[:, each.cosine]).to(x.dtype)
             own = rounds(x[:, each.sine] * calendar, x[:, each.cosine] * calendar, each.steps)
             counts = (own * known.unsqueeze(2)).sum(1)
-            values = _shared(x[:, each.channel] * known, own, counts)
+            values = over_rounds(x[:, each.channel] * known, own, counts)
             here = ((own * (counts > 0).to(x.dtype).unsqueeze(1)).sum(2) > 0) & calendar.any(1, keepdim=True)
             here |= observed[:, each.channel]
             values = torch.where(observed[:, each.channel], x[:, each.channel], values)
@@ -297,7 +323,7 @@ class Continuous(Space):
             raw = params * self._column(self.deviation) + self._column(self.mean)
             for each in self.held:  # one draw a round, of which no mean is left
                 own = rounds(raw[:, each.sine], raw[:, each.cosine], each.steps)
-                made = _replaced(made, each.channel, _shared(made[:, each.channel], own, own.sum(1).sqrt()))
+                made = _replaced(made, each.channel, over_rounds(made[:, each.channel], own, own.sum(1).sqrt()))
         return params + self._column(log_scale.exp()) * made
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
@@ -312,12 +338,6 @@ class Continuous(Space):
         )
         inside = torch.maximum(torch.minimum(params, high), low)
         return inside + MARGIN * torch.tanh((params - inside) / MARGIN)
-
-
-def _shared(values: Tensor, own: Tensor, by: Tensor) -> Tensor:
-    """Values (B, T) summed over each round of `own` (B, T, rounds) and divided `by` (B, rounds), given to all of it."""
-    total = torch.einsum("bt,btr->br", values, own) / by.clamp(min=1)
-    return torch.einsum("br,btr->bt", total, own)
 
 
 def _replaced(x: Tensor, channel: int, values: Tensor) -> Tensor:
@@ -451,8 +471,11 @@ def fit_continuous(
     rows: np.ndarray | None = None,
     always: tuple[int, ...] = (),
     held: tuple[Held, ...] = (),
+    calendar: int = 0,
 ) -> Continuous:
     """A Continuous Space with the per-channel mean and deviation of x (N, C, *grid), or of its `rows`, in float64.
+
+    calendar: of how many channels, the last ones, it keeps `SCENES` examples at most, from all over x.
 
     x is read once in chunks of about 32 MB: it may be mapped from a disk and larger than memory. A constant channel
     gets the deviation of one level (or 1), so that it stays finite.
@@ -476,9 +499,16 @@ def fit_continuous(
     smallest = 1.0 if levels is None or low is None or high is None else (high - low) / max(levels - 1, 1)
     deviation = torch.where(deviation < 1e-9 * (1 + largest), torch.full_like(deviation, smallest), deviation)
     shape = tuple(x.shape[1:])
-    return Continuous(
-        shape, low=low, high=high, levels=levels, mean=mean, deviation=deviation, always=always, held=held
-    )
+    kept = min(SCENES, count, SCENE_SIZE // (calendar * math.prod(shape[1:]))) if calendar else 0
+    space = Continuous(
+        shape, low=low, high=high, levels=levels, mean=mean, deviation=deviation, always=always, held=held,
+        scenes=(kept, calendar),
+    )  # fmt: skip
+    if kept:
+        places = np.linspace(0, count - 1, kept).round().astype(int)
+        chosen = x[places if rows is None else np.sort(rows)[places]]
+        space.scenes.copy_(torch.as_tensor(chosen[:, shape[0] - calendar :]))
+    return space
 
 
 def masked(space: Space, observed: Tensor | None, valid: Tensor | None) -> Tensor | None:

@@ -36,3 +36,9 @@ def rounds(sine: Tensor, cosine: Tensor, steps: int) -> Tensor:
     number = torch.div(first + place, steps, rounding_mode="floor")
     last = torch.arange((sine.shape[-1] + steps - 2) // steps + 1, device=sine.device)
     return (number.unsqueeze(2) == last).to(sine.dtype)
+
+
+def over_rounds(values: Tensor, own: Tensor, by: Tensor) -> Tensor:
+    """Values (B, T) summed over each round of `own` (B, T, rounds) and divided `by` (B, rounds), given to all of it."""
+    total = torch.einsum("bt,btr->br", values, own) / by.clamp(min=1)
+    return torch.einsum("br,btr->bt", total, own)

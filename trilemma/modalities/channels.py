@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from trilemma.modalities.columns import Column
+from trilemma.modalities.columns import KNOTS, REPEATED, Column
 from trilemma.modalities.times import CIRCLES, Clock
 
 KINDS = ("level", "change", "return", "known", "left-out")
@@ -25,6 +26,17 @@ class Channel:
     start: float = 1.0  # a level from which changes go on: the last one known
     decimals: int | None = None  # of levels; the column's own are those of what is learned
     circle: str = ""  # of the calendar, in a round of which the level stays the same: 'hour of day' of a daily value
+    values: list[float] = field(default_factory=list)  # all that there are between the ends, where levels are few
+
+    @classmethod
+    def from_json(cls, description: dict[str, Any]) -> Channel:
+        own = dict(description)
+        return cls(Column.from_json(own.pop("column")), **own)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON; without what most channels have not, as in runs from before there was any."""
+        own = asdict(self)
+        return {name: value for name, value in own.items() if value or name not in ("circle", "values")}
 
     @property
     def wanders(self) -> bool:
@@ -53,6 +65,31 @@ class Channel:
         first = np.broadcast_to(np.asarray(self.start if start is None else start, dtype=float), len(learned))
         total = np.cumsum(np.nan_to_num(learned), 1)
         return first[:, None] * np.exp(total) if self.kind == "return" else first[:, None] + total
+
+    def few(self, levels: list[np.ndarray], times: list[np.ndarray], clock: Clock) -> list[float]:
+        """The different levels of each entity (n,), where they come again and again; else none.
+
+        Degrees Fahrenheit written in Celsius, or a coarse sensor: between two of them there is nothing.
+        """
+        if self.wanders:
+            return []
+        if self.circle:  # a day's value counts once
+            rounds = [clock.rounds(when, self.circle) for when in times]
+            levels = [each[np.unique(own, return_index=True)[1]] for each, own in zip(levels, rounds, strict=True)]
+        known = np.concatenate(levels)
+        known = known[~np.isnan(known)]
+        found = np.unique(known)
+        return found.tolist() if len(found) <= KNOTS and len(known) >= REPEATED * len(found) else []
+
+    def from_scores(self, scores: np.ndarray) -> np.ndarray:
+        """Scores (n, T) -> what is learned; between the ends of few levels the nearest of these."""
+        learned = self.column.from_scores(scores)
+        if len(self.values) < 2:
+            return learned
+        values = np.asarray(self.values)
+        middles = (values[1:] + values[:-1]) / 2
+        inside = (learned >= values[0]) & (learned <= values[-1])
+        return np.where(inside, values[np.searchsorted(middles, np.where(inside, learned, 0.0))], learned)
 
     def bridged(self, learned: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Levels (n,), NaN where there is none, with their gaps filled by what was learned (n,) of the same steps.

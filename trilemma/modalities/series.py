@@ -18,7 +18,6 @@ from PIL import Image
 from trilemma.errors import InputError
 from trilemma.modalities import arrays, attributes, examples, frames, splits, statics, times, written
 from trilemma.modalities.channels import Channel, circle_of, kind_of, straight
-from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Data, Gaps, Modality, Opening, alone_and_plain
 from trilemma.modalities.entities import Reading, Rows, read_entities
 from trilemma.modalities.times import CIRCLES, Clock
@@ -102,6 +101,7 @@ class Series(Modality):
             channel.column.fit(np.concatenate([channel.relative(each) for each in train]), smooth=True)
             channel.column.lengthen()
             channel.circle = "" if channel.wanders else circle_of(train, early, clock, names)
+            channel.values = channel.few(train, early, clock)
             channels.append(channel)
         if not any(each.kind != "known" for each in channels):
             raise InputError(f"{shown}: no column changes in the first 70 % of its time")
@@ -116,7 +116,7 @@ class Series(Modality):
         x, observed, owner, parts = modality._windows(found, edges, shown)
         digest = splits.digests(x)
         always = tuple(range(modality.told, x.shape[1]))
-        space = fit_continuous(x, rows=parts["train"], always=always, held=modality._held())
+        space = fit_continuous(x, rows=parts["train"], always=always, held=modality._held(), calendar=len(names))
         spaces: dict[str, Space] = {"x": space}
         conditions, present = {}, {}
         label_names = given.label_names if given.apart else labels
@@ -206,7 +206,7 @@ class Series(Modality):
     def learned(self, x: np.ndarray) -> np.ndarray:
         """Raw x (n, channels, T) -> what is learned of the columns (n, C, T): levels, changes, returns."""
         scores = np.asarray(x[:, : len(self.channels)], dtype=np.float64)
-        return np.stack([each.column.from_scores(scores[:, c]) for c, each in enumerate(self.channels)], 1)
+        return np.stack([each.from_scores(scores[:, c]) for c, each in enumerate(self.channels)], 1)
 
     def seen(self, x: np.ndarray) -> np.ndarray:
         """Raw x (n, channels, T) as windows of levels alone tell it: no calendar, and a first change like the second.
@@ -273,7 +273,7 @@ class Series(Modality):
     def describe(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
-            "channels": [_described(each) for each in self.channels],
+            "channels": [each.describe() for each in self.channels],
             "clock": asdict(self.clock),
             "window": self.window,
             "entity": self.entity,
@@ -286,8 +286,7 @@ class Series(Modality):
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Series:
-        given = map(dict, description["channels"])
-        channels = [Channel(Column.from_json(each.pop("column")), **each) for each in given]
+        channels = [Channel.from_json(each) for each in description["channels"]]
         rest = {name: description[name] for name in ("window", "entity", "entities", "calendar", "length")}
         others = {name: description.get(name, []) for name in ("starts", "held")}
         return cls(channels, Clock(**description["clock"]), **rest, **others)
@@ -460,11 +459,6 @@ class Series(Modality):
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-
-
-def _described(channel: Channel) -> dict[str, Any]:
-    made = asdict(channel)
-    return made if channel.circle else {name: value for name, value in made.items() if name != "circle"}
 
 
 def _starts(found: list[Rows], keep: list[int], channels: list[Channel]) -> list[list[float]]:

@@ -72,6 +72,7 @@ TABLE_STEPS = 48  # what rows teach grows with them: F1 .657 (12), .668 (24), .6
 FORECAST = 0.4  # of a series' windows: to forecast is to fill in the end
 # In 12 steps a Gaussian law comes out 10 % too wide, in 24 over these levels 2 %: forecasts live by their width.
 LAWFUL = {"steps": 24, "sigma_low": 0.01, "sigma_high": 40.0}
+TOLD = 0.75  # of a series' windows that train without a part given: those that are told their calendar
 RAISED = 4.0  # times the noise of an example of which a part is given
 SEVERAL = 64  # columns that are looked at one by one for what is strange in them,
 HIDING = 4.0  # under noise in which nothing of them is left; else all at once,
@@ -210,7 +211,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
             "network.dropout": 0.0 if count >= 5000 else 0.1,
             "given": FORECAST if series else 0.0,
             "clusters": default_clusters(spaces, count, most=30),
-            "optimizer.batch": 128 if count >= 5000 else 64,
+            "optimizer.batch": 32 if series else 128 if count >= 5000 else 64,
             **(LAWFUL if series else {}),
         }
 
@@ -300,6 +301,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         if config.given:
             chosen = noise.uniform() < config.given
             known = self.space.portion(noise) & expand(chosen, x)
+            if self.space.stage:  # as samples are drawn, mostly
+                known = known | self.space.staged(x) & expand(noise.uniform() < TOLD, x)
             known = known if mask is None else known & (self.space.widen(mask) > 0)
             if step is None:  # what is given says most where the noise hides all else
                 sigma = torch.where(chosen, sigma * RAISED, sigma)
@@ -439,7 +442,13 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         return samplers.led(denoise, slope, weight=weight, interval=interval)
 
     def sample(self, request: Request) -> Tensor:
-        return self.drawn(request, None)
+        scene = self.space.scene(request.noise) if self.config.given else None
+        if scene is None:
+            return self.drawn(request, None)
+        x, told = scene
+        return torch.where(
+            told, x, self.drawn(request, Given(*self.space.given(x, told, complete=False), complete=False))
+        )
 
     def can_fill(self) -> bool:
         return self.config.given > 0
@@ -465,7 +474,12 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         return isinstance(self.spaces[name], Clusters)
 
     def redraw(self, x: Tensor, request: Request, *, strength: float) -> Tensor:
-        return self.drawn(request, None, begin=(self.space.embed(x), strength))
+        x = self.space.embed(x)
+        return self.drawn(request, self.scene_of(x), begin=(x, strength))
+
+    def scene_of(self, x: Tensor) -> Given | None:
+        """What embedded x tells of its scene: nothing, but for a series' calendar."""
+        return Given(x, self.space.staged(x), complete=False) if self.space.stage and self.config.given else None
 
     def drawn(self, request: Request, given: Given | None, *, begin: tuple[Tensor, float] | None = None) -> Tensor:
         """Raw samples; of the elements that are given, what is left of them after `decode`.
@@ -545,8 +559,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         x, known = (self.space.embed(batch.x), None) if coded else self.space.given(batch.x, observed, complete=False)
         x = x if known is None else torch.where(known, x, 0.0)
 
-        def error(level: float, given: Given | None) -> Tensor:
-            y = (x if given is None else 0.0) + level * batch.noise.normal(*x.shape[1:])
+        def error(level: float, given: Given | None, start: Tensor | float) -> Tensor:
+            y = start + level * batch.noise.normal(*x.shape[1:])
             answer = self.estimate(y, torch.full((len(x),), level, device=x.device), batch.raw, batch.present, given)
             clean = answer[0] if isinstance(answer, tuple) else answer
             wrong = (clean - x).square()
@@ -554,13 +568,14 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
 
         if not self.config.given or self.space.grid or self.space.shape[0] > SEVERAL:
             levels = OF_PICTURES if len(self.space.grid) == 2 else LEVELS
-            return torch.stack([error(level, None) for level in levels]).sum(0)
+            scene = self.scene_of(x)
+            return torch.stack([error(level, scene, x) for level in levels]).sum(0)
         found = []
         for column in range(self.space.shape[0]):
             others = observed.clone()
             others[:, column] = False
             given = Given(*self.space.given(batch.x, others, complete=False), complete=False)
-            found.append(error(HIDING, given)[:, column])
+            found.append(error(HIDING, given, 0.0)[:, column])
         return torch.stack(found, 1)
 
     def told_apart(self, batch: Batch, x: Tensor, y: Tensor, epsilon: Tensor, mask: Tensor | None) -> Tensor:
