@@ -72,7 +72,7 @@ TABLE_STEPS = 48  # what rows teach grows with them: F1 .657 (12), .668 (24), .6
 FORECAST = 0.4  # of a series' windows: to forecast is to fill in the end
 # In 12 steps a Gaussian law comes out 10 % too wide, in 24 over these levels 2 %: forecasts live by their width.
 LAWFUL = {"steps": 24, "sigma_low": 0.01, "sigma_high": 40.0}
-TOLD = 0.75  # of a series' windows that train without a part given: those that are told their calendar
+TOLD = 0.9  # of a series' windows that train without a part given: those that are told their calendar
 RAISED = 4.0  # times the noise of an example of which a part is given
 SEVERAL = 64  # columns that are looked at one by one for what is strange in them,
 HIDING = 4.0  # under noise in which nothing of them is left; else all at once,
@@ -210,7 +210,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
             "network.patch": patch,
             "network.dropout": 0.0 if count >= 5000 else 0.1,
             "given": FORECAST if series else 0.0,
-            "clusters": default_clusters(spaces, count, most=30),
+            # A cluster that is drawn beside a calendar may be one of another season.
+            "clusters": 0 if space.stage else default_clusters(spaces, count, most=30),
             "optimizer.batch": 32 if series else 128 if count >= 5000 else 64,
             **(LAWFUL if series else {}),
         }
@@ -517,7 +518,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         return self.space.decode(samplers.SAMPLERS[name](denoise, y, sigmas, **settings))
 
     def denoise(self, noisy: Tensor, sigma: Tensor, request: Request) -> Tensor:
-        answer = self.estimate(noisy, sigma.clamp(min=self.config.sigma_low), request.raw, request.present)
+        given = self.scene_of(noisy)
+        answer = self.estimate(noisy, sigma.clamp(min=self.config.sigma_low), request.raw, request.present, given)
         return answer[0] if isinstance(answer, tuple) else answer
 
     def score(self, batch: Batch) -> Tensor:
