@@ -372,3 +372,19 @@ def test_what_is_no_series_is_one_clear_error(source: object) -> None:
     data = tl.open_data(frame, opening=Opening(window=32))
     with pytest.raises(InputError, match="is no series; give a file, a data frame or an array"):
         data.modality.read(source, data.spaces["x"])
+
+
+def test_noise_upon_a_slow_season_is_a_level() -> None:
+    """A temperature of half a year comes back to where it was; a random walk, and noise upon a trend, do not."""
+    random, hours = np.random.default_rng(0), np.arange(4600)
+    when = pd.date_range("2023-03-01", periods=len(hours), freq="h")
+    noise = random.normal(size=(2, len(hours)))
+    frame = pd.DataFrame({
+        "time": when,
+        "season": 12 + 8 * np.sin(2 * np.pi * hours / 8766) + noise[0],
+        "walk": 100 * np.exp(0.01 * noise[1].cumsum()),
+        "trend": 10 + hours / 50 + noise[0],
+    })  # fmt: skip
+    made = tl.open_data(frame, opening=Opening(window=168)).modality
+    assert isinstance(made, Series)
+    assert [each.kind for each in made.channels] == ["level", "return", "return"]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from trilemma.errors import InputError, unknown
 from trilemma.mixed import Mixed
-from trilemma.modalities import arrays, columns, dates, frames, keep, splits
+from trilemma.modalities import arrays, columns, dates, faults, frames, keep, splits
 from trilemma.modalities.columns import NUMBER, Column, Texts
 from trilemma.modalities.contract import Cells, Data, Gaps, Modality, Opening, alone_and_plain
 from trilemma.modalities.plain import typed
@@ -63,6 +63,8 @@ class Table(Modality):
             values.append(numbers)
             hashes.append(_hashed(texts))
             notes += more
+        if opening.kind is None:
+            notes += faults.in_order(own, values)
         notes += keep.apply(opening.keep, own, values, shown)
         values = keep.relative(own, values)
         if not any(column.learned for column in own):
