@@ -388,3 +388,18 @@ def test_noise_upon_a_slow_season_is_a_level() -> None:
     made = tl.open_data(frame, opening=Opening(window=168)).modality
     assert isinstance(made, Series)
     assert [each.kind for each in made.channels] == ["level", "return", "return"]
+
+
+def test_times_that_come_twice_now_and_then_are_averaged() -> None:
+    """A few doubled rows make no series a table for whoever says that it is one; many of them do."""
+    hours = pd.date_range("2024-01-01", periods=400, freq="h")
+    for doubled, fits in ((20, True), (200, False)):
+        when = hours.append(hours[100 : 100 + doubled]).sort_values()
+        frame = pd.DataFrame({"at": when, "v": np.sin(np.arange(len(when)) / 4)})
+        if fits:
+            data = tl.open_data(frame, opening=Opening(kind="series", window=16))
+            assert data.facts["times"].startswith("400 steps of an hour")
+            assert any("values within one hour are averaged" in note for note in data.notes)
+        else:
+            with pytest.raises(InputError, match="come several times"):
+                tl.open_data(frame, opening=Opening(kind="series", window=16))

@@ -145,7 +145,7 @@ def nothing_but_spaces(path: Path) -> Path:
     return path / "t.csv"
 
 
-@refused("10,000 columns", "leave some out")
+@refused("10,000 columns", "leave some out of it")
 def ten_thousand_columns(path: Path) -> Path:
     wide = ",".join(str(n) for n in range(10_000))
     (path / "t.csv").write_text(",".join(f"c{n}" for n in range(10_000)) + "\n" + (wide + "\n") * 20)
