@@ -260,3 +260,16 @@ def test_decimals_that_arithmetic_left_are_none_of_the_column() -> None:
     for value in (45.3124630458051, 0.123456789, 1234.5):
         text = numerals.written(value, found[1], whole=False)
         assert float(text) == pytest.approx(value, rel=1e-15) and len(text.strip("0").replace(".", "")) <= 17
+
+
+def test_whole_numbers_with_a_nought_behind_the_point_stay_whole() -> None:
+    """As pandas writes a column of whole numbers with gaps: 5.0 rooms, never 5.3."""
+    random = np.random.default_rng(0)
+    rooms = random.integers(1, 60, 300)
+    texts = Texts("rooms", np.where(random.uniform(size=300) < 0.1, -1, rooms - 1), [f"{n}.0" for n in range(1, 60)])
+    column, values, _ = infer(texts)
+    assert column.kind == "integer" and column.step == 1
+    column.fit(values)
+    found = column.written(column.from_scores(random.normal(size=200)), random)
+    assert set(found) <= {f"{n}.0" for n in range(1, 60)}
+    assert infer(Texts("x", np.arange(40), [f"{n / 2}" for n in range(40)]))[0].kind == "number"

@@ -179,6 +179,7 @@ def written(value: float, form: Form, *, whole: bool) -> str:
     """One number as the column has it."""
     if whole:
         text = f"{round(value):,}" if form.group else str(round(value))
+        text += "." + "0" * form.least if form.least else ""  # 5.0
     elif form.decimals is None:
         text = f"{value:.{DIGITS}g}"
     else:
