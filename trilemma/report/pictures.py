@@ -58,7 +58,7 @@ def drawn_once(draw: Pictures) -> Pictures:
     def drawn(x: np.ndarray, **how: Any) -> Image.Image:
         if x.ndim == 4:
             return draw(x, **how)
-        key = (hashlib.sha256(np.ascontiguousarray(x)).digest(), x.shape, x.dtype.str, *sorted(how.items()))
+        key = (hashlib.sha256(x.tobytes()).digest(), x.shape, x.dtype.str, *sorted(how.items()))
         if key not in known:
             known[key] = draw(x, **how)
         return known[key]
