@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import trilemma as tl
 from trilemma.cli import app
 from trilemma.errors import InputError
+from trilemma.modalities import numerals
 from trilemma.modalities.columns import Column, Texts, infer
 from trilemma.modalities.contract import Opening
 from trilemma.modalities.table import Table
@@ -212,3 +213,63 @@ def test_other_rows_have_other_identifiers() -> None:
     data = opened(frame)
     one, two, again = (data.modality.export(data.x[rows])["id"] for rows in (slice(50), slice(50, 100), slice(50)))
     assert len(set(one) & set(two)) < 5 and list(one) == list(again)
+
+
+def test_conditions_are_read_as_the_column_is_written() -> None:
+    """A number, a date or a category of numbers may be asked for in the data's own way, or plainly."""
+    euro = {"comma": True, "group": ".", "prefix": "€", "decimals": 2}
+    columns = [
+        Column("price", "number", knots=[0, 9999], **euro),
+        Column("share", "integer", knots=[0, 99], suffix="%"),
+        Column("day", "date", format="%d.%m.%Y", formats=["%d.%m.%Y"], knots=[0, 2e9]),
+        Column("at", "date", format="%d.%m.%Y %H:%M", formats=["%d.%m.%Y %H:%M"], knots=[0, 2e9]),
+        Column("rate", "category", values=["5%", "10%", "12,5%"]),
+    ]
+
+    def value(text: str) -> float:
+        return parse(text, columns).clauses[0].values[0]
+
+    prices = ["€2.000,50", "2.000,50", "2000,50", "2000.5", "€2000.5"]
+    assert [value(f"price > {text}") for text in prices] == [2000.5] * 5 and value("price > 1.234") == 1234
+    assert value("share >= 30%") == value("share >= 30 %") == value("share >= 30") == 30
+    june = pd.Timestamp("2024-06-01").timestamp()
+    assert [value(f"{name} >= {text}") for name in ("day", "at") for text in ("01.06.2024", "2024-06-01")] == [june] * 4
+    assert value("at = 2024-06-01T12:30") == value("at = 01.06.2024 12:30") == june + 12.5 * 3600
+    cells = np.array([[0.0], [1], [2]])
+    assert parse("rate > 7%", columns[4:]).holds(cells).tolist() == [False, True, True]
+    with pytest.raises(InputError, match=r"no date written .*, as 'day' needs; 2024-12-31 is understood"):
+        value("day > soon")
+    with pytest.raises(InputError, match="'a lot' is no number, as 'rate' needs"):
+        value("rate > a lot")
+
+
+def test_decimals_that_arithmetic_left_are_none_of_the_column() -> None:
+    """40.09 comes out of a product as 40.089999999999996; and no more digits are written than a float has."""
+    for cells, decimals, shown in (
+        (["40.089999999999996", "15.4", "3.25"], 2, "15.43"),
+        (["56.99999999999999", "1.5"], 1, "15.4"),
+        (["0.30000000000000004", "0.1"], 1, "15.4"),
+        (["1699999999999.968", "2.5"], 3, "15.432"),  # all of its digits are meant
+    ):
+        found = numerals.parse(cells)
+        assert found is not None and found[1].decimals == decimals
+        assert numerals.written(15.4321, found[1], whole=False) == shown
+    cells = [repr(value) for value in np.random.default_rng(0).uniform(0, 60, 50).tolist()]
+    found = numerals.parse(cells)
+    assert found is not None
+    for value in (45.3124630458051, 0.123456789, 1234.5):
+        text = numerals.written(value, found[1], whole=False)
+        assert float(text) == pytest.approx(value, rel=1e-15) and len(text.strip("0").replace(".", "")) <= 17
+
+
+def test_whole_numbers_with_a_nought_behind_the_point_stay_whole() -> None:
+    """As pandas writes a column of whole numbers with gaps: 5.0 rooms, never 5.3."""
+    random = np.random.default_rng(0)
+    rooms = random.integers(1, 60, 300)
+    texts = Texts("rooms", np.where(random.uniform(size=300) < 0.1, -1, rooms - 1), [f"{n}.0" for n in range(1, 60)])
+    column, values, _ = infer(texts)
+    assert column.kind == "integer" and column.step == 1
+    column.fit(values)
+    found = column.written(column.from_scores(random.normal(size=200)), random)
+    assert set(found) <= {f"{n}.0" for n in range(1, 60)}
+    assert infer(Texts("x", np.arange(40), [f"{n / 2}" for n in range(40)]))[0].kind == "number"

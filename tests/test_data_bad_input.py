@@ -408,7 +408,12 @@ def seven_channels(path: Path):
     return np.zeros((20, 6, 5, 7), np.uint8)
 
 
-@case("array", "one image")
+@case("array", "shape (3000,)", "--kind series")
+def one_row_of_numbers(path: Path):
+    return np.arange(3000.0)
+
+
+@case("array", "one image", "--kind series")
 def one_colour_image(path: Path):
     return np.zeros((112, 92, 3), np.uint8)
 
@@ -418,12 +423,12 @@ def flattened_images(path: Path):
     return np.random.default_rng(0).normal(size=(50, 784))
 
 
-@case("array", "rescale")
+@case("array", "rescale", "--kind series")
 def strange_range(path: Path):
     return np.random.default_rng(0).normal(0, 1000, size=(20, 6, 5))
 
 
-@case("array", "rescale")
+@case("array", "rescale", "--kind series")
 def negative_integers(path: Path):
     return grey().astype(np.int32) - 300
 

@@ -372,3 +372,34 @@ def test_what_is_no_series_is_one_clear_error(source: object) -> None:
     data = tl.open_data(frame, opening=Opening(window=32))
     with pytest.raises(InputError, match="is no series; give a file, a data frame or an array"):
         data.modality.read(source, data.spaces["x"])
+
+
+def test_noise_upon_a_slow_season_is_a_level() -> None:
+    """A temperature of half a year comes back to where it was; a random walk, and noise upon a trend, do not."""
+    random, hours = np.random.default_rng(0), np.arange(4600)
+    when = pd.date_range("2023-03-01", periods=len(hours), freq="h")
+    noise = random.normal(size=(2, len(hours)))
+    frame = pd.DataFrame({
+        "time": when,
+        "season": 12 + 8 * np.sin(2 * np.pi * hours / 8766) + noise[0],
+        "walk": 100 * np.exp(0.01 * noise[1].cumsum()),
+        "trend": 10 + hours / 50 + noise[0],
+    })  # fmt: skip
+    made = tl.open_data(frame, opening=Opening(window=168)).modality
+    assert isinstance(made, Series)
+    assert [each.kind for each in made.channels] == ["level", "return", "return"]
+
+
+def test_times_that_come_twice_now_and_then_are_averaged() -> None:
+    """A few doubled rows make no series a table for whoever says that it is one; many of them do."""
+    hours = pd.date_range("2024-01-01", periods=400, freq="h")
+    for doubled, fits in ((20, True), (200, False)):
+        when = hours.append(hours[100 : 100 + doubled]).sort_values()
+        frame = pd.DataFrame({"at": when, "v": np.sin(np.arange(len(when)) / 4)})
+        if fits:
+            data = tl.open_data(frame, opening=Opening(kind="series", window=16))
+            assert data.facts["times"].startswith("400 steps of an hour")
+            assert any("values within one hour are averaged" in note for note in data.notes)
+        else:
+            with pytest.raises(InputError, match="come several times"):
+                tl.open_data(frame, opening=Opening(kind="series", window=16))

@@ -285,3 +285,24 @@ def test_what_is_not_installed_is_named(
         open_data(file)
     with pytest.raises(InputError, match=r"pip install 'trilemma\[tables\]', or write \.csv"):
         write(people(), tmp_path / f"new{ending}")
+
+
+def test_cells_are_separated_as_in_the_users_file(tmp_path: Path) -> None:
+    """A spreadsheet with decimal commas opens what is made as it opens what was given."""
+    lines = [f"{n % 3};{n},{n % 10};{'red' if n % 2 else 'blue'}" for n in range(60)]
+    file = tmp_path / "euro.csv"
+    file.write_text("\n".join(["a;b;c", *lines]))
+    data = open_data(file)
+    modality = type(data.modality).from_description(json.loads(json.dumps(data.modality.describe())))
+    made = modality.save(data.x[data.splits["train"]], tmp_path / "made.csv")[0].read_text().splitlines()
+    assert made[0] == "a;b;c" and set(made[1:]) <= set(lines)
+    assert modality.save(data.x[:5], tmp_path / "made.tsv")[0].read_text().startswith("a\tb\tc")
+    gaps = tmp_path / "gaps.csv"
+    gaps.write_text("\n".join(["a;b;c", *lines[:4], "1;;red"]))
+    given = modality.gaps(gaps)
+    full = modality.filled(given, given.x, tmp_path / "full.csv")[0].read_text().splitlines()
+    assert full[:5] == ["a;b;c", *lines[:4]] and full[5].count(";") == 2 and ";;" not in full[5]
+    plain = tmp_path / "plain.csv"
+    plain.write_text("a,b,c\n1,,red\n2,3.5,blue\n")
+    given = modality.gaps(plain)
+    assert modality.filled(given, given.x, tmp_path / "own.csv")[0].read_text().startswith("a,b,c\n1,")

@@ -145,7 +145,7 @@ def nothing_but_spaces(path: Path) -> Path:
     return path / "t.csv"
 
 
-@refused("10,000 columns", "leave some out")
+@refused("10,000 columns", "leave some out of it")
 def ten_thousand_columns(path: Path) -> Path:
     wide = ",".join(str(n) for n in range(10_000))
     (path / "t.csv").write_text(",".join(f"c{n}" for n in range(10_000)) + "\n" + (wide + "\n") * 20)
@@ -827,3 +827,14 @@ def test_many_parts_are_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = frames.read(late, "t")[0][3]
     assert (found.codes[:40] == -1).all() and (found.codes[40:] == 0).all()
     assert [len(each.codes) for each in frames.head(tmp_path / "t.csv", 14)] == [14] * 3
+
+
+def test_rows_in_order_of_irregular_times_are_said() -> None:
+    """Nobody need find out from the results that their series was taken for rows."""
+    random = np.random.default_rng(0)
+    when = pd.Timestamp("2024-01-01") + pd.to_timedelta(random.exponential(600, 200).cumsum().round(), unit="s")
+    log = pd.DataFrame({"at": when, "v": random.normal(size=200)})
+    said = "rows are in order of 'at', but its steps are not regular"
+    assert any(said in note for note in open_data(log).notes)
+    assert not any(said in note for note in open_data(log, kind="table").notes)
+    assert not any(said in note for note in open_data(log.sample(frac=1, random_state=0)).notes)

@@ -16,9 +16,9 @@ Steps = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-def show(paths: list[Path]) -> None:
-    """Print what was written: a few files by name, many by their folder."""
-    if len(paths) > 3:
+def show(paths: list[Path], most: int = 3) -> None:
+    """Print what was written: a few files by name, more than `most` by their folder."""
+    if len(paths) > most:
         print(paths[0].parent)
     else:
         for path in paths:

@@ -26,7 +26,7 @@ def impute(
     """Fill in the gaps of a table or a series."""
     from trilemma.tasks.verbs import impute as make
 
-    show(make(run, source, draws=draws, steps=steps, seed=seed, out=out))
+    show(make(run, source, draws=draws, steps=steps, seed=seed, out=out), most=draws + 1)
 
 
 def forecast(

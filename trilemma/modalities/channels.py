@@ -132,21 +132,30 @@ def kind_of(levels: list[np.ndarray], calendars: list[np.ndarray], window: int) 
     """How to learn a column: a level that returns, or the changes of one that wanders off.
 
     What the calendar explains apart, the means of windows vary against what varies within them: of a random walk n / T
-    times as much on average, of n steps in windows of T. A tenth of that is taken for one.
+    times as much on average, of n steps in windows of T. A tenth of that is taken for one, unless changes hardly add up
+    within a quarter of a window and the last level has been there before (temperatures: noise upon a season).
     """
     between, within, steps = [], [], 0
+    ahead, apart, back = max(window // 4, 2), [], True
     for values, calendar in zip(levels, calendars, strict=True):
         count, known = len(values) // window, ~np.isnan(values)
         if count < 3 or known.sum() < 3 * window:
             continue
         terms = np.concatenate([np.ones((1, len(values))), calendar])
         explained, *_ = np.linalg.lstsq(terms[:, known].T, values[known], rcond=None)
-        rest = (values - explained @ terms)[: count * window].reshape(count, window)
+        line = values - explained @ terms
+        apart.append([_mean_square(line[by:] - line[:-by]) for by in (1, ahead)])
+        rest = line[: count * window].reshape(count, window)
         rest = rest[(~np.isnan(rest)).sum(1) > 1]
         between.append(np.nanmean(rest, 1).var())
         within.append(np.nanvar(rest, axis=1).mean())
+        means = np.nanmean(rest, 1)
+        back &= bool(means[:-1].min() <= means[-1] <= means[:-1].max())
         steps = max(steps, len(values))
     if not between or np.mean(between) <= WANDERS * steps / window * np.mean(within):
+        return "level"
+    once, later = np.mean(apart, 0)
+    if back and later < once * (1 + WANDERS * (ahead - 1)):
         return "level"
     return "return" if all(np.nanmin(each, initial=np.inf) > 0 for each in levels) else "change"
 
@@ -168,6 +177,10 @@ def circle_of(levels: list[np.ndarray], times: list[np.ndarray], clock: Clock, k
         if changes >= 8 and first >= HELD * changes:
             return circle
     return ""
+
+
+def _mean_square(values: np.ndarray) -> float:
+    return float(np.nansum(values**2) / max((~np.isnan(values)).sum(), 1))
 
 
 def straight(x: np.ndarray) -> np.ndarray:

@@ -320,6 +320,11 @@ def _huge(numbers: np.ndarray) -> bool:
     return bool(np.nanmax(np.abs(numbers), initial=0.0) >= 2.0**53)
 
 
+def _whole(numbers: np.ndarray) -> bool:
+    known = numbers[~np.isnan(numbers)]
+    return bool((np.isfinite(known) & (known == known.round()) & (np.abs(known) < 2.0**53)).all())
+
+
 def _kind(column: Column, texts: Texts, numbers: np.ndarray | None, forms: list[str], present: int) -> str:
     distinct, known = len(texts.texts), texts.texts
     if distinct == 1 and not column.gaps:
@@ -334,7 +339,8 @@ def _kind(column: Column, texts: Texts, numbers: np.ndarray | None, forms: list[
             return "identifier"
         if distinct <= (FEW if column.decimals == 0 else 2):
             return "category"
-        return "integer" if column.decimals == 0 else "number"
+        # 5.0, as pandas writes whole numbers of a column with gaps.
+        return "integer" if column.decimals == 0 or _whole(numbers) else "number"
     if forms and distinct > 2:
         return "date"
     if distinct > 20 and distinct > 0.5 * present:

@@ -228,6 +228,7 @@ class Gaps:
     observed: np.ndarray  # the same shape, bool
     origin: Any  # what the modality needs to write them with nothing else changed
     frame: Any = None  # of a table: the data frame that they came from; None: a file of texts
+    delimiter: str = ","  # of such a file, between cells
 
 
 class Modality(ABC):

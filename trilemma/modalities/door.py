@@ -135,7 +135,8 @@ def open_data(
     shape = getattr(source, "shape", None)
     what = type(source).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")
     raise InputError(
-        f"array: {what} is no kind of data that is known; give images (N, H, W[, C]), points (N, D), a path or a name"
+        f"array: {what} is no kind of data that is known; give images (N, H, W[, C]), points (N, D), a path or a name, "
+        "or say --kind series of steps (T,), (T, columns) or (N, T, columns)"
     )
 
 

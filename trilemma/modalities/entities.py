@@ -46,6 +46,7 @@ class Reading:
     apart: bool = False  # examples that have no common time
     labels: np.ndarray | None = None  # (entities,) numbers of classes that examples come with,
     label_names: list[str] = field(default_factory=list)  # and their names
+    delimiter: str = ","  # between cells of a text file
 
 
 def read_entities(
@@ -113,7 +114,9 @@ def read_entities(
     if long is not None:
         owner, place = owner[long.rows], place[long.rows]
     variable, value = (None, "") if long is None else (long.variables, long.value)
-    return Reading(found, columns, own, when.entity, left, notes + more, given, owner, place, variable, value, frame)
+    made = Reading(found, columns, own, when.entity, left, notes + more, given, owner, place, variable, value, frame)
+    made.delimiter = frames.delimiter(source)
+    return made
 
 
 def _columns(

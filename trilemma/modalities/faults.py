@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from trilemma.modalities import dates, times
-from trilemma.modalities.columns import MOSTLY
+from trilemma.modalities.columns import MOSTLY, Column
 from trilemma.modalities.texts import Texts
 
 
@@ -64,3 +64,14 @@ def _irregular(name: str, seconds: np.ndarray, texts: Sequence[Texts]) -> str:
     if not times.ordered(seconds):
         return f"times of column {name!r} neither rise nor fall from row to row; sort the rows, or --kind table"
     return f"times of column {name!r} have no regular step of a second or more; --kind table takes it as rows"
+
+
+def in_order(own: Sequence[Column], values: Sequence[np.ndarray]) -> list[str]:
+    """What to say of rows in the order of their times that are no series for all that."""
+    for column, seconds in zip(own, values, strict=True):
+        if column.kind == "date" and not np.isnan(seconds).any() and np.ptp(seconds) > 0 and times.ordered(seconds):
+            return [
+                f"rows are in order of {column.name!r}, but its steps are not regular: they are taken one by one "
+                "(--kind series takes them as a series, --kind table as they are here)"
+            ]
+    return []

@@ -28,7 +28,7 @@ LINES = (".jsonl", ".ndjson")
 SUFFIXES = (*TEXT, *LINES, ".parquet", ".xlsx")
 READ = tuple(each for each in SUFFIXES if each != ".txt")  # of files that are taken for tables without asking
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
-MOST_COLUMNS = 2000
+MOST_COLUMNS = 5000
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile)
 
 
@@ -84,6 +84,14 @@ def _said(path: Path) -> Iterator[None]:
 def head(source: Any, rows: int) -> list[Texts]:
     """The first rows of a table, as `read` gives all of them."""
     return read(source, str(source) if isinstance(source, (str, Path)) else "array", rows)[0]
+
+
+def delimiter(source: Any) -> str:
+    """What stands between the cells of a .csv or .txt; a comma where the source is none."""
+    if not isinstance(source, (str, Path)) or suffix(Path(source)) not in (".csv", ".txt"):
+        return ","
+    with _said(Path(source)):
+        return Delimited(Path(source)).delimiter
 
 
 def whole(path: Path) -> pd.DataFrame:
@@ -157,7 +165,7 @@ def _of_frames(parts: Iterator[pd.DataFrame], shown: str, notes: list[str]) -> t
 def named(names: list[Any], shown: str) -> list[str]:
     """Names of columns as texts, each one once; one without a name is called by its place."""
     if len(names) > MOST_COLUMNS:
-        raise InputError(f"{shown}: {len(names):,} columns; a table may have {MOST_COLUMNS:,}: leave some out")
+        raise InputError(f"{shown}: {len(names):,} columns; a table may have {MOST_COLUMNS:,}: leave some out of it")
     given = ["" if name is None else str(name).strip() for name in names]
     twice = [name for name, times in Counter(given).items() if times > 1 and name]
     if twice:
@@ -240,8 +248,8 @@ def _formulas(path: Path, place: int) -> bool:
     return found
 
 
-def write(frame: pd.DataFrame, out: Path) -> None:
-    """A table by its suffix: .csv, .tsv, .jsonl, .parquet, .xlsx (and .csv.gz)."""
+def write(frame: pd.DataFrame, out: Path, delimiter: str = ",") -> None:
+    """A table by its suffix: .csv, .tsv, .jsonl, .parquet, .xlsx (and .csv.gz). delimiter: of .csv and .txt."""
     kind, frame, packed = suffix(out), frame.rename(columns=str), out.suffix.lower() == ".gz"
     if out.suffix.lower() in PACKED and not (packed and kind in (*TEXT, *LINES)):
         raise InputError(f"{out}: tables are packed as .csv.gz, .tsv.gz or .jsonl.gz; choose another name")
@@ -251,7 +259,7 @@ def write(frame: pd.DataFrame, out: Path) -> None:
                 if kind in LINES:
                     file.writelines(lines_of(frame))
                 else:
-                    frame.to_csv(file, index=False, sep="\t" if kind == ".tsv" else ",")
+                    frame.to_csv(file, index=False, sep="\t" if kind == ".tsv" else delimiter)
         elif kind == ".parquet":
             _write_parquet(frame, temporary, out)
         else:

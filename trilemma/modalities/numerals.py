@@ -22,6 +22,8 @@ AFFIXED = re.compile(
     re.A,
 )
 DIGITS = 15  # that a float holds
+LONGEST = 17  # digits that tell any float from all others
+ROUND = 12  # digits of a number that was meant, of which arithmetic left more: 40.089999999999996
 GROUPS = (",", ".", "'", "’", *SPACES)
 
 
@@ -87,6 +89,10 @@ def _with_places(plain: Sequence[str], form: Form) -> Form:
     powers = {place: text.lower().partition("e") for place, text in enumerate(plain) if "e" in text or "E" in text}
     for place, (own, _, power) in powers.items():  # 1.25e-05 has seven
         places[place] = max(len(own.partition(".")[2]) - int(power), 0)
+    for place in np.flatnonzero((point >= 0) & (np.char.str_len(cells) > DIGITS)).tolist():
+        meant = f"{float(plain[place]):.{DIGITS}g}"
+        if len(re.sub(r"e.*|\D", "", meant).strip("0")) <= ROUND and "e" not in meant:
+            places[place] = min(places[place], len(meant.partition(".")[2]))
     most = int(places.max())
     highest = max((int(power) for *_, power in powers.values()), default=0)
     if powers and (2 * len(powers) > len(plain) or not 0 < most <= DIGITS - max(highest, 0)):
@@ -139,6 +145,12 @@ def _forms(bodies: Sequence[str]) -> list[tuple[bool, str]]:
     return fits
 
 
+def _grouped(body: str, form: Form) -> bool:
+    """Are its thousands apart as the form has them? `1.234` may be, `2000.5` is a plain number."""
+    group, decimal = re.escape(form.group), "," if form.comma else r"\."
+    return re.fullmatch(rf"[+-]?\d{{1,3}}({group}\d{{3}})+({decimal}\d+)?", body, re.A) is not None
+
+
 def undressed(body: str, form: Form) -> str:
     """A number without its thousands' signs, with a decimal point."""
     body = body.replace(form.group, "") if form.group else body
@@ -154,9 +166,8 @@ def read(texts: Sequence[str], form: Form) -> tuple[np.ndarray, str]:
         if form.prefix or form.suffix:
             body = re.sub(r"^([+-]?)" + re.escape(form.prefix.strip()) + r"\s?", r"\1", body)
             body = body.removesuffix(form.suffix.strip()).strip() if form.suffix else body
-        body = undressed(body, form)
-        if NUMBER.fullmatch(text) and not form.group:
-            body = text
+        if NUMBER.fullmatch(body) is None or (form.group and _grouped(body, form)):
+            body = undressed(body, form)
         if NUMBER.fullmatch(body):
             made[place] = float(body)
         elif text.lower() not in NONE and text.lower() not in INFINITE:
@@ -168,12 +179,15 @@ def written(value: float, form: Form, *, whole: bool) -> str:
     """One number as the column has it."""
     if whole:
         text = f"{round(value):,}" if form.group else str(round(value))
+        text += "." + "0" * form.least if form.least else ""  # 5.0
     elif form.decimals is None:
         text = f"{value:.{DIGITS}g}"
     else:
-        value = round(value, form.decimals) + 0.0  # no -0
-        text = f"{value:,.{form.decimals}f}" if form.group else f"{value:.{form.decimals}f}"
-        if form.least < form.decimals:
+        before = len(str(int(min(abs(value), 1e18))))  # what stands behind a float's digits is none of the value
+        decimals = max(form.least, min(form.decimals, LONGEST - before))
+        value = round(value, decimals) + 0.0  # no -0
+        text = f"{value:,.{decimals}f}" if form.group else f"{value:.{decimals}f}"
+        if form.least < decimals:
             short = text.rstrip("0")
             text = short + "0" * (form.least - len(short.partition(".")[2])) if form.least else short.rstrip(".")
     if form.group or form.comma:

@@ -15,6 +15,7 @@ CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 LARGEST_SIDE = 4096
 SLACK = 0.02  # of a range of floats
+SERIES = "--kind series takes them as a series"
 
 
 @dataclass
@@ -33,10 +34,12 @@ def understand(x: np.ndarray, name: str, *, tensor: bool = False) -> Understood:
     if x.ndim not in (3, 4) or 0 in x.shape:
         raise InputError(
             f"{name}: shape {x.shape}; images need a non-empty (N, H, W), (N, H, W, C) or (N, C, H, W) array"
+            + (f"; numbers one after the other: {SERIES}" if x.ndim == 1 and x.size else "")
         )
     if x.ndim == 3 and x.shape[2] in (1, 2, 3, 4):
         raise InputError(
-            f"{name}: shape {x.shape}: one image, or points? Images need (N, H, W), (N, H, W, C) or (N, C, H, W)"
+            f"{name}: shape {x.shape}: one image, or points? Images need (N, H, W), (N, H, W, C) or (N, C, H, W); "
+            f"examples of {x.shape[1]:,} steps of {x.shape[2]}: {SERIES}"
         )
     notes: list[str] = []
     move = False
@@ -73,6 +76,7 @@ def _range(x: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], np.ndarray]
     if kind not in "iuf":
         raise InputError(f"{name}: values of type {x.dtype}, not numbers; give uint8, uint16 or floats")
     finite(x, name)
+    steps = f", or, of examples of steps (N, T, columns), {SERIES}" if x.ndim == 3 else ""
     low, high = np.inf, -np.inf
     for start in range(0, len(x), 4096):
         part = x[start : start + 4096]
@@ -84,7 +88,7 @@ def _range(x: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], np.ndarray]
             return lambda part: part.astype(np.uint8), 8, ""
         if low >= 0 and high <= 65535:
             return lambda part: part.astype(np.uint16), 16, "16-bit values kept"
-        raise InputError(f"{name}: values from {low:g} to {high:g}; pixels are 0..255 or 0..65535: rescale them")
+        raise InputError(f"{name}: values from {low:g} to {high:g}; pixels are 0..255 or 0..65535: rescale them{steps}")
     # Resizing overshoots: a little beyond a range still belongs to it, and is clipped.
     if low >= -SLACK and high <= 1 + SLACK:
         return _floats(0, 255), 8, "floats in [0, 1] read as 8-bit values"
@@ -93,7 +97,7 @@ def _range(x: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], np.ndarray]
     if low >= -255 * SLACK and 2 < high <= 255 * (1 + SLACK):  # less would be black: another range that overshoots
         return _floats(0, 1), 8, "floats in [0, 255] read as 8-bit values"
     raise InputError(
-        f"{name}: floats from {low:g} to {high:g}; images are in [0, 1], [-1, 1] or [0, 255]: rescale them"
+        f"{name}: floats from {low:g} to {high:g}; images are in [0, 1], [-1, 1] or [0, 255]: rescale them{steps}"
     )
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from trilemma.errors import InputError, unknown
 from trilemma.mixed import Mixed
-from trilemma.modalities import arrays, columns, dates, frames, keep, splits
+from trilemma.modalities import arrays, columns, dates, faults, frames, keep, splits
 from trilemma.modalities.columns import NUMBER, Column, Texts
 from trilemma.modalities.contract import Cells, Data, Gaps, Modality, Opening, alone_and_plain
 from trilemma.modalities.plain import typed
@@ -33,8 +33,9 @@ class Table(Modality):
     writes = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx", ".png", ".gz")
     usual = ".csv"
 
-    def __init__(self, own: list[Column], target: str | None = None):
+    def __init__(self, own: list[Column], target: str | None = None, delimiter: str = ","):
         self.columns = own
+        self.delimiter = delimiter  # between cells of text files that are written
         self.target = target or _target(own)
 
     @classmethod
@@ -63,6 +64,8 @@ class Table(Modality):
             values.append(numbers)
             hashes.append(_hashed(texts))
             notes += more
+        if opening.kind is None:
+            notes += faults.in_order(own, values)
         notes += keep.apply(opening.keep, own, values, shown)
         values = keep.relative(own, values)
         if not any(column.learned for column in own):
@@ -81,7 +84,7 @@ class Table(Modality):
         if left:
             notes.append(f"free text is left out: {', '.join(left)} (--set data.columns.NAME=category would use it)")
         x = columns.encoded(own, values)
-        modality = cls(own, _checked_target(opening.target, own, shown))
+        modality = cls(own, _checked_target(opening.target, own, shown), frames.delimiter(source))
         return Data(
             name=Path(shown).name.split(".")[0] if isinstance(source, (str, Path)) else "table",
             source=shown,
@@ -101,11 +104,13 @@ class Table(Modality):
         )
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": self.kind, "columns": columns.as_json(self.columns), "target": self.target}
+        own = {"kind": self.kind, "columns": columns.as_json(self.columns), "target": self.target}
+        return own if self.delimiter == "," else {**own, "delimiter": self.delimiter}
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Table:
-        return cls([Column.from_json(each) for each in description["columns"]], description.get("target"))
+        own = [Column.from_json(each) for each in description["columns"]]
+        return cls(own, description.get("target"), description.get("delimiter", ","))
 
     def read(self, source: Any, space: Space, notes: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
         shown = str(source) if isinstance(source, (str, Path)) else "array"
@@ -126,6 +131,7 @@ class Table(Modality):
     def gaps(self, source: Any) -> Gaps:
         shown = str(source) if isinstance(source, (str, Path)) else "array"
         source = _source(source, shown)
+        delimiter = frames.delimiter(source)
         if isinstance(source, Path) and frames.suffix(source) not in (*frames.TEXT, *frames.LINES):
             source = frames.whole(source)
         texts, _ = _texts(source, shown)
@@ -135,7 +141,7 @@ class Table(Modality):
         count = len(texts[0].codes)
         values = [_values(column, given.get(column.name), count, shown, strict=False) for column in self.columns]
         x = columns.encoded(self.columns, keep.relative(self.columns, values))
-        return Gaps(np.nan_to_num(x), ~np.isnan(x), texts, source if frames.is_frame(source) else None)
+        return Gaps(np.nan_to_num(x), ~np.isnan(x), texts, source if frames.is_frame(source) else None, delimiter)
 
     def outside(self, gaps: Gaps, chance: float, normal: Gaps) -> np.ndarray:
         """(n, columns) -log of how probable it is that the training rows have nothing like a cell; 0 where they have.
@@ -232,7 +238,7 @@ class Table(Modality):
         frame = frame.assign(**more)
         if out is None:
             return frame
-        frames.write(frames.with_index(frame, []), out)
+        frames.write(frames.with_index(frame, []), out, gaps.delimiter)
         return [out]
 
     def export(self, x: np.ndarray) -> Any:
@@ -269,7 +275,7 @@ class Table(Modality):
         if frames.suffix(out) not in frames.SUFFIXES:
             with own_folder(out, [out / "table.csv"]):
                 return self.save(x, out / "table.csv")
-        frames.write(self._written(x) if frames.suffix(out) in frames.TEXT else self.export(x), out)
+        frames.write(self._written(x) if frames.suffix(out) in frames.TEXT else self.export(x), out, self.delimiter)
         return [out]
 
     def picture(self, x: np.ndarray, *, columns: int | None = None, reference: np.ndarray | None = None) -> Image.Image:

@@ -18,6 +18,7 @@ PARTS = ("year", "month", "day", "hour", "minute", "second")  # columns that mak
 NAMED = ("date", "time", "month", "period", "timestamp", "datetime", "ts")
 HOURS = ("hour", "hr", "hours")  # columns that hold the hour beside a date
 TWICE = 0.01  # share of times that may come once more
+OFTEN = 0.1  # of those that are said to be a series
 EQUAL = 0.7  # share of steps that have the usual length, in a series
 CROWDED = 0.05  # share of times in a month that has one already, with which they are no monthly ones
 HOUR, DAY, YEAR = 3600, 86_400, 365.2425 * 86_400
@@ -185,6 +186,8 @@ def find(
         return None
     for given in candidates:
         found = entity_of(texts, given.names, given.seconds)
+        if found == "" and _repeated(given.seconds) <= OFTEN and ordered(given.seconds):
+            found = None  # it is said to be a series: values of the same time are averaged
         codes = None if found in (None, "") else _codes(texts, str(found))
         if not np.isnan(given.seconds).any() and found != "" and (step or _alike(given.seconds, codes)):
             return _resampled(given, found, codes, step)

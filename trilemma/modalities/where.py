@@ -16,8 +16,10 @@ import pandas as pd
 from scipy import special
 
 from trilemma.errors import InputError, unknown
+from trilemma.modalities import numerals
 from trilemma.modalities.columns import EDGE, Column, decoded
 from trilemma.modalities.keep import absolute
+from trilemma.modalities.numerals import Form
 
 TOKEN = re.compile(r"""\s*("[^"]*"|'[^']*'|<=|>=|!=|==|[=<>(),]|[^\s=<>!(),"']+)""")
 SIGNS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
@@ -129,7 +131,9 @@ class Where:
         column = self.columns[clause.place]
         if column.kind != "category" or column.ordered or clause.sign not in ("<", "<=", ">", ">="):
             return cells
-        return np.array([*map(float, column.values), np.nan])[np.where(np.isnan(cells), -1, cells).astype(int)]
+        found = _as_numbers(column)
+        assert found is not None
+        return np.append(found[0], np.nan)[np.where(np.isnan(cells), -1, cells).astype(int)]
 
 
 def parse(text: str, columns: Sequence[Column]) -> Where:
@@ -190,20 +194,15 @@ def _clause(tokens: list[str], columns: list[Column], text: str) -> Clause:
             raise InputError(f"--where {text!r}: write the values as {name} in (ONE, TWO)")
         values = [each.strip() for each in re.findall(r"\"[^\"]*\"|'[^']*'|[^,]+", inside[1:-1]) if each.strip()]
         return Clause(place, sign, [value_of(column, _bare(each), text) for each in values], column.step)
-    value = " ".join(_bare(token) for token in rest)
+    value = re.sub(r"(?<=\d) , (?=\d)", ",", " ".join(_bare(token) for token in rest))  # 1,5 and 1,200
     ordered = sign in ("<", "<=", ">", ">=")
     if ordered and column.kind == "category" and not column.ordered:
-        try:
-            [float(each) for each in column.values]
-        except ValueError:
+        numbers = _as_numbers(column)
+        if numbers is None:
             raise InputError(
                 f"--where {text!r}: the values of {name!r} have no order ({', '.join(column.values[:4])}); use = or in"
-            ) from None
-        try:
-            float(value)
-        except ValueError:
-            raise InputError(f"--where {text!r}: {value!r} is no number, as {name!r} needs") from None
-        return Clause(place, sign, [float(value)])
+            )
+        return Clause(place, sign, [_number(value, numbers[1], column, text)])
     found = value_of(column, value, text)
     if (
         sign == "="
@@ -225,13 +224,37 @@ def value_of(column: Column, text: str, where: str) -> float:
                 raise unknown(f"--where {where!r}: value of {column.name!r}", text, column.values)
             text = same[0]
         return float(column.values.index(text))
-    try:
-        if column.kind == "date":
-            return pd.to_datetime(text, format=column.format).timestamp()
-        return float(text.replace(",", ".") if column.comma else text)
-    except ValueError:
-        kind = f"date written {column.format}" if column.kind == "date" else column.kind
-        raise InputError(f"--where {where!r}: {text!r} is no {kind}, as {column.name!r} needs") from None
+    if column.kind == "date":
+        return _moment(text, column, where)
+    return _number(text, column.form, column, where)
+
+
+def _as_numbers(column: Column) -> tuple[np.ndarray, Form] | None:
+    """The values of a category as numbers, and how they are written; None where they are none."""
+    plain = numerals.floats(column.values)
+    return (plain, Form()) if plain is not None else numerals.parse(column.values)
+
+
+def _number(text: str, form: Form, column: Column, where: str) -> float:
+    """A number as the data have it (`30%`, `1.234,50`) or plain."""
+    made, _ = numerals.read([text], form)
+    if np.isnan(made[0]):
+        kind = "number" if column.kind == "category" else column.kind
+        raise InputError(f"--where {where!r}: {text!r} is no {kind}, as {column.name!r} needs")
+    return float(made[0])
+
+
+def _moment(text: str, column: Column, where: str) -> float:
+    """Seconds since 1970 of a date as the data have it, with or without its time of day, or year-month-day."""
+    for form in (column.format, column.format.split(" ")[0], "ISO8601"):
+        try:
+            return pd.to_datetime(text, format=form).timestamp()
+        except ValueError:
+            continue
+    raise InputError(
+        f"--where {where!r}: {text!r} is no date written {column.format}, as {column.name!r} needs; "
+        "2024-12-31 is understood, too"
+    )
 
 
 def _ends(column: Column) -> tuple[float, float]:

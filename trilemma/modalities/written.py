@@ -117,5 +117,5 @@ def _out(given: Reading, frame: pd.DataFrame, out: Path | None) -> Any:
         if given.frame is not None:  # called as they were
             frame.columns = pd.Index([*given.frame.columns, *frame.columns[given.frame.shape[1] :]])
         return frame
-    frames.write(frames.with_index(frame, []), out)
+    frames.write(frames.with_index(frame, []), out, given.delimiter)
     return [out]

@@ -11,7 +11,9 @@ The rules, in this order:
    perceptual distance to the hidden partner (`metrics/translation.py: both`), and the latter alone tells models apart
    as well. Two models differ in quality only where
    the 95 % t interval of their paired differences over three or more common seeds excludes zero; with fewer seeds,
-   only where their intervals do not overlap. Otherwise there is no difference that you could rely on.
+   only where their intervals do not overlap. Otherwise there is no difference that you could rely on, unless a
+   classifier tells the samples of the one with the greater distance from real data more easily (told apart), judged in
+   the same way.
 3. Without a preference: the best quality; of the models that do not differ from the best, the fastest (more than 1.2
    times as fast, otherwise the better figure stays).
    quality: the best quality; among those that do not differ, the one with the higher recall and coverage.
@@ -106,8 +108,10 @@ def rank(usable: list[Summary], metric: str, prefer: str | None, baselines: list
 
 def _close(one: Summary, best: Summary, metric: str) -> bool:
     """Is there no difference in quality to the best one? Of translators neither in the distance to the partners alone,
-    whose intervals are far narrower than those of a distance of sets."""
-    return not (differs(one, best, metric) or (metric == "translation" and differs(one, best, "perceptual")))
+    whose intervals are far narrower than those of a distance of sets. Nor is it told from real data more easily: of few
+    examples distances overlap though one model's samples are plainly wrong."""
+    told = differs(one, best, "classifier") and _bad(one, "classifier") > _bad(best, "classifier")
+    return not (differs(one, best, metric) or told or (metric == "translation" and differs(one, best, "perceptual")))
 
 
 def _worse_than_any(one: Summary, baselines: list[Summary], metric: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from trilemma.errors import InputError, unknown
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Samples, configure, find, fitting_sets, model_files, sets_of
 from trilemma.report.columns import amount
-from trilemma.report.measure import count_for, drawn, read_samples, rules_of
-from trilemma.report.of_text import captions_beside, held_out
-from trilemma.report.pipelines import Pipeline, pipeline_of
 from trilemma.report.summary import number
 from trilemma.training.captions import has_captions, worded
 from trilemma.training.opening import seen_by
@@ -28,6 +25,9 @@ FIRST = ("bridge", "pix2pix", "cut", "cyclegan")  # of translators, in this orde
 PREFERENCES = ("quality", "diversity", "speed")
 FALL = 0.6  # of a budget in which the learning rate falls, about: what a branch is trained for
 TOY_EXAMPLES = 10_000  # sets of at most so many examples with few numbers each get the short default budget
+
+if TYPE_CHECKING:
+    from trilemma.report.pipelines import Pipeline
 
 
 def models_for(data: Data) -> list[str]:
@@ -54,11 +54,15 @@ class Included:
     @property
     def reads(self) -> bool:
         """Were they asked for in words?"""
-        return self.samples.reads if isinstance(self.samples, Pipeline) else self.captions is not None
+        return self.captions is not None if isinstance(self.samples, np.ndarray) else self.samples.reads
 
 
 def samples_of(data: Data, name: str, given: Any, *, quiet: bool = True) -> Included:
     """What `--include NAME=...` brings; a pipeline is tried. InputError for too few samples: another protocol."""
+    from trilemma.report.measure import count_for, drawn, read_samples, rules_of  # seconds that `inspect` need not wait
+    from trilemma.report.of_text import captions_beside, held_out
+    from trilemma.report.pipelines import pipeline_of
+
     notes: list[str] = []
     count = count_for(data)
     if (pipeline := pipeline_of(name, given)) is not None:

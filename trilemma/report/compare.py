@@ -51,6 +51,7 @@ from trilemma.report.measure import (
 from trilemma.report.needs import check_needs
 from trilemma.report.of_text import CAPTIONS
 from trilemma.report.page import write_page
+from trilemma.report.pictures import drawn_once
 from trilemma.report.pipelines import Pipeline
 from trilemma.report.places import Here, Job, place_for
 from trilemma.report.probes import drifted
@@ -196,6 +197,7 @@ class Comparison:
         self.past: dict[tuple[str, int], Variant] = {}  # variants that this folder has rows of
         self.count, self.alone = count_for(data), ExitStack()  # which holds the folder for this process
         self.real = data.rows("test", SHOWN + MOST_REAL if data.x.ndim > 2 else 500)
+        self.pictures = drawn_once(partial(data.modality.picture, reference=self.real))
         self.teller = Teller(folder, data, self.real, count=self.count, claims=studies.claims, quiet=quiet)
         self.results: dict[str, Any] = {
             "title": data.name,
@@ -306,7 +308,7 @@ class Comparison:
         results["claims"] = decide(results) if ready else []
         write_json(self.folder / "results.json", results)
         write_text(self.folder / "results.csv", as_csv(rows))
-        write_page(self.folder, results, partial(self.data.modality.picture, reference=self.real))
+        write_page(self.folder, results, self.pictures)
 
     def _planned(self) -> dict[tuple[str, int], Variant]:
         """All variants that were asked for, now or before, as long as their bases have not failed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,21 @@ class Embedded:
     height: int
     crisp: bool  # enlarged pixels, which a browser should not smooth
     still: str = ""  # of a film, for readers who asked for less motion
+
+
+def drawn_once(draw: Pictures) -> Pictures:
+    """The same, but what is no picture (tables, series) is drawn once: a page is written anew after each row."""
+    known: dict[tuple[Any, ...], Image.Image] = {}
+
+    def drawn(x: np.ndarray, **how: Any) -> Image.Image:
+        if x.ndim == 4:
+            return draw(x, **how)
+        key = (hashlib.sha256(x.tobytes()).digest(), x.shape, x.dtype.str, *sorted(how.items()))
+        if key not in known:
+            known[key] = draw(x, **how)
+        return known[key]
+
+    return drawn
 
 
 class Gallery:
