@@ -245,7 +245,7 @@ def test_a_file_is_written_as_it_was(run: Path, tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.glob("full*")) == [
         "full.csv", "full.draw1.csv", "full.draw2.csv", "full.draw3.csv",
     ]  # fmt: skip
-    made = pd.read_csv(out, dtype=str, keep_default_na=False)
+    made = pd.read_csv(out, sep=";", dtype=str, keep_default_na=False)
     assert list(made) == list(frame) and len(made) == len(frame)
     for name in frame:
         same = ~frame[name].isin(["NA", ""])

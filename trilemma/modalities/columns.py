@@ -340,7 +340,7 @@ def _kind(column: Column, texts: Texts, numbers: np.ndarray | None, forms: list[
         if distinct <= (FEW if column.decimals == 0 else 2):
             return "category"
         # 5.0, as pandas writes whole numbers of a column with gaps.
-        return "integer" if column.decimals == 0 or _whole(numbers) else "number"
+        return "integer" if column.decimals == 0 or (column.decimals and _whole(numbers)) else "number"
     if forms and distinct > 2:
         return "date"
     if distinct > 20 and distinct > 0.5 * present:
