@@ -232,6 +232,10 @@ def test_conditions_are_read_as_the_column_is_written() -> None:
     prices = ["€2.000,50", "2.000,50", "2000,50", "2000.5", "€2000.5"]
     assert [value(f"price > {text}") for text in prices] == [2000.5] * 5 and value("price > 1.234") == 1234
     assert value("share >= 30%") == value("share >= 30 %") == value("share >= 30") == 30
+    dollars = [Column("price", "number", knots=[0, 9999], group=",", decimals=2)]
+    assert parse("price > 1,234", dollars).clauses[0].values[0] == 1234
+    with pytest.raises(InputError, match="'12,5' is no number"):  # not 125
+        parse("price > 12,5", dollars)
     june = pd.Timestamp("2024-06-01").timestamp()
     assert [value(f"{name} >= {text}") for name in ("day", "at") for text in ("01.06.2024", "2024-06-01")] == [june] * 4
     assert value("at = 2024-06-01T12:30") == value("at = 01.06.2024 12:30") == june + 12.5 * 3600

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import trilemma as tl
+import trilemma.modalities.series as series_module
 from trilemma.batches import Options, Request
 from trilemma.maths.noise import Noise
-from trilemma.maths.signals import rounds
+from trilemma.maths.signals import over_rounds, rounds
 from trilemma.mixed import space_from
 from trilemma.modalities.channels import Channel
 from trilemma.modalities.columns import Column
@@ -279,3 +280,73 @@ def test_scenes_travel_with_the_space() -> None:
     before = space_from(old)
     assert before.stage == 0 and before.scene(Noise(0, np.arange(3))) is None
     assert set(before.state_dict()) == {"mean", "deviation"}
+
+
+def test_days_are_found_in_half_precision() -> None:
+    """Weeks of hours, days of minutes: under autocast a product of matrices would move their beginnings."""
+    for steps, window in ((24, 168), (168, 168), (288, 128), (1440, 240)):
+        angle = 2 * torch.pi * (torch.arange(window) + torch.arange(0, steps, 7).unsqueeze(1)) / steps
+        sine, cosine = 2**0.5 * angle.sin(), 2**0.5 * angle.cos()
+        exact = (torch.arange(window) + torch.arange(0, steps, 7).unsqueeze(1)) // steps
+        with torch.autocast("cpu", torch.bfloat16):
+            own = rounds(sine, cosine, steps)
+            shared = over_rounds(angle, own, own.sum(1))
+        assert torch.equal(own.argmax(2), exact)
+        torch.testing.assert_close(shared, over_rounds(angle, own, own.sum(1)))
+
+
+def test_a_value_once_a_day_is_known_all_day() -> None:
+    frame = hourly()
+    once = frame["time"].dt.hour == 12
+    frame["warm"] = frame["warm"].where(once)
+    frame.loc[frame.index[500:530], "rain"] = np.nan
+    data, series, space = opened(frame, window=72)
+    assert [each.circle for each in series.channels[:3]] == ["", "hour of day", "hour of day"]
+    x = torch.from_numpy(np.asarray(data.x[data.splits["train"]]))
+    if data.observed is not None:
+        assert data.observed[:, 1].mean() > 0.95 and data.observed[:, 2].mean() > 0.99
+    same = (space.decode(space.embed(x))[:, 1] - x[:, 1]).abs() < 1e-3
+    assert same.float().mean() > 0.95
+
+
+def test_columns_of_few_windows_and_of_levels_that_last() -> None:
+    frame = hourly()
+    frame["warm"] = frame["warm"].where(frame["time"].dt.hour == 12)
+    assert opened(frame, window=24)[1].window == 24
+    # A value of six hours is no grid of levels; neither is one that comes every three.
+    random = np.random.default_rng(2)
+    frame["slow"] = np.repeat(random.normal(size=len(frame) // 6), 6)
+    assert not opened(frame, window=72)[1].channels[-1].values
+    every = hourly(400, "2024-01-01 06:00").iloc[::3].reset_index(drop=True)
+    _, series, space = opened(every)
+    assert [each.circle for each in series.channels[:3]] == ["", "hour of day", "hour of day"]
+    assert {each.steps for each in space.held} == {8}
+
+
+def test_a_scenario_has_whole_days_and_a_calendar(tmp_path: Path) -> None:
+    run = tl.train(
+        hourly(), model="diffusion", budget=64, size="xs", out=tmp_path / "run", settings={"data.window": 48}
+    )
+    found = tl.load(run).stress("warm at 30 = 20", n=6, seed=0)
+    levels = found if isinstance(found, np.ndarray) else np.asarray(found)
+    assert (levels[:, 29, 1] == 20).all() or (levels[:, 30, 1] == 20).all()
+    changes = (np.diff(levels[:, :, 1], axis=1) != 0).sum(1)
+    assert (changes <= 2).all()
+
+
+def test_a_run_that_knew_less_goes_on(tmp_path: Path) -> None:
+    """One from before Spaces kept calendars: it is resumed, and another begins with it."""
+    frame = hourly()[["time", "count"]]
+    how: dict[str, Any] = {"model": "diffusion", "budget": 64, "size": "xs", "settings": {"data.window": 48}}
+    spaces = series_module.fit_continuous
+    try:
+        series_module.fit_continuous = lambda *a, calendar, **k: spaces(*a, **k)  # type: ignore[assignment]
+        tl.train(frame, out=tmp_path / "old", **how)
+    finally:
+        series_module.fit_continuous = spaces
+    old = tl.load(tmp_path / "old")
+    assert isinstance(old.space, Continuous) and old.space.stage == 0
+    longer = tl.train(frame, out=tmp_path / "old", **{**how, "budget": "+64"})
+    assert isinstance(tl.load(longer).space, Continuous) and tl.load(longer).space.stage == 0
+    begun = tl.train(frame[:2000], out=tmp_path / "new", start=tmp_path / "old", **how)
+    assert tl.load(begun).space.stage > 0

@@ -30,9 +30,13 @@ def rounds(sine: Tensor, cosine: Tensor, steps: int) -> Tensor:
     sine, cosine (B, T): those of the angle, times anything above 0 and with noise. A round begins at angle 0.
     """
     place = torch.arange(sine.shape[-1], device=sine.device)
-    shifts = torch.arange(steps, device=sine.device).unsqueeze(1)
-    angles = (place + shifts).to(sine.dtype) * (2 * torch.pi / steps)  # (steps, T), were that the first step's place
-    first = (sine @ angles.sin().T + cosine @ angles.cos().T).argmax(1, keepdim=True)
+    angle = place * (2 * torch.pi / steps)
+    # The first step's angle is that of the sum of all, each turned back to it. No product of matrices: half precision
+    # would put a round's beginning elsewhere.
+    sine, cosine = sine.float(), cosine.float()
+    y = (sine * angle.cos() - cosine * angle.sin()).sum(1, keepdim=True)
+    x = (cosine * angle.cos() + sine * angle.sin()).sum(1, keepdim=True)
+    first = (torch.atan2(y, x) * (steps / (2 * torch.pi))).round().long() % steps
     number = torch.div(first + place, steps, rounding_mode="floor")
     last = torch.arange((sine.shape[-1] + steps - 2) // steps + 1, device=sine.device)
     return (number.unsqueeze(2) == last).to(sine.dtype)
@@ -40,5 +44,5 @@ def rounds(sine: Tensor, cosine: Tensor, steps: int) -> Tensor:
 
 def over_rounds(values: Tensor, own: Tensor, by: Tensor) -> Tensor:
     """Values (B, T) summed over each round of `own` (B, T, rounds) and divided `by` (B, rounds), given to all of it."""
-    total = torch.einsum("bt,btr->br", values, own) / by.clamp(min=1)
-    return torch.einsum("br,btr->bt", total, own)
+    total = (values.unsqueeze(2) * own).sum(1) / by.clamp(min=1)
+    return (total.unsqueeze(1) * own).sum(2)

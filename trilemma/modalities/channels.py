@@ -76,8 +76,9 @@ class Channel:
         if self.circle:  # a day's value counts once
             rounds = [clock.rounds(when, self.circle) for when in times]
             levels = [each[np.unique(own, return_index=True)[1]] for each, own in zip(levels, rounds, strict=True)]
-        known = np.concatenate(levels)
-        known = known[~np.isnan(known)]
+        levels = [each[~np.isnan(each)] for each in levels]
+        # A level that lasts counts once, too.
+        known = np.concatenate([each[np.append(True, np.diff(each) != 0)[: len(each)]] for each in levels])
         found = np.unique(known)
         return found.tolist() if len(found) <= KNOTS and len(known) >= REPEATED * len(found) else []
 
@@ -144,9 +145,11 @@ def kind_of(levels: list[np.ndarray], calendars: list[np.ndarray], window: int) 
         terms = np.concatenate([np.ones((1, len(values))), calendar])
         explained, *_ = np.linalg.lstsq(terms[:, known].T, values[known], rcond=None)
         line = values - explained @ terms
-        apart.append([_mean_square(line[by:] - line[:-by]) for by in (1, ahead)])
         rest = line[: count * window].reshape(count, window)
         rest = rest[(~np.isnan(rest)).sum(1) > 1]
+        if len(rest) < 2:
+            continue
+        apart.append([_mean_square(line[by:] - line[:-by]) for by in (1, ahead)])
         between.append(np.nanmean(rest, 1).var())
         within.append(np.nanvar(rest, axis=1).mean())
         means = np.nanmean(rest, 1)

@@ -145,7 +145,7 @@ def _forms(bodies: Sequence[str]) -> list[tuple[bool, str]]:
     return fits
 
 
-def _grouped(body: str, form: Form) -> bool:
+def grouped(body: str, form: Form) -> bool:
     """Are its thousands apart as the form has them? `1.234` may be, `2000.5` is a plain number."""
     group, decimal = re.escape(form.group), "," if form.comma else r"\."
     return re.fullmatch(rf"[+-]?\d{{1,3}}({group}\d{{3}})+({decimal}\d+)?", body, re.A) is not None
@@ -166,7 +166,7 @@ def read(texts: Sequence[str], form: Form) -> tuple[np.ndarray, str]:
         if form.prefix or form.suffix:
             body = re.sub(r"^([+-]?)" + re.escape(form.prefix.strip()) + r"\s?", r"\1", body)
             body = body.removesuffix(form.suffix.strip()).strip() if form.suffix else body
-        if NUMBER.fullmatch(body) is None or (form.group and _grouped(body, form)):
+        if NUMBER.fullmatch(body) is None or (form.group and grouped(body, form)):
             body = undressed(body, form)
         if NUMBER.fullmatch(body):
             made[place] = float(body)

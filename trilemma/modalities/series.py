@@ -189,8 +189,14 @@ class Series(Modality):
         """
         place = np.random.default_rng((len(when), number)).uniform(size=values.shape)
         for c, each in enumerate(self.channels):
-            if each.circle:  # what is one value is one score
-                place[:, c] = place[np.unique(self.clock.rounds(when, each.circle), return_inverse=True)[1], c]
+            if each.circle and len(when):  # what is one value is one score, and known where one of its steps is
+                own = np.unique(self.clock.rounds(when, each.circle), return_inverse=True)[1]
+                place[:, c] = place[own, c]
+                known = np.flatnonzero(~np.isnan(values[:, c]))[::-1]
+                first = np.full(own.max() + 1, np.nan)
+                first[own[known]] = values[known, c]
+                values = values.copy()
+                values[:, c] = np.where(np.isnan(values[:, c]), first[own], values[:, c])
         made = [each.column.scores(each.relative(values[:, c]), place[:, c]) for c, each in enumerate(self.channels)]
         scores = np.stack(made)
         x = np.concatenate([scores, self.clock.calendar(when, self.length)[0]])

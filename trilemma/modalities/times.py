@@ -123,7 +123,8 @@ class Clock:
     def steps_of(self, circle: str) -> int:
         """Steps of a round of this circle, of which one begins with it; 0 where it does not go in equal steps."""
         period = int(CIRCLES[circle][1])
-        return 0 if self.months or self.slots or self.counted or period % self.step else period // self.step
+        pauses = bool(self.slots) and len(self.slots) * self.step != 7 * DAY
+        return 0 if self.months or pauses or self.counted or period % self.step else period // self.step
 
 
 class Moments(NamedTuple):

@@ -238,7 +238,9 @@ def _as_numbers(column: Column) -> tuple[np.ndarray, Form] | None:
 def _number(text: str, form: Form, column: Column, where: str) -> float:
     """A number as the data have it (`30%`, `1.234,50`) or plain."""
     made, _ = numerals.read([text], form)
-    if np.isnan(made[0]):
+    body = re.sub(r"^[^\d+-]+|\D+$", "", text)
+    apart = bool(form.group) and form.group in body and numerals.NUMBER.fullmatch(body) is None
+    if np.isnan(made[0]) or (apart and not numerals.grouped(body, form)):  # 12,5 is no 125
         kind = "number" if column.kind == "category" else column.kind
         raise InputError(f"--where {where!r}: {text!r} is no {kind}, as {column.name!r} needs")
     return float(made[0])

@@ -518,8 +518,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         return self.space.decode(samplers.SAMPLERS[name](denoise, y, sigmas, **settings))
 
     def denoise(self, noisy: Tensor, sigma: Tensor, request: Request) -> Tensor:
-        given = self.scene_of(noisy)
-        answer = self.estimate(noisy, sigma.clamp(min=self.config.sigma_low), request.raw, request.present, given)
+        answer = self.estimate(noisy, sigma.clamp(min=self.config.sigma_low), request.raw, request.present)
         return answer[0] if isinstance(answer, tuple) else answer
 
     def score(self, batch: Batch) -> Tensor:

@@ -22,6 +22,7 @@ from trilemma.modalities.contract import Modality
 from trilemma.modalities.scenario import Demand, parse
 from trilemma.modalities.series import Series
 from trilemma.models.contract import Fills, Samples
+from trilemma.spaces import Continuous
 from trilemma.tasks.risk import check_level, weights_of
 from trilemma.tasks.series import series_of
 from trilemma.tasks.splitting import SETS, Unreached, cost, rare
@@ -205,7 +206,11 @@ def _drawn(
         observed[:, each.place, step] = True
     places = np.arange(len(index))
     batch = Arrays(x, observed=observed).gather(places, seed=seed, index=index, device=str(sampler.engine.device))
-    assert isinstance(model, Fills)
+    assert isinstance(model, Fills) and batch.observed is not None
+    space = getattr(model, "space", None)
+    if isinstance(space, Continuous) and (scene := space.scene(noise)) is not None:
+        told = space.deduced(torch.where(scene[1], scene[0], batch.x), batch.observed | scene[1])
+        batch = replace(batch, x=told[0], observed=told[1])
     with sampler.engine.autocast():
         return sampler.array(model.fill(batch, request, complete=True))[:, :, :length]
 

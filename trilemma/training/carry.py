@@ -22,6 +22,7 @@ from trilemma.models.contract import (
     find,
 )
 from trilemma.networks.low_rank import merged
+from trilemma.spaces import Continuous
 from trilemma.training.average import usual
 from trilemma.training.card import card
 from trilemma.training.choose import choose
@@ -99,6 +100,11 @@ def carry_out(
         data = replace(data, spaces={**data.spaces, "cluster": space_from(config["spaces"]["cluster"])})
     else:
         data = clustered(data, model_class, model_config, start)
+    told = data.spaces["x"]
+    if isinstance(told, Continuous) and told.describe() != config["spaces"]["x"]:  # a run from before it knew so much
+        older = space_from(config["spaces"]["x"])
+        older.load_state_dict({key: value for key, value in told.state_dict().items() if key in older.state_dict()})
+        data = replace(data, spaces={**data.spaces, "x": older})
     model = engine.place(fresh_model(config, data, networks, start))
     loop = Loop(model, data.split("train"), model_config.optimizer, training, engine, seed=seed, make=make)  # type: ignore[arg-type]
     if engine.main:

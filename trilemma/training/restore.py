@@ -77,9 +77,10 @@ def in_units_of(run: Run, data: Data) -> Data:
     space.load_state_dict({k.removeprefix(within): v for k, v in (tensors or {}).items() if k.startswith(within)})
     theirs = space.outer
     if type(mine) is not type(theirs) or mine.shape != theirs.shape:
-        here, there = (" x ".join(map(str, one.shape)) for one in (mine, theirs))
-        raise InputError(f"--from {run.folder}: that run has learned from examples of {there}; these are {here}")
-    if not isinstance(mine, Continuous) and data.modality.describe() != run.config()["data"]["modality"]:
+        shown, known = (" x ".join(map(str, one.shape)) for one in (mine, theirs))
+        raise InputError(f"--from {run.folder}: that run has learned from examples of {known}; these are {shown}")
+    here, there = ({**one, "delimiter": ""} for one in (data.modality.describe(), run.config()["data"]["modality"]))
+    if not isinstance(mine, Continuous) and here != there:
         raise InputError(f"--from {run.folder}: that run has learned from data with other columns or categories")
     return replace(data, spaces={**data.spaces, "x": theirs})
 

@@ -102,8 +102,12 @@ def begun(model: Model, start: Model, tuning: Tuning) -> dict[str, Tensor]:
     mine, theirs = model.state_dict(), start.state_dict()
     if tuning.word:
         _with_word(start, tuning, theirs)
-    # A CLIP that only leads samples is no part of what was learned: with it, without it, or with another one.
-    learned, known = ({key for key in state if not key.startswith(f"spaces.{GUIDE}.")} for state in (mine, theirs))
+    # A CLIP that only leads samples is no part of what was learned: with it, without it, or with another one; nor are
+    # the calendars that a Space keeps.
+    learned, known = (
+        {key for key in state if not key.startswith(f"spaces.{GUIDE}.") and not key.endswith(".scenes")}
+        for state in (mine, theirs)
+    )
     if learned != known or any(mine[key].shape != theirs[key].shape for key in learned):
         raise InputError(
             "--from: that run has another model, size or kind of data; its weights do not fit here"
