@@ -21,7 +21,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
-from idx import read_split
+from images import read_split
 
 HERE = Path(__file__).resolve().parent
 DONE = {"train": "training_seconds", "sample": "sampling_seconds"}
@@ -61,7 +61,7 @@ def main() -> None:
     """Run what is missing, then judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", required=True, help="interpreter of the peers' environment (setup.sh makes one)")
-    parser.add_argument("--data", required=True, help="folder of the four IDX files of Fashion-MNIST")
+    parser.add_argument("--data", required=True, help="folder of IDX files, or an .npz (images.py)")
     parser.add_argument("--out", type=Path, default=Path(".bench/peers"), help="folder for everything that is made")
     parser.add_argument("--rows", type=Path, nargs="+", default=[HERE / "rows.toml"], help="files that name the rows")
     parser.add_argument("--only", help="comma-separated names of the rows to run (all are judged)")
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trilemma", default=".venv/bin/trilemma", help="our command, for the rows of rows-ours.toml")
+    parser.add_argument("--phases", default="train,sample,judge", help="what to do of these three")
     parser.add_argument("--nice", type=int, default=0, help="added to the priority of the training commands")
     arguments = parser.parse_args()
     rows = [row for path in arguments.rows for row in tomllib.loads(path.read_text())["row"]]
@@ -80,7 +81,8 @@ def main() -> None:
         images = {f"x_{split}": read_split(arguments.data, split)[0] for split in ("train", "test")}
         out.mkdir(parents=True, exist_ok=True)
         np.savez(out / "unlabelled.npz", **images)
-    for phase, evidence in DONE.items():
+    phases = arguments.phases.split(",")
+    for phase, evidence in ((phase, evidence) for phase, evidence in DONE.items() if phase in phases):
         for row in (row for row in rows if row["name"] in chosen):
             folder = out / row["name"]
             if evidence in read_row(folder):
@@ -102,9 +104,20 @@ def main() -> None:
             unfinished = folder / "row.json.part"
             unfinished.write_text(json.dumps(record, indent=1) + "\n")
             unfinished.replace(folder / "row.json")
+    if "judge" not in phases:
+        return
     samples = [out / row["name"] / "samples.npy" for row in rows]
     command = [arguments.python, HERE / "judge.py", *(path for path in samples if path.exists())]
-    command += ["--data", arguments.data, "--cache", out / "judge.pt", "--out", out / "rows.jsonl"]
+    command += [
+        "--number",
+        arguments.samples,
+        "--data",
+        arguments.data,
+        "--cache",
+        out / "judge.pt",
+        "--out",
+        out / "rows.jsonl",
+    ]
     sys.exit(subprocess.run([str(word) for word in command]).returncode)
 
 

@@ -1,4 +1,4 @@
-"""Train one peer library on Fashion-MNIST for a number of seconds, then draw samples from it.
+"""Train one peer library on small images for a number of seconds, then draw samples from it.
 
 Every peer runs at the settings of its own example for images of this size; what differs is said beside it. Labels are
 not used. The seconds count the training loop alone: imports, reading the data and building the networks come before.
@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import os
 import resource
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from idx import read_split
+from images import as_planes, read_split
 from torch import nn
 from torch.nn import functional
 
@@ -47,14 +48,14 @@ class Diffusers:
     batch = 64
     sample_batch = 250
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, int, int]) -> None:
         from diffusers import DDPMScheduler, UNet2DModel
         from diffusers.training_utils import EMAModel
 
         self.network = UNet2DModel(
-            sample_size=28,
-            in_channels=1,
-            out_channels=1,
+            sample_size=shape[1],
+            in_channels=shape[0],
+            out_channels=shape[0],
             layers_per_block=1,
             block_out_channels=(32, 64, 64),
             down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
@@ -66,7 +67,7 @@ class Diffusers:
         self.parameters = count(self.network)
 
     def step(self, images: torch.Tensor) -> dict[str, float]:
-        """Take one step on images (B, 1, 28, 28) in [0, 1]; return the losses by name."""
+        """Take one step on images (B, C, H, W) in [0, 1]; return the losses by name."""
         images = images * 2 - 1
         noise = torch.randn_like(images)
         times = torch.randint(0, 1000, (len(images),))
@@ -93,7 +94,7 @@ class Diffusers:
         self.network.eval()
 
     def sample(self, number: int) -> torch.Tensor:
-        """Return images (number, 1, 28, 28) in [0, 1]."""
+        """Return images (number, C, H, W) in [0, 1]."""
         from diffusers import DDIMPipeline, DDIMScheduler
 
         pipeline = DDIMPipeline(self.network, DDIMScheduler.from_config(self.schedule.config))
@@ -114,11 +115,12 @@ class TorchCFM:
     batch = 64
     sample_batch = 100
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, int, int]) -> None:
         from torchcfm.conditional_flow_matching import ExactOptimalTransportConditionalFlowMatcher
         from torchcfm.models.unet import UNetModel
 
-        self.network = UNetModel(dim=(1, 28, 28), num_channels=32, num_res_blocks=1)
+        self.shape = shape
+        self.network = UNetModel(dim=shape, num_channels=32, num_res_blocks=1)
         self.matcher = ExactOptimalTransportConditionalFlowMatcher(sigma=0.0)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
         self.averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -126,7 +128,7 @@ class TorchCFM:
         self.parameters = count(self.network)
 
     def step(self, images: torch.Tensor) -> dict[str, float]:
-        """Take one step on images (B, 1, 28, 28) in [0, 1]; return the losses by name."""
+        """Take one step on images (B, C, H, W) in [0, 1]; return the losses by name."""
         images = images * 2 - 1
         times, between, velocity = self.matcher.sample_location_and_conditional_flow(torch.randn_like(images), images)
         loss = functional.mse_loss(self.network(times, between), velocity)
@@ -151,32 +153,36 @@ class TorchCFM:
 
     @torch.no_grad()
     def sample(self, number: int) -> torch.Tensor:
-        """Return images (number, 1, 28, 28) in [0, 1]."""
-        images = torch.randn(number, 1, 28, 28)
+        """Return images (number, C, H, W) in [0, 1]."""
+        images = torch.randn(number, *self.shape)
         for step in range(50):
             images = images + self.network(torch.full((number,), step / 50), images) / 50
         return images / 2 + 0.5
 
 
 class Pythae:
-    """VAE with the library's convolutional networks for MNIST, its scripts' settings, samples from N(0, I)."""
+    """VAE with the library's convolutional networks for MNIST or CIFAR, its scripts' settings, samples from N(0, I)."""
 
     packages = ("pythae",)
-    settings = "VAE, Encoder_Conv_VAE_MNIST and Decoder_Conv_AE_MNIST, latent 16, MSE, Adam 1e-3, NormalSampler"
+    settings = "VAE, its convolutional networks for MNIST or CIFAR, latent 16 or 256, MSE, Adam 1e-3, NormalSampler"
     batch = 100
     sample_batch = 500
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, int, int]) -> None:
         from pythae.models import VAE, VAEConfig
-        from pythae.models.nn.benchmarks.mnist import Decoder_Conv_AE_MNIST, Encoder_Conv_VAE_MNIST
+        from pythae.models.nn.benchmarks import cifar, mnist
 
-        config = VAEConfig(input_dim=(1, 28, 28), latent_dim=16, reconstruction_loss="mse")
-        self.network = VAE(config, Encoder_Conv_VAE_MNIST(config), Decoder_Conv_AE_MNIST(config))
+        config = VAEConfig(input_dim=shape, latent_dim=16 if shape[0] == 1 else 256, reconstruction_loss="mse")
+        if shape[0] == 1:
+            encoder, decoder = mnist.Encoder_Conv_VAE_MNIST(config), mnist.Decoder_Conv_AE_MNIST(config)
+        else:
+            encoder, decoder = cifar.Encoder_Conv_VAE_CIFAR(config), cifar.Decoder_Conv_AE_CIFAR(config)
+        self.network = VAE(config, encoder, decoder)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
         self.parameters = count(self.network)
 
     def step(self, images: torch.Tensor) -> dict[str, float]:
-        """Take one step on images (B, 1, 28, 28) in [0, 1]; return the losses by name."""
+        """Take one step on images (B, C, H, W) in [0, 1]; return the losses by name."""
         self.network.train()
         out = self.network({"data": images})
         self.optimizer.zero_grad()
@@ -195,7 +201,7 @@ class Pythae:
 
     @torch.no_grad()
     def sample(self, number: int) -> torch.Tensor:
-        """Return images (number, 1, 28, 28) in [0, 1]."""
+        """Return images (number, C, H, W) in [0, 1]."""
         from pythae.samplers import NormalSampler
 
         return NormalSampler(self.network).sample(num_samples=number, batch_size=number)
@@ -204,7 +210,7 @@ class Pythae:
 class TorchGAN:
     """DCGAN at 32 pixels with 32 channels, non-saturating loss, the settings of its introduction's MNIST example.
 
-    Images are padded to 32 x 32 and samples cropped, where the example resizes: that would blur the peer's samples.
+    Smaller images are padded to 32 x 32 and samples cropped, where the example resizes: that would blur its samples.
     """
 
     packages = ("torchgan", "torchvision")
@@ -212,23 +218,24 @@ class TorchGAN:
     batch = 64
     sample_batch = 500
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, int, int]) -> None:
         from torchgan.losses import MinimaxDiscriminatorLoss, MinimaxGeneratorLoss
         from torchgan.models import DCGANDiscriminator, DCGANGenerator
 
+        self.border = (32 - shape[1]) // 2
         self.generator = DCGANGenerator(
-            encoding_dims=100, out_size=32, out_channels=1, step_channels=32, nonlinearity=nn.LeakyReLU(0.2)
+            encoding_dims=100, out_size=32, out_channels=shape[0], step_channels=32, nonlinearity=nn.LeakyReLU(0.2)
         )
         leaky = {"nonlinearity": nn.LeakyReLU(0.2), "last_nonlinearity": nn.LeakyReLU(0.2)}
-        self.critic = DCGANDiscriminator(in_size=32, in_channels=1, step_channels=32, **leaky)
+        self.critic = DCGANDiscriminator(in_size=32, in_channels=shape[0], step_channels=32, **leaky)
         self.generator_loss, self.critic_loss = MinimaxGeneratorLoss(), MinimaxDiscriminatorLoss()
         self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), lr=1e-4, betas=(0.5, 0.999))
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=3e-4, betas=(0.5, 0.999))
         self.parameters = count(self.generator, self.critic)
 
     def step(self, images: torch.Tensor) -> dict[str, float]:
-        """Take one step on images (B, 1, 28, 28) in [0, 1]; return the losses by name."""
-        images = functional.pad(images * 2 - 1, (2, 2, 2, 2), value=-1.0)
+        """Take one step on images (B, C, H, W) in [0, 1]; return the losses by name."""
+        images = functional.pad(images * 2 - 1, (self.border,) * 4, value=-1.0)
         device = images.device
         generator = self.generator_loss.train_ops(
             self.generator, self.critic, self.generator_optimizer, device, len(images)
@@ -247,19 +254,20 @@ class TorchGAN:
 
     @torch.no_grad()
     def sample(self, number: int) -> torch.Tensor:
-        """Return images (number, 1, 28, 28) in [0, 1]."""
-        return self.generator(*self.generator.sampler(number, "cpu"))[:, :, 2:-2, 2:-2] / 2 + 0.5
+        """Return images (number, C, H, W) in [0, 1]."""
+        made = self.generator(*self.generator.sampler(number, "cpu"))
+        return made[:, :, self.border : 32 - self.border, self.border : 32 - self.border] / 2 + 0.5
 
 
 PEERS = {"diffusers": Diffusers, "torchcfm": TorchCFM, "pythae": Pythae, "torchgan": TorchGAN}
 
 
 def batches(images: torch.Tensor, size: int):
-    """Yield batches (size, 1, 28, 28) in [0, 1] without end, a new order for each pass over the images."""
+    """Yield batches (size, C, H, W) in [0, 1] without end, a new order for each pass over the images."""
     while True:
         for chosen in torch.randperm(len(images)).split(size):
             if len(chosen) == size:
-                yield images[chosen].unsqueeze(1).float() / 255
+                yield images[chosen].float() / 255
 
 
 def cpu_seconds() -> float:
@@ -295,12 +303,12 @@ def train(peer, images: torch.Tensor, seconds: float) -> dict:
 
 
 def sample(peer, number: int) -> tuple[np.ndarray, dict]:
-    """Return samples (number, 28, 28) as bytes, and the rate of the fastest batch: others may use the machine too."""
+    """Return samples (number, H, W[, C]) as bytes, and the rate of the fastest batch: others may use the machine."""
     made, rates, cpu, start = [], [], cpu_seconds(), time.perf_counter()
     for first in range(0, number, peer.sample_batch):
         begin = time.perf_counter()
         part = peer.sample(min(peer.sample_batch, number - first))
-        made.append((part.clamp(0, 1) * 255).round().to(torch.uint8)[:, 0].numpy())
+        made.append((part.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
         rates.append(len(part) / (time.perf_counter() - begin))
         print(f"samples {first + len(part)} of {number}, {rates[-1]:.2f} a second", flush=True)
     row = {
@@ -316,12 +324,12 @@ def main() -> None:
     """Train, sample or both; row.json is rewritten with what was measured, after each of the two."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peer", required=True, choices=sorted(PEERS))
-    parser.add_argument("--data", required=True, help="folder of the four IDX files of Fashion-MNIST")
+    parser.add_argument("--data", required=True, help="folder of IDX files, or an .npz (images.py)")
     parser.add_argument("--out", required=True, type=Path, help="folder for weights.pt, samples.npy and row.json")
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
     parser.add_argument("--phase", choices=("train", "sample", "all"), default="all")
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)  # before any parallel work: threads that exist by then keep their denormals
@@ -332,10 +340,11 @@ def main() -> None:
 
     torch.manual_seed(arguments.seed)
     np.random.seed(arguments.seed)  # torchcfm draws its transport pairs from NumPy's generator
-    peer = PEERS[arguments.peer]()
+    planes = as_planes(read_split(arguments.data, "train")[0])
+    peer = PEERS[arguments.peer](planes.shape[1:])
     row = json.loads(record.read_text()) if record.exists() else {}
     if arguments.phase in ("train", "all"):
-        images = torch.from_numpy(read_split(arguments.data, "train")[0].copy())
+        images = torch.from_numpy(planes.copy())
         versions = {name: importlib.metadata.version(name) for name in ("torch", *peer.packages)}
         row = {"name": arguments.peer, "settings": peer.settings, "parameters": peer.parameters, "batch": peer.batch}
         row |= {"seed": arguments.seed, "seconds": arguments.seconds, "threads": arguments.threads}
