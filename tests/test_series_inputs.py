@@ -403,3 +403,16 @@ def test_times_that_come_twice_now_and_then_are_averaged() -> None:
         else:
             with pytest.raises(InputError, match="come several times"):
                 tl.open_data(frame, opening=Opening(kind="series", window=16))
+
+
+def test_files_of_several_arrays(tmp_path: Path) -> None:
+    wave = np.sin(np.arange(2000) / 5) + 0.1 * np.random.default_rng(0).normal(size=2000)
+    np.savez(tmp_path / "heart.npz", ecg=wave.astype(np.float32), hz=360)
+    data = tl.open_data(tmp_path / "heart.npz", kind="series")
+    assert [each.column.name for each in data.modality.channels][:1] == ["ecg"]
+    np.savez(tmp_path / "two.npz", waves=wave.reshape(20, 100, 1), steps=wave.reshape(40, 50, 1))
+    with pytest.raises(InputError, match=r"several sets of examples \(waves \(20, 100, 1\), steps \(40, 50, 1\)\)"):
+        tl.open_data(tmp_path / "two.npz", kind="series")
+    np.savez(tmp_path / "turned.npz", x=wave.reshape(20, 1, 100))
+    with pytest.raises(InputError, match=r"time comes second: write x.transpose\(0, 2, 1\)"):
+        tl.open_data(tmp_path / "turned.npz", kind="series")

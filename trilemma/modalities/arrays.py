@@ -260,6 +260,9 @@ def _one_part(arrays: dict[str, np.ndarray], name: str, wanted: int) -> SortedOu
         held = ", ".join(f"{key} {value.shape}" for key, value in arrays.items()) or "nothing"
         raise InputError(f"{name}: no array of at least {wanted} dimensions in it (it holds {held}); add one named 'x'")
     by_name = [key for wish in X_NAMES for key in candidates if key.lower() == wish]
+    if not by_name and len({len(value) for value in candidates.values()}) > 1:
+        held = ", ".join(f"{key} {value.shape}" for key, value in candidates.items())
+        raise InputError(f"{name}: several sets of examples ({held}); write the one that is meant to a file, named 'x'")
     chosen = by_name[0] if by_name else max(candidates, key=lambda key: candidates[key].size)
     x = candidates[chosen]
     columns: dict[str, Any] = {}

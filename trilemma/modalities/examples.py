@@ -31,17 +31,24 @@ def read_examples(source: Any, shown: str, names: list[str] | None = None) -> Re
     held = arrays.load(Path(source).expanduser()) if isinstance(source, (str, Path)) else source
     labels, called = None, None
     notes: list[str] = []
-    if isinstance(held, Mapping):
+    alone = _alone(held) if isinstance(held, Mapping) else None
+    if alone is not None:
+        held = held[alone]
+    elif isinstance(held, Mapping):
         found = arrays.sort_out(held, shown, wanted=2)
         held, labels, called = found.x, found.columns.get("label"), found.label_names
         notes += found.notes
     x = arrays.to_numpy(held, shown)
     if x.dtype.kind not in "biuf" or x.ndim not in (1, 2, 3) or 0 in x.shape:
         raise InputError(f"{shown}: shape {x.shape}; give (T,), (T, columns) or (N, T, columns) numbers")
+    if x.ndim == 3 and x.shape[1] == 1 < x.shape[2]:
+        raise InputError(
+            f"{shown}: shape {x.shape} is {len(x)} examples of one step; time comes second: write x.transpose(0, 2, 1)"
+        )
     one = x.ndim < 3
     x = x.astype(np.float64).reshape(1, len(x), -1) if one else x.astype(np.float64)
     x = np.where(np.isinf(x), np.nan, x)
-    own = [f"column {place + 1}" for place in range(x.shape[2])]
+    own = [f"column {place + 1}" for place in range(x.shape[2])] if alone is None else [alone]
     if names is not None and set(names) <= set(own):
         x, own = x[:, :, [own.index(name) for name in names]], names
     elif names is not None:
@@ -60,6 +67,12 @@ def read_examples(source: Any, shown: str, names: list[str] | None = None) -> Re
         given.labels = np.array([kinds.index(each) for each in labels.tolist()])
         given.label_names = called if called and len(called) == len(kinds) else [str(each) for each in kinds]
     return given
+
+
+def _alone(held: Mapping[str, Any]) -> str | None:
+    """The name of the one row of numbers (T,) among single numbers, such as a rate of sampling: a series."""
+    several = [name for name, value in held.items() if np.ndim(value)]
+    return several[0] if len(several) == 1 and np.ndim(held[several[0]]) == 1 else None
 
 
 def edges(given: Reading, shown: str, parts: tuple[float, float]) -> list[list[int]]:
