@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -508,3 +509,32 @@ def test_equal_is_what_is_written_alike() -> None:
                 clause = parse(text, data.modality.columns).clauses[0]
                 assert (clause.holds(values) == wanted).all(), text
                 assert (clause.holds(values * (1 + 1e-15)) == wanted).all(), text  # as sums come out
+
+
+def test_a_table_is_compared(tmp_path: Path) -> None:
+    """The whole of it, with the floor and the baselines, on rows with a gap, a category and something to predict."""
+    random = np.random.default_rng(0)
+    age, shift = random.gamma(4, 10, 900), random.normal(size=900)
+    frame = pd.DataFrame({"age": age.round(), "load": age / 20 + shift, "team": random.choice(list("abc"), 900)})
+    frame["answer"] = np.where(frame["load"] + (frame["team"] == "a") > 2.5, "yes", "no")
+    frame.loc[::9, "age"] = np.nan
+    settings = {"training.previews": 0, "data.target": "answer"}
+    tl.compare(frame, models=["vae"], budget_each="1k", settings=settings, out=tmp_path / "report", quiet=True)
+    rows = {row["name"]: row for row in json.loads((tmp_path / "report" / "results.json").read_text())["rows"]}
+    found = {name: {key: each["value"] for key, each in row["metrics"].items()} for name, row in rows.items()}
+    plain = {"resampled training set", "Gaussian copula", "independent columns", "interpolated rows (SMOTE)"}
+    assert found.keys() == plain | {"trees (CART)", "vae", "real against real"}
+    own = {"shapes", "trends", "classifier", "usefulness", "usefulness@linear", "augmented"}
+    privacy = {"exact_copies", "membership", "closer_to_train", "attribute_gain", "near_copies"}
+    for name, row in found.items():
+        needed = own if name == "real against real" else own | privacy
+        assert needed <= row.keys() and all(np.isfinite(row[key]) for key in needed), name
+    assert found["resampled training set"]["exact_copies"] == 1 and found["vae"]["exact_copies"] < 0.1
+    assert found["resampled training set"]["membership"] > 0.7 > found["independent columns"]["membership"]
+    for key in ("trends", "usefulness"):
+        assert found["real against real"][key] > found["independent columns"][key] + 0.03, key
+        assert found["Gaussian copula"][key] > found["independent columns"][key] + 0.03, key
+    assert found["independent columns"]["shapes"] > found["vae"]["shapes"] + 0.02
+    page = (tmp_path / "report" / "index.html").read_text()
+    for words in ("Usefulness", "trees (CART)", "answer", "team"):
+        assert words in page, words

@@ -96,9 +96,10 @@ def measured(run: Run, data: object, count: int, inception: object) -> dict[str,
     for start in range(0, count, PART):
         features.append(inception(made.generate(min(PART, count - start), start=start, raw=True)))  # type: ignore[operator]
     seconds = time.monotonic() - begin
-    train = data.rows("train", count)  # type: ignore[attr-defined]
-    for start in range(0, len(train), PART):
-        reference.append(inception(train[start : start + PART]))  # type: ignore[operator]
+    for split in ("train", "choose"):  # together the published training pictures
+        pictures = data.rows(split)  # type: ignore[attr-defined]
+        for start in range(0, len(pictures), PART):
+            reference.append(inception(pictures[start : start + PART]))  # type: ignore[operator]
     value = frechet_distance(np.concatenate(reference), np.concatenate(features)).value
     return {"fid": value, "by": "inception", "samples": count, "sampling_seconds": seconds}
 
