@@ -22,7 +22,7 @@ from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.metrics import tables
 from trilemma.metrics.memorisation import nearest
-from trilemma.metrics.tables import column_shapes, pair_trends
+from trilemma.metrics.tables import associations, column_shapes, pair_trends
 from trilemma.mixed import Mixed, plain
 from trilemma.modalities.columns import MANY, Column, Texts, encoded, infer
 from trilemma.modalities.frames import write
@@ -343,6 +343,28 @@ def test_a_gaussian_copula_keeps_rare_values_gaps_and_correlations() -> None:
     assert made["x"][~there].median() > 3 * made["x"].median(), "gaps come where they come: above"
 
 
+def test_how_strongly_columns_go_together() -> None:
+    """Against pandas, the variance explained by an analysis of variance, and Cramer's V of known tables."""
+    random = np.random.default_rng(0)
+    one, group = random.normal(size=400), random.integers(0, 3, 400)
+    two = one + group + random.normal(size=400)
+    same, alone = group.copy(), random.permutation(400) % 2
+    values = np.stack([one, two, group, same, alone, np.full(400, 7.0)], 1)
+    values[::7, 1] = np.nan
+    found = associations(values, [True, True, False, False, False, True])
+    assert found[0, 1] == pytest.approx(pd.DataFrame(values)[[0, 1]].corr().iloc[0, 1])
+    known = ~np.isnan(values[:, 1])
+    within = sum(((v - v.mean()) ** 2).sum() for v in (two[known & (group == k)] for k in range(3)))
+    explained = 1 - within / ((two[known] - two[known].mean()) ** 2).sum()
+    assert found[1, 2] == found[2, 1] == pytest.approx(np.sqrt(explained))
+    assert found[2, 3] == pytest.approx(1) and found[2, 4] < 0.15 and found[4, 4] == pytest.approx(1)
+    assert (
+        np.isnan(found[5]).all()
+        and (found[0, 1] > 0)
+        and associations(-values[:, :2] * [1, -1], [True, True])[0, 1] < 0
+    )
+
+
 def test_baselines_of_tables() -> None:
     frame = load_wine(as_frame=True).frame
     data = tl.open_data(frame)
@@ -536,5 +558,7 @@ def test_a_table_is_compared(tmp_path: Path) -> None:
         assert found["Gaussian copula"][key] > found["independent columns"][key] + 0.03, key
     assert found["independent columns"]["shapes"] > found["vae"]["shapes"] + 0.02
     page = (tmp_path / "report" / "index.html").read_text()
-    for words in ("Usefulness", "trees (CART)", "answer", "team"):
+    together = {name: np.array(row["table"]["together"]) for name, row in rows.items()}
+    assert together["real against real"][1, 3] > 0.5 > together["independent columns"][1, 3] + 0.3
+    for words in ("Usefulness", "trees (CART)", "How columns go together", "load and answer", "team and answer"):
         assert words in page, words

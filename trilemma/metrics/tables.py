@@ -94,6 +94,35 @@ def pair_trends(reference: np.ndarray, samples: np.ndarray, numbers: list[bool])
     return Measure(float(np.mean(known)), None, None, "trends", "higher") if known else None
 
 
+def associations(values: np.ndarray, numbers: list[bool]) -> np.ndarray:
+    """How strongly each two columns of a table (n, C) go together: (C, C), NaN where a column has one value only.
+
+    Two numbers: Pearson's correlation in [-1, 1]. A number and a category: the correlation ratio in [0, 1], the root of
+    the share of variance between the category's groups (Fisher 1925). Two categories: Cramer's V in [0, 1] (1946,
+    section 21.9). Rows in which either cell is empty are left out.
+    """
+    count = values.shape[1]
+    found = np.full((count, count), np.nan)
+    for i in range(count):
+        for j in range(i, count):
+            known = ~np.isnan(values[:, [i, j]]).any(1)
+            one, two = values[known, i], values[known, j]
+            if len(one) < 2 or one.min() == one.max() or two.min() == two.max():
+                continue
+            if numbers[i] and numbers[j]:
+                strength = float(np.corrcoef(one, two)[0, 1])
+            elif not numbers[i] and not numbers[j]:
+                table = stats.contingency.crosstab(one, two).count
+                strength = float(stats.contingency.association(table, "cramer"))
+            else:
+                number, category = (one, two) if numbers[i] else (two, one)
+                groups = np.unique(category, return_inverse=True)[1]
+                means = np.bincount(groups, number) / np.bincount(groups)
+                strength = float(min(np.sqrt(means[groups].var() / number.var()), 1.0))
+            found[i, j] = found[j, i] = strength
+    return found
+
+
 def _correlations(*tables: list[np.ndarray]) -> float:
     """Likeness of the correlations of two columns (n,) in either table."""
     found, counts = [], []

@@ -49,6 +49,7 @@ from trilemma.report.measure import (
     write_samples,
 )
 from trilemma.report.needs import check_needs
+from trilemma.report.of_tables import drawn as table_drawn
 from trilemma.report.of_text import CAPTIONS
 from trilemma.report.page import write_page
 from trilemma.report.pictures import drawn_once
@@ -410,7 +411,7 @@ class Comparison:
             else None
         )
         self.results["protocol"], self.results["protocol_key"] = ruler.protocol.record(), ruler.protocol.key()
-        self.results["series"] = None
+        self.results["series"], self.results["table"] = None, table_drawn(self.data, ruler.test)
         if ruler.series is not None:
             plain = before or ruler.series.forecasts.plain(quiet=self.quiet)
             self.results["series"] = {**ruler.series.drawn(), "forecasts": plain}

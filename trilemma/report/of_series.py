@@ -140,15 +140,15 @@ class SeriesRuler:
         return {
             "columns": [each.column.name for each in self.modality.channels][:PAIRED],
             "kinds": [each.kind for each in self.modality.channels][:PAIRED],
-            "curves": _plain(levels.transpose(2, 0, 1)),
+            "curves": plain_numbers(levels.transpose(2, 0, 1)),
             "lags": lags.tolist(),
-            "autocorrelation": _plain(found.T),
-            "of_sizes": _plain(autocorrelation(sizes, lags).T),
-            "edges": [_plain(edges) for edges in self.edges[:DRAWN]],
+            "autocorrelation": plain_numbers(found.T),
+            "of_sizes": plain_numbers(autocorrelation(sizes, lags).T),
+            "edges": [plain_numbers(edges) for edges in self.edges[:DRAWN]],
             "histograms": [
-                _plain(_shares(values[:, :, c], edges)) for c, edges in enumerate(self.edges[:DRAWN])
+                plain_numbers(_shares(values[:, :, c], edges)) for c, edges in enumerate(self.edges[:DRAWN])
             ],
-            "correlation": _plain(correlation(values[:, :, :PAIRED])) if values.shape[2] > 1 else [],
+            "correlation": plain_numbers(correlation(values[:, :, :PAIRED])) if values.shape[2] > 1 else [],
             "facts": {key: measure.record() for key, measure in (self.facts if x is None else {}).items()},
         }  # fmt: skip
 
@@ -166,10 +166,10 @@ def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.histogram(known.clip(edges[0], edges[-1]), edges)[0] / max(len(known), 1)
 
 
-def _plain(values: np.ndarray) -> Any:
+def plain_numbers(values: np.ndarray) -> Any:
     """Nested lists, four digits each."""
     if values.ndim:
-        return [_plain(each) for each in values]
+        return [plain_numbers(each) for each in values]
     return float(f"{float(values):.4g}") if np.isfinite(values) else None
 
 

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from trilemma.report import plots
 from trilemma.report.advise import HEADLINES, advise
 from trilemma.report.columns import ARROWS, COLUMNS, amount, cell, direction, present, table
+from trilemma.report.of_tables import table_figures
 from trilemma.report.pictures import THRIFTS, Gallery, Pictures
 from trilemma.report.quiz import quiz, sources
 from trilemma.report.rankings import ranking_table
@@ -167,6 +168,7 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         "headlines": HEADLINES,
         "translation": translation_facts(results),
         "series": series_figures(results, everything, shapes),
+        "together": table_figures(results, everything),
         "study": studies(results, everything, metric=headline, shapes=shapes),
     }
 

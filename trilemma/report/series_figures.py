@@ -35,7 +35,7 @@ def series_figures(results: dict[str, Any], everything: list[Summary], shapes: d
         "strips": _strips(real, cards, names),
         "curves": [
             {
-                **_card(one, winner, None),
+                **card(one, winner, None),
                 "drawings": [
                     (name, overlay(curves, drawn["curves"][place], title=f"{one.name}: {name}"))
                     for place, (name, curves) in enumerate(zip(names, real["curves"], strict=False))
@@ -53,7 +53,8 @@ def series_figures(results: dict[str, Any], everything: list[Summary], shapes: d
     }  # fmt: skip
 
 
-def _card(one: Summary, winner: Any, metric: str | None) -> dict[str, Any]:
+def card(one: Summary, winner: Any, metric: str | None) -> dict[str, Any]:
+    """Name, colours and figure of a row, below a drawing of it."""
     figure = one.figures.get(metric or "")
     return {
         "name": "Training data" if one.kind == "floor" else one.name,
@@ -174,7 +175,7 @@ def _together(real: dict[str, Any], shown: Cards, names: list[str], winner: Any)
         if one.kind != "baseline" or one.honest:
             made.append(
                 {
-                    **_card(one, winner, "cross_correlation"),
+                    **card(one, winner, "cross_correlation"),
                     "drawing": heat(drawn["correlation"], names, title=f"Correlations of {one.name}"),
                 }
             )
@@ -217,7 +218,7 @@ def _forecasts(real: dict[str, Any], everything: list[Summary], winner: Any) -> 
         own = [one.figures.get(column.key) for column in columns]
         if one.kind == "model" and one.done and any(own):
             cells = [spanned(each.value, each.low, each.high) if each else ("–", "", "") for each in own]
-            lines.append({**_card(one, winner, None), "cells": cells, "kind": one.kind})
+            lines.append({**card(one, winner, None), "cells": cells, "kind": one.kind})
     for name, found in (real.get("forecasts") or {}).items():
         entries = [found.get(column.key) for column in columns]
         cells = [spanned(each["value"], each["low"], each["high"]) if each else ("–", "", "") for each in entries]
@@ -244,7 +245,7 @@ def _facts(real: dict[str, Any], everything: list[Summary], winner: Any) -> dict
             told = "" if not any(words) else "inside" if not missed else "missed"
             told += f" by {missed} of {len(words)}" if missed and len(words) > 1 else ""
             cells.append((spanned(figure.value, figure.low, figure.high)[0] if figure else "–", told, missed > 0))
-        lines.append({**_card(one, winner, None), "cells": cells, "kind": one.kind})
+        lines.append({**card(one, winner, None), "cells": cells, "kind": one.kind})
     return {
         "titles": [(fact.title, fact.words) for fact in facts],
         "real": [spanned(entry["value"], entry["low"], entry["high"]) for entry in wanted],

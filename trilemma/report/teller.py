@@ -17,6 +17,7 @@ from trilemma.modalities.contract import Data
 from trilemma.report.judges import taught_by
 from trilemma.report.measure import SEED, Ruler, asked_of, history, of_run, write_samples
 from trilemma.report.of_styles import has_control, of_styles, sheet
+from trilemma.report.of_tables import drawn as table_drawn
 from trilemma.report.of_text import words_of
 from trilemma.report.pictures import THRIFTS
 from trilemma.report.probes import guided, ladder, probes, quick
@@ -133,6 +134,7 @@ class Teller:
         metrics, row["verdicts"], order, nearest = found
         row["metrics"], row["column"] = metrics, ruler.protocol.key()
         row["series"] = ruler.series.drawn(samples) if ruler.series else None
+        row["table"] = table_drawn(self.data, samples)
         row["samples"] = write_samples(self.folder, name, samples[: SHOWN + MOST if samples.ndim > 2 else 500])
         if samples.ndim > 2:
             row["nearest"] = {
