@@ -34,6 +34,7 @@ LAYERS = (
     "latent",
     "mixed",
     "words",
+    "numbered",
     "borrowed",
     "spaces",
     "maths",

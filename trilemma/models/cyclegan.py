@@ -46,7 +46,7 @@ class Config:
     augment: float = 0.0  # probability of each differentiable augmentation of what the critics see
 
 
-HELD = ("kept", "filled")  # buffers of a pool
+BUFFERS = ("kept", "filled")  # buffers of a pool
 
 
 class Pool(nn.Module):
@@ -151,7 +151,7 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
     def of_places(self, start: int, stop: int) -> dict[str, slice]:
         each = self.pool_x.each
         return {
-            f"{pool}.{held}": slice(start * each, stop * each) for pool in ("pool_x", "pool_other") for held in HELD
+            f"{pool}.{own}": slice(start * each, stop * each) for pool in ("pool_x", "pool_other") for own in BUFFERS
         }
 
     def forget(self) -> None:

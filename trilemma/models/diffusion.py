@@ -60,7 +60,8 @@ from trilemma.models.contract import (
 )
 from trilemma.networks.denoisers import denoiser
 from trilemma.networks.layers import Network, initialise, sinusoids
-from trilemma.spaces import Categorical, Clusters, Continuous, Space, masked
+from trilemma.numbered import Clusters
+from trilemma.spaces import Categorical, Continuous, Space, masked
 from trilemma.words import Words
 
 NATURAL_WEIGHT = {"F": "edm", "v": "edm", "eps": "simple", "velocity": "velocity"}  # weight 1 on the prediction
