@@ -26,6 +26,7 @@ LAYERS = (
     "training",
     "metrics",
     "models",
+    "denoising",
     "conditions",
     "networks",
     "modalities",
