@@ -253,11 +253,9 @@ def test_most_windows_are_told_their_calendar_in_training() -> None:
     seen: list[torch.Tensor] = []
     output = model.output
 
-    def watched(
-        y: torch.Tensor, sigma: torch.Tensor, raw: Any, present: Any, known: Any = None, cond: Any = None
-    ) -> Any:
+    def watched(y: torch.Tensor, sigma: torch.Tensor, cond: Any, known: Any = None) -> Any:
         seen.append(known)
-        return output(y, sigma, raw, present, known, cond)
+        return output(y, sigma, cond, known)
 
     model.output = watched  # type: ignore[method-assign]
     batch = data.split("train").gather(np.arange(2000) % 500, seed=0, index=np.arange(2000))

@@ -13,10 +13,12 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from trilemma.errors import unknown
 from trilemma.maths.paths import reverse_variances
 
 Denoise = Callable[[Tensor, float], Tensor]
@@ -206,10 +208,36 @@ SAMPLERS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+def sample(
+    name: str,
+    denoise: Callable[[Tensor, float], Any],
+    y: Tensor,
+    sigmas: Tensor,
+    *,
+    noise: Noise,
+    eta: float = 0.0,
+    variance: str = "small",
+    callback: Callback | None = None,
+) -> Tensor:
+    """By the sampler of this name, which gets what it takes: `eta` is ddim's, `variance` ddpm's.
+
+    Raises:
+        InputError: there is no such sampler.
+    """
+    if name not in SAMPLERS:
+        raise unknown("sampler", name, SAMPLERS)
+    own: dict[str, Any] = {}
+    if name == "ddpm":
+        own = {"noise": noise, "variance": variance}
+    elif name == "ddim" and eta:
+        own = {"noise": noise, "eta": eta}
+    return SAMPLERS[name](denoise, y, sigmas, callback=callback, **own)
+
+
 def calls(name: str, steps: int) -> int:
     """Calls of `denoise` that a sampler makes on a grid of `steps` steps that ends with 0 (guidance doubles them)."""
     if name not in SAMPLERS:
-        raise ValueError(f"sampler {name!r}: choose one of {', '.join(SAMPLERS)}.")
+        raise unknown("sampler", name, SAMPLERS)
     return 2 * steps - 1 if name == "heun" else steps
 
 

@@ -394,29 +394,25 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         begin: embedded x and a strength above 0: the last share of the way alone, from x under the noise of its start.
         """
         options, config, noise = request.options, self.config, request.noise
-        name = options.sampler or config.sampler
-        if name not in samplers.SAMPLERS:
-            raise unknown("sampler", name, samplers.SAMPLERS)
         if options.prior not in (None, "normal"):
             raise InputError(f"prior {options.prior!r}: diffusion starts from 'normal' noise only")
-        sigmas = self.grid(options.steps or config.steps)
+        name, sigmas = options.sampler or config.sampler, self.grid(options.steps or config.steps)
         shape = (self.space.width, *self.space.grid)
-        # The largest level is not infinite: y starts as noise plus data of unit variance.
         y = noise.normal(*shape)
-        if begin is None:
+        if begin is None:  # the largest level is not infinite: y starts as noise plus data of unit variance
             y = y * float((sigmas[0] ** 2 + 1).sqrt())
         else:
             steps = max(round(begin[1] * (len(sigmas) - 1)), 1)
             sigmas = sigmas[len(sigmas) - 1 - steps :]
             y = begin[0] + y * float(sigmas[0])
         watch = request.watch
-        settings: dict[str, Any] = {"callback": None if watch is None else lambda i, y, clean: watch(i, clean)}
-        if name == "ddpm":
-            settings |= {"noise": lambda: noise.normal(*shape), "variance": config.variance}
-        elif name == "ddim" and (eta := config.eta if options.eta is None else options.eta):
-            settings |= {"noise": lambda: noise.normal(*shape), "eta": eta}
         denoise = self.denoiser(request, given, variance=self.learns_variance and name == "ddpm")
-        return self.space.decode(samplers.SAMPLERS[name](denoise, y, sigmas, **settings))
+        x0 = samplers.sample(
+            name, denoise, y, sigmas, noise=lambda: noise.normal(*shape), variance=config.variance,
+            eta=config.eta if options.eta is None else options.eta,
+            callback=None if watch is None else lambda i, y, clean: watch(i, clean),
+        )  # fmt: skip
+        return self.space.decode(x0)
 
     def denoise(self, noisy: Tensor, sigma: Tensor, request: Request) -> Tensor:
         cond = self.conditioner(request.raw, request.present, len(noisy))
