@@ -393,6 +393,8 @@ def levels(data: Path, runs: list[Path], *, seed: int, count: int = 200) -> None
     import torch
 
     import trilemma as tl
+    from trilemma.batches import Request
+    from trilemma.maths.noise import Noise
     from trilemma.modalities.door import open_data
 
     opened = open_data(data / "pictures")
@@ -409,11 +411,10 @@ def levels(data: Path, runs: list[Path], *, seed: int, count: int = 200) -> None
         here = {"caption": torch.ones(len(x), dtype=torch.bool)}
         for s in (0.1, 0.3, 1, 2, 3, 5, 8, 12, 20, 40):
             asked_for: tuple[dict[str, Any], ...] = ({"caption": captions}, {}, {"caption": captions.roll(1, 0)})
+            y, level = x + s * noise, torch.full((len(x),), s)
             with torch.no_grad():
-                own, none, wrong = (
-                    float((model.estimate(x + s * noise, torch.full((len(x),), s), raw, here) - x).square().mean())
-                    for raw in asked_for
-                )
+                found = [model.denoise(y, level, Request(Noise(seed, rows), raw, here)) for raw in asked_for]
+            own, none, wrong = (float((one - x).square().mean()) for one in found)
             print(f"| {place} | {s} | {own:.4f} | {none:.4f} | {wrong:.4f} | {none / own:.2f} | {wrong / own:.2f} |")
 
 

@@ -32,8 +32,8 @@ def test_the_players_pull_their_pairs_together(play: str) -> None:
     def scores() -> tuple[float, float]:
         with torch.no_grad():
             z = model.prior(case.batch().noise)
-            x = model.holed(model.space.embed(batch.x), batch)
-            fake = model.holed(model.generate(z, batch.raw, batch.present, None), batch)
+            x = batch.embedded(model.space)
+            fake = batch.holed(model.generate(z, batch.raw, batch.present, None), model.space)
             real = model.judge_pair(x, model.code(x), batch.raw, batch.present)
             return float(real.mean()), float(model.judge_pair(fake, z, batch.raw, batch.present).mean())
 

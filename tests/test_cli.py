@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import io
 import json
 import re
 import resource
@@ -12,16 +10,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from calling import call
 from torch import Tensor, nn
 
 import trilemma as tl
-from trilemma import cli
 from trilemma.errors import InputError
 from trilemma.networks.layers import ACTIVATIONS
 from trilemma.training import run as run_files
@@ -41,33 +38,6 @@ SETTINGS = {
     "training.choose_samples": 0,
     "training.dtype": "float32",
 }
-
-
-@dataclass
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error(self) -> str:
-        """The one line that an error is."""
-        assert self.code == 2, f"exit code {self.code}: {self.out}{self.err}"
-        lines = [line for line in self.err.splitlines() if line.strip()]
-        assert len(lines) == 1 and lines[0].startswith("error: "), self.err
-        return lines[0]
-
-
-def call(*arguments: object) -> Said:
-    """`trilemma ARGUMENTS` in this process."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "argv", ["trilemma", *map(str, arguments)])
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return Said(code, out.getvalue(), err.getvalue())
 
 
 def bars(count: int = 240) -> np.ndarray:

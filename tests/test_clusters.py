@@ -19,7 +19,8 @@ from trilemma.mixed import space_from
 from trilemma.models.contract import configure
 from trilemma.models.gan import GAN
 from trilemma.models.vae import VAE
-from trilemma.spaces import Categorical, Clusters, Continuous, Space
+from trilemma.numbered import Clusters
+from trilemma.spaces import Categorical, Continuous, Space
 from trilemma.training.clusters import clustered
 from trilemma.training.run import Run
 

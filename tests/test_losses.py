@@ -125,6 +125,24 @@ def test_kl_against_distributions():
     assert small.item() == pytest.approx(1e-4 / 4, rel=5e-3)
 
 
+def test_kl_of_a_reverse_step_against_distributions():
+    """Posterior of DDPM's step between two levels, against one around an estimate with a variance of its own."""
+    now, after = torch.tensor([0.5, 3.0], dtype=torch.float64), torch.tensor([0.3, 2.5], dtype=torch.float64)
+    x, x0, v = draw(2, 3), draw(2, 3, seed=1), torch.rand(2, 3, dtype=torch.float64)
+    y = draw(2, 3, seed=2)
+    kl = losses.reverse_step_kl(x, x0, v, now, after)
+    for row in range(2):
+        s, t = now[row], after[row]
+        small, large = (s**2 - t**2) * t**2 / s**2, (s**2 - t**2) * (1 + t**2) / (1 + s**2)
+
+        def step(x0: torch.Tensor, variance: torch.Tensor, row: int = row) -> distributions.Normal:
+            ratio = (after[row] / now[row]) ** 2
+            return distributions.Normal(x0 + ratio * (y[row] - x0), variance.sqrt())
+
+        learned = step(x0[row], small * (large / small) ** v[row])
+        assert torch.allclose(kl[row], distributions.kl_divergence(step(x[row], small), learned))
+
+
 def test_free_bits():
     kl = torch.tensor([[0.1, 0.7], [2.0, 0.0]], dtype=torch.float64, requires_grad=True)
     kept = losses.free_bits(kl, 0.5)

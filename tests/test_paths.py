@@ -148,6 +148,16 @@ def test_signal_to_noise_weights():
         paths.loss_weight("max-snr", s)
 
 
+def test_weights_on_predictions():
+    s = torch.tensor([0.1, 0.5, 3.0], dtype=torch.float64)
+    for prediction, own in (("F", "edm"), ("eps", "simple"), ("velocity", "velocity")):
+        for name in ("natural", own):
+            assert torch.allclose(paths.prediction_weight(name, prediction, s), torch.ones_like(s))
+    # The same weight on the error of x_0, whatever the network predicts: eps has 1 / s of its error.
+    assert torch.allclose(paths.prediction_weight("min-snr", "x0", s), paths.loss_weight("min-snr", s))
+    assert paths.prediction_weight("min-snr", "eps", s).tolist() == pytest.approx([0.05, 1.0, 1.0])
+
+
 def test_training_densities():
     # The midpoints of 1000 equally likely pieces of a standard normal stand for its draws.
     z = torch.special.ndtri((torch.arange(1000, dtype=torch.float64) + 0.5) / 1000)
@@ -179,7 +189,7 @@ def test_ddpm_grid_is_the_trained_levels():
     every = path.scaled_sigma(torch.arange(1000, -1, -1, dtype=torch.float64) / 1000)
     assert torch.allclose(paths.ddpm_sigmas(1000), every, rtol=1e-9)
     assert torch.allclose(paths.ddpm_sigmas(4), every[::250], rtol=1e-9)
-    with pytest.raises(ValueError, match="more levels"):
+    with pytest.raises(ValueError, match="trained with 1000 steps"):
         paths.ddpm_sigmas(1001)
     with pytest.raises(ValueError, match="at least 21"):
         paths.ddpm_alpha_bar(20)

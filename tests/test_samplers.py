@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.linalg import hadamard
 
-from trilemma.maths import paths, samplers
+from trilemma.maths import guidance, paths, samplers
 from trilemma.maths.likelihood import log_likelihood
 
 torch.set_num_threads(1)
@@ -353,7 +353,7 @@ def test_guidance_and_its_interval():
         return 0.5 * denoise(y, s) - 1
 
     levels = [4.0, 2.0, 1.0, 0.5]
-    wrapped = samplers.guided(denoise, other, weight=3.0, interval=(0.5, 2.0))
+    wrapped = guidance.guided(denoise, other, weight=3.0, interval=(0.5, 2.0))
     for s in levels:
         plain, blank = denoise(START, s), other(START, s)
         wanted = blank + 3 * (plain - blank) if s in (2.0, 1.0) else plain  # the low end is out, the high end in
@@ -361,15 +361,20 @@ def test_guidance_and_its_interval():
     grid = torch.tensor([*levels, 0.0], dtype=torch.float64)
     for weight, interval, expected in [(3.0, (0.5, 2.0), 6), (3.0, (0.0, math.inf), 8), (1.0, (0.0, math.inf), 4)]:
         counter = samplers.Counter()
-        both = samplers.guided(counter.wrap(denoise), counter.wrap(other), weight=weight, interval=interval)
+        both = guidance.guided(counter.wrap(denoise), counter.wrap(other), weight=weight, interval=interval)
         samplers.euler(both, START, grid)
         assert counter.calls == expected
-    zero = samplers.guided(denoise, other, weight=0.0)
+        for name in ("euler", "heun", "dpm++2m") if weight != 1 else ():  # what is predicted is what is counted
+            counter = samplers.Counter()
+            both = guidance.guided(counter.wrap(denoise), counter.wrap(other), weight=weight, interval=interval)
+            samplers.SAMPLERS[name](both, START, grid)
+            assert counter.calls == guidance.calls(name, grid, interval), name
+    zero = guidance.guided(denoise, other, weight=0.0)
     assert torch.allclose(zero(START, 1.0), other(START, 1.0))
     # A learned variance goes through, whatever the guide returns.
     v = torch.full_like(START, 0.25)
     for guide in (other, lambda y, s: (other(y, s), -v)):
-        clean, fraction = samplers.guided(lambda y, s: (denoise(y, s), v), guide, weight=3.0)(START, 1.0)
+        clean, fraction = guidance.guided(lambda y, s: (denoise(y, s), v), guide, weight=3.0)(START, 1.0)
         assert torch.allclose(clean, 3 * denoise(START, 1.0) - 2 * other(START, 1.0)) and torch.equal(fraction, v)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from trilemma.batches import Batch
+from trilemma.maths.moments import channel_moments
+from trilemma.maths.noise import Noise
 from trilemma.mixed import Mixed, space_from
 from trilemma.spaces import MARGIN, Categorical, Continuous, Space, fit_continuous, masked
 
@@ -211,6 +215,26 @@ def test_masked_elements_count_nothing(likelihood: str) -> None:
     torch.testing.assert_close(found, sum(parts))
     altered = torch.where(mask > 0, x, 255 - x)
     assert torch.equal(found, space.nll(params, altered, mask=mask, likelihood=likelihood))
+
+
+def test_moments_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = 1000 + np.random.default_rng(0).normal(size=(50, 2, 3)).astype(np.float32)
+    whole = channel_moments(x)
+    monkeypatch.setattr("trilemma.maths.moments.CHUNK", 6 * 7)
+    for one, other in zip(whole, channel_moments(x), strict=True):
+        torch.testing.assert_close(one, other)
+    assert whole[1][0] == pytest.approx(x[:, 0].astype(np.float64).std()) and whole[2][1] == x[:, 1].max()
+
+
+def test_what_does_not_count_is_the_mean() -> None:
+    space, x = Continuous((2, 3), mean=torch.tensor([1.0, -1.0])), torch.zeros(1, 2, 3)
+    observed = torch.tensor([[[True, True, False], [True, True, True]]])
+    valid = torch.tensor([[[True, False, True], [True, True, True]]])
+    batch = Batch(x, Noise(0, np.arange(1)), torch.arange(1))
+    assert batch.mask(space) is None and batch.embedded(space).tolist() == [[[-1, -1, -1], [1, 1, 1]]]
+    batch = replace(batch, observed=observed, valid=valid)
+    assert batch.embedded(space).tolist() == [[[-1, 0, 0], [1, 1, 1]]]
+    assert batch.holed(x + 5, space).tolist() == [[[5, 0, 0], [5, 5, 5]]]
 
 
 def test_masked_columns_and_tokens_count_nothing() -> None:

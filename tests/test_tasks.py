@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import errno
 import io
 import itertools
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from calling import call
 from PIL import Image
 
 import trilemma as tl
-from trilemma import cli
 from trilemma.batches import Options
 from trilemma.errors import InputError
 from trilemma.maths.signals import estimated_noise, spherical
@@ -37,33 +34,6 @@ SETTINGS = {
 }
 LABELS = {"bar": 120, "dot": 72, "edge": 48}
 BUDGETS = {"autoencoder:denoising": "10k", "vae": "4k", "gan": "1k", "diffusion": "1k"}
-
-
-@dataclass
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error(self) -> str:
-        """The one line that an error is."""
-        assert self.code == 2, f"exit code {self.code}: {self.out}{self.err}"
-        lines = [line for line in self.err.splitlines() if line.strip()]
-        assert len(lines) == 1 and lines[0].startswith("error: "), self.err
-        return lines[0]
-
-
-def call(*arguments: object) -> Said:
-    """`trilemma ARGUMENTS` in this process."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "argv", ["trilemma", *map(str, arguments)])
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return Said(code, out.getvalue(), err.getvalue())
 
 
 def written(*arguments: object) -> np.ndarray:

@@ -19,7 +19,7 @@ from trilemma.batches import Options, Request
 from trilemma.config import SIZES
 from trilemma.errors import InputError
 from trilemma.impressions import GUIDE, Impression
-from trilemma.maths import samplers
+from trilemma.maths import guidance
 from trilemma.maths.noise import Noise
 from trilemma.models.contract import configure
 from trilemma.models.unclip import UnCLIP
@@ -58,13 +58,13 @@ def test_guidance_by_a_slope_is_exact_on_a_gaussian() -> None:
     """x ~ N(0, 1), a condition with ln p(c | x) = a x + b: then p(x | c) = N(a, 1), and D(y, s) is known."""
     a = 0.7
     # y = x + s n: p(x | y) = N(y / (1 + s^2), s^2 / (1 + s^2)), so that ln p(c | y) = a y / (1 + s^2) + constant.
-    denoise = samplers.led(
+    denoise = guidance.led(
         lambda y, s: y / (1 + s**2), lambda y, s: torch.full_like(y, a / (1 + s**2)), weight=1.0
     )  # fmt: skip
     y = torch.tensor([[5.0], [-7.0]], dtype=torch.float64)
     for s in (0.3, 1.0, 2.0):
         torch.testing.assert_close(denoise(y, s), (y + s**2 * a) / (1 + s**2))  # E[x | y, c]
-    outside = samplers.led(lambda y, s: y, lambda y, s: torch.ones_like(y), weight=1.0, interval=(0.5, 1.0))
+    outside = guidance.led(lambda y, s: y, lambda y, s: torch.ones_like(y), weight=1.0, interval=(0.5, 1.0))
     torch.testing.assert_close(outside(y, 2.0), y)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trilemma.maths.noise import Noise, permutation
+from trilemma.spaces import Space, masked
 
 
 def _alone(rows: Tensor) -> Tensor:
@@ -33,6 +34,20 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def mask(self, space: Space) -> Tensor | None:
+        """Which elements of x as this Space embeds it count, 1 or 0 (B, width, *grid); None: all do."""
+        mask = masked(space, self.observed, self.valid)
+        return None if mask is None else space.widen(mask)
+
+    def holed(self, x: Tensor, space: Space) -> Tensor:
+        """Embedded x with zeros (the mean) where these examples have holes or padding."""
+        mask = self.mask(space)
+        return x if mask is None else x * mask
+
+    def embedded(self, space: Space) -> Tensor:
+        """x as this Space embeds it, with zeros (the mean) where something is missing."""
+        return self.holed(space.embed(self.x), space)
 
     def part(self, start: int, stop: int) -> Batch:
         """The examples [start, stop) with their own noise: the same numbers that they have in the whole batch."""

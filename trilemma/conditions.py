@@ -16,7 +16,8 @@ from trilemma.maths.shapes import expand
 from trilemma.mixed import Attributes
 from trilemma.networks.layers import initialise
 from trilemma.networks.text import TextTower
-from trilemma.spaces import Categorical, Clusters, Continuous, Space, masked
+from trilemma.numbered import Clusters
+from trilemma.spaces import Categorical, Continuous, Space, masked
 from trilemma.words import Words
 
 

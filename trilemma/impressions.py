@@ -3,12 +3,15 @@ weights hold it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from trilemma.errors import InputError
 from trilemma.maths.losses import gaussian_nll
+from trilemma.maths.shapes import expand
 from trilemma.spaces import Continuous, Space
 from trilemma.words import Words
 
@@ -38,6 +41,16 @@ class Impression(Space):
     def reads(self, words: Words, *, more: bool = False) -> bool:
         """Does the CLIP read the captions of this Space? more: all but words that were added to them later."""
         return any(isinstance(one, Words) and one.holds(words, more=more) for one in self.matcher.spaces.values())
+
+    def check_leads(self, spaces: dict[str, Space]) -> None:
+        """InputError where this CLIP cannot lead a sampler to the captions of these Spaces."""
+        if not self.sees_noise:
+            raise InputError("setting clip: it has not learned to see noise; take clip:noise-aware, or a run of it")
+        words = next((one for one in spaces.values() if isinstance(one, Words)), None)
+        if words is not None and not self.reads(words):
+            raise InputError(
+                "setting clip: it has learned another vocabulary than that of these captions; leave it out"
+            )
 
     def describe(self) -> dict[str, Any]:
         about = {"kind": "impression", "size": self.width, "made_by": self.made_by}
@@ -78,6 +91,20 @@ class Impression(Space):
                 level = level * ratio.mean()
             logit = self.matcher.scale * (self.matcher.images(seen, level) * self.matcher.texts(captions)).sum(1)
             (slope,) = torch.autograd.grad(logit.sum(), y)
+        return slope
+
+    def leading(
+        self, captions: Tensor, here: Tensor, space: Space, *, against: Tensor | None = None
+    ) -> Callable[[Tensor, float], Tensor]:
+        """`lean` as guidance takes it, slope(y, s) at one level: to captions that are `here` (B,), away from others."""
+
+        def slope(y: Tensor, s: float) -> Tensor:
+            sigma = torch.full((len(y),), s, device=y.device)
+            found = self.lean(y, sigma, captions, space)
+            if against is not None:
+                found = found - self.lean(y, sigma, against, space)
+            return found * expand(here.to(found.dtype), found)
+
         return slope
 
     def embed(self, x: Tensor) -> Tensor:

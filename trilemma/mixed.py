@@ -14,7 +14,8 @@ from trilemma.maths.losses import bernoulli_nll, gaussian_nll
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand
-from trilemma.spaces import Categorical, Clusters, Continuous, Space, gumbel
+from trilemma.numbered import Clusters
+from trilemma.spaces import Categorical, Continuous, Space, gumbel
 from trilemma.words import Words
 
 
@@ -266,9 +267,9 @@ def space_from(description: dict[str, Any]) -> Space:
     kind = description["kind"]
     if kind == "continuous":
         low, high, levels = description["low"], description["high"], description["levels"]
-        always, held = (tuple(description.get(name, ())) for name in ("always", "held"))
+        always, steady = tuple(description.get("always", ())), description.get("steady", description.get("held", ()))
         return Continuous(
-            tuple(description["shape"]), low=low, high=high, levels=levels, always=always, held=held,
+            tuple(description["shape"]), low=low, high=high, levels=levels, always=always, steady=tuple(steady),
             scenes=tuple(description.get("scenes", (0, 0))),
         )  # fmt: skip
     if kind == "categorical":

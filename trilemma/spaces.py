@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trilemma.maths.losses import bernoulli_nll, discretised_gaussian_nll, gaussian_nll
+from trilemma.maths.moments import channel_moments
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
+from trilemma.maths.rounds import Steady
 from trilemma.maths.shapes import expand, sum_per_example
-from trilemma.maths.signals import over_rounds, rounds
 
 TEMPERATURE = 0.6  # of relaxed tokens: on a census a GAN's rows are told apart with AUC .81, at 1 .86, at .3 .82
 MARGIN = 0.25  # deviations beyond the data's range that a relaxed sample may reach
@@ -152,15 +153,6 @@ class Space(nn.Module, ABC):
         return params
 
 
-class Held(NamedTuple):
-    """A channel of a series that keeps one value for a day, or a week: as long as an angle goes round once."""
-
-    channel: int
-    sine: int
-    cosine: int
-    steps: int  # of a round
-
-
 class Continuous(Space):
     """Numbers on a grid: pixels, sensor values, points. One mean and deviation per channel.
 
@@ -182,7 +174,7 @@ class Continuous(Space):
         mean: Tensor | None = None,
         deviation: Tensor | None = None,
         always: tuple[int, ...] = (),
-        held: tuple[Held, ...] = (),
+        steady: tuple[Steady, ...] = (),
         scenes: tuple[int, int] = (0, 0),
     ):
         """scenes: how many there are of the last so many channels: calendars of training windows, one for a sample."""
@@ -190,7 +182,7 @@ class Continuous(Space):
         self.shape, self.width, self.dtype = tuple(shape), shape[0], torch.float32
         self.low, self.high, self.levels = low, high, levels
         self.always = tuple(always)  # channels that are known wherever a part is given: the calendar of a series
-        self.held = tuple(Held(*each) for each in held)
+        self.steady = tuple(Steady(*each) for each in steady)
         if scenes[0]:
             self.register_buffer("scenes", torch.zeros(*scenes, *shape[1:]))
             self.stage = scenes[1]
@@ -212,7 +204,7 @@ class Continuous(Space):
             "high": self.high,
             "levels": self.levels,
             "always": list(self.always),
-            **({"held": [list(each) for each in self.held]} if self.held else {}),
+            **({"steady": [list(each) for each in self.steady]} if self.steady else {}),
             **({"scenes": list(self.scenes.shape[:2])} if self.stage else {}),
         }
 
@@ -254,33 +246,26 @@ class Continuous(Space):
         return (x.to(self.mean.dtype) - self._column(self.mean)) / self._column(self.deviation)
 
     def decode(self, params: Tensor) -> Tensor:
-        x = wide(params) * self._column(self.deviation) + self._column(self.mean)
+        x = self._raw(wide(params))
         if self.step is not None and self.low is not None:
             x = self.low + ((x - self.low) / self.step).round() * self.step
         if self.low is not None or self.high is not None:
             x = x.clamp(self.low, self.high)
-        return self._held_still(x)
+        return self._still(x)
 
-    def _held_still(self, x: Tensor) -> Tensor:
+    def _raw(self, params: Tensor) -> Tensor:
+        return params * self._column(self.deviation) + self._column(self.mean)
+
+    def _still(self, x: Tensor) -> Tensor:
         """Raw x with the mean of each round in channels that keep one value."""
-        for each in self.held:
-            own = rounds(x[:, each.sine], x[:, each.cosine], each.steps)
-            x = _replaced(x, each.channel, over_rounds(x[:, each.channel], own, own.sum(1)))
+        for each in self.steady:
+            x = each.still(x)
         return x
 
     def deduced(self, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """Of channels that keep one value a round is known where one of its steps is."""
-        for each in self.held:
-            known = observed[:, each.channel].to(x.dtype)
-            calendar = (observed[:, each.sine] & observed[:, each.cosine]).to(x.dtype)
-            own = rounds(x[:, each.sine] * calendar, x[:, each.cosine] * calendar, each.steps)
-            counts = (own * known.unsqueeze(2)).sum(1)
-            values = over_rounds(x[:, each.channel] * known, own, counts)
-            here = ((own * (counts > 0).to(x.dtype).unsqueeze(1)).sum(2) > 0) & calendar.any(1, keepdim=True)
-            here |= observed[:, each.channel]
-            values = torch.where(observed[:, each.channel], x[:, each.channel], values)
-            x = _replaced(x, each.channel, torch.where(here, values, x[:, each.channel]))
-            observed = _replaced(observed, each.channel, here)
+        for each in self.steady:
+            x, observed = each.deduced(x, observed)
         return x, observed
 
     def terms(
@@ -300,7 +285,7 @@ class Continuous(Space):
                 raise ValueError("the discretised likelihood needs data with levels (8-bit images); use gaussian")
             deviation = self._column(self.deviation)
             terms = discretised_gaussian_nll(
-                params * deviation + self._column(self.mean),
+                self._raw(params),
                 x.to(self.mean.dtype),
                 log_scale + deviation.log(),
                 bin_width=self.step,
@@ -319,18 +304,14 @@ class Continuous(Space):
         if not self.in_time or log_scale is None:
             return params
         made = noise.normal(*params.shape[1:])
-        if self.held:
-            raw = params * self._column(self.deviation) + self._column(self.mean)
-            for each in self.held:  # one draw a round, of which no mean is left
-                own = rounds(raw[:, each.sine], raw[:, each.cosine], each.steps)
-                made = _replaced(made, each.channel, over_rounds(made[:, each.channel], own, own.sum(1).sqrt()))
+        for each in self.steady:
+            made = each.one_draw(made, self._raw(params))
         return params + self._column(log_scale.exp()) * made
 
     def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
         """The numbers themselves within the data's range, a soft stop just outside it: a generator cannot run away."""
-        if self.held:
-            raw = params * self._column(self.deviation) + self._column(self.mean)
-            params = (self._held_still(raw) - self._column(self.mean)) / self._column(self.deviation)
+        if self.steady:
+            params = self.embed(self._still(self._raw(params)))
         if self.low is None or self.high is None:
             return params
         low, high = (
@@ -338,11 +319,6 @@ class Continuous(Space):
         )
         inside = torch.maximum(torch.minimum(params, high), low)
         return inside + MARGIN * torch.tanh((params - inside) / MARGIN)
-
-
-def _replaced(x: Tensor, channel: int, values: Tensor) -> Tensor:
-    """x (B, channels, T) with other values (B, T) in one channel, as a tensor of its own."""
-    return torch.cat([x[:, :channel], values.unsqueeze(1), x[:, channel + 1 :]], 1)
 
 
 class Categorical(Space):
@@ -409,59 +385,6 @@ def gumbel(logits: Tensor, uniform: Tensor) -> Tensor:
     return (logits - (-uniform.clamp(1e-6, 1 - 1e-6).log()).log()) / TEMPERATURE
 
 
-class Numbered(Space):
-    """Whole numbers that a model is told, embedded as tokens are: `numbers` says how."""
-
-    numbers: Categorical
-
-    def embed(self, x: Tensor) -> Tensor:
-        return self.numbers.embed(x)
-
-    def decode(self, params: Tensor) -> Tensor:
-        return self.numbers.decode(params)
-
-    def terms(
-        self, params: Tensor, x: Tensor, *, log_scale: Tensor | None = None, likelihood: str = "gaussian"
-    ) -> Tensor:
-        return self.numbers.terms(params, x, log_scale=log_scale, likelihood=likelihood)
-
-    def relax(self, params: Tensor, uniform: Tensor | None = None) -> Tensor:
-        return self.numbers.relax(params, uniform)
-
-
-class Clusters(Numbered):
-    """The number (B, 1) of the nearest of `count` centres: a label that x itself gives, so that nobody has to name it.
-
-    `shares` are those of the training examples.
-    """
-
-    centres: Tensor
-    shares: Tensor
-    SIDE = 8  # places a side, at most, of the coarse x that is compared
-
-    def __init__(self, count: int, size: int):
-        super().__init__()
-        self.shape, self.width, self.count, self.dtype = (1,), count, count, torch.int64
-        self.numbers = Categorical((1,), count)
-        self.register_buffer("centres", torch.zeros(count, size))
-        self.register_buffer("shares", torch.full((count,), 1 / count))
-
-    def describe(self) -> dict[str, Any]:
-        return {"kind": "clusters", "count": self.count, "size": self.centres.shape[1]}
-
-    @classmethod
-    def coarse(cls, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Embedded x (B, width, *grid) -> (B, D) means over blocks of the grid; what is masked out is 0."""
-        x = (x if mask is None else x * mask).float()
-        sides = tuple(min(side, cls.SIDE) for side in x.shape[2:])
-        return (functional.interpolate(x, sides, mode="area") if sides else x).flatten(1)
-
-    def nearest(self, coarse: Tensor) -> Tensor:
-        """(B, D) -> (B, 1), the same whatever stands beside an example in its batch."""
-        exact = "donot_use_mm_for_euclid_dist"
-        return torch.cdist(coarse, self.centres.float(), compute_mode=exact).argmin(1, keepdim=True)
-
-
 def fit_continuous(
     x: Tensor | np.ndarray,
     *,
@@ -470,38 +393,24 @@ def fit_continuous(
     levels: int | None = None,
     rows: np.ndarray | None = None,
     always: tuple[int, ...] = (),
-    held: tuple[Held, ...] = (),
+    steady: tuple[Steady, ...] = (),
     calendar: int = 0,
 ) -> Continuous:
     """A Continuous Space with the per-channel mean and deviation of x (N, C, *grid), or of its `rows`, in float64.
 
     calendar: of how many channels, the last ones, it keeps `SCENES` examples at most, from all over x.
 
-    x is read once in chunks of about 32 MB: it may be mapped from a disk and larger than memory. A constant channel
-    gets the deviation of one level (or 1), so that it stays finite.
+    A constant channel gets the deviation of one level (or 1), so that it stays finite.
     """
-    count, channels = (len(x) if rows is None else len(rows)), x.shape[1]
+    count = len(x) if rows is None else len(rows)
     assert count > 0, "a Space is fitted on at least one example"
-    chunk = max(1, (1 << 22) // max(1, math.prod(x.shape[1:])))
-    seen, largest = 0, torch.zeros(channels, dtype=torch.float64)
-    mean, squares = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
-    for start in range(0, count, chunk):
-        part = x[start : start + chunk] if rows is None else x[rows[start : start + chunk]]
-        part = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
-        flat = part.double().transpose(0, 1).reshape(channels, -1)
-        largest = torch.maximum(largest, flat.abs().amax(1))
-        # Chan et al. 1979: means and sums of squares of two parts joined without cancellation.
-        here, gap = flat.shape[1], flat.mean(1) - mean
-        squares += (flat - flat.mean(1, keepdim=True)).square().sum(1) + gap.square() * seen * here / (seen + here)
-        mean += gap * here / (seen + here)
-        seen += here
-    deviation = (squares / seen).sqrt()
+    mean, deviation, largest = channel_moments(x, rows)
     smallest = 1.0 if levels is None or low is None or high is None else (high - low) / max(levels - 1, 1)
     deviation = torch.where(deviation < 1e-9 * (1 + largest), torch.full_like(deviation, smallest), deviation)
     shape = tuple(x.shape[1:])
     kept = min(SCENES, count, SCENE_SIZE // (calendar * math.prod(shape[1:]))) if calendar else 0
     space = Continuous(
-        shape, low=low, high=high, levels=levels, mean=mean, deviation=deviation, always=always, held=held,
+        shape, low=low, high=high, levels=levels, mean=mean, deviation=deviation, always=always, steady=steady,
         scenes=(kept, calendar),
     )  # fmt: skip
     if kept:

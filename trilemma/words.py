@@ -22,7 +22,8 @@ from torch import Tensor
 
 from trilemma.borrowed import Borrowed, Encoder, Table, named
 from trilemma.errors import InputError
-from trilemma.spaces import Categorical, Numbered
+from trilemma.numbered import Numbered
+from trilemma.spaces import Categorical
 
 JOINERS = "\u200c\u200d"  # within words of Persian and of scripts of India, as marks are
 UNSPACED = {"CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"}  # scripts without spaces between words

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu, softplus
 
+from trilemma.maths.paths import reverse_variances
 from trilemma.maths.shapes import expand, sum_per_example
 
 # --- Adversarial games ------------------------------------------------------------------------------------------------
@@ -128,6 +129,19 @@ def discretised_gaussian_nll(
     below = torch.special.log_ndtr((x + half - mean) * precision)
     above = torch.special.log_ndtr((mean - x + half) * precision)
     return -_open_ends(x, inside, below, above, low=low + half, high=high - half)
+
+
+def reverse_step_kl(x: Tensor, x0: Tensor, v: Tensor, now: Tensor, after: Tensor) -> Tensor:
+    """KL of a learned reverse step from level `now` to `after`, (B,) each, from the posterior, in nats per element.
+
+    x (B, C, *grid) is the truth, x0 its estimate, v in [0, 1] how far the step's variance is from the small one to the
+    large one, in the logarithm (Nichol & Dhariwal 2021, eq. 4, 6 and 15).
+    """
+    small, large = (one.clamp(min=1e-20) for one in reverse_variances(now, after))
+    log_small, log_large = expand(small.log(), x), expand(large.log(), x)
+    log_variance = torch.lerp(log_small.expand_as(x), log_large.expand_as(x), v)
+    distance = expand((now**2 - after**2) / now**2, x) * (x - x0)  # between the two means, in scaled coordinates
+    return (log_variance - log_small + (log_small.exp() + distance**2) / log_variance.exp() - 1) / 2
 
 
 def _open_ends(x: Tensor, inside: Tensor, below: Tensor, above: Tensor, *, low: float, high: float) -> Tensor:

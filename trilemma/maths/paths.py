@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from trilemma.errors import InputError
 from trilemma.maths.shapes import expand
 
+Level = TypeVar("Level", float, Tensor)
 SIGMA_LOW, SIGMA_HIGH = 0.004, 160.0  # EDM's 0.002 and 80 for data of deviation 0.5, times 2
 
 
@@ -118,6 +121,16 @@ def _interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
     return values[left] + fraction * (values[left + 1] - values[left])
 
 
+def reverse_variances(now: Level, after: Level) -> tuple[Level, Level]:
+    """(small, large) variance of DDPM's reverse step between two scaled levels (Ho et al. 2020, section 3.2).
+
+    beta-tilde of the posterior, and beta of a variance-preserving path: both in scaled coordinates, divided by the
+    next level's alpha^2; alpha^2 = 1 / (1 + s^2) enters the large one only.
+    """
+    gap = now**2 - after**2
+    return gap * (after / now) ** 2, gap * (1 + after**2) / (1 + now**2)
+
+
 # --- What a network predicts ------------------------------------------------------------------------------------------
 
 PREDICTIONS = ("eps", "x0", "v", "velocity", "F")
@@ -201,6 +214,17 @@ def loss_weight(name: str, sigma: Tensor, *, gamma: float = 5.0) -> Tensor:
     raise ValueError(f"weight {name!r}: choose one of {', '.join(WEIGHTS)}.")
 
 
+NATURAL = {"F": "edm", "v": "edm", "eps": "simple", "velocity": "velocity"}  # the weight that is 1 on the prediction
+
+
+def prediction_weight(name: str, prediction: str, sigma: Tensor) -> Tensor:
+    """Weight (B,) on the squared error of a prediction: 1 where it is 'natural', else `loss_weight` of that name."""
+    if name == "natural":
+        return torch.ones_like(sigma)
+    of_x0, natural = loss_weight(name, sigma), NATURAL.get(prediction)
+    return of_x0 if natural is None else of_x0 / loss_weight(natural, sigma)
+
+
 # --- Grids of scaled levels for samplers: float64 (steps + 1,), decreasing to an exact 0 ------------------------------
 
 
@@ -221,7 +245,7 @@ def uniform_sigmas(path: Path, steps: int, *, high: float = SIGMA_HIGH) -> Tenso
 def ddpm_sigmas(steps: int, *, train_steps: int = 1000) -> Tensor:
     """DDPM's levels at `steps` evenly spaced steps of the trained ones, the noisiest included, then 0."""
     if _at_least_one(steps) > train_steps:
-        raise ValueError(f"steps={steps}: this schedule was trained with {train_steps} steps and has no more levels.")
+        raise InputError(f"steps={steps}: this model was trained with {train_steps} steps; ask for fewer")
     chosen = torch.linspace(train_steps, 0, steps + 1, dtype=torch.float64)[:-1].round().long()
     alpha_bar = ddpm_alpha_bar(train_steps)[chosen - 1]
     return _to_zero(((1 - alpha_bar) / alpha_bar).sqrt())
@@ -229,7 +253,7 @@ def ddpm_sigmas(steps: int, *, train_steps: int = 1000) -> Tensor:
 
 def _at_least_one(steps: int) -> int:
     if steps < 1:
-        raise ValueError(f"steps={steps}: a sampler needs at least one step.")
+        raise InputError(f"steps={steps}: a sampler needs at least one step")
     return steps
 
 

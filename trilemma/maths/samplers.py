@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trilemma.maths.shapes import expand
+from trilemma.errors import unknown
+from trilemma.maths.paths import reverse_variances
 
 Denoise = Callable[[Tensor, float], Tensor]
 Callback = Callable[[int, Tensor, Tensor], None]
@@ -126,9 +127,7 @@ def ancestral(
         y = clean + (after / now) ** 2 * (y - clean)
         if after == 0:
             return y
-        gap = now**2 - after**2
-        # Both divided by the next level's alpha^2; alpha^2 = 1 / (1 + s^2) enters the large one only.
-        small, large = gap * (after / now) ** 2, gap * (1 + after**2) / (1 + now**2)
+        small, large = reverse_variances(now, after)
         if variance == "learned":
             if fraction is None:
                 raise ValueError("variance 'learned': denoise must return (x_0, v); this one returns x_0 alone.")
@@ -209,67 +208,37 @@ SAMPLERS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+def sample(
+    name: str,
+    denoise: Callable[[Tensor, float], Any],
+    y: Tensor,
+    sigmas: Tensor,
+    *,
+    noise: Noise,
+    eta: float = 0.0,
+    variance: str = "small",
+    callback: Callback | None = None,
+) -> Tensor:
+    """By the sampler of this name, which gets what it takes: `eta` is ddim's, `variance` ddpm's.
+
+    Raises:
+        InputError: there is no such sampler.
+    """
+    if name not in SAMPLERS:
+        raise unknown("sampler", name, SAMPLERS)
+    own: dict[str, Any] = {}
+    if name == "ddpm":
+        own = {"noise": noise, "variance": variance}
+    elif name == "ddim" and eta:
+        own = {"noise": noise, "eta": eta}
+    return SAMPLERS[name](denoise, y, sigmas, callback=callback, **own)
+
+
 def calls(name: str, steps: int) -> int:
     """Calls of `denoise` that a sampler makes on a grid of `steps` steps that ends with 0 (guidance doubles them)."""
     if name not in SAMPLERS:
-        raise ValueError(f"sampler {name!r}: choose one of {', '.join(SAMPLERS)}.")
+        raise unknown("sampler", name, SAMPLERS)
     return 2 * steps - 1 if name == "heun" else steps
-
-
-def guided(
-    conditional: Callable[[Tensor, float], Any],
-    unconditional: Callable[[Tensor, float], Any],
-    *,
-    weight: float,
-    interval: tuple[float, float] = (0.0, math.inf),
-) -> Callable[[Tensor, float], Any]:
-    """Classifier-free guidance or autoguidance as a wrapper: D_u + weight (D_c - D_u) for low < s <= high.
-
-    Outside the interval, and with weight 1 everywhere, only the conditional network is called (Kynkaanniemi et al.
-    2024, eq. 5). A learned variance (x_0, v) keeps the conditional network's v.
-    """
-    low, high = interval
-
-    def denoise(y: Tensor, sigma: float) -> Any:
-        answer = conditional(y, sigma)
-        # Not calling the second network is what makes an interval cheaper than guidance everywhere.
-        if weight == 1 or not low < float(sigma) <= high:
-            return answer
-        other = unconditional(y, sigma)
-        if isinstance(answer, tuple):
-            other = other[0] if isinstance(other, tuple) else other
-            return torch.lerp(other, answer[0], weight), answer[1]
-        return torch.lerp(other, answer, weight)
-
-    return denoise
-
-
-def led(
-    denoise: Callable[[Tensor, float], Any],
-    slope: Callable[[Tensor, float], Tensor],
-    *,
-    weight: float,
-    interval: tuple[float, float] = (0.0, math.inf),
-) -> Callable[[Tensor, float], Any]:
-    """Guidance by a classifier's slope of ln p(condition | y): D + weight s^2 slope for low < s <= high.
-
-    By Tweedie's formula D = y + s^2 grad ln p(y), so that a term of ln p adds s^2 times its slope (Dhariwal & Nichol
-    2021, section 4). The move of an example is cut to the length of its own estimate: slopes of networks have no limit.
-    """
-    low, high = interval
-
-    def moved(y: Tensor, sigma: float) -> Any:
-        answer = denoise(y, sigma)
-        if weight == 0 or not low < float(sigma) <= high:
-            return answer
-        clean = answer[0] if isinstance(answer, tuple) else answer
-        move = weight * float(sigma) ** 2 * slope(y, sigma).to(clean.dtype)
-        size = move.flatten(1).norm(dim=1).clamp(min=1e-12)
-        limit = clean.flatten(1).norm(dim=1).clamp(min=1e-12)
-        clean = clean + expand((limit / size).clamp(max=1.0), move) * move
-        return (clean, answer[1]) if isinstance(answer, tuple) else clean
-
-    return moved
 
 
 class Counter:

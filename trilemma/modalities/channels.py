@@ -13,7 +13,7 @@ from trilemma.modalities.columns import KNOTS, REPEATED, Column
 from trilemma.modalities.times import CIRCLES, Clock
 
 KINDS = ("level", "change", "return", "known", "left-out")
-HELD = 0.99  # of all changes, those where a day begins, in a column of daily values; of at least 8
+STEADY = 0.99  # of all changes, those where a day begins, in a column of daily values; of at least 8
 WANDERS = 0.1  # of what a random walk would vary from window to window
 
 
@@ -125,8 +125,8 @@ class Channel:
 
     def said(self) -> str:
         ways = {"change": ", by its changes", "return": ", by its returns", "known": ", known ahead"}
-        held = {"hour of day": ", one value a day", "day of week": ", one value a week"}
-        return "number" + ways.get(self.kind, "") + held.get(self.circle, "")
+        steady = {"hour of day": ", one value a day", "day of week": ", one value a week"}
+        return "number" + ways.get(self.kind, "") + steady.get(self.circle, "")
 
 
 def kind_of(levels: list[np.ndarray], calendars: list[np.ndarray], window: int) -> str:
@@ -177,7 +177,7 @@ def circle_of(levels: list[np.ndarray], times: list[np.ndarray], clock: Clock, k
             changed = np.diff(values[~np.isnan(values)]) != 0
             begins = np.diff(clock.rounds(when[~np.isnan(values)], circle)) != 0
             changes, first = changes + int(changed.sum()), first + int((changed & begins).sum())
-        if changes >= 8 and first >= HELD * changes:
+        if changes >= 8 and first >= STEADY * changes:
             return circle
     return ""
 

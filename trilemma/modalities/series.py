@@ -16,13 +16,14 @@ import pandas as pd
 from PIL import Image
 
 from trilemma.errors import InputError
+from trilemma.maths.rounds import Steady
 from trilemma.modalities import arrays, attributes, examples, frames, splits, statics, times, written
 from trilemma.modalities.channels import Channel, circle_of, kind_of, straight
 from trilemma.modalities.contract import Data, Gaps, Modality, Opening, alone_and_plain
 from trilemma.modalities.entities import Reading, Rows, read_entities
 from trilemma.modalities.times import CIRCLES, Clock
 from trilemma.modalities.writing import own_folder, writing_to
-from trilemma.spaces import Categorical, Held, Space, fit_continuous
+from trilemma.spaces import Categorical, Space, fit_continuous
 
 PARTS = (0.7, 0.85)  # of each entity's time: where choose and test begin
 WINDOWS = {60: 240, 3600: 168, 86_400: 64}  # steps by the length of a step in seconds; months: 48
@@ -116,7 +117,7 @@ class Series(Modality):
         x, observed, owner, parts = modality._windows(found, edges, shown)
         digest = splits.digests(x)
         always = tuple(range(modality.told, x.shape[1]))
-        space = fit_continuous(x, rows=parts["train"], always=always, held=modality._held(), calendar=len(names))
+        space = fit_continuous(x, rows=parts["train"], always=always, steady=modality._steady(), calendar=len(names))
         spaces: dict[str, Space] = {"x": space}
         conditions, present = {}, {}
         label_names = given.label_names if given.apart else labels
@@ -171,11 +172,13 @@ class Series(Modality):
         """The first of the channels that are known for any time: columns known ahead, and the calendar."""
         return sum(each.kind != "known" for each in self.channels)
 
-    def _held(self) -> tuple[Held, ...]:
+    def _steady(self) -> tuple[Steady, ...]:
         """Channels that keep one value for a round of the calendar's circles."""
         places = {name: place for place, name in enumerate(self.calendar, len(self.channels))}
         return tuple(
-            Held(c, places[f"{each.circle}, sine"], places[f"{each.circle}, cosine"], self.clock.steps_of(each.circle))
+            Steady(
+                c, places[f"{each.circle}, sine"], places[f"{each.circle}, cosine"], self.clock.steps_of(each.circle)
+            )
             for c, each in enumerate(self.channels)
             if each.circle
         )
@@ -370,9 +373,9 @@ class Series(Modality):
         """Times of a window (size, C) that has none: days begin where most of the daily values change."""
         circle, before = next((each.circle for each in self.channels if each.circle), ""), 0
         if circle:
-            held = [c for c, each in enumerate(self.channels) if each.circle == circle]
+            steady = [c for c, each in enumerate(self.channels) if each.circle == circle]
             steps = self.clock.steps_of(circle)
-            first = np.flatnonzero((np.diff(levels[:, held], axis=0) != 0).any(1)) + 1
+            first = np.flatnonzero((np.diff(levels[:, steady], axis=0) != 0).any(1)) + 1
             begins = int(np.bincount(first % steps, minlength=steps).argmax())
             before = -CIRCLES[circle][0] - (begins + 1) * self.clock.step
         return self.clock.after(before, len(levels))

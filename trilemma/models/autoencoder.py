@@ -84,12 +84,6 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises, Surprises):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         return {"model": [p for p in self.parameters() if p.requires_grad]}
 
-    def embedded(self, batch: Batch) -> Tensor:
-        """Embedded x, with zeros (the mean) where something is missing."""
-        mask = masked(self.space, batch.observed, batch.valid)
-        embedded = self.space.embed(batch.x)
-        return embedded if mask is None else embedded * self.space.widen(mask)
-
     def corrupt(self, x: Tensor, noise: Noise) -> Tensor:
         """Damage embedded x (B, width, *grid) by an amount that is uniform up to the largest, per example."""
         kind, share = self.config.corruption, expand(noise.uniform() * self.config.amount, x)
@@ -106,7 +100,7 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises, Surprises):
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
-        codes = wide(self.encoder(self.corrupt(self.embedded(batch), batch.noise), *told(cond)))
+        codes = wide(self.encoder(self.corrupt(batch.embedded(self.space), batch.noise), *told(cond)))
         mask = masked(self.space, batch.observed, batch.valid)
         # The Gaussian likelihood of deviation 1 is the squared error, up to a constant.
         error = self.space.nll(wide(self.decoder(codes, *told(cond))), batch.x, mask=mask)
@@ -152,7 +146,7 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises, Surprises):
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         cond = self.conditioner(batch.raw, batch.present, len(batch)).vector
-        return wide(self.encoder(self.embedded(batch), *told(cond)))
+        return wide(self.encoder(batch.embedded(self.space), *told(cond)))
 
     def parameters_of(self, codes: Tensor, request: Request) -> Tensor:
         """The decoder's output (B, width, *grid)."""

@@ -116,15 +116,6 @@ class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
         """Embedded data (B, width, *grid) -> codes (B, latent)."""
         return wide(self.leave(self.encoder(x)))
 
-    def embedded(self, batch: Batch) -> Tensor:
-        """Embedded x, with zeros (the mean) where something is missing."""
-        return self.holed(self.space.embed(batch.x), batch)
-
-    def holed(self, x: Tensor, batch: Batch) -> Tensor:
-        """Embedded x with zeros (the mean) where the batch's examples have holes or padding."""
-        mask = masked(self.space, batch.observed, batch.valid)
-        return x if mask is None else x * self.space.widen(mask)
-
     # --- the game ---
 
     def judge_pair(self, x: Tensor, code: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
@@ -140,11 +131,11 @@ class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
         config, count, noise = self.config, len(batch), batch.noise
         raw, present = batch.raw, batch.present
         relax = None if isinstance(self.space, Continuous) else noise.uniform(self.space.width, *self.space.grid)
-        z, x = self.prior(noise), self.embedded(batch)
+        z, x = self.prior(noise), batch.embedded(self.space)
 
         def made() -> tuple[Tensor, Tensor]:
             # Fakes have the holes of the real example at their side: holes tell neither critic nor encoder anything.
-            return self.holed(self.generate(z, raw, present, relax), batch), self.code(x)
+            return batch.holed(self.generate(z, raw, present, relax), self.space), self.code(x)
 
         augmentation = risen(config.augment, now.seen, config.augment_over)
 
@@ -199,7 +190,7 @@ class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
             loss = loss + config.codes * error
             logs["codes"] = error.detach()
         if config.cycle:
-            again = self.holed(self.generate(code, batch.raw, batch.present, relax), batch)
+            again = batch.holed(self.generate(code, batch.raw, batch.present, relax), self.space)
             error = (again - x).square().flatten(1).mean(1).sum()
             loss = loss + config.cycle * error
             logs["cycle"] = error.detach()
@@ -235,7 +226,7 @@ class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
         return [torch.cat([layer.weight.detach() for layer in layers if layer.in_features == self.config.style])]
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
-        return self.code(self.embedded(batch))
+        return self.code(batch.embedded(self.space))
 
     def surprise(self, batch: Batch) -> Tensor:
         """What each element adds to the error of the example made again from its code."""
@@ -245,5 +236,5 @@ class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
         return terms if mask is None else terms * mask
 
     def criticize(self, batch: Batch) -> Tensor:
-        x = self.embedded(batch)
+        x = batch.embedded(self.space)
         return self.judge_pair(x, self.code(x), batch.raw, batch.present)

@@ -30,6 +30,7 @@ from trilemma.models.contract import Model, Now, Samples, Translates, Turn
 from trilemma.networks.augment import jitter
 from trilemma.networks.denoisers import denoiser
 from trilemma.networks.layers import Network, initialise, pad_to, sinusoids, to_patches
+from trilemma.networks.unet import unet_settings
 from trilemma.spaces import Continuous, Space, masked
 
 LEAST_NOISE = 0.01  # what is learned is in units of it
@@ -87,14 +88,9 @@ class Bridge(Model, Samples, Translates):
         space, number = spaces["x"], SIZES.index(size)
         if not space.grid:
             return {"network.kind": "mlp", "network.width": (64, 128, 256, 384, 512)[number], "network.depth": 4}
-        side = max(space.grid)
-        patch = 2 if side >= 16 else 1
-        levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
         return {
-            "network.width": (32, 64, 96, 128, 192)[number],
-            "network.multipliers": (1, 2, 2, 3)[:levels],
+            **unet_settings(space.grid, size),
             "network.depth": 1 if number < 2 else 2,
-            "network.patch": patch,
             "network.dropout": 0.0 if count >= 5000 else 0.1,
         }
 

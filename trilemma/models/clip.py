@@ -31,9 +31,9 @@ from trilemma.maths.shapes import expand
 from trilemma.models.contract import Encodes, Matches, Model, Now, Turn
 from trilemma.networks.augment import augment
 from trilemma.networks.conv import Down
-from trilemma.networks.layers import Network, initialise, sinusoids
+from trilemma.networks.layers import Network, initialise, resolutions, sinusoids
 from trilemma.networks.text import TextTower
-from trilemma.spaces import Continuous, Space, masked
+from trilemma.spaces import Continuous, Space
 from trilemma.words import Words
 
 SHARPEST = 100.0  # the temperature's inverse stays below (Radford et al. 2021, section 2.5)
@@ -107,9 +107,8 @@ class Clip(Model, Encodes, Matches):
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
-        side, number = max(spaces["x"].grid), SIZES.index(size)
-        patch = 2 if side >= 16 else 1
-        levels = 2 if side // patch <= 8 else 3 if side // patch <= 32 else 4
+        number = SIZES.index(size)
+        patch, levels = resolutions(spaces["x"].grid, 8, 32)
         words = next((space for space in spaces.values() if isinstance(space, Words)), None)
         return {
             "network.patch": patch,
@@ -147,16 +146,10 @@ class Clip(Model, Encodes, Matches):
 
     # --- training ---
 
-    def seen(self, batch: Batch) -> Tensor:
-        """Embedded x, with zeros (the mean) where something is missing."""
-        mask = masked(self.space, batch.observed, batch.valid)
-        x = self.space.embed(batch.x)
-        return x if mask is None else x * self.space.widen(mask)
-
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, noise, captions = self.config, batch.noise, batch.raw[self.name]
         here = batch.present[self.name] & Words.mask(captions).any(1)
-        x = self.seen(batch)
+        x = batch.embedded(self.space)
         if config.flip:
             x = torch.where(expand(noise.uniform() < 0.5, x), x.flip(-1), x)
         if config.augment:
@@ -178,4 +171,4 @@ class Clip(Model, Encodes, Matches):
         yield Turn("model", error.sum(), len(batch), {"error": error.sum().detach(), "found": hit[own].sum()})
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
-        return self.images(self.seen(batch))
+        return self.images(batch.embedded(self.space))

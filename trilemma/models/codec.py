@@ -131,12 +131,6 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
         groups = {"model": [p for p in self.parameters() if p.requires_grad and id(p) not in others]}
         return groups | ({"critic": rival} if rival else {})
 
-    def embedded(self, batch: Batch) -> Tensor:
-        """Embedded x, with zeros (the mean) where something is missing."""
-        mask = masked(self.space, batch.observed, batch.valid)
-        x = self.space.embed(batch.x)
-        return x if mask is None else x * self.space.widen(mask)
-
     # --- codes ---
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,7 +172,7 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config = self.config
         mask = masked(self.space, batch.observed, batch.valid)
-        x = self.embedded(batch)
+        x = batch.embedded(self.space)
         logs: dict[str, Tensor] = {}
         shared: dict[str, Tensor] = {}
         loss = torch.zeros((), device=x.device)
@@ -229,7 +223,7 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
     @torch.no_grad()
     def fit(self, batches: Iterable[Batch], noise: Noise) -> None:
         """Mean and deviation of the codes at every place, over training examples."""
-        found = [self.coded(self.embedded(batch)).double() for batch in batches]
+        found = [self.coded(batch.embedded(self.space)).double() for batch in batches]
         codes = torch.cat(found)
         self.mean.copy_(codes.mean(0))
         self.deviation.copy_(codes.std(0, correction=0).clamp(min=1e-6))
@@ -246,7 +240,7 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
         return self.decode(self.draw(request), request)
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
-        return self.coded(self.embedded(batch), batch.noise if random else None).flatten(1)
+        return self.coded(batch.embedded(self.space), batch.noise if random else None).flatten(1)
 
     def decode(self, codes: Tensor, request: Request) -> Tensor:
         return self.restored(codes.unflatten(1, self.code_shape))
@@ -254,5 +248,5 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
     def rate(self, batch: Batch) -> Tensor:
         if self.token_count:
             return torch.full((len(batch),), math.log2(self.token_count) * math.prod(self.code_shape[1:]))
-        mean, log_variance = self.posterior(self.embedded(batch))
+        mean, log_variance = self.posterior(batch.embedded(self.space))
         return sum_per_example(kl_to_standard_normal(mean, log_variance)) / math.log(2)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trilemma.batches import Batch, Options, Request
-from trilemma.config import SIZES, Optimizer
+from trilemma.config import Optimizer
 from trilemma.maths.losses import PLAYS
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
@@ -24,7 +24,7 @@ from trilemma.maths.shapes import mean_per_example
 from trilemma.models.contract import Criticizes, Model, Now, Samples, Translates, Turn, frozen
 from trilemma.networks.augment import augment
 from trilemma.networks.layers import Network, initialise
-from trilemma.networks.patchgan import PatchCritic, ResnetGenerator, critic_loss
+from trilemma.networks.patchgan import PatchCritic, ResnetGenerator, critic_loss, unpaired_settings
 from trilemma.spaces import Continuous, Space, masked
 
 
@@ -90,18 +90,7 @@ class CUT(Model, Samples, Translates, Criticizes):
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
-        number, side = SIZES.index(size), max(spaces["x"].grid)
-        patch = 2 if side >= 16 else 1
-        levels = 2 if side // patch <= 32 else 3
-        return {
-            "network.width": (24, 48, 64, 96, 128)[number],
-            "network.multipliers": (1, 2, 4)[:levels],
-            "network.depth": (2, 4, 6, 6, 9)[number],
-            "network.patch": patch,
-            "critic.width": (32, 48, 64, 96, 128)[number],
-            "critic.multipliers": (1, 2, 4)[:levels],
-            "critic.patch": patch,
-        }
+        return unpaired_settings(spaces["x"].grid, size)
 
     @property
     def other(self) -> Space:
@@ -187,6 +176,4 @@ class CUT(Model, Samples, Translates, Criticizes):
         return self.space.decode(self.generate(source, self.coded(request.noise))[0])
 
     def criticize(self, batch: Batch) -> Tensor:
-        mask = masked(self.space, batch.observed, batch.valid)
-        x = self.space.embed(batch.x)
-        return mean_per_example(wide(self.critic(x if mask is None else x * self.space.widen(mask))))
+        return mean_per_example(wide(self.critic(batch.embedded(self.space))))

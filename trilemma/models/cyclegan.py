@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trilemma.batches import Batch, Options, Request
-from trilemma.config import SIZES, Optimizer
+from trilemma.config import Optimizer
 from trilemma.maths.losses import PLAYS
 from trilemma.maths.noise import Noise
 from trilemma.maths.precision import wide
@@ -23,7 +23,7 @@ from trilemma.maths.shapes import expand, mean_per_example
 from trilemma.models.contract import Criticizes, Model, Now, Samples, Translates, Turn, frozen
 from trilemma.networks.augment import augment
 from trilemma.networks.layers import Network, initialise
-from trilemma.networks.patchgan import PatchCritic, ResnetGenerator, critic_loss
+from trilemma.networks.patchgan import PatchCritic, ResnetGenerator, critic_loss, unpaired_settings
 from trilemma.spaces import Continuous, Space, masked
 
 
@@ -46,7 +46,7 @@ class Config:
     augment: float = 0.0  # probability of each differentiable augmentation of what the critics see
 
 
-HELD = ("kept", "filled")  # buffers of a pool
+BUFFERS = ("kept", "filled")  # buffers of a pool
 
 
 class Pool(nn.Module):
@@ -130,18 +130,7 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
-        number, side = SIZES.index(size), max(spaces["x"].grid)
-        patch = 2 if side >= 16 else 1
-        levels = 2 if side // patch <= 32 else 3
-        return {
-            "network.width": (24, 48, 64, 96, 128)[number],
-            "network.multipliers": (1, 2, 4)[:levels],
-            "network.depth": (2, 4, 6, 6, 9)[number],
-            "network.patch": patch,
-            "critic.width": (32, 48, 64, 96, 128)[number],
-            "critic.multipliers": (1, 2, 4)[:levels],
-            "critic.patch": patch,
-        }
+        return unpaired_settings(spaces["x"].grid, size)
 
     @property
     def other(self) -> Space:
@@ -151,7 +140,7 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
     def of_places(self, start: int, stop: int) -> dict[str, slice]:
         each = self.pool_x.each
         return {
-            f"{pool}.{held}": slice(start * each, stop * each) for pool in ("pool_x", "pool_other") for held in HELD
+            f"{pool}.{own}": slice(start * each, stop * each) for pool in ("pool_x", "pool_other") for own in BUFFERS
         }
 
     def forget(self) -> None:
@@ -241,6 +230,4 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
         return self.space.decode(self.make_x(self.other.embed(self.source_of(request)), style))
 
     def criticize(self, batch: Batch) -> Tensor:
-        mask = masked(self.space, batch.observed, batch.valid)
-        x = self.space.embed(batch.x)
-        return mean_per_example(wide(self.critic_x(x if mask is None else x * self.space.widen(mask))))
+        return mean_per_example(wide(self.critic_x(batch.embedded(self.space))))

@@ -12,35 +12,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trilemma import denoising
 from trilemma.batches import Batch, Options, Request
 from trilemma.conditions import Cond, Conditioner, drop
 from trilemma.config import SIZES, Optimizer
+from trilemma.denoising import Given, scene_of
 from trilemma.errors import InputError, unknown
 from trilemma.impressions import GUIDE, Impression
 from trilemma.latent import Latent
-from trilemma.maths import samplers
-from trilemma.maths.likelihood import log_likelihood
-from trilemma.maths.losses import gaussian_nll
+from trilemma.maths import guidance, paths, samplers
+from trilemma.maths.losses import reverse_step_kl
 from trilemma.maths.noise import Noise
-from trilemma.maths.paths import (
-    coefficients,
-    ddpm_path,
-    ddpm_sigmas,
-    karras_sigmas,
-    linear_path,
-    log_normal_sigma,
-    loss_weight,
-    target,
-    to_x0,
-    uniform_sigmas,
-    uniform_step,
-)
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import expand, sum_per_example
 from trilemma.mixed import Mixed
@@ -60,11 +48,9 @@ from trilemma.models.contract import (
 )
 from trilemma.networks.denoisers import denoiser
 from trilemma.networks.layers import Network, initialise, sinusoids
-from trilemma.spaces import Categorical, Clusters, Continuous, Space, masked
-from trilemma.words import Words
-
-NATURAL_WEIGHT = {"F": "edm", "v": "edm", "eps": "simple", "velocity": "velocity"}  # weight 1 on the prediction
-
+from trilemma.networks.unet import unet_settings
+from trilemma.numbered import Clusters
+from trilemma.spaces import Categorical, Continuous, Space, masked
 
 GIVEN = 0.25  # of a table's rows; at 0.5 samples are told apart more easily (AUC .76, at 0.25 .74, at 0 .73)
 TABLE_WIDTHS = (256, 320, 384, 512, 768)  # by the size dial: small products cost little more than smaller ones
@@ -74,11 +60,7 @@ FORECAST = 0.4  # of a series' windows: to forecast is to fill in the end
 LAWFUL = {"steps": 24, "sigma_low": 0.01, "sigma_high": 40.0}
 TOLD = 0.9  # of a series' windows that train without a part given: those that are told their calendar
 RAISED = 4.0  # times the noise of an example of which a part is given
-SEVERAL = 64  # columns that are looked at one by one for what is strange in them,
-HIDING = 4.0  # under noise in which nothing of them is left; else all at once,
-LEVELS = (0.1, 0.3, 1.0, 2.0)  # under these; pictures under more, among which none is lost in the noise of one draw
-OF_PICTURES = (0.3, 0.37, 0.45, 0.54, 0.66, 0.81, 0.98, 1.2)
-BLURRED = 0.5  # the level up to which a score of tokens leaves all to the network's posterior
+DDPM = {"path": "ddpm", "prediction": "eps", "sampler": "ddpm", "steps": 100, "guidance": 1.0}
 
 
 @dataclass
@@ -110,38 +92,17 @@ class Config:
     interval: tuple[float, float] = (0.3, 5.0)  # of s in which guidance acts (Kynkaanniemi et al. 2024)
 
 
-@dataclass
-class Given:
-    """What is known of x_0 where the rest of it is filled in."""
-
-    values: Tensor  # (B, width, *grid) embedded
-    known: Tensor  # the same shape, bool
-    complete: bool  # what is filled in is not missing
-
-
 class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Surprises):
     Config = Config
     presets = {
         "edm": {},
-        "flow": {
-            "path": "linear",
-            "prediction": "velocity",
-            "level_mean": 0.0,
-            "level_deviation": 1.0,
-        },
+        "flow": {"path": "linear", "prediction": "velocity", "level_mean": 0.0, "level_deviation": 1.0},
         "latent": {"autoencoder": "codec"},
         "text": {"text": "words", "guidance": 3.0},
         "clip-guided": {"text": "words", "clip": "clip:noise-aware", "guidance": 3.0},
         "transformer": {"autoencoder": "codec", "network.kind": "transformer"},  # Peebles & Xie 2023
-        "ddpm": {"path": "ddpm", "prediction": "eps", "sampler": "ddpm", "steps": 100, "guidance": 1.0},
-        "ddpm-learned": {
-            "path": "ddpm",
-            "prediction": "eps",
-            "variance": "learned",
-            "sampler": "ddpm",
-            "steps": 100,
-            "guidance": 1.0,
-        },
+        "ddpm": DDPM,
+        "ddpm-learned": {**DDPM, "variance": "learned"},
     }
     accepts = (Continuous, Categorical, Mixed, Latent)
     kinds = ("mlp", "conv", "transformer")
@@ -174,7 +135,7 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         self.network = (networks or {}).get("network") or denoiser(
             space, inputs, outputs, config.network, width, context=self.conditioner.context
         )
-        self.ddpm = ddpm_path(config.train_steps) if config.path == "ddpm" else None
+        self.ddpm = paths.ddpm_path(config.train_steps) if config.path == "ddpm" else None
 
     def compilable(self) -> tuple[nn.Module, ...]:
         return (self.network,)
@@ -182,13 +143,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
         space, number, guide = spaces["x"], SIZES.index(size), spaces.get(GUIDE)
-        if isinstance(guide, Impression) and not guide.sees_noise:
-            raise InputError("setting clip: it has not learned to see noise; take clip:noise-aware, or a run of it")
-        words = next((one for one in spaces.values() if isinstance(one, Words)), None)
-        if isinstance(guide, Impression) and words is not None and not guide.reads(words):
-            raise InputError(
-                "setting clip: it has learned another vocabulary than that of these captions; leave it out"
-            )
+        if isinstance(guide, Impression):
+            guide.check_leads(spaces)
         if not space.grid:
             table = isinstance(space, Mixed)
             width = (TABLE_WIDTHS if table else (64, 128, 256, 384, 512))[number]
@@ -199,15 +155,10 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
             rate = 1.4e-3 if many else 3e-3 if table else 1e-3
             return {**settings, "optimizer.batch": 512 if many else 256, "optimizer.rate": rate}
         series = isinstance(space, Continuous) and space.in_time
-        side = max(space.grid)
-        patch = 2 if side >= 16 else 1
-        levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
         return {
             "network.kind": "conv",
-            "network.width": (32, 64, 96, 128, 192)[number],
-            "network.multipliers": (1, 2, 2, 3)[:levels],
+            **unet_settings(space.grid, size),
             "network.depth": 1 if size == "xs" else 2,
-            "network.patch": patch,
             "network.dropout": 0.0 if count >= 5000 else 0.1,
             "given": FORECAST if series else 0.0,
             # A cluster that is drawn beside a calendar may be one of another season.
@@ -227,23 +178,14 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
 
     def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha, sigma_t) of the path at scaled levels s: x_t = alpha y, sigma_t = alpha s."""
-        return coefficients("linear" if self.config.path == "linear" else "variance-preserving", sigma)
+        return paths.coefficients("linear" if self.config.path == "linear" else "variance-preserving", sigma)
 
-    def output(
-        self,
-        y: Tensor,
-        sigma: Tensor,
-        raw: dict[str, Tensor],
-        present: dict[str, Tensor],
-        known: Tensor | None = None,
-        cond: Cond | None = None,
-    ) -> Tensor:
+    def output(self, y: Tensor, sigma: Tensor, cond: Cond, known: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The network's raw prediction at y (B, width, *grid) and s (B,); levels and sinusoids stay fp32.
 
-        known: the elements of y that are x_0's own, a mask. cond: the conditions, where they are embedded already.
+        known: the elements of y that are x_0's own, a mask. Beside it the variance's v in [0, 1], where it is learned.
         """
         embedding = self.level(sinusoids(sigma.log() / 4, 64).to(self.dtype))
-        cond = self.conditioner(raw, present, len(y)) if cond is None else cond
         if cond.vector is not None:
             embedding = embedding + cond.vector
         scaled = (y * expand((1 + sigma**2).rsqrt(), y)).to(self.dtype)
@@ -253,32 +195,27 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         if cond.grid is not None:
             scaled = torch.cat([scaled, cond.grid.to(self.dtype)], 1)
         looked_at = () if cond.tokens is None else (cond.tokens.to(self.dtype), cond.token_mask)
-        return wide(self.network(scaled, functional.silu(embedding), *looked_at))
-
-    def estimate(
-        self,
-        y: Tensor,
-        sigma: Tensor,
-        raw: dict[str, Tensor],
-        present: dict[str, Tensor],
-        given: Given | None = None,
-        cond: Cond | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """x_0 from y at s (B,); with a learned variance also its interpolation v in [0, 1]."""
-        alpha, sigma_t = self.coefficients(sigma)
-        y = y if given is None else torch.where(given.known, given.values, y)
-        out, v = self.split(self.output(y, sigma, raw, present, None if given is None else given.known, cond))
-        if given is not None and given.complete:
-            out = self.space.complete(out)
-        x0 = self.space.settle(to_x0(self.config.prediction, out, y * expand(alpha, y), alpha, sigma_t), out, y, sigma)
-        x0 = x0 if given is None else torch.where(given.known, given.values, x0)
-        return x0 if v is None else (x0, v)
-
-    def split(self, out: Tensor) -> tuple[Tensor, Tensor | None]:
+        out = wide(self.network(scaled, functional.silu(embedding), *looked_at))
         if not self.learns_variance:
             return out, None
         prediction, v = out.chunk(2, 1)
         return prediction, ((v + 1) / 2).clamp(0, 1)
+
+    def meant(self, out: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+        """The x_0 that a prediction means, were all of it numbers; `Space.settle` knows of tokens."""
+        alpha, sigma_t = self.coefficients(sigma)
+        return paths.to_x0(self.config.prediction, out, y * expand(alpha, y), alpha, sigma_t)
+
+    def estimate(
+        self, y: Tensor, sigma: Tensor, cond: Cond, given: Given | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """x_0 from y at s (B,); with a learned variance also its v, from the smallest (0) to the largest (1)."""
+        y = y if given is None else torch.where(given.known, given.values, y)
+        out, v = self.output(y, sigma, cond, None if given is None else given.known)
+        if given is not None and given.complete:
+            out = self.space.complete(out)
+        x0 = self.space.settle(self.meant(out, y, sigma), out, y, sigma)
+        return (x0 if given is None else torch.where(given.known, given.values, x0)), v
 
     # --- training ---
 
@@ -286,79 +223,64 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         """Scaled levels s (B,) to train at, and the DDPM step numbers where there are steps."""
         z = torch.special.ndtri(noise.spread().to(self.dtype))
         if self.ddpm is not None:
-            step = uniform_step(z, self.config.train_steps)
+            step = paths.uniform_step(z, self.config.train_steps)
             return self.ddpm.scaled_sigma(step.double() / self.config.train_steps).to(z.dtype), step
-        return log_normal_sigma(z, mean=self.config.level_mean, deviation=self.config.level_deviation), None
+        return paths.log_normal_sigma(z, mean=self.config.level_mean, deviation=self.config.level_deviation), None
+
+    def portion(self, x: Tensor, mask: Tensor | None, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Which elements of embedded x an example is given, and which examples (B,) are to fill in the rest."""
+        chosen = noise.uniform() < self.config.given
+        known = self.space.portion(noise) & expand(chosen, x)
+        if self.space.stage:  # as samples are drawn, mostly
+            known = known | self.space.staged(x) & expand(noise.uniform() < TOLD, x)
+        return (known if mask is None else known & (mask > 0)), chosen
+
+    def told(self, batch: Batch, chosen: Tensor | None) -> Cond:
+        """The conditions of a batch, some of them left out; `chosen` examples fill in what is hidden."""
+        uniform = {name: batch.noise.uniform() for name in sorted(batch.present)}
+        present = drop(batch.present, uniform, self.config.drop)
+        if "source" in present:
+            present["source"] = batch.present["source"]
+        if chosen is not None:  # a cluster would tell of what is hidden
+            present |= {name: here & ~chosen for name, here in present.items() if self.is_cluster(name)}
+        return self.conditioner(batch.raw, present, len(batch))
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
         config, noise = self.config, batch.noise
-        mask = masked(self.space, batch.observed, batch.valid)
-        x = self.space.embed(batch.x)
-        if mask is not None:
-            x = x * self.space.widen(mask)
+        x, mask = batch.embedded(self.space), batch.mask(self.space)
         sigma, step = self.levels(noise)
         epsilon = noise.normal(*x.shape[1:])
-        known = None
-        if config.given:
-            chosen = noise.uniform() < config.given
-            known = self.space.portion(noise) & expand(chosen, x)
-            if self.space.stage:  # as samples are drawn, mostly
-                known = known | self.space.staged(x) & expand(noise.uniform() < TOLD, x)
-            known = known if mask is None else known & (self.space.widen(mask) > 0)
-            if step is None:  # what is given says most where the noise hides all else
-                sigma = torch.where(chosen, sigma * RAISED, sigma)
-        uniform = {name: noise.uniform() for name in sorted(batch.present)}
-        dropped = drop(batch.present, uniform, config.drop)
-        present = {name: batch.present[name] if name == "source" else here for name, here in dropped.items()}
-        if known is not None:  # a cluster would tell of what is hidden
-            present = {name: here & ~chosen if self.is_cluster(name) else here for name, here in present.items()}
+        known, chosen = self.portion(x, mask, noise) if config.given else (None, None)
+        if chosen is not None and step is None:  # what is given says most where the noise hides all else
+            sigma = torch.where(chosen, sigma * RAISED, sigma)
+        cond = self.told(batch, chosen)
 
-        alpha, sigma_t = self.coefficients(sigma)
         y = x + expand(sigma, x) * epsilon
         y = y if known is None else torch.where(known, x, y)
-        out, v = self.split(self.output(y, sigma, batch.raw, present, known))
-        wanted = target(config.prediction, x, epsilon, alpha, sigma_t)
+        out, v = self.output(y, sigma, cond, known)
+        wanted = paths.target(config.prediction, x, epsilon, *self.coefficients(sigma))
         error = self.space.denoising_error((out - wanted) ** 2, out, batch.x, y, sigma)
-        weight = self.weight(sigma)
         if known is not None:
             error, wanted = torch.where(known, 0.0, error), torch.where(known, 0.0, wanted)
         if mask is not None:
-            error, wanted = error * self.space.widen(mask), wanted * self.space.widen(mask)
-        dimensions = math.prod(x.shape[1:])
+            error, wanted = error * mask, wanted * mask
+        weight, dimensions = paths.prediction_weight(config.weight, config.prediction, sigma), math.prod(x.shape[1:])
         loss = (weight * sum_per_example(error) / dimensions).sum()
         logs = {"error": loss.detach(), "error_of_zero": (weight * sum_per_example(wanted**2) / dimensions).sum()}
         if v is not None and step is not None:
-            x0 = to_x0(config.prediction, out, y * expand(alpha, y), alpha, sigma_t)
-            x0 = self.space.settle(x0, out, y, sigma).detach()
-            loss = loss + config.variance_weight * config.train_steps * self.bound(x, y, x0, v, sigma, step, mask).sum()
+            x0 = self.space.settle(self.meant(out, y, sigma), out, y, sigma).detach()
+            loss = loss + config.variance_weight * config.train_steps * self.bound(x, x0, v, sigma, step, mask).sum()
         yield Turn("model", loss, len(batch), logs)
 
-    def weight(self, sigma: Tensor) -> Tensor:
-        """Weight (B,) on the squared error of the prediction: 1 unless another weight than its natural one is asked."""
-        if self.config.weight == "natural":
-            return torch.ones_like(sigma)
-        of_x0 = loss_weight(self.config.weight, sigma)
-        natural = NATURAL_WEIGHT.get(self.config.prediction)
-        return of_x0 if natural is None else of_x0 / loss_weight(natural, sigma)
+    def bound(self, x: Tensor, x0: Tensor, v: Tensor, sigma: Tensor, step: Tensor, mask: Tensor | None) -> Tensor:
+        """KL of the reverse step from the posterior, nats a dimension (B,): only v learns from it.
 
-    def bound(
-        self, x: Tensor, y: Tensor, x0: Tensor, v: Tensor, sigma: Tensor, step: Tensor, mask: Tensor | None
-    ) -> Tensor:
-        """KL of the reverse step from the posterior, nats a dimension (B,) (Nichol & Dhariwal 2021, eq. 4, 6 and 15).
-
-        Only v learns from it. Step 1 has no posterior variance: it is left out.
+        Step 1 has no posterior variance: it is left out.
         """
         assert self.ddpm is not None
         after = self.ddpm.scaled_sigma((step - 1).clamp(min=1).double() / self.config.train_steps).to(sigma.dtype)
-        gap = sigma**2 - after**2
-        small = (gap * (after / sigma) ** 2).clamp(min=1e-20)
-        large = (gap * (1 + after**2) / (1 + sigma**2)).clamp(min=1e-20)
-        log_small, log_large = expand(small.log(), x), expand(large.log(), x)
-        log_variance = torch.lerp(log_small.expand_as(x), log_large.expand_as(x), v)
-        distance = expand(gap / sigma**2, x) * (x - x0)  # between the two means, in scaled coordinates
-        kl = (log_variance - log_small + (log_small.exp() + distance**2) / log_variance.exp() - 1) / 2
-        if mask is not None:
-            kl = kl * self.space.widen(mask)
+        kl = reverse_step_kl(x, x0, v, sigma, after)
+        kl = kl if mask is None else kl * mask
         return torch.where(step > 1, sum_per_example(kl) / math.prod(x.shape[1:]), 0.0)
 
     # --- sampling ---
@@ -379,77 +301,63 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
 
     def grid(self, steps: int) -> Tensor:
         """Scaled levels from noise to data, ending with 0."""
-        if steps < 1:
-            raise InputError(f"steps={steps}: a sampler needs at least one step")
         config = self.config
         if config.path == "ddpm":
-            if steps > config.train_steps:
-                raise InputError(
-                    f"steps={steps}: this model was trained with {config.train_steps} steps; ask for fewer"
-                )
-            return ddpm_sigmas(steps, train_steps=config.train_steps)
+            return paths.ddpm_sigmas(steps, train_steps=config.train_steps)
         if config.path == "linear":
-            return uniform_sigmas(linear_path(), steps, high=config.sigma_high)
-        return karras_sigmas(steps, low=config.sigma_low, high=config.sigma_high, rho=config.rho)
+            return paths.uniform_sigmas(paths.linear_path(), steps, high=config.sigma_high)
+        return paths.karras_sigmas(steps, low=config.sigma_low, high=config.sigma_high, rho=config.rho)
+
+    def guidance_of(self, options: Options) -> tuple[float, tuple[float, float]]:
+        """Its strength, and the interval of s in which it acts."""
+        config = self.config
+        return config.guidance if options.guidance is None else options.guidance, options.interval or config.interval
 
     def calls(self, options: Options) -> int:
         steps, sampler = options.steps or self.config.steps, options.sampler or self.config.sampler
-        count = samplers.calls(sampler, steps)
-        guidance = self.config.guidance if options.guidance is None else options.guidance
-        if guidance == 1 or not self.conditioner.names:
-            return count
-        low, high = options.interval or self.config.interval
-        inside = [low < s <= high for s in self.grid(steps).tolist()]
-        if sampler == "heun":  # at each level a step ends and one begins, but for the first
-            return count + 2 * sum(inside) - inside[0]
-        return count + sum(inside)
+        strength, interval = self.guidance_of(options)
+        if strength == 1 or not self.conditioner.names:
+            return samplers.calls(sampler, steps)
+        return guidance.calls(sampler, self.grid(steps), interval)
 
-    def denoiser(self, request: Request, given: Given | None = None) -> Callable[[Tensor, float], Any]:
-        """`denoise(y, s)` with the request's conditions and guidance bound, and what is given of x_0."""
-        options = request.options
-        guidance = self.config.guidance if options.guidance is None else options.guidance
+    def denoiser(
+        self, request: Request, given: Given | None = None, *, variance: bool = False
+    ) -> Callable[[Tensor, float], Any]:
+        """`denoise(y, s)` with the request's conditions and guidance bound, and what is given of x_0.
+
+        variance: it returns the learned variance's v beside x_0.
+        """
 
         def under(raw: dict[str, Tensor], present: dict[str, Tensor]) -> Callable[[Tensor, float], Any]:
             cond = self.conditioner(raw, present, len(request))  # a caption is read once, not at each step
-            return lambda y, s: self.estimate(y, torch.full((len(y),), s, device=y.device), raw, present, given, cond)
 
-        conditional = under(request.raw, request.present)
-        told = {*request.raw, *request.against}.intersection(self.conditioner.names)
-        if guidance == 1 or not told:  # of a source alone there is nothing that could be left out
-            return conditional
-        if GUIDE in self.spaces:
-            return self.guided_by_clip(conditional, request, guidance - 1)
-        interval = options.interval or self.config.interval
-        source = {name: value for name, value in request.raw.items() if name == "source"}
-        unconditional = under({**source, **request.against}, {})
-        return samplers.guided(conditional, unconditional, weight=guidance, interval=interval)
+            def denoise(y: Tensor, s: float) -> Any:
+                answer = self.estimate(y, torch.full((len(y),), s, device=y.device), cond, given)
+                return answer if variance else answer[0]
 
-    def guided_by_clip(self, denoise: Callable[[Tensor, float], Any], request: Request, weight: float) -> Any:
-        """`denoise` led by a CLIP to the request's captions, and away from those that it is against."""
-        guide, name = self.spaces[GUIDE], self.conditioner.worded
-        assert isinstance(guide, Impression)
-        if name not in request.raw:
             return denoise
-        here = request.present[name]
 
-        def slope(y: Tensor, s: float) -> Tensor:
-            sigma = torch.full((len(y),), s, device=y.device)
-            found = guide.lean(y, sigma, request.raw[name], self.space)
-            if name in request.against:
-                found = found - guide.lean(y, sigma, request.against[name], self.space)
-            return found * expand(here.to(found.dtype), found)
-
-        interval = request.options.interval or self.config.interval
-        return samplers.led(denoise, slope, weight=weight, interval=interval)
+        conditional, (strength, interval) = under(request.raw, request.present), self.guidance_of(request.options)
+        if strength == 1 or not {*request.raw, *request.against}.intersection(self.conditioner.names):
+            return conditional  # of a source alone there is nothing that could be left out
+        if GUIDE in self.spaces:
+            guide, name = cast(Impression, self.spaces[GUIDE]), self.conditioner.worded
+            if name not in request.raw:
+                return conditional
+            captions, away = request.raw[name], request.against.get(name)
+            slope = guide.leading(captions, request.present[name], self.space, against=away)
+            return guidance.led(conditional, slope, weight=strength - 1, interval=interval)
+        source = {name: value for name, value in request.raw.items() if name == "source"}
+        return guidance.guided(
+            conditional, under({**source, **request.against}, {}), weight=strength, interval=interval
+        )
 
     def sample(self, request: Request) -> Tensor:
         scene = self.space.scene(request.noise) if self.config.given else None
         if scene is None:
             return self.drawn(request, None)
         x, told = scene
-        return torch.where(
-            told, x, self.drawn(request, Given(*self.space.given(x, told, complete=False), complete=False))
-        )
+        return torch.where(told, x, self.drawn(request, Given(*self.space.given(x, told, complete=False))))
 
     def can_fill(self) -> bool:
         return self.config.given > 0
@@ -466,8 +374,8 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         observed = mask > 0
         values, known = self.space.given(batch.x, observed, complete=complete)
         present = {name: here for name, here in request.present.items() if not self.is_cluster(name)}
-        guidance = request.options.guidance if present else None
-        options = replace(request.options, guidance=1.0 if guidance is None else guidance)
+        strength = request.options.guidance if present else None
+        options = replace(request.options, guidance=1.0 if strength is None else strength)
         request = replace(request, raw={name: request.raw[name] for name in present}, present=present, options=options)
         return torch.where(observed, batch.x, self.drawn(request, Given(values, known, complete)))
 
@@ -476,116 +384,58 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
 
     def redraw(self, x: Tensor, request: Request, *, strength: float) -> Tensor:
         x = self.space.embed(x)
-        return self.drawn(request, self.scene_of(x), begin=(x, strength))
-
-    def scene_of(self, x: Tensor) -> Given | None:
-        """What embedded x tells of its scene: nothing, but for a series' calendar."""
-        return Given(x, self.space.staged(x), complete=False) if self.space.stage and self.config.given else None
+        if strength == 0:
+            return self.space.decode(x)
+        return self.drawn(request, scene_of(self.space, x) if self.config.given else None, begin=(x, strength))
 
     def drawn(self, request: Request, given: Given | None, *, begin: tuple[Tensor, float] | None = None) -> Tensor:
         """Raw samples; of the elements that are given, what is left of them after `decode`.
 
-        begin: embedded x and a strength: the last share of the way alone, from x under the noise of its start.
+        begin: embedded x and a strength above 0: the last share of the way alone, from x under the noise of its start.
         """
         options, config, noise = request.options, self.config, request.noise
-        name = options.sampler or config.sampler
-        if name not in samplers.SAMPLERS:
-            raise unknown("sampler", name, samplers.SAMPLERS)
         if options.prior not in (None, "normal"):
             raise InputError(f"prior {options.prior!r}: diffusion starts from 'normal' noise only")
-        sigmas = self.grid(options.steps or config.steps)
+        name, sigmas = options.sampler or config.sampler, self.grid(options.steps or config.steps)
         shape = (self.space.width, *self.space.grid)
-        # The largest level is not infinite: y starts as noise plus data of unit variance.
         y = noise.normal(*shape)
-        if begin is None:
+        if begin is None:  # the largest level is not infinite: y starts as noise plus data of unit variance
             y = y * float((sigmas[0] ** 2 + 1).sqrt())
         else:
-            x, strength = begin
-            if strength == 0:
-                return self.space.decode(x)
-            steps = max(round(strength * (len(sigmas) - 1)), 1)
+            steps = max(round(begin[1] * (len(sigmas) - 1)), 1)
             sigmas = sigmas[len(sigmas) - 1 - steps :]
-            y = x + y * float(sigmas[0])
+            y = begin[0] + y * float(sigmas[0])
         watch = request.watch
-        settings: dict[str, Any] = {"callback": None if watch is None else lambda i, y, clean: watch(i, clean)}
-        if name == "ddpm":
-            settings |= {"noise": lambda: noise.normal(*shape), "variance": config.variance}
-        elif name == "ddim" and (eta := config.eta if options.eta is None else options.eta):
-            settings |= {"noise": lambda: noise.normal(*shape), "eta": eta}
-        denoise = self.denoiser(request, given)
-        if self.learns_variance and name != "ddpm":
-            with_variance, denoise = denoise, lambda y, s: with_variance(y, s)[0]
-        return self.space.decode(samplers.SAMPLERS[name](denoise, y, sigmas, **settings))
+        denoise = self.denoiser(request, given, variance=self.learns_variance and name == "ddpm")
+        x0 = samplers.sample(
+            name, denoise, y, sigmas, noise=lambda: noise.normal(*shape), variance=config.variance,
+            eta=config.eta if options.eta is None else options.eta,
+            callback=None if watch is None else lambda i, y, clean: watch(i, clean),
+        )  # fmt: skip
+        return self.space.decode(x0)
 
     def denoise(self, noisy: Tensor, sigma: Tensor, request: Request) -> Tensor:
-        answer = self.estimate(noisy, sigma.clamp(min=self.config.sigma_low), request.raw, request.present)
-        return answer[0] if isinstance(answer, tuple) else answer
+        cond = self.conditioner(request.raw, request.present, len(noisy))
+        return self.estimate(noisy, sigma.clamp(min=self.config.sigma_low), cond)[0]
+
+    # --- what it says of examples ---
 
     def score(self, batch: Batch) -> Tensor:
-        """log p(x) by the probability-flow ODE; exact divergence for small vectors, one Hutchinson probe otherwise.
-
-        Tokens have no density: of them, and of tables, it is a bound, ln p(x | y) + ln p(y) - ln q(y | x) at one y of a
-        level at which the network still tells tokens apart (Kingma et al. 2021, equation 11, with p(y) by the ODE).
-        """
         if isinstance(self.space, Latent):
             raise InputError("score: this model knows codes, and codes have no likelihood of the data themselves")
-        mask = masked(self.space, batch.observed, batch.valid)
-        x = self.space.embed(batch.x)
-        if mask is not None:
-            x = x * self.space.widen(mask)
-        small = math.prod(x.shape[1:]) <= 8
-        request = Request(batch.noise, batch.raw, batch.present, Options(guidance=1.0))
-        denoise = self.denoiser(request)
-        probe = None if small else (batch.noise.uniform(*x.shape[1:]) < 0.5).float() * 2 - 1
-        low = self.config.sigma_low if not small else min(self.config.sigma_low, 0.004)
-        bound = torch.zeros(len(x), dtype=x.dtype, device=x.device)
-        if not isinstance(self.space, Continuous):
-            low, epsilon = BLURRED, batch.noise.normal(*x.shape[1:]).to(x.dtype)
-            bound, x = self.told_apart(batch, x, x + low * epsilon, epsilon, mask), x + low * epsilon
-        sigmas = karras_sigmas(64 if small else 24, low=low, high=self.config.sigma_high)
+        cond = self.conditioner(batch.raw, batch.present, len(batch))
 
-        def clean(y: Tensor, s: float) -> Tensor:
-            answer = denoise(y, s)
-            return answer[0] if isinstance(answer, tuple) else answer
+        def predict(y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+            out, _ = self.output(y, sigma, cond)
+            return out, self.meant(out, y, sigma)
 
-        trace = "exact" if small else "hutchinson"
-        return bound + log_likelihood(clean, x, sigmas, trace=trace, probe=probe) - log_volume(self.space)
+        low, high = self.config.sigma_low, self.config.sigma_high
+        return denoising.log_density(self.space, predict, batch, low=low, high=high) - log_volume(self.space)
 
     def surprise(self, batch: Batch) -> Tensor:
-        """Squared error of what the network makes of each element: of a table's column from all others, where it was
-        trained to; else of noisy x, over several levels (Livernoche et al. 2024)."""
-        mask = masked(self.space, batch.observed, batch.valid)
-        observed = torch.ones_like(batch.x, dtype=torch.bool) if mask is None else mask > 0
-        coded = self.space is not self.space.outer  # codes are known as a whole
-        x, known = (self.space.embed(batch.x), None) if coded else self.space.given(batch.x, observed, complete=False)
-        x = x if known is None else torch.where(known, x, 0.0)
+        cond = self.conditioner(batch.raw, batch.present, len(batch))
 
-        def error(level: float, given: Given | None, start: Tensor | float) -> Tensor:
-            y = start + level * batch.noise.normal(*x.shape[1:])
-            answer = self.estimate(y, torch.full((len(x),), level, device=x.device), batch.raw, batch.present, given)
-            clean = answer[0] if isinstance(answer, tuple) else answer
-            wrong = (clean - x).square()
-            return wrong if known is None else self.space.narrow(wrong * known)
+        def estimate(y: Tensor, sigma: Tensor, given: Given | None) -> Tensor:
+            return self.estimate(y, sigma, cond, given)[0]
 
-        if not self.config.given or self.space.grid or self.space.shape[0] > SEVERAL:
-            levels = OF_PICTURES if len(self.space.grid) == 2 else LEVELS
-            scene = self.scene_of(x)
-            return torch.stack([error(level, scene, x) for level in levels]).sum(0)
-        found = []
-        for column in range(self.space.shape[0]):
-            others = observed.clone()
-            others[:, column] = False
-            given = Given(*self.space.given(batch.x, others, complete=False), complete=False)
-            found.append(error(HIDING, given, 0.0)[:, column])
-        return torch.stack(found, 1)
-
-    def told_apart(self, batch: Batch, x: Tensor, y: Tensor, epsilon: Tensor, mask: Tensor | None) -> Tensor:
-        """ln p(x | y) - ln q(y | x), nats an example (B,), at level BLURRED; numbers have its deviation around x_0."""
-        sigma, log_scale = torch.full((len(x),), BLURRED, device=x.device), torch.tensor(math.log(BLURRED))
-        alpha, sigma_t = self.coefficients(sigma)
-        out, _ = self.split(self.output(y, sigma, batch.raw, batch.present))
-        x0 = to_x0(self.config.prediction, out, y * expand(alpha, y), alpha, sigma_t)
-        missed = self.space.denoising_error(gaussian_nll(x0, x, log_scale), out, batch.x, y, sigma)
-        if mask is not None:
-            missed = missed * self.space.widen(mask)
-        return sum_per_example(gaussian_nll(torch.zeros_like(y), epsilon, log_scale * 0) + log_scale - missed)
+        return denoising.surprise(self.space, estimate, batch, fills=self.can_fill())

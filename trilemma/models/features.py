@@ -25,9 +25,9 @@ from trilemma.maths.shapes import expand
 from trilemma.mixed import Attributes, Mixed
 from trilemma.models.contract import Encodes, Model, Now, Turn
 from trilemma.networks.conv import Down, pooled
-from trilemma.networks.layers import ACTIVATIONS, Network, initialise
+from trilemma.networks.layers import ACTIVATIONS, Network, initialise, resolutions
 from trilemma.networks.mlp import MLP
-from trilemma.spaces import Categorical, Continuous, Space, masked
+from trilemma.spaces import Categorical, Continuous, Space
 
 DAMAGES = 5  # clean, blurred, noisy, torn, scrambled
 PROJECTIONS = 32
@@ -72,9 +72,7 @@ class Features(Model, Encodes):
         space = spaces["x"]
         if not space.grid:
             return {"network.kind": "mlp", "network.width": 64}
-        side = max(space.grid)
-        patch = 2 if side >= 16 else 1
-        levels = 2 if side // patch <= 8 else 3 if side // patch <= 32 else 4
+        patch, levels = resolutions(space.grid, 8, 32)
         return {"network.patch": patch, "network.multipliers": (1, 2, 4, 4)[:levels]}
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
@@ -106,14 +104,8 @@ class Features(Model, Encodes):
         strength = expand((kind == 2) * (0.05 + 0.5 * amount**2), x)
         return x + grain * strength.to(x.dtype), flips, kind
 
-    def embedded(self, batch: Batch) -> Tensor:
-        """Embedded x, with zeros (the mean) where something is missing."""
-        mask = masked(self.space, batch.observed, batch.valid)
-        x = self.space.embed(batch.x)
-        return x if mask is None else x * self.space.widen(mask)
-
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:
-        x = self.embedded(batch)
+        x = batch.embedded(self.space)
         seen, flips, kind = self.damage(x, batch.noise)
         features = self.out(wide(self.body(seen)))
         label, mirror, damage, projections, attributes = wide(self.heads(features)).split(self.sizes, 1)
@@ -135,12 +127,12 @@ class Features(Model, Encodes):
 
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         """(B, features): the rectified outputs of the body."""
-        return self.out(wide(self.body(self.embedded(batch))))
+        return self.out(wide(self.body(batch.embedded(self.space))))
 
     def maps(self, batch: Batch) -> list[Tensor]:
         """(B, width, *grid) of each level, finest first: what is where, and not only what; of examples with a grid."""
         assert isinstance(self.body, Down)
-        return [wide(level) for level in self.body.levels(self.embedded(batch))]
+        return [wide(level) for level in self.body.levels(batch.embedded(self.space))]
 
 
 def torn(x: Tensor, axes: Tensor) -> Tensor:

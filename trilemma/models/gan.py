@@ -28,9 +28,9 @@ from trilemma.mixed import Mixed
 from trilemma.models.contract import Criticizes, Model, Now, Samples, Styles, Turn, default_clusters, frozen
 from trilemma.networks.augment import augment, risen
 from trilemma.networks.conv import Critic, Up
-from trilemma.networks.layers import ACTIVATIONS, Network, initialise
+from trilemma.networks.layers import ACTIVATIONS, Network, initialise, resolutions
 from trilemma.networks.mlp import mlp
-from trilemma.spaces import Categorical, Continuous, Space, masked
+from trilemma.spaces import Categorical, Continuous, Space
 from trilemma.words import Words
 
 PASSES = 50  # through few examples, by which they are augmented in full
@@ -125,9 +125,7 @@ class GAN(Model, Samples, Styles, Criticizes):
                 vector |= {f"{part}.kind": "mlp", f"{part}.width": width, f"{part}.depth": 3}
                 vector[f"{part}.activation"] = "silu"
             return vector
-        side = max(space.grid)
-        patch = 2 if side >= 16 else 1
-        levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
+        side, (patch, levels) = max(space.grid), resolutions(space.grid, 16, 32)
         settings: dict[str, Any] = {"augment": 1.0, "augment_over": PASSES * count} if count < 10_000 else {}
         settings["clusters"] = default_clusters(spaces, count, most=100)
         # Squared gradients grow with the number of pixels; a critic that learns few examples by heart needs holding.
@@ -182,11 +180,6 @@ class GAN(Model, Samples, Styles, Criticizes):
         acting = [layer.weight.detach() for layer in layers if layer.in_features == size]
         return [torch.cat(acting)]
 
-    def holed(self, x: Tensor, batch: Batch) -> Tensor:
-        """Embedded x with zeros (the mean) where the batch's examples have holes or padding."""
-        mask = masked(self.space, batch.observed, batch.valid)
-        return x if mask is None else x * self.space.widen(mask)
-
     def judge(self, x: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """Scores (B,) of embedded data; conditions by projection (Miyato & Koyama 2018)."""
         features = wide(self.critic(x))
@@ -214,7 +207,7 @@ class GAN(Model, Samples, Styles, Criticizes):
 
         def shown(x: Tensor) -> Tensor:
             # The critic sees fakes through the holes of the real example at their side: holes tell it nothing.
-            return augmented(self.holed(x, batch))
+            return augmented(batch.holed(x, self.space))
 
         real = self.space.embed(batch.x)
         z, relax = self.prior(noise), relaxing()
@@ -296,7 +289,7 @@ class GAN(Model, Samples, Styles, Criticizes):
         return self.space.decode(self.synthesise(self.truncated(codes, request), None))
 
     def criticize(self, batch: Batch) -> Tensor:
-        return self.judge(self.holed(self.space.embed(batch.x), batch), batch.raw, batch.present)
+        return self.judge(batch.embedded(self.space), batch.raw, batch.present)
 
 
 class Mapping(nn.ModuleList):

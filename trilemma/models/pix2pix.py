@@ -32,10 +32,10 @@ from trilemma.maths.shapes import mean_per_example
 from trilemma.models.contract import Criticizes, Model, Now, Samples, Translates, Turn, frozen
 from trilemma.networks import perceptual
 from trilemma.networks.augment import JITTER, augment, jitter
-from trilemma.networks.layers import Network, initialise
+from trilemma.networks.layers import Network, initialise, resolutions
 from trilemma.networks.patchgan import PatchCritic, critic_loss
 from trilemma.networks.spade import SpadeGenerator
-from trilemma.networks.unet import UNet
+from trilemma.networks.unet import UNet, unet_settings
 from trilemma.spaces import Continuous, Space, masked
 
 
@@ -105,14 +105,11 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
 
     @classmethod
     def adapt(cls, spaces: dict[str, Space], size: str, count: int) -> dict[str, Any]:
-        number, side = SIZES.index(size), max(spaces["x"].grid)
-        patch = 2 if side >= 16 else 1
-        levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
+        number, grid = SIZES.index(size), spaces["x"].grid
+        patch, levels = resolutions(grid, 16, 32)
         return {
-            "network.width": (32, 64, 96, 128, 192)[number],
-            "network.multipliers": (1, 2, 2, 3)[:levels],
+            **unet_settings(grid, size),
             "network.depth": 1 if number < 2 else 2,
-            "network.patch": patch,
             "critic.width": (32, 48, 64, 96, 128)[number],
             "critic.multipliers": (1, 2, 4, 4)[:levels],
             "critic.patch": patch,
@@ -201,7 +198,4 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
     def criticize(self, batch: Batch) -> Tensor:
         source = self.conditioner.grid(batch.raw, batch.present, len(batch))
         assert source is not None
-        mask = masked(self.space, batch.observed, batch.valid)
-        x = self.space.embed(batch.x)
-        x = x if mask is None else x * self.space.widen(mask)
-        return mean_per_example(wide(self.critic(torch.cat([source, x], 1))))
+        return mean_per_example(wide(self.critic(torch.cat([source, batch.embedded(self.space)], 1))))

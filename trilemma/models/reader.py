@@ -20,7 +20,7 @@ from trilemma.maths.shapes import mean_per_example
 from trilemma.models.contract import Encodes, Model, Now, Turn
 from trilemma.networks.layers import Network
 from trilemma.networks.unet import UNet
-from trilemma.spaces import Continuous, Space, masked
+from trilemma.spaces import Continuous, Space
 
 
 @dataclass
@@ -64,9 +64,7 @@ class Reader(Model, Encodes):
 
     def params(self, batch: Batch) -> Tensor:
         """What the source's Space decodes, (B, width, *grid), out of the x of a batch."""
-        mask = masked(self.space, batch.observed, batch.valid)
-        x = self.space.embed(batch.x)
-        x = x if mask is None else x * self.space.widen(mask)
+        x = batch.embedded(self.space)
         return wide(self.network(x, torch.zeros_like(x.flatten(1)[:, :1])))
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:

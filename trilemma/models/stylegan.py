@@ -39,7 +39,7 @@ from trilemma.networks.conv import Critic
 from trilemma.networks.layers import Network, initialise
 from trilemma.networks.mlp import mlp
 from trilemma.networks.stylegan import Mapping, Synthesis
-from trilemma.spaces import Categorical, Continuous, Space, masked
+from trilemma.spaces import Categorical, Continuous, Space
 
 QUIET = 0.25  # deviation of a label's vector in the mapping at the start; that of z is 1
 # Of pairs. Karras et al. keep E[sign(critic(real))] at 0.6: four of five reals above zero. Where normal scores lie that
@@ -181,11 +181,6 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
 
     # --- the game ---
 
-    def holed(self, x: Tensor, batch: Batch) -> Tensor:
-        """Embedded x with zeros (the mean) where the batch's examples have holes or padding."""
-        mask = masked(self.space, batch.observed, batch.valid)
-        return x if mask is None else x * self.space.widen(mask)
-
     def judge(self, x: Tensor, raw: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """Scores (B,) of embedded data; conditions by projection (Miyato & Koyama 2018)."""
         features = wide(self.critic(x))
@@ -201,7 +196,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
 
         def shown(x: Tensor) -> Tensor:
             # The critic sees fakes through the holes of the real example at their side: holes tell it nothing.
-            x = self.holed(x, batch)
+            x = batch.holed(x, self.space)
             return vary(x, noise, self.probability) if augmenting else x
 
         z, other = noise.normal(2, config.latent).unbind(1)
@@ -285,7 +280,7 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         return self.space.decode(self.synthesise(self.truncated(codes, request), noise))
 
     def criticize(self, batch: Batch) -> Tensor:
-        return self.judge(self.holed(self.space.embed(batch.x), batch), batch.raw, batch.present)
+        return self.judge(batch.embedded(self.space), batch.raw, batch.present)
 
 
 def path_lengths(x: Tensor, styles: Tensor, noise: Noise) -> Tensor:

@@ -129,11 +129,7 @@ class VAE(Model, Samples, Encodes, Decodes, Rates, Fills, Scores, Surprises):
 
     def posterior(self, batch: Batch, cond: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | x), each (B, latent)."""
-        mask = masked(self.space, batch.observed, batch.valid)
-        embedded = self.space.embed(batch.x)
-        if mask is not None:
-            embedded = embedded * self.space.widen(mask)
-        mean, log_variance = wide(self.encoder(embedded, *told(cond))).chunk(2, 1)
+        mean, log_variance = wide(self.encoder(batch.embedded(self.space), *told(cond))).chunk(2, 1)
         return mean, log_variance.clamp(-12, 8)
 
     def losses(self, batch: Batch, now: Now) -> Iterator[Turn]:

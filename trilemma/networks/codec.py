@@ -13,7 +13,7 @@ from trilemma.batches import Batch
 from trilemma.config import SIZES
 from trilemma.maths.noise import Noise
 from trilemma.networks.conv import Down, Up
-from trilemma.networks.layers import Network
+from trilemma.networks.layers import Network, resolutions
 from trilemma.networks.mixture import Mixture
 from trilemma.networks.mlp import mlp
 from trilemma.spaces import Continuous, Space
@@ -32,9 +32,7 @@ def coder_settings(spaces: dict[str, Space], size: str, count: int) -> dict[str,
             "latent": min(32, max(2, 2 * space.width)),
             "optimizer.batch": 256,
         }
-    side = max(space.grid)
-    patch = 2 if side >= 16 else 1
-    levels = 2 if side // patch <= 16 else 3 if side // patch <= 32 else 4
+    side, (patch, levels) = max(space.grid), resolutions(space.grid, 16, 32)
     return {
         "network.kind": "conv",
         "network.width": (16, 32, 48, 64, 96)[number],

@@ -38,6 +38,16 @@ class Network:
     dropout: float = 0.0
 
 
+def resolutions(grid: tuple[int, ...], *limits: int) -> tuple[int, int]:
+    """(patch, count) for a convolutional network on this grid: at how many resolutions it works behind its patch stem.
+
+    Two, and one more for each of the limits that its places a side exceed.
+    """
+    side = max(grid)
+    patch = 2 if side >= 16 else 1
+    return patch, 2 + sum(side // patch > limit for limit in limits)
+
+
 class LogScale(nn.Parameter):
     """Learned logarithms of deviations, 0 at first: optimizers give them ten times the rate of weights.
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from trilemma.config import SIZES
 from trilemma.maths.losses import Play, squared_gradient_norm
 from trilemma.maths.precision import wide
 from trilemma.maths.shapes import mean_per_example
@@ -29,9 +30,24 @@ from trilemma.networks.layers import (
     initialise,
     pad_to,
     padded_grid,
+    resolutions,
     to_patches,
 )
 from trilemma.networks.unet import Block
+
+
+def unpaired_settings(grid: tuple[int, ...], size: str) -> dict[str, Any]:
+    """Dotted settings of generator and critic between two sets of examples on this grid, by the size dial."""
+    number, (patch, levels) = SIZES.index(size), resolutions(grid, 32)
+    return {
+        "network.width": (24, 48, 64, 96, 128)[number],
+        "network.multipliers": (1, 2, 4)[:levels],
+        "network.depth": (2, 4, 6, 6, 9)[number],
+        "network.patch": patch,
+        "critic.width": (32, 48, 64, 96, 128)[number],
+        "critic.multipliers": (1, 2, 4)[:levels],
+        "critic.patch": patch,
+    }
 
 
 class PatchCritic(nn.Module):

@@ -7,11 +7,12 @@ channels-last, and a block is two large convolutions with as few passes over mem
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from trilemma.config import SIZES
 from trilemma.networks.layers import (
     ACTIVATIONS,
     GroupNorm,
@@ -22,9 +23,20 @@ from trilemma.networks.layers import (
     from_patches,
     initialise,
     pad_to,
+    resolutions,
     to_patches,
 )
 from trilemma.networks.text import CrossAttention
+
+
+def unet_settings(grid: tuple[int, ...], size: str) -> dict[str, Any]:
+    """Dotted settings of a U-Net for this grid by the size dial, all but its depth."""
+    patch, levels = resolutions(grid, 16, 32)
+    return {
+        "network.width": (32, 64, 96, 128, 192)[SIZES.index(size)],
+        "network.multipliers": (1, 2, 2, 3)[:levels],
+        "network.patch": patch,
+    }
 
 
 class Block(nn.Module):

@@ -22,7 +22,8 @@ from trilemma.impressions import GUIDE
 from trilemma.maths.noise import Noise
 from trilemma.mixed import Attributes, Mixed
 from trilemma.models.contract import Decodes, Denoises, Encodes, Model, Styles, Translates
-from trilemma.spaces import Categorical, Clusters, Continuous, Space
+from trilemma.numbered import Clusters
+from trilemma.spaces import Categorical, Continuous, Space
 from trilemma.words import Words
 
 UNROLLED = 8  # steps of a translation that become one graph; where there are more, the network of one step does

@@ -28,7 +28,7 @@ from trilemma.models.contract import (
     Styles,
     Translates,
 )
-from trilemma.spaces import Clusters
+from trilemma.numbered import Clusters
 from trilemma.tasks.abilities import ONLY, TASKS, TRANSLATORS, models_that, needs, works
 from trilemma.training.engine import Engine, bf16_possible
 from trilemma.training.restore import restore

@@ -24,7 +24,8 @@ from trilemma.mixed import Attributes
 from trilemma.modalities.attributes import NAME as TOLD
 from trilemma.models.contract import MEAN_OF, Encodes, Model, Styles, frozen
 from trilemma.networks.conv import pooled
-from trilemma.spaces import Categorical, Clusters, Continuous
+from trilemma.numbered import Clusters
+from trilemma.spaces import Categorical, Continuous
 from trilemma.training import optimizers
 from trilemma.training.progress import Bar
 from trilemma.training.sampling import Prompt, Sampler
@@ -33,7 +34,7 @@ COUNT = 2048  # samples whose styles say what directions there are
 STARTS = 256  # samples that projection looks for its start among
 RATE = 0.05  # of projection, in deviations of styles; and of tuning the generator
 TUNING_RATE = 3e-4
-HELD = 1e-3  # weight of how far, in deviations, projected styles are from the mean one: far ones cannot be edited
+NEARNESS = 1e-3  # weight of how far, in deviations, projected styles are from the mean one: far ones cannot be edited
 PART = 64  # examples that are projected at once, as memory allows
 PLAIN = 1.0  # weight of correlations in the noise (Karras et al. 2020, appendix D): it must not draw the picture
 
@@ -358,7 +359,7 @@ def _found(
         with sampler.engine.autocast(), frozen(model):
             made = model.synthesise(styles, noise).float()
         loss = _apart(made, given).sum() + PLAIN * _correlations(noise, model).sum()
-        loss = loss + HELD * ((styles - mean) / deviation).square().mean((1, 2)).sum()
+        loss = loss + NEARNESS * ((styles - mean) / deviation).square().mean((1, 2)).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizers.step(optimizer)

@@ -13,7 +13,7 @@ from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.mixed import Attributes
 from trilemma.models.contract import Redraws
-from trilemma.spaces import Clusters
+from trilemma.numbered import Clusters
 from trilemma.training.sampling import BATCH, Prompt, merged
 
 Loaded = Any  # a run as `load` gives it; imports point downward

@@ -101,8 +101,8 @@ def carry_out(
     else:
         data = clustered(data, model_class, model_config, start)
     told = data.spaces["x"]
-    if isinstance(told, Continuous) and told.describe() != config["spaces"]["x"]:  # a run from before it knew so much
-        older = space_from(config["spaces"]["x"])
+    older = space_from(config["spaces"]["x"]) if isinstance(told, Continuous) else told
+    if told.describe() != older.describe():  # a run from before it knew so much
         older.load_state_dict({key: value for key, value in told.state_dict().items() if key in older.state_dict()})
         data = replace(data, spaces={**data.spaces, "x": older})
     model = engine.place(fresh_model(config, data, networks, start))

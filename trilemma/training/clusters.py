@@ -21,7 +21,8 @@ from trilemma.batches import Arrays
 from trilemma.errors import InputError
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Model
-from trilemma.spaces import Clusters, masked
+from trilemma.numbered import Clusters
+from trilemma.spaces import masked
 
 FIT = 10_000  # examples that the centres are fitted on, at most
 ROUNDS = 30  # of k-means, at most

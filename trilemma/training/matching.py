@@ -16,7 +16,6 @@ from trilemma.maths.losses import matching_softmax
 from trilemma.metrics.matching import found_among
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Matches, Model
-from trilemma.spaces import masked
 from trilemma.training.average import usual
 from trilemma.training.loop import Loop
 from trilemma.training.run import Run
@@ -38,9 +37,7 @@ def _of_examples(model: Model, batches: Iterator[Batch]) -> np.ndarray:
     assert isinstance(model, Matches)
     parts = []
     for batch in batches:
-        mask = masked(model.space, batch.observed, batch.valid)
-        x = model.space.embed(batch.x)
-        parts.append(model.images(x if mask is None else x * model.space.widen(mask)).float().cpu().numpy())
+        parts.append(model.images(batch.embedded(model.space)).float().cpu().numpy())
     return np.concatenate(parts)
 
 

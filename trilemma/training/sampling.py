@@ -16,7 +16,7 @@ from trilemma.latent import Coder
 from trilemma.maths.noise import Noise
 from trilemma.mixed import Attributes
 from trilemma.models.contract import Decodes, Encodes, Model, Samples, Translates
-from trilemma.spaces import Clusters
+from trilemma.numbered import Clusters
 from trilemma.training.engine import Engine
 from trilemma.words import Words
 

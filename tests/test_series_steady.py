@@ -15,7 +15,7 @@ import trilemma as tl
 import trilemma.modalities.series as series_module
 from trilemma.batches import Options, Request
 from trilemma.maths.noise import Noise
-from trilemma.maths.signals import over_rounds, rounds
+from trilemma.maths.rounds import over_rounds, rounds
 from trilemma.mixed import space_from
 from trilemma.modalities.channels import Channel
 from trilemma.modalities.columns import Column
@@ -57,9 +57,13 @@ def test_daily_values_are_recognised() -> None:
     data, series, space = opened(hourly(), window=72)
     assert [each.circle for each in series.channels] == ["", "hour of day", "hour of day", ""]
     assert data.facts["columns"]["rain"] == "number, one value a day"
-    assert [each[0] for each in space.held] == [1, 2] and {each.steps for each in space.held} == {24}
+    assert [each[0] for each in space.steady] == [1, 2] and {each.steps for each in space.steady} == {24}
     again = space_from(space.describe())
-    assert isinstance(again, Continuous) and again.held == space.held
+    assert isinstance(again, Continuous) and again.steady == space.steady
+    described = space.describe()
+    described["held"] = described.pop("steady")  # their name in runs of before
+    before = space_from(described)
+    assert isinstance(before, Continuous) and before.steady == space.steady and before.describe() == space.describe()
     assert Series.from_description(series.describe()).channels[1].circle == "hour of day"
 
 
@@ -77,13 +81,13 @@ def test_weekly_values_among_daily_ones() -> None:
     values = random.normal(size=week[-1] + 1).round(3)[week]
     frame = pd.DataFrame({"date": when, "sold": random.normal(size=700).round(2), "price": values})
     _, series, space = opened(frame)
-    assert [each.circle for each in series.channels] == ["", "day of week"] and space.held[0].steps == 7
+    assert [each.circle for each in series.channels] == ["", "day of week"] and space.steady[0].steps == 7
 
 
 def test_a_day_has_one_score() -> None:
     data, _, space = opened(hourly(), window=72)
     x = torch.from_numpy(np.asarray(data.x[data.splits["train"][:50]]))
-    days = rounds(x[:, space.held[0].sine], x[:, space.held[0].cosine], 24)
+    days = rounds(x[:, space.steady[0].sine], x[:, space.steady[0].cosine], 24)
     for channel in (1, 2):
         for window, own in zip(x[:, channel], days, strict=True):
             for day in own.T:
@@ -111,7 +115,7 @@ def test_what_is_made_keeps_still() -> None:
     x = torch.from_numpy(np.asarray(data.x[data.splits["train"][:64]]))
     noisy = (space.embed(x) + 0.2 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).requires_grad_()
     made = space.decode(noisy)
-    own = rounds(x[:, space.held[0].sine], x[:, space.held[0].cosine], 24)
+    own = rounds(x[:, space.steady[0].sine], x[:, space.steady[0].cosine], 24)
     for channel in (1, 2):
         values, places = made[:, channel].detach(), own.argmax(2)
         same = places.diff(dim=1) == 0
@@ -146,7 +150,7 @@ def test_what_is_known_of_a_day_is_known_of_all_of_it() -> None:
     observed[:, series.told :] = True
     observed[:, :, :30] = True
     given, known = space.deduced(torch.where(observed, x, 7.0), observed)
-    day = rounds(x[:, space.held[0].sine], x[:, space.held[0].cosine], 24).argmax(2)
+    day = rounds(x[:, space.steady[0].sine], x[:, space.steady[0].cosine], 24).argmax(2)
     expected = observed.clone()
     for channel in (1, 2):
         expected[:, channel] = day <= day[:, 29:30]
@@ -249,11 +253,9 @@ def test_most_windows_are_told_their_calendar_in_training() -> None:
     seen: list[torch.Tensor] = []
     output = model.output
 
-    def watched(
-        y: torch.Tensor, sigma: torch.Tensor, raw: Any, present: Any, known: Any = None, cond: Any = None
-    ) -> Any:
+    def watched(y: torch.Tensor, sigma: torch.Tensor, cond: Any, known: Any = None) -> Any:
         seen.append(known)
-        return output(y, sigma, raw, present, known, cond)
+        return output(y, sigma, cond, known)
 
     model.output = watched  # type: ignore[method-assign]
     batch = data.split("train").gather(np.arange(2000) % 500, seed=0, index=np.arange(2000))
@@ -276,7 +278,7 @@ def test_scenes_travel_with_the_space() -> None:
     assert isinstance(again, Continuous) and again.stage == len(series.calendar) == space.stage > 0
     assert torch.equal(again.scenes, space.scenes) and len(space.scenes) <= 1024
     # A run from before has none, and draws its calendars with the rest.
-    old = {name: value for name, value in space.describe().items() if name not in ("scenes", "held")}
+    old = {name: value for name, value in space.describe().items() if name not in ("scenes", "steady")}
     before = space_from(old)
     assert before.stage == 0 and before.scene(Noise(0, np.arange(3))) is None
     assert set(before.state_dict()) == {"mean", "deviation"}
@@ -320,7 +322,7 @@ def test_columns_of_few_windows_and_of_levels_that_last() -> None:
     every = hourly(400, "2024-01-01 06:00").iloc[::3].reset_index(drop=True)
     _, series, space = opened(every)
     assert [each.circle for each in series.channels[:3]] == ["", "hour of day", "hour of day"]
-    assert {each.steps for each in space.held} == {8}
+    assert {each.steps for each in space.steady} == {8}
 
 
 def test_a_scenario_has_whole_days_and_a_calendar(tmp_path: Path) -> None:
