@@ -383,9 +383,11 @@ def _numbers(texts: Texts, column: Column, count: np.ndarray, kind: str) -> tupl
 def _nearly(texts: Texts) -> list[str]:
     """A note where a few cells keep a column from being one of numbers."""
     known, others = texts.texts, 0
+    if len(known) < 20:
+        return []
     for start in range(0, len(known), SOME):  # what is none shows soon
         others += sum(NUMBER.fullmatch(text) is None for text in known[start : start + SOME])
-        if len(known) < 20 or len(known) - others < MOSTLY * len(known):
+        if len(known) - others < MOSTLY * len(known):
             return []
     if numerals.ZEROS.search("\n".join(known)):
         return []
