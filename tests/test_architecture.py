@@ -141,10 +141,42 @@ def test_import_does_not_load_torch() -> None:
 def test_training_starts_without_what_only_reports_need() -> None:
     done = run(
         "import sys, trilemma.training.start, trilemma.tasks.load\n"
-        "heavy = {'scipy.stats', 'sklearn', 'pandas', 'matplotlib', 'jinja2'} & set(sys.modules)\n"
+        "heavy = {'scipy', 'sklearn', 'pandas', 'matplotlib', 'jinja2', 'rich'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_garbage_is_first_collected_when_all_is_imported() -> None:
+    done = run(
+        "import gc, trilemma\n"
+        "usual, began = gc.get_threshold(), gc.get_stats()\n"
+        "trilemma.train\n"
+        "assert gc.get_stats() == began, 'collected while torch was imported'\n"
+        "gc.collect()\n"
+        "assert gc.get_threshold() == usual and not gc.callbacks\n"
+        "trilemma.collect_late()\n"
+        "assert gc.get_threshold() == usual, 'all is there already'\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("model", ["vae", "gan", "diffusion"])
+def test_pictures_are_learned_without_what_only_choices_and_tables_need(model: str, tmp_path: Path) -> None:
+    """From opening them to finished weights, mixtures of codes and clusters of examples included; not what it shows."""
+    source = "'digits'" if model == "vae" else "np.random.default_rng(0).integers(0, 255, (300, 8, 8)).astype(np.uint8)"
+    own = "{}" if model == "vae" else "{'clusters': 3}"
+    done = run(
+        "import sys\nimport numpy as np\nimport trilemma as tl\nfrom trilemma.training.preview import Preview\n"
+        "Preview.show = lambda self, loop: []\n"
+        f"settings = {{'training.choose_samples': 0, 'training.previews': 0, **{own}}}\n"
+        f"out = {str(tmp_path / 'run')!r}\n"
+        f"tl.train({source}, model={model!r}, size='xs', budget=128, settings=settings, out=out, quiet=True)\n"
+        "heavy = {'scipy', 'sklearn', 'pandas', 'matplotlib', 'jinja2', 'rich', 'torch._dynamo'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
 
 
 @pytest.mark.skipif(not (PACKAGE / "cli.py").exists(), reason="there is no command line yet")

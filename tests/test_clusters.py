@@ -168,7 +168,7 @@ def test_a_run_with_clusters(model: str, tmp_path: Path) -> None:
     (other / "weights.safetensors").unlink()
     shutil.copytree(state, other / "state" / "step-000000001")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sklearn.cluster.KMeans", None)
+        patch.setattr("trilemma.training.clusters.k_means", None)
         tl.train(bars(), out=other, budget="1k", **usual)
     assert (other / "weights.safetensors").read_bytes() == (run.folder / "weights.safetensors").read_bytes()
     # Begun from that run on other pictures, the numbers mean what its weights have learned.

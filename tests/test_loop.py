@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,11 +36,12 @@ from trilemma.batches import Arrays
 from trilemma.config import Optimizer, Training, assign, parse_value
 from trilemma.errors import InputError
 from trilemma.maths.losses import gaussian_nll
+from trilemma.maths.mixtures import gaussians, k_means
 from trilemma.modalities.door import open_data
 from trilemma.models.contract import Model, Turn, configure, find
 from trilemma.networks.codec import fit_mixture
 from trilemma.networks.layers import LogScale
-from trilemma.networks.mixture import Mixture, mixed
+from trilemma.networks.mixture import Mixture
 from trilemma.spaces import Continuous
 from trilemma.training import run as run_files
 from trilemma.training.average import WIDEST, Averages, exponent, usual
@@ -999,15 +1001,32 @@ def test_examples_without_a_label_count_for_none() -> None:
     assert mixture.means.abs().max() < 3
 
 
-def test_one_gaussian_is_what_scikit_learn_makes_of_it() -> None:
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_clusters_and_gaussians_are_what_scikit_learn_makes_of_them(count: int) -> None:
+    from sklearn.cluster import KMeans
     from sklearn.mixture import GaussianMixture
 
-    codes = np.random.default_rng(0).normal(size=(50, 4)) @ np.random.default_rng(1).normal(size=(4, 4)) + 3
-    theirs = GaussianMixture(1, reg_covar=0.01).fit(codes)
-    weights, means, covariances = mixed(codes, 1, floor=0.01, seed=0)
-    np.testing.assert_allclose(weights, theirs.weights_)
-    np.testing.assert_allclose(means, theirs.means_)
-    np.testing.assert_allclose(covariances, theirs.covariances_)
+    generator = np.random.default_rng(count)
+    codes = (generator.normal(size=(5, 4)) * 3)[generator.integers(5, size=600)] + generator.normal(size=(600, 4)) + 9
+    for rounds in (2, 300):  # stopped, settled
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = KMeans(count, n_init=1, max_iter=rounds, random_state=3).fit(codes)
+            mixed = GaussianMixture(count, reg_covar=0.01, max_iter=rounds, random_state=3).fit(codes)
+        centres, labels = k_means(codes, count, np.random.RandomState(3), rounds=rounds)
+        np.testing.assert_allclose(centres, theirs.cluster_centers_)
+        np.testing.assert_array_equal(labels, theirs.labels_)
+        weights, means, covariances = gaussians(codes, count, floor=0.01, seed=3, rounds=rounds)
+        np.testing.assert_allclose(weights, mixed.weights_, rtol=1e-6)
+        np.testing.assert_allclose(means, mixed.means_, rtol=1e-6)
+        np.testing.assert_allclose(covariances, mixed.covariances_, rtol=1e-6, atol=1e-9)
+
+
+def test_fewer_different_examples_than_clusters() -> None:
+    codes = np.repeat(np.arange(3.0)[:, None], 20, 0)
+    centres, labels = k_means(codes, 5, np.random.RandomState(0))
+    np.testing.assert_allclose(centres[labels], codes)
+    assert all(np.isfinite(part).all() for part in gaussians(codes, 5, floor=0.01, seed=0))
 
 
 # --- the verdict of the probe -----------------------------------------------------------------------------------------
@@ -1477,6 +1496,6 @@ def test_a_short_budget_asks_for_more_guidance_where_guidance_helps(
         shaped = __call__
 
     monkeypatch.setattr("trilemma.training.choose.feature_network", lambda *_, **__: Features())
-    monkeypatch.setattr("trilemma.training.choose.frechet_distance", lambda *_: SimpleNamespace(value=left.pop(0)))
+    monkeypatch.setattr("trilemma.metrics.fidelity.frechet_distance", lambda *_: SimpleNamespace(value=left.pop(0)))
     average, option, told = choose(loop, data, sampler, quiet=True)
     assert (average, option.guidance) == ("0.10", guidance) and not left and len(told["tried"]) == len(figures)

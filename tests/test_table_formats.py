@@ -15,6 +15,7 @@ from trilemma.errors import InputError
 from trilemma.modalities import frames
 from trilemma.modalities.door import open_data
 from trilemma.modalities.frames import write
+from trilemma.modalities.texts import hashed
 from trilemma.tasks.verbs import check_table
 
 pytest.importorskip("openpyxl")
@@ -150,7 +151,7 @@ def test_cells_of_a_text_file_get_types_only_where_these_hold_them(tmp_path: Pat
 
 def test_an_index_of_parquet_is_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that has a name, or holds times; one that has none is left out, which is said once."""
-    monkeypatch.setattr(frames, "PART", 9)
+    monkeypatch.setattr(frames, "BATCH", 9)
     given = people()
     for index, name in ((["age", "note"], "age"), ("seen", "seen")):
         given.set_index(index).to_parquet(tmp_path / "t.parquet")
@@ -223,10 +224,57 @@ def test_any_index_beside_any_columns(tmp_path: Path, kind: str) -> None:
 def test_parquet_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     people().to_parquet(tmp_path / "t.parquet", index=False)
     whole = frames.read(tmp_path / "t.parquet", "t")[0]
-    monkeypatch.setattr(frames, "PART", 9)
+    monkeypatch.setattr(frames, "BATCH", 9)
     for one, other in zip(whole, frames.read(tmp_path / "t.parquet", "t")[0], strict=True):
         assert one.texts == other.texts and (one.codes == other.codes).all() and one.dtype == other.dtype
     assert [len(each.codes) for each in frames.head(tmp_path / "t.parquet", 12)] == [12] * 7
+
+
+def written_by_hand(path: Path, rows: int = 12_000) -> Path:
+    """A text file of all that columns may be, more of it than is read at once."""
+    random = np.random.default_rng(0)
+    hidden = random.normal(size=rows)
+    columns = {
+        "price": [f"{v:.4f}" for v in 1000 * np.exp(hidden)],
+        "share": [repr(v) for v in random.uniform(size=rows).tolist()],
+        "small": [f"{v:.3e}" if n % 7 else "0" for n, v in enumerate((random.uniform(size=rows) * 1e-5).tolist())],
+        "pay": ["" if n % 11 == 0 else f"{v:.1f}" for n, v in enumerate((hidden * 90).tolist())],
+        "euro": [f"€{v:,.2f}" for v in (9000 * random.uniform(size=rows)).tolist()],
+        "count": [f"{v:+d}" for v in random.poisson(400, rows).tolist()],
+        "zip": [f"{v:05d}" for v in random.integers(0, 99_999, rows).tolist()],
+        "shop": [f" shop {v}" for v in (900 * random.beta(0.6, 3, rows)).astype(int).tolist()],
+        "city": [("Rōma", "Bern", "na", "Wien", "?")[v] for v in random.integers(0, 5, rows).tolist()],
+        "day": [f"{1 + v % 28:02d}.{1 + v % 12:02d}.2021" for v in random.integers(0, 336, rows).tolist()],
+        "code": [f"R-{v:06x}" for v in random.permutation(rows).tolist()],
+        "row": [str(v) for v in random.permutation(rows).tolist()],
+    }
+    lines = [";".join(columns), *(";".join(row) for row in zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_text_file_counts_as_the_data_that_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of before go on with their data only where columns, maps and splits are the same, bit by bit."""
+    path = written_by_hand(tmp_path / "t.csv")
+    data = open_data(path)
+    assert data.hash == "fecd19359c8fac1a9bc19a77aece55f1"  # as of 1 December 2026, when reading became faster
+    kinds = {column.name: (column.kind, column.decimals) for column in data.modality.columns}
+    assert kinds["price"] == ("number", 4) and kinds["small"] == ("number", None) and kinds["pay"] == ("number", 1)
+    assert kinds["count"] == ("integer", 0) and kinds["zip"][0] == "category" and kinds["code"][0] == "identifier"
+    for rows in (1100, 50_000):
+        monkeypatch.setattr(frames, "PART", rows)
+        again = open_data(path)
+        assert again.hash == data.hash and again.x.tobytes() == data.x.tobytes()
+        assert [vars(one) for one in again.modality.columns] == [vars(one) for one in data.modality.columns]
+
+
+def test_texts_have_one_hash_however_they_are_kept() -> None:
+    texts = ["1.5", "-2e9", "0"]
+    kept = hashed(np.array(texts, dtype="S"))
+    np.testing.assert_array_equal(kept, hashed(texts))
+    np.testing.assert_array_equal(kept, pd.util.hash_array(np.array(texts, dtype=object), categorize=False))
+    half = hashed(["émile", "\ud83d", "1.5"])  # half a character, as JSON may have it
+    assert half[0] == hashed(["émile"])[0] and half[2] == kept[0] and len(set(half.tolist())) == 3
 
 
 def test_broken_files(tmp_path: Path) -> None:

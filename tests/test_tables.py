@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 from sklearn.datasets import load_breast_cancer, load_wine
 from typer.testing import CliRunner
 
@@ -130,6 +130,29 @@ def test_cells_come_back_as_they_were_written(table: Path, tmp_path: Path) -> No
     np.testing.assert_array_equal(same.cells(data.x).values, data.modality.cells(data.x).values)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("kind", ["number", "category"])
+def test_scores_lie_between_knots_or_within_a_share(kind: str) -> None:
+    """Each cell by itself, as it is defined: what is done for many at once gives the same, bit by bit."""
+    random = np.random.default_rng(2)
+    values = np.where(random.uniform(size=3000) < 0.4, random.integers(0, 4, 3000), random.normal(1, 9, 3000))
+    values[::50] = np.nan
+    column, place = Column("x", kind), random.uniform(size=3000)
+    column.fit(np.round(values, 0 if kind == "category" else 9))
+    shares, knots = np.asarray(column.shares), np.asarray(column.knots)
+    for value, within, score in zip(values, place, column.scores(values, place), strict=True):
+        here = float(np.clip(value, knots[0], knots[-1]))
+        own = np.flatnonzero(knots == here)
+        if np.isnan(value):
+            assert np.isnan(score)
+            continue
+        share = np.interp(here, knots, shares)
+        if len(own):
+            low, high = shares[own[0]], shares[own[-1]]
+            within = 0.25 + within / 2 if kind == "category" and high - low < 1e-3 else within
+            share = low + within * (high - low)
+        assert score == special.ndtri(np.clip(share, 1e-7, 1 - 1e-7))
+
+
 @pytest.mark.parametrize("kind", ["continuous", "heavy", "zeros", "steps", "spiked"])
 def test_every_column_of_numbers_becomes_normal_and_back(kind: str) -> None:
     random = np.random.default_rng(1)
@@ -156,7 +179,7 @@ def test_every_column_of_numbers_becomes_normal_and_back(kind: str) -> None:
         assert (drawn == spike).mean() == pytest.approx((values == spike).mean(), abs=0.02)
     assert (
         np.isnan(column.from_scores(np.array([np.nan]))).all()
-        and np.isnan(column.scores(np.array([np.nan]), values))[0]
+        and np.isnan(column.scores(np.array([np.nan]), np.array([0.5])))[0]
     )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from trilemma import collect_late
 from trilemma.cli_tasks import VERBS
 from trilemma.cli_tasks.options import Debug, Seed
 from trilemma.errors import InputError
@@ -387,6 +388,7 @@ for verb in VERBS:
 def main() -> None:
     """Run a verb; what the user can mend ends with code 2 and one message."""
     debug = "--debug" in sys.argv
+    collect_late()
     try:
         app()
     except InputError as problem:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from trilemma.metrics.protocol import Measure, bounded_interval, interval, over_examples, student
 
@@ -100,6 +99,8 @@ def caption_variety(features: np.ndarray, kinds: Sequence[int] | np.ndarray) -> 
         raise ValueError(
             f"caption variety: features and a kind of each, two or more of each: {features.shape}, {counts.tolist()}"
         )
+    from scipy.spatial.distance import cdist  # here: a training starts without it
+
     # Mean distances between each two captions; on the diagonal of each two samples of one.
     member = (kinds[:, None] == np.unique(kinds)).astype(np.float64)
     apart = member.T @ cdist(features, features) @ member / (np.outer(counts, counts) - np.diag(counts))

@@ -7,7 +7,6 @@ units, sources and outputs in one order; feature maps are lists of arrays (n, ch
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from trilemma.metrics.protocol import Better, Measure, interval, over_examples, student
 
@@ -50,6 +49,7 @@ def ssim(targets: np.ndarray, outputs: np.ndarray, *, span: float) -> Measure:
 
 def _similarity(one: np.ndarray, two: np.ndarray, span: float) -> np.ndarray:
     """(n,) indices of examples in float64."""
+    from scipy import ndimage  # here: a training starts without it
 
     def smooth(x: np.ndarray) -> np.ndarray:
         for axis in range(2, x.ndim):

@@ -171,13 +171,14 @@ class Column:
         """Normal scores of values (n,); `place` (n,) in (0, 1): where within the share of its own value each is put."""
         shares, knots = np.asarray(self.shares), np.asarray(self.knots)
         here = np.clip(np.nan_to_num(values), knots[0], knots[-1])
-        left, right = np.searchsorted(knots, here, "left"), np.searchsorted(knots, here, "right")
-        exact = right > left
-        low = np.where(exact, shares[np.minimum(left, len(knots) - 1)], 0.0)
-        high = np.where(exact, shares[np.maximum(right - 1, 0)], 0.0)
+        left = np.searchsorted(knots, here, "left")
+        exact = knots[np.minimum(left, len(knots) - 1)] == here  # a value with a share of its own, or an end of the map
+        right, place = np.searchsorted(knots, here[exact], "right"), place[exact]
+        low, high = shares[left[exact]], shares[right - 1]
         if self.kind == "category":  # float32 tells the middles of very narrow shares apart, not their edges
             place = np.where(high - low < NARROW, 0.25 + place / 2, place)
-        share = np.where(exact, low + place * (high - low), np.interp(here, knots, shares))
+        share = np.empty(len(here))
+        share[exact], share[~exact] = low + place * (high - low), np.interp(here[~exact], knots, shares)
         scores = special.ndtri(np.clip(share, EDGE, 1 - EDGE))
         if self.tails:
             (low_end, high_end), (low_slope, high_slope) = self._ends(), self.tails
@@ -354,11 +355,11 @@ def _kind(column: Column, texts: Texts, numbers: np.ndarray | None, forms: list[
 
 def _numbers(texts: Texts, column: Column, count: np.ndarray, kind: str) -> tuple[np.ndarray | None, list[str]]:
     """The texts as numbers, NaN for those that stand for none, or None; how they are written goes into the column."""
-    found, known, notes, name = numerals.parse(texts.texts, texts.numbers), texts.texts, [], texts.name
+    found, known, notes, name = numerals.parse(texts.texts, texts.plain, texts.numbers), texts.texts, [], texts.name
     none = np.zeros(len(known), dtype=bool)
     if found is None:
         none = np.array([len(text) <= 8 and text.lower() in numerals.NONE for text in known])
-        rest = [text for text, gone in zip(known, none, strict=True) if not gone]
+        rest = [text for text, gone in zip(known, none, strict=True) if not gone] if none.any() else known
         found = numerals.parse(rest) if none.any() and (len(rest) > FEW or kind in ("number", "integer")) else None
         if found is None:
             if kind in ("", "category"):
@@ -381,8 +382,14 @@ def _numbers(texts: Texts, column: Column, count: np.ndarray, kind: str) -> tupl
 
 def _nearly(texts: Texts) -> list[str]:
     """A note where a few cells keep a column from being one of numbers."""
-    numbers = sum(NUMBER.fullmatch(text) is not None for text in texts.texts)
-    if len(texts.texts) < 20 or numbers < MOSTLY * len(texts.texts) or numerals.ZEROS.search("\n".join(texts.texts)):
+    known, others = texts.texts, 0
+    if len(known) < 20:
+        return []
+    for start in range(0, len(known), SOME):  # what is none shows soon
+        others += sum(NUMBER.fullmatch(text) is None for text in known[start : start + SOME])
+        if len(known) - others < MOSTLY * len(known):
+            return []
+    if numerals.ZEROS.search("\n".join(known)):
         return []
     return [
         f"column {texts.name!r} is nearly all numbers{_strangest(texts)}: taken as a category; empty these cells, and "
@@ -413,12 +420,13 @@ def _alike(texts: Texts) -> list[str]:
 
 def encoded(columns: Sequence[Column], values: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
     """(N, learned columns) float32, as the Space has them: scores, codes, NaN where a cell is empty."""
-    made = []
-    for number, (column, own) in enumerate(zip(columns, values, strict=True)):
-        if column.learned:
-            place = np.random.default_rng([seed, number]).uniform(size=len(own))
-            made.append(column.scores(own, place) if column.scored else own)
-    return np.stack(made, 1).astype(np.float32) if made else np.zeros((len(values[0]), 0), dtype=np.float32)
+    learned = [number for number, column in enumerate(columns) if column.learned]
+    x = np.empty((len(values[0]), len(learned)), dtype=np.float32)
+    for place, number in enumerate(learned):
+        column, own = columns[number], values[number]
+        within = np.random.default_rng([seed, number]).uniform(size=len(own)) if column.scored else own
+        x[:, place] = column.scores(own, within) if column.scored else own
+    return x
 
 
 def decoded(columns: Sequence[Column], x: np.ndarray) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ from typing import IO, Any
 from trilemma.errors import InputError
 
 DELIMITERS = ",;\t|"
-PART = 50_000  # rows of a part
+PART = 5_000  # rows of a part: so few that their texts are near at hand while columns are made of them
 FEW = 500  # rows at a time: so few that the garbage collector is not asked
 PEEK = 1 << 18  # bytes by which separator and encoding are judged
 NOISE = 0.005  # share of control characters that no text has,

@@ -18,14 +18,15 @@ from trilemma.modalities.files import list_folder
 
 
 @cache
+def _files() -> dict[str, str]:
+    """By the modalities' names, the text of those files beside this one that define a Modality. Nothing is imported."""
+    texts = {path.stem: path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))}
+    return {stem: text for stem, text in texts.items() if re.search(r"^class \w+\(Modality\):", text, re.M)}
+
+
 def kinds() -> tuple[str, ...]:
-    """The modalities' names: those files beside this one that define a Modality. Nothing is imported."""
-    folder = Path(__file__).parent
-    return tuple(
-        sorted(
-            path.stem for path in folder.glob("*.py") if re.search(r"^class \w+\(Modality\):", path.read_text(), re.M)
-        )
-    )
+    """The modalities' names."""
+    return tuple(_files())
 
 
 def modality(kind: str) -> type[Modality]:
@@ -44,9 +45,16 @@ def _modalities() -> Iterator[type[Modality]]:
         yield modality(kind)
 
 
+def _with_names() -> Iterator[type[Modality]]:
+    """Those that know sets by name; the others, and pandas with them, are not imported."""
+    for kind, text in _files().items():
+        if re.search(r"^    names = ", text, re.M):
+            yield modality(kind)
+
+
 def named_sets() -> tuple[str, ...]:
     """Names that `open_data` knows without a path."""
-    return tuple(sorted(name for each in _modalities() for name in each.names))
+    return tuple(sorted(name for each in _with_names() for name in each.names))
 
 
 def resolution_from(given: Any) -> tuple[int, int] | int | None:
@@ -107,7 +115,7 @@ def open_data(
     if isinstance(source, (str, Path)) and "\0" in str(source):
         raise InputError(f"{source!r}: a path cannot hold a zero byte; check the path")
     if isinstance(source, str):
-        for each in _modalities():
+        for each in _with_names():
             if source in each.names:
                 if opening.kind not in (None, each.kind):
                     raise InputError(f"--kind {opening.kind}: the set {source!r} is of kind {each.kind}; leave it out")

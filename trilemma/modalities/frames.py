@@ -29,6 +29,7 @@ SUFFIXES = (*TEXT, *LINES, ".parquet", ".xlsx")
 READ = tuple(each for each in SUFFIXES if each != ".txt")  # of files that are taken for tables without asking
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 MOST_COLUMNS = 5000
+BATCH = 50_000  # rows of Parquet at a time
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile)
 
 
@@ -207,7 +208,7 @@ def _parquet(path: Path, most: int | None, notes: list[str]) -> Iterator[pd.Data
         raise InputError(f"{path}: Parquet needs PyArrow: pip install 'trilemma[tables]', or save it as CSV") from None
     with ParquetFile(path) as file:
         left, empty = most, True
-        for part in file.iter_batches(min(PART, most or PART)):
+        for part in file.iter_batches(min(BATCH, most or BATCH)):
             frame = with_index(part.to_pandas(), notes)
             empty = False
             yield frame if left is None else frame.head(left)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 
 import numpy as np
@@ -31,9 +31,9 @@ def learned(texts: Sequence[str]) -> tuple[list[str], int, int, int]:
     length = lengths.most_common(1)[0][0]
     own = [text for text in texts if len(text) == length]
     seen: list[set[str]] = [set() for _ in range(length)]
-    for first in range(0, len(own), PART):
-        for signs, new in zip(seen, zip(*own[first : first + PART], strict=True), strict=True):
-            signs.update(new)
+    for codes in _codes(own, length):
+        for signs, new in zip(seen, codes.T, strict=True):
+            signs.update(map(chr, np.unique(new).tolist()))
     if len(own) < FEW:
         seen = [set().union(*seen)] * length
     changes = [len(signs) > 1 for signs in seen]
@@ -51,6 +51,12 @@ def learned(texts: Sequence[str]) -> tuple[list[str], int, int, int]:
     return made, start, count, max(lengths)
 
 
+def _codes(texts: list[str], length: int) -> Iterator[np.ndarray]:
+    """Numbers of the signs (n, length) of texts of one length, part by part."""
+    for first in range(0, len(texts), PART):
+        yield np.array(texts[first : first + PART], dtype=f"U{length}").view(np.uint32).reshape(-1, length)
+
+
 def _kind(sign: str) -> tuple[bool, bool, bool]:
     return sign.isdecimal(), sign.isupper(), sign.islower()
 
@@ -60,13 +66,13 @@ def _free(texts: list[str], signs: list[str]) -> tuple[int, int]:
     size = math.prod(map(len, signs))
     if size > SPARSE * len(texts):
         return 0, size
-    numbers = np.zeros(len(texts))
-    for first in range(0, len(texts), PART):
-        codes = np.array([list(map(ord, text)) for text in texts[first : first + PART]])
+    parts = []
+    for codes in _codes(texts, len(signs)):
+        numbers = np.zeros(len(codes))
         for place, own in enumerate(signs):
-            digit = np.searchsorted([ord(sign) for sign in own], codes[:, place])
-            numbers[first : first + PART] = numbers[first : first + PART] * len(own) + digit
-    taken = np.sort(np.concatenate([[-1.0], numbers, [float(size)]]))
+            numbers = numbers * len(own) + np.searchsorted([ord(sign) for sign in own], codes[:, place])
+        parts.append(numbers)
+    taken = np.sort(np.concatenate([[-1.0], *parts, [float(size)]]))
     widest, border = int(np.diff(taken).argmax()), int(size * EXACT)
     start = int(taken[widest]) + 1 + border
     return start, max(int(taken[widest + 1]) - border - start, 0)

@@ -18,6 +18,7 @@ from trilemma.modalities import arrays, columns, dates, faults, frames, keep, sp
 from trilemma.modalities.columns import NUMBER, Column, Texts
 from trilemma.modalities.contract import Cells, Data, Gaps, Modality, Opening, alone_and_plain
 from trilemma.modalities.plain import typed
+from trilemma.modalities.texts import hashed
 from trilemma.modalities.writing import own_folder, writing_to
 from trilemma.spaces import Space
 
@@ -439,8 +440,8 @@ def _numbers_of(codes: dict[str, int]) -> dict[float, int]:
 
 def _hashed(texts: Texts) -> np.ndarray:
     """A hash of each cell of a column (N,)."""
-    own = pd.util.hash_array(np.asarray([*texts.texts, ""], dtype=object), categorize=False)
-    return own[texts.codes]  # -1: the last, an empty cell
+    own = hashed(texts.texts) if texts.hashes is None else texts.hashes
+    return np.append(own, hashed([""]))[texts.codes]  # -1: the last, an empty cell
 
 
 def _numbered(digest: np.ndarray) -> np.ndarray:

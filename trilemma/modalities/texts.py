@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -31,7 +32,9 @@ class Texts:
     dtype: str = "str"  # of a data frame's column
     levels: list[str] = field(default_factory=list)  # of a categorical, in its order
     ordered: bool = False  # does that order mean something?
-    numbers: np.ndarray | None = None  # the texts as numbers (n,), where all are plain ones
+    plain: np.ndarray | None = None  # where all are plain numbers the texts as bytes (n,),
+    numbers: np.ndarray | None = None  # and as floats (n,)
+    hashes: np.ndarray | None = None  # the texts' (n,), as `hashed` has them
 
     @property
     def typed(self) -> bool:
@@ -71,6 +74,7 @@ class Gathering:
             self._many = len(texts) > 0.5 * len(cells) and len(texts) > MANY
         gone = [place for place, text in enumerate(texts) if not text] if "" in texts else []
         # Most columns of many different texts are numbers: nothing in them is missing, nor has spaces around it.
+        # (What stands in place of those that are missing is never looked at.)
         plain = digits([text or "0" for text in texts] if gone else texts)
         numbers = None
         if plain is not None:
@@ -88,8 +92,8 @@ class Gathering:
                 table[place] = -1
                 self._empty[texts[place]] += int(times[place])
         self._codes.append(table[own])
-        self._hashes.append(np.fromiter(map(hash, texts), np.int64, len(texts)))
-        self._texts.append(texts if plain is None or gone else plain)
+        self._texts.append(texts if plain is None else plain)
+        self._hashes.append(hashed(self._texts[-1]))
         self._different += len(texts)
         self.rows += len(cells)
 
@@ -102,10 +106,13 @@ class Gathering:
     def texts(self) -> Texts:
         """All of the column; what was gathered is given away."""
         codes = np.concatenate(self._codes) if self._codes else np.zeros(0, dtype=np.int32)
-        texts: list[str] = []
-        for part in self._texts:
-            texts += part if isinstance(part, list) else part.astype(str).tolist()
-        hashes = np.concatenate(self._hashes) if self._hashes else np.zeros(0, dtype=np.int64)
+        packed = [part for part in self._texts if not isinstance(part, list)]
+        if packed and len(packed) == len(self._texts):
+            texts = np.concatenate(packed)
+        else:
+            every = (part if isinstance(part, list) else part.astype(str).tolist() for part in self._texts)
+            texts = np.array(list(itertools.chain.from_iterable(every)), dtype=object)
+        hashes = np.concatenate(self._hashes) if self._hashes else np.zeros(0, dtype=np.uint64)
         known = [each for each in self._numbers if each is not None]
         numbers = np.concatenate(known) if known and len(known) == len(self._numbers) else None
         self._codes, self._texts, self._hashes, self._numbers = [], [], [], []
@@ -118,17 +125,30 @@ class Gathering:
         first[same[::-1]] = places[::-1]
         table = np.full(len(texts) + 1, -1, dtype=np.int32)
         table[places] = same
-        common = self._empty.most_common(1)
+        common, texts = self._empty.most_common(1), texts[first]
         return Texts(
             self.name,
             table[codes],
-            [texts[place] for place in first],
+            texts.tolist() if texts.dtype == object else texts.astype(str).tolist(),
             common[0][0] if common else "",
             self.dtype,
             self.levels,
             self.ordered,
+            None if numbers is None else texts,
             None if numbers is None else numbers[first],
+            hashes[first],
         )
+
+
+def hashed(texts: Sequence[str] | np.ndarray) -> np.ndarray:
+    """64 bits of each text (n,), the same of texts and of arrays of bytes, on every machine."""
+    cells = texts.tolist() if isinstance(texts, np.ndarray) else texts
+    try:
+        found = pd.util.hash_array(np.array(cells, dtype=object), categorize=False)
+    except UnicodeEncodeError:  # half a character, as JSON may have it
+        whole = [cell.encode(errors="surrogatepass") for cell in cells]
+        found = pd.util.hash_array(np.array(whole, dtype=object), categorize=False)
+    return np.asarray(found)
 
 
 def _packed(texts: list[str]) -> np.ndarray | None:

@@ -1,16 +1,15 @@
 """A Gaussian mixture over codes, one per class where labels are known: the ex-post prior of Ghosh et al. 2020.
 
-Fitted after training on codes of training examples, by scikit-learn's EM (one Gaussian alone in closed form); its
-parameters are buffers of the model.
+Fitted after training on codes of training examples, by EM; its parameters are buffers of the model.
 """
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from trilemma.maths.mixtures import gaussians
 
 
 class Mixture(nn.Module):
@@ -41,7 +40,7 @@ class Mixture(nn.Module):
             mine = mine[:most]
             # A component needs clearly more examples than dimensions, or it sits on a handful of them.
             count = int(np.clip(len(mine) // (3 * codes.shape[1]), 1, self.weights.shape[1]))
-            weights, means, covariances = mixed(mine, count, floor=1e-4 * spread, seed=seed)
+            weights, means, covariances = gaussians(mine, count, floor=1e-4 * spread, seed=seed)
             self.weights[number] = 0
             self.weights[number, :count] = torch.from_numpy(weights)
             self.means[number, :count] = torch.from_numpy(means)
@@ -57,18 +56,3 @@ class Mixture(nn.Module):
         )
         chosen = chosen.clamp(max=self.weights.shape[1] - 1)
         return self.means[which, chosen] + (self.factors[which, chosen] @ normal.unsqueeze(2)).squeeze(2)
-
-
-def mixed(codes: np.ndarray, count: int, *, floor: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights (K,), means (K, D), covariances (K, D, D) of `count` Gaussians for codes (N, D); floor: of variances."""
-    if count == 1:  # has a closed form, which a short training need not wait for scikit-learn to start for
-        mean = codes.mean(0)
-        apart = codes - mean
-        return np.ones(1), mean[None], (apart.T @ apart / len(codes) + floor * np.eye(len(mean)))[None]
-    from sklearn.mixture import GaussianMixture
-
-    model = GaussianMixture(count, reg_covar=floor, max_iter=30, random_state=seed % 2**32, tol=1e-3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # not converged in 30 rounds is good enough for a sampler
-        model.fit(codes)
-    return model.weights_, model.means_, model.covariances_

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from trilemma.batches import Options
-from trilemma.metrics.fidelity import frechet_distance
 from trilemma.metrics.translation import both, map_distances, relative, unrelated_distances
 from trilemma.mixed import Mixed
 from trilemma.modalities.contract import Data
@@ -73,6 +72,8 @@ def judge(data: Data, features: FeatureNetwork, *, most: int = REFERENCE) -> Jud
     and to the targets as a set, half of each, as reports rank by (`both`): sample i is then made from choose source i,
     over and over again.
     """
+    from trilemma.metrics.fidelity import frechet_distance  # and scipy, which only choices wait for
+
     rows, reference = data.splits["choose"], features(data.rows("choose", most))
     shaped, paired = features.shaped(reference), "source" in data.conditions
     unrelated = unrelated_distances(features.maps(data.rows("choose", CHUNK))) if paired else np.zeros(0)
@@ -100,6 +101,8 @@ def fewest_steps(data: Data, sampler: Sampler, option: Options, *, default: int,
     if isinstance(space, Mixed) or (isinstance(space, Continuous) and space.in_time):
         # Distances do not see what more steps bring to a table or a series: the width of its law.
         return {"steps": default, "reason": "laws of tables and series want all of the model's steps", "tried": []}
+    from trilemma.metrics.fidelity import frechet_distance
+
     features = feature_network(data, "choose", quiet=quiet)
     reference = features.shaped(features(data.rows("choose", REFERENCE)))
     answers = [replace(option, steps=count) for count in sorted({max(round(default * k), 2) for k in RUNGS})]

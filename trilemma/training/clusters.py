@@ -19,6 +19,7 @@ from torch import Tensor
 
 from trilemma.batches import Arrays
 from trilemma.errors import InputError
+from trilemma.maths.mixtures import k_means
 from trilemma.modalities.contract import Data
 from trilemma.models.contract import Model
 from trilemma.numbered import Clusters
@@ -46,11 +47,9 @@ def clustered(data: Data, model: type[Model], config: Any, start: Model | None =
         if centres.shape[1] != seen.shape[1]:
             raise InputError("--from: that run has examples of another shape; its weights do not fit here")
     else:
-        from sklearn.cluster import KMeans  # a second to import, and seldom needed
-
-        with threadpool_limits(1):  # sums over several threads come in any order: the centres must be the same again
-            means = KMeans(min(count, len(seen)), n_init=1, max_iter=ROUNDS, random_state=0).fit(seen.numpy())
-        centres = torch.from_numpy(means.cluster_centers_)
+        with threadpool_limits(1):  # sums over several threads may differ: the centres must be the same again
+            coarse, most = seen.double().numpy(), min(count, len(seen))
+            centres = torch.from_numpy(k_means(coarse, most, np.random.RandomState(0), rounds=ROUNDS)[0])
     found = Clusters(*centres.shape)
     found.centres.copy_(centres)
     # One more than was seen: no cluster is impossible.

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from trilemma.metrics.fidelity import kernel_distance
 from trilemma.metrics.random_features import RandomFeatures
 from trilemma.mixed import plain
 from trilemma.modalities.contract import Data
@@ -54,6 +53,8 @@ class Preview:
         """Make the picture and the figure; returns health events."""
         if not loop.engine.main:
             return []
+        from trilemma.metrics.fidelity import kernel_distance  # and scipy, which the first step need not wait for
+
         start = time.monotonic()
         with loop.averages.applied(loop.model, self.average):
             again = recodes(loop.model)
