@@ -213,6 +213,8 @@ def test_what_cannot_be_asked_for_is_an_error(run: Path, tmp_path: Path) -> None
 def test_from_the_command_line(run: Path, folder: Path, tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["edit", str(run), "--where", "place = top"])
     assert told.exit_code and "name the picture to edit" in str(told.exception)
+    told = CliRunner().invoke(app, ["edit", str(run), str(folder / "0000.png")])
+    assert told.exit_code and "edit RUN FILE --where" in str(told.exception)
     out = tmp_path / "top.npy"
     told = CliRunner().invoke(app, ["generate", str(run), "-n", "20", "--where", "place = top", "--out", str(out)])
     assert told.exit_code == 0, told.output

@@ -97,5 +97,7 @@ def test_a_picture_turned_into_what_is_said(folder: Path, pictures: Path, run: L
     np.testing.assert_array_equal(far, wanted)
     near = made(tmp_path / "x.npy", "edit", folder, red, *asked, "--strength", 0.1)
     assert colour(near) == RED
+    assert "edit RUN FILE --prompt" in call("edit", folder, red).error  # it knows no directions
+    assert "say it with --prompt" in call("edit", folder, red, "--where", "colour = green").error
     usual, told = (made(tmp_path / "x.npy", "edit", folder, red, *asked, *more) for more in ((), ("--strength", 0.6)))
     np.testing.assert_array_equal(usual, told)
