@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -209,13 +210,25 @@ def test_what_cannot_be_asked_for_is_an_error(run: Path, tmp_path: Path) -> None
         tl.load(plain).generate(4, where="place = top")
 
 
-def test_from_the_command_line(run: Path, tmp_path: Path) -> None:
+def test_from_the_command_line(run: Path, folder: Path, tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["edit", str(run), "--where", "place = top"])
     assert told.exit_code and "name the picture to edit" in str(told.exception)
+    told = CliRunner().invoke(app, ["edit", str(run), str(folder / "0000.png")])
+    assert told.exit_code and "edit RUN FILE --where" in str(told.exception)
     out = tmp_path / "top.npy"
     told = CliRunner().invoke(app, ["generate", str(run), "-n", "20", "--where", "place = top", "--out", str(out)])
     assert told.exit_code == 0, told.output
     assert read(np.load(out))[0].mean() > 0.9
+    bottom = tmp_path / "bottom"
+    bottom.mkdir()
+    for row in [row for row in rows() if row["place"] == "bottom"][:20]:
+        shutil.copy(folder / row["file_name"], bottom)
+    asked = ["edit", str(run), str(bottom), "--where", "place = top", "--out", str(out), "--strength"]
+    for strength, least, most in (("0.9", 0.8, 1.0), ("0.1", 0.0, 0.2)):
+        told = CliRunner().invoke(app, [*asked, strength])
+        assert told.exit_code == 0, told.output
+        found = read(np.load(out))[0]
+        assert len(found) == 20 and least <= found.mean() <= most
 
 
 def test_who_publishes_is_told_that_rows_go_along(run: Path) -> None:

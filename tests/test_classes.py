@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+import trilemma as tl
 from trilemma.batches import Arrays
 from trilemma.errors import InputError
 from trilemma.metrics.translation import map_agreement
@@ -189,6 +191,22 @@ def test_a_map_that_can_be_read_off(cached: Path, monkeypatch: pytest.MonkeyPatc
     own = map_agreement(held, reader(x), 3).value
     assert own > 0.8 > 0.6 > map_agreement(held, reader(np.roll(x, 1, 0)), 3).value
     np.testing.assert_array_equal(reading.source_reader(data, quiet=True)(x[:3]), reader(x[:3]))  # from the cache
+
+
+def test_a_table_says_how_well_maps_can_be_read_off(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model, of what does nothing for it, and of the hidden partners, which are the best that can be reached."""
+    monkeypatch.setattr(reading, "examples_for", lambda data: 640)
+    one, two, _ = sides(cached / "x")
+    settings = {"training.previews": 1, "training.choose_samples": 0, "network.width": 8, "critic.width": 8}
+    asked = {"models": ["pix2pix:spade"], "budget_each": "64", "settings": settings, "out": cached / "report"}
+    tl.compare(one, two, quiet=True, **asked)  # type: ignore[arg-type]
+    rows = json.loads((cached / "report" / "results.json").read_text())["rows"]
+    assert not [row["problems"] for row in rows if row["problems"]]
+    found = {row["name"]: row["metrics"].get("agreement", {}).get("value") for row in rows}
+    assert found["real against real"] > 0.7 > found["mean target"] >= 0
+    assert 0 <= found["pix2pix:spade"] < found["real against real"], "trained for two steps"
+    assert found["nearest target"] < found["real against real"]
+    assert "Map read off" in (cached / "report" / "index.html").read_text(encoding="utf-8")
 
 
 def test_agreement_by_hand() -> None:

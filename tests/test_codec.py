@@ -14,10 +14,12 @@ from test_contract import check_losses, check_masks, check_micro_batches, check_
 
 from trilemma.maths.noise import Noise
 from trilemma.metrics.latent import codebook_use
-from trilemma.models.contract import Now, Rates
+from trilemma.models.contract import Now, Rates, configure
+from trilemma.networks.grid_codec import code_grid
 from trilemma.networks.layers import Network
 from trilemma.networks.quantise import Codebook
 from trilemma.networks.rival import Rival, length_of, pull
+from trilemma.spaces import Continuous, Space
 
 WITH_CRITIC = {"adversarial": 0.5, "similarity": 0.5, "critic_from": 0.0}
 
@@ -84,6 +86,20 @@ def test_codes_of_a_codebook_pass_gradients_on() -> None:
     torch.testing.assert_close(codes, book.nearest(out))
     codes.square().sum().backward()
     torch.testing.assert_close(out.grad, 2 * codes.detach())
+
+
+@pytest.mark.parametrize(
+    ("grid", "factor"),
+    [((8, 8), 2), ((15,), 2), ((16, 16), 4), ((28, 28), 4), ((64, 48), 4), ((95,), 4), ((96, 64), 8), ((256, 256), 8)],
+)
+def test_how_much_smaller_codes_are_follows_the_side(grid: tuple[int, ...], factor: int) -> None:
+    """2, 4 or 8 times fewer places a side, of whatever size and budget; settings of one's own win."""
+    spaces: dict[str, Space] = {"x": Continuous((1, *grid))}
+    for size in ("xs", "m"):
+        config = configure("codec", spaces, size=size)
+        assert code_grid(grid, config.network) == tuple(-(-side // factor) for side in grid)
+    own = configure("codec", spaces, changes={"network.multipliers": (1,), "network.patch": 1})
+    assert code_grid(grid, own.network) == grid
 
 
 def test_codes_pass_as_they_are_until_entries_are_worth_something() -> None:

@@ -14,7 +14,7 @@ from trilemma.models.contract import TRAINED, configure, find, known_models
 from trilemma.spaces import Continuous
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/add-a-model.md", "docs/choosing.md", "docs/export.md")
+PAGES = ("README.md", "docs/add-a-model.md", "docs/choosing.md", "docs/export.md", "docs/outside.md")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,25 @@ def test_choosing_is_what_the_rules_say() -> None:
 
     text = page()
     assert (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8") == text
+
+
+def test_presets_and_settings_are_those_of_the_code() -> None:
+    """docs/presets.md is written by `python -m trilemma.report.presets`; do it again when this fails."""
+    from trilemma.report.presets import comments, page, written
+
+    text = page()
+    assert (ROOT / "docs" / "presets.md").read_text(encoding="utf-8") == text
+    for name in known_models():
+        model_class, preset = find(name)
+        assert model_class.about.keys() == model_class.presets.keys(), (
+            f"{name}: a sentence for each preset, and no more"
+        )
+        assert not preset or f"| `{name}` | {model_class.about[preset]} |" in text
+        assert all(field in comments(model_class.Config) for field in vars(model_class.Config()))
+    assert "| `prior_draws` | `2` | impressions for a caption" in text and "`diffusion:unclip` is another name" in text
+    assert [written(value) for value in ((1, 0.5), (), (3,), None, True, "", 1e-3)] == [
+        "(1,0.5)", "()", "(3,)", "none", "true", "''", "0.001",
+    ]  # fmt: skip
 
 
 def test_the_rules_are_stated_with_the_numbers_that_they_use() -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from torch import nn
 
+import trilemma as tl
 from trilemma.errors import InputError
 from trilemma.modalities.contract import Data, Opening
 from trilemma.modalities.degrade import degraded, parse
@@ -95,6 +96,35 @@ def test_two_sets(tmp_path: Path) -> None:
         assert seen is not None and seen.shape == (2, 3, SIDE, SIDE)
         every = train.gather(np.zeros(len(sources[0]), dtype=int), index=np.arange(len(sources[0]))).other
         assert {row.numpy().tobytes() for row in every} == {row.tobytes() for row in sources[0]}  # type: ignore[union-attr]
+
+
+def test_the_usual_model_goes_by_what_belongs_together(tmp_path: Path) -> None:
+    """`train` without --model: pairs, two sets, or one; and that is the model of the run."""
+    one, two = folder(tmp_path / "a", pictures(seed=1)), folder(tmp_path / "b", pictures(seed=2))
+    other = folder(tmp_path / "c", pictures(seed=3), [f"c{number}" for number in range(COUNT)])
+    assert usual_model((one, two), Opening(), []) == "bridge"
+    assert usual_model((one, two), Opening(pairs="none"), []) == usual_model((one, other), Opening(), []) == "cut"
+    assert usual_model((one, None), Opening(), []) == "diffusion"
+    settings = {"training.previews": 0, "training.choose_samples": 0, "network.width": 8, "critic.width": 8}
+    run = tl.train(one, other, out=tmp_path / "run", budget="32", size="xs", settings=settings, quiet=True)
+    assert run.config()["model"] == "cut" and tl.load(run.folder).can() == ["translate", "info"]
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_one_picture_is_no_set(side: int, tmp_path: Path) -> None:
+    """In a folder or by itself, on either side, as pairs or as two sets: the error names it and says what to do."""
+    many, few = folder(tmp_path / "many", pictures(seed=1)), folder(tmp_path / "few", pictures(seed=2)[:1])
+    for settings, words in (
+        ({}, r"1 pairs by file name, but 23 files without a partner"),
+        ({"skip_bad": True}, r"only 1 examples; at least 16 are needed"),
+        ({"pairs": "none"}, r"few: only 1 examples; at least \d+ are needed"),
+    ):
+        sources = (few, many) if side == 0 else (many, few)
+        with pytest.raises(InputError, match=words):
+            opened(*sources, **settings)
+    alone = few / "000.png"
+    with pytest.raises(InputError, match=r"000\.png: is a single image; give the folder"):
+        opened(*((alone, many) if side == 0 else (many, alone)))
 
 
 def test_pairs_as_two_sets() -> None:

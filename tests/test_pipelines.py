@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_cli import call
 from test_compare import bars, refused
 from test_words import squares
 
@@ -208,6 +209,23 @@ def test_a_run_is_loaded_as_a_pipeline(run: Loaded, tmp_path: Path, monkeypatch:
     np.testing.assert_array_equal(np.stack([np.asarray(one) for one in made]), run.generate(3, seed=seed, steps=4))
     again = pipeline(batch_size=2, generator=[torch.Generator().manual_seed(5)] * 2, output_type="np").images
     assert again.shape == (2, 8, 8, 1) and again.min() >= 0 and again.max() <= 1
+
+
+def test_the_command_line_writes_a_pipeline(run: Loaded, tmp_path: Path) -> None:
+    """The folder that `export_pipeline` writes; the other format, and none at all, are other commands."""
+    said = call("export", run.run.folder, "--to", "diffusers", "--out", tmp_path / "theirs")
+    assert said.code == 0 and said.out.split() == [str(tmp_path / "theirs")], said.err
+    index = json.loads((tmp_path / "theirs" / "model_index.json").read_text())
+    assert index["_class_name"] == ["pipeline", "TrilemmaPipeline"]
+    export_pipeline(run, tmp_path / "again")
+    held = {path.relative_to(tmp_path / "again"): path.read_bytes() for path in _files(tmp_path / "again")}
+    assert held == {path.relative_to(tmp_path / "theirs"): path.read_bytes() for path in _files(tmp_path / "theirs")}
+    assert "is there already" in call("export", run.run.folder, "--to", "diffusers", "--out", tmp_path / "theirs").error
+    assert "diffusers" in call("export", run.run.folder, "--to", "difusers", "--out", tmp_path / "x").error
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def test_a_pipeline_of_ours_gives_numbers(run: Loaded) -> None:

@@ -20,6 +20,7 @@ from test_cli import call
 from torch import Tensor
 
 import trilemma as tl
+from trilemma.config import SIZES
 from trilemma.errors import InputError
 from trilemma.maths.noise import Noise
 from trilemma.metrics import control
@@ -31,7 +32,7 @@ from trilemma.networks.layers import Network
 from trilemma.networks.stylegan import CONVOLVE, Mapping, Modulated, Synthesis
 from trilemma.report.measure import SEED, moved_for
 from trilemma.report.of_styles import has_control, of_styles, sheet
-from trilemma.spaces import Continuous
+from trilemma.spaces import Categorical, Continuous
 from trilemma.tasks import styles
 from trilemma.tasks.load import Loaded
 
@@ -129,6 +130,49 @@ def test_augmentation_rises_with_the_examples_seen() -> None:
     assert "augment" not in GAN.adapt({"x": Continuous((1, 28, 28))}, "s", 20_000)
     with pytest.raises(InputError, match="augment_over"):
         configure("gan", {"x": Continuous((1, 28, 28))}, changes={"augment_over": -5})
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "steered", "gamma", "falls", "levels", "patch"),
+    [
+        ((1, 8, 8), 500, True, 1.0, 0.1, 2, 1),  # so small that few examples need no stronger penalty
+        ((1, 28, 28), 60_000, False, 1.0, 0.1, 2, 2),
+        ((1, 28, 28), 9_999, True, 1.0, 0.2, 2, 2),
+        ((3, 32, 32), 50_000, False, 3.07, 0.1, 3, 2),
+        ((3, 32, 32), 1_000, True, 9.71, 0.2, 3, 2),  # ten times too few: sqrt(10) times as much
+        ((3, 32, 32), 100, True, 9.71, 0.2, 3, 2),  # and no more than that
+        ((3, 64, 64), 50_000, False, 12.29, 0.1, 4, 2),
+        ((3, 64, 20), 50_000, False, 3.84, 0.1, 4, 2),
+        ((3, 256, 256), 50_000, False, 196.61, 0.1, 6, 2),
+    ],
+)
+def test_settings_of_stylegan_follow_the_data(
+    shape: tuple[int, ...], count: int, steered: bool, gamma: float, falls: float, levels: int, patch: int
+) -> None:
+    """The penalty follows the numbers of an example and how few there are; steered augmentation is for few; the
+    synthesis starts from 4 to 8 places a side."""
+    config = configure("stylegan", {"x": Continuous(shape)}, count=count)
+    assert (config.target > 0) is steered and config.augment == 0
+    assert config.gamma == pytest.approx(gamma, rel=0.01) and config.gamma_end == pytest.approx(falls * gamma, rel=0.02)
+    assert (len(config.network.multipliers), config.network.patch) == (levels, patch)
+    synthesis = Synthesis(shape[0], shape[1:], config.network, style=8, pace=1.0)
+    assert min(map(max, synthesis.sides)) <= 8 and max(map(max, synthesis.sides)) >= max(shape[1:]) // patch
+
+
+def test_settings_of_stylegan_follow_size_labels_and_the_user() -> None:
+    image = {"x": Continuous((1, 28, 28))}
+    widths = [configure("stylegan", image, size=size).network.width for size in SIZES]
+    assert widths == sorted(set(widths))
+    labels = {**image, "label": Categorical((1,), 10)}
+    clusters = [configure("stylegan", each, count=count).clusters
+                for each, count in ((image, 20_000), (image, 1_000_000), (image, 1_000), (labels, 20_000))]  # fmt: skip
+    assert clusters == [40, 100, 0, 0]
+    asked = [configure(name, image, count=1000).target for name in ("stylegan", "stylegan:ada", "stylegan:plain")]
+    assert asked[0] == asked[1] > asked[2] == 0
+    assert configure("stylegan:ada", image, count=50_000).target == asked[0], "asked for, many or few"
+    assert configure("stylegan", image, count=1000, changes={"gamma": 5.0, "target": 0.0}).gamma == 5.0
+    vector = configure("stylegan", {"x": Continuous((5,))}, count=500)
+    assert (vector.network.kind, vector.target, vector.optimizer.batch) == ("mlp", 0.0, 256)
 
 
 def test_reading_along_an_axis() -> None:
@@ -336,13 +380,28 @@ def test_the_verbs(folder: Path, run: Loaded, tmp_path: Path) -> None:
         ("edit", folder, "--seed", 5, "--direction", "sefa-1", "--out", tmp_path / "other.png"),
         ("directions", folder, "--names", "pca-1,7", "--steps", 3, "--out", tmp_path / "directions.png"),
         ("interpolate", folder, 0, 1, "--space", "w", "--steps", 4, "--out", tmp_path / "film.gif"),
+        ("interpolate", folder, 0, 1, "--steps", 4, "--out", tmp_path / "codes.gif"),
     ):
         said = call(*command)
         assert said.code == 0, said.err
         assert Path(said.out.split()[-1]).is_file()
     assert "dB" in call("project", folder, picture, "--steps", 2, "--out", tmp_path / "projected.png").err
-    with Image.open(tmp_path / "film.gif") as film:
-        assert film.n_frames == 6  # there and back
+    films = []
+    for name in ("film.gif", "codes.gif"):
+        with Image.open(tmp_path / name) as film:
+            assert film.n_frames == 6  # there and back
+            frames = []
+            for number in range(6):
+                film.seek(number)
+                frames.append(np.asarray(film.convert("L").resize((8, 8), Image.Resampling.BOX)).astype(float))
+            films.append(np.stack(frames))
+    styled, coded = films
+    for film, space in ((styled, "w"), (coded, "z")):
+        way = run.interpolate(0, 1, steps=4, space=space).astype(float)
+        assert np.abs(film - way[[0, 1, 2, 3, 2, 1]]).mean() < 3, (
+            "a film is the way there and back, but for its palette"
+        )
+    assert np.abs(styled[1:3] - coded[1:3]).mean() > 1, "ways of their own"
     assert "--amount much" in call("edit", folder, "--amount", "much").error
     for told in ("--direction", "--amount", "--layers", "--number", "--tune"):
         error = call("edit", folder, picture, "--prompt", "a seven", told, 1).error

@@ -11,7 +11,15 @@ import torch
 from trilemma.errors import InputError
 from trilemma.models.contract import configure
 from trilemma.networks.layers import Network
-from trilemma.networks.transformer import FEW, Transformer, attend, rotated, rotations, transformer_settings
+from trilemma.networks.transformer import (
+    FEW,
+    Attention,
+    Transformer,
+    attend,
+    rotated,
+    rotations,
+    transformer_settings,
+)
 from trilemma.spaces import Categorical, Continuous, Space
 
 GRIDS = [(5,), (33,), (7, 7), (10, 9), (1, 1), (4, 4, 4), (1, 1, 9)]
@@ -73,6 +81,39 @@ def test_text_is_seen_where_its_mask_says() -> None:
     other = network(x, embedding, tokens + 1, mask)
     assert not torch.allclose(other[0], out[0]) and not torch.allclose(other[2], out[2])
     torch.testing.assert_close(network(x, embedding)[1], out[1])  # no text at all
+
+
+@pytest.mark.parametrize("context", [0, 6])
+def test_how_long_queries_and_keys_are_does_not_matter(context: int) -> None:
+    """They are normalised: weights that make them a thousand times as long change nothing; of values they do."""
+    torch.manual_seed(0)
+    attention = Attention(32, context)
+    for weight in attention.parameters():
+        torch.nn.init.normal_(weight)
+    x, tokens = torch.randn(2, 9, 32), torch.randn(2, 5, 6) if context else None
+    turns = None if context else rotations((3, 3), 32 // attention.heads)
+
+    def out() -> torch.Tensor:
+        with torch.no_grad():
+            return attention(x, turns, tokens)
+
+    before = out()
+    keys, values = slice(0, 32), slice(32, 64)
+    with torch.no_grad():
+        for weight in (
+            attention.ask.weight,
+            attention.ask.bias,
+            attention.tell.weight[keys],
+            attention.tell.bias[keys],
+        ):
+            weight *= 1000
+    torch.testing.assert_close(out(), before, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        attention.norm_q.gain *= 3  # how sharp attention is, is learned here
+        sharper = out()
+        attention.norm_q.gain /= 3
+        attention.tell.weight[values] *= 2
+    assert not torch.allclose(sharper, before, atol=1e-2) and not torch.allclose(out(), before, atol=1e-2)
 
 
 def test_both_ways_to_attend_are_one() -> None:

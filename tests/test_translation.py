@@ -235,6 +235,10 @@ def test_every_row_is_measured_on_the_same_unseen_sources(report: tuple[Path, di
             (found["perceptual"] + (found["frechet"] / spread(results)) ** 0.5) / 2, rel=1e-6
         )
     assert of(results, "did nothing")["structure"] == pytest.approx(1)
+    for row in results["rows"]:
+        if row["kind"] == "model":  # copies are told of translators, too: of training targets
+            assert {"memorisation", "near_copies"} <= of(results, row["name"]).keys()
+            assert row["verdicts"]["memorisation"] in ("none", "copies", "cannot tell")
     np.testing.assert_array_equal(np.load(folder / "samples" / "did-nothing.npy"), held[0][:tests])
 
 

@@ -25,6 +25,7 @@ from trilemma.models.contract import configure
 from trilemma.models.unclip import UnCLIP
 from trilemma.training import restore
 from trilemma.training.guides import clip_of
+from trilemma.training.loop import Loop
 from trilemma.training.run import Run
 from trilemma.words import Tokenizer, Words
 
@@ -192,6 +193,30 @@ def test_a_clip_guides_a_model_that_is_there_and_a_run_goes_on_without_its_folde
         tl.train(
             folder, model="unclip", out=tmp_path / "no", budget="256", quiet=True, settings={"clip": str(given.folder)}
         )
+
+
+@pytest.mark.parametrize("model", ["unclip", "diffusion:clip-guided"])
+def test_resume_is_exact_within_the_stage_of_the_clip(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped while its CLIP learns, a run goes on with the same command, and ends as if nothing had been."""
+    folder, step, stop = squares(tmp_path / "pictures", 40), Loop.take_step, [True]
+
+    def stopping(self: Loop) -> dict[str, float]:
+        self.stop = stop[0] and type(self.model).__name__ == "Clip" and self.step == 3
+        return step(self)
+
+    whole = trained(folder, tmp_path / "whole", model, "960")
+    monkeypatch.setattr(Loop, "take_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        trained(folder, tmp_path / "run", model, "960")
+    clip = Run(tmp_path / "run" / "clip")
+    assert clip.exists and not clip.finished and clip.latest_state() is not None
+    assert not Run(tmp_path / "run").exists or not Run(tmp_path / "run").states()
+    stop[0] = False
+    again = trained(folder, tmp_path / "run", model, "960")
+    for name in ("weights.safetensors", "clip/weights.safetensors"):
+        assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
 
 def test_a_run_that_reads_captions_may_begin_one_that_a_clip_leads() -> None:

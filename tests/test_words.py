@@ -11,6 +11,7 @@ import pytest
 import torch
 from contract_cases import CASES, build, randomise, settings
 from PIL import Image
+from test_cli import call
 
 import trilemma as tl
 from trilemma.batches import Options
@@ -247,9 +248,25 @@ def test_prompts_of_a_model_that_does_not_read_are_an_error(tmp_path: Path) -> N
 
 def test_codes_are_made_of_captions_too(tmp_path: Path) -> None:
     folder, out = squares(tmp_path / "pictures"), tmp_path / "run"
-    settings = {**PLAIN, "text": "words"}
-    tl.train(folder, model="diffusion:latent", out=out, budget="256", size="xs", quiet=True, settings=settings)
-    assert tl.load(out).generate(2, prompt="a red square").shape == (2, 8, 8, 3)
+    settings = {**PLAIN, "text": "words", "network.width": 16, "optimizer.rate": 1e-2}
+    tl.train(folder, model="diffusion:latent", out=out, budget="1000", size="xs", quiet=True, settings=settings)
+    loaded, red = tl.load(out), folder / "000.png"
+    assert loaded.generate(2, prompt="a red square").shape == (2, 8, 8, 3)
+    # Others of a picture are made of its codes: with nothing taken away it is what the autoencoder gives back.
+    given = open_data(folder).x[:1]
+    with torch.no_grad():
+        space = loaded.model.space
+        back = space.decode(space.embed(torch.tensor(given)))  # type: ignore[operator]
+    same = loaded.vary(red, n=2, strength=0.0, raw=True)
+    assert np.abs(same.astype(float) - back.numpy()).max() <= 1
+    others = loaded.vary(red, n=3, strength=0.5)
+    assert others.shape == (3, 8, 8, 3) and len(np.unique(others.reshape(3, -1), axis=0)) == 3
+    asked = [loaded.vary(red, n=1, prompt=f"a {name} square", strength=0.9, guidance=4.0) for name in ("red", "blue")]
+    assert not np.array_equal(*asked), "it is deaf to what it is asked"
+    said = call("edit", out, red, "--prompt", "a blue square", "--strength", 0.9, "--guidance", 4,
+                "--out", tmp_path / "blue.npy")  # fmt: skip
+    assert said.code == 0, said.err
+    np.testing.assert_array_equal(np.load(tmp_path / "blue.npy"), asked[1])
 
 
 def test_a_way_between_samples_begins_and_ends_with_them(tmp_path: Path) -> None:

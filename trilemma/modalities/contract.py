@@ -39,10 +39,12 @@ class Opening:
     keep: tuple[str, ...] = ()  # rules between a table's columns: 'start <= end'
     window: int | None = None  # of a series: steps that a model sees at once
     step: int | None = None  # of a series with irregular times: seconds of the grid that they are put on
-    pairs: str | None = None  # of images: how sources and targets go together (modalities/pairs.py); None: recognised
+    pairs: str | None = (
+        None  # of images: by name, by row (their order), none, left or right half the source; None: auto
+    )
     degradation: str | None = None  # of images: what makes a source of each, as 'downscale 4'
     template: str | None = None  # a caption made of each label, as 'a photo of a {label}'
-    classes: str | None = None  # of images: colours of sources that are maps (modalities/classes.py); None: recognised
+    classes: str | None = None  # of images: colours of sources that are maps, or how many; None: recognised
     fewest: int | None = None  # examples that are enough; None: as many as a model from nothing needs
 
 

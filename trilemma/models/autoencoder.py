@@ -49,6 +49,11 @@ class Autoencoder(Model, Samples, Encodes, Decodes, Denoises, Surprises):
         "salt-and-pepper": {"corruption": "salt-and-pepper", "amount": 0.4},
         "masking": {"corruption": "mask", "amount": 0.6},
     }
+    about = {
+        "denoising": "Takes Gaussian noise off, of any deviation up to that of the data.",
+        "salt-and-pepper": "Puts right up to 40 % of places, set to an example's darkest or lightest value.",
+        "masking": "Fills in up to 60 % of places, which were blanked.",
+    }
     accepts = (Continuous, Categorical, Mixed)
     average = 0.05
 

@@ -58,6 +58,7 @@ class Config:
 class BiGAN(Model, Samples, Styles, Criticizes, Encodes, Surprises):
     Config = Config
     presets = {"published": {"play": "non-saturating", "penalty": "r1", "codes": 0.0, "cycle": 0.0}}
+    about = {"published": "The critic's game alone, without errors on codes and on what comes back from them."}
     accepts = (Continuous, Categorical, Mixed)
     average = 0.16
     finds_clusters = True

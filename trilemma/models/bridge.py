@@ -59,6 +59,7 @@ class Config:
 class Bridge(Model, Samples, Translates):
     Config = Config
     presets = {"source": {"start": "source"}}
+    about = {"source": "The path begins at the source under noise instead of at noise; as many channels as x has."}
     accepts = (Continuous,)
     kinds = ("mlp", "conv", "transformer")
     sets = ("paired",)

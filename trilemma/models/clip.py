@@ -80,6 +80,7 @@ class Config:
 class Clip(Model, Encodes, Matches):
     Config = Config
     presets = {"noise-aware": {"noise_aware": True}}
+    about = {"noise-aware": "Sees pictures under noise of a level that it is told, as `diffusion:clip-guided` needs."}
     accepts = (Continuous,)
     needs_grid = True
     kinds = ("conv",)

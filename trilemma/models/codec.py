@@ -65,6 +65,11 @@ class Codec(Model, Samples, Encodes, Decodes, Rates, Coder):
     deviation: Tensor
     Config = Config
     presets = {"kl": {}, "fsq": {"codes": "fsq"}, "vq": {"codes": "vq"}}
+    about = {
+        "kl": "The default by its own name: Gaussian codes, held near N(0, I) by a small weight.",
+        "fsq": "Codes are rounded to fixed levels: tokens without a codebook to learn (Mentzer et al. 2024).",
+        "vq": "Codes are the nearest entry of a codebook that follows them (van den Oord et al. 2017).",
+    }
     accepts = (Continuous,)
     average = 0.05
     needs_grid = True

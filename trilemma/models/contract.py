@@ -82,6 +82,7 @@ class Model(nn.Module, ABC):
 
     Config: ClassVar[type]
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # name -> dotted settings, laid over the defaults
+    about: ClassVar[dict[str, str]] = {}  # name of a preset -> what it is, a sentence for docs/presets.md
     accepts: ClassVar[tuple[type[Space], ...]]
     needs_grid: ClassVar[bool] = False  # True: images, series ...; nothing without a place for each value
     needs_captions: ClassVar[bool] = False  # True: learns nothing where the Spaces have no captions (Words)

@@ -70,6 +70,10 @@ class CUT(Model, Samples, Translates, Criticizes):
             "optimizer.warm_up": 0,
         },
     }
+    about = {
+        "fast": "FastCUT: a stronger contrast and no identity term, so fewer passes a step.",
+        "published": "The paper's game: least squares, one example a step, 256 patches (Park et al. 2020).",
+    }
     accepts = (Continuous,)
     needs_grid = True
     kinds = ("conv",)

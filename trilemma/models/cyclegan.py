@@ -109,6 +109,7 @@ class CycleGAN(Model, Samples, Translates, Criticizes):
             "optimizer.warm_up": 0,
         },
     }
+    about = {"published": "The paper's game: least squares, one example a step, no penalty (Zhu et al. 2017)."}
     accepts = (Continuous,)
     needs_grid = True
     kinds = ("conv",)

@@ -104,6 +104,16 @@ class Diffusion(Model, Samples, Denoises, Fills, Redraws, Translates, Scores, Su
         "ddpm": DDPM,
         "ddpm-learned": {**DDPM, "variance": "learned"},
     }
+    about = {
+        "edm": "The default by its own name: log-normal noise levels, a preconditioned network (Karras et al. 2022).",
+        "flow": "Flow matching: the velocity along a straight path between data and noise (Lipman et al. 2023).",
+        "latent": "An autoencoder is trained first, in the same budget, and diffusion learns its codes.",
+        "text": "Reads captions: token by token, and as a whole.",
+        "clip-guided": "Reads captions, and a CLIP that is trained first leads samples by its slope.",
+        "transformer": "Diffusion on codes, as `latent` is, by a transformer instead of a U-Net (Peebles & Xie 2023).",
+        "ddpm": "A thousand fixed noise levels, predicted noise, the ancestral way back (Ho et al. 2020).",
+        "ddpm-learned": "The same with a learned variance of each step back (Nichol & Dhariwal 2021).",
+    }
     accepts = (Continuous, Categorical, Mixed, Latent)
     kinds = ("mlp", "conv", "transformer")
     sets = ("alone", "paired")  # a source is seen beside y (Saharia et al. 2022, Palette)

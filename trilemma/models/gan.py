@@ -83,6 +83,15 @@ class GAN(Model, Samples, Styles, Criticizes):
         "least-squares": {"play": "least-squares", "penalty": "r1"},
         "text": {"text": "words"},
     }
+    about = {
+        "minimax": "The first game: the generator lowers the very sum that the critic raises (Goodfellow et al. 2014).",
+        "non-saturating": "The generator raises what the critic takes for real: the game as it is mostly played.",
+        "wasserstein": "WGAN-GP: scores are a distance, their slope is held at 1, the critic has three turns for one.",
+        "hinge": "The critic parts scores by a margin and leaves alone what is beyond it (Lim & Ye 2017).",
+        "relativistic": "The default by its own name: each real example is scored against the fake beside it (R3GAN).",
+        "least-squares": "Scores are drawn to 1 and 0 by squares (Mao et al. 2017).",
+        "text": "Reads captions; the critic also rejects real examples under captions of others (Reed et al. 2016).",
+    }
     accepts = (Continuous, Categorical, Mixed)
     average = 0.16
     finds_clusters = True

@@ -81,6 +81,11 @@ class Pix2Pix(Model, Samples, Translates, Criticizes):
         # What a degradation left of x may go by places: a shift would be another degradation.
         "srgan": {"residual": True, "matching": 10.0, "jitter": 0.0},
     }
+    about = {
+        "published": "The paper's game: one example a step, a strong absolute distance (Isola et al. 2017).",
+        "spade": "For label maps: each normalisation of the generator hears of the source (Park et al. 2019).",
+        "srgan": "For blurred or shrunk sources: it adds to them, led by features of the critic (Ledig et al. 2017).",
+    }
     accepts = (Continuous,)
     needs_grid = True
     kinds = ("conv",)

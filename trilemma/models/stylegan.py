@@ -81,6 +81,11 @@ class StyleGAN(Model, Samples, Styles, Criticizes):
         "plain": {"augment": 0.0, "target": 0.0},
         "smooth": {"path_length": 2.0},
     }
+    about = {
+        "ada": "Augmentation that the critic steers, of however many examples; the default below 10,000.",
+        "plain": "No augmentation, however few examples there are.",
+        "smooth": "Equal steps in styles are to be equal steps in examples: StyleGAN2's path-length regularisation.",
+    }
     accepts = (Continuous, Categorical, Mixed)
     kinds = ("conv",)
     average = 0.16

@@ -80,6 +80,11 @@ class VAE(Model, Samples, Encodes, Decodes, Rates, Fills, Scores, Surprises):
         "discretised": {"likelihood": "discretised"},
         "gan": {"adversarial": 0.1, "similarity": 0.25},
     }
+    about = {
+        "bernoulli": "Values count as probabilities, as in many textbooks: a loss, and of greys no likelihood.",
+        "discretised": "The likelihood of the data's own levels (256 of 8-bit pictures): bits that can be compared.",
+        "gan": "VAE-GAN: a critic also judges what is decoded, and examples are to look alike to its features.",
+    }
     accepts = (Continuous, Categorical, Mixed)
     average = 0.05
 

@@ -25,6 +25,7 @@ from trilemma.models.contract import (
     Encodes,
     Fills,
     Model,
+    Redraws,
     Styles,
     Translates,
 )
@@ -102,10 +103,23 @@ class Opened:
         """Has this run learned to fill in what is missing?"""
         return isinstance(self.model, Fills) and self.model.can_fill()
 
+    @property
+    def reads(self) -> bool:
+        """Has this run learned from captions?"""
+        return any(isinstance(space, Words) for space in self.model.spaces.values())
+
     def _fills(self, task: str, needed: str | None = None) -> None:
         self.require(needed or task)
         if not self.fills:
             raise InputError(f"{task}: this run has not learned to fill in; train it with --set model.given=0.25")
+
+    def _instead(self, task: str) -> str:
+        """What else of that name a run can do whose model knows no directions: draw a picture anew."""
+        if task != "edit" or not isinstance(self.model, Redraws):
+            return ""
+        if self.reads:
+            return "; it can turn a picture into what you say: edit RUN FILE --prompt '...'"
+        return "; it can turn a picture into what you say: edit RUN FILE --where '...'" if self.attributes else ""
 
     def require(self, task: str) -> None:
         """InputError where this run's model or kind of data cannot do the task."""
@@ -113,8 +127,7 @@ class Opened:
             raise InputError(f"{task}: this run has learned to translate; it can {' and '.join(TRANSLATORS)}")
         if not needs(type(self.model), task):
             able = ", ".join(models_that(task))
-            other = "; it can `edit --where` attributes" if task == "edit" and self.attributes else ""
-            raise InputError(f"{self.config['model']} cannot {task}; models that can: {able}{other}")
+            raise InputError(f"{self.config['model']} cannot {task}; models that can: {able}{self._instead(task)}")
         if not works(type(self.model), self.modality.kind, task):
             raise InputError(f"{task}: is for data of kind {' or '.join(ONLY[task])}, not {self.modality.kind}")
         if task in OF_DATA and self.space is not self.space.outer:
@@ -218,6 +231,7 @@ class Opened:
             raise InputError(
                 "--where is for tables, for pictures with attributes (columns of a metadata.csv), and for several "
                 "series with columns that never change within one"
+                + ("; this run reads captions: say it with --prompt" if self.reads else "")
             )
         return pooled(self, where, self.label(label), alone=alone)
 
