@@ -159,6 +159,7 @@ class Held(NamedTuple):
     sine: int
     cosine: int
     steps: int  # of a round
+    late: float = 0.0  # steps from its beginning to the first of them
 
 
 class Continuous(Space):
@@ -212,7 +213,7 @@ class Continuous(Space):
             "high": self.high,
             "levels": self.levels,
             "always": list(self.always),
-            **({"held": [list(each) for each in self.held]} if self.held else {}),
+            **({"held": [list(each if each.late else each[:4]) for each in self.held]} if self.held else {}),
             **({"scenes": list(self.scenes.shape[:2])} if self.stage else {}),
         }
 
@@ -264,7 +265,7 @@ class Continuous(Space):
     def _held_still(self, x: Tensor) -> Tensor:
         """Raw x with the mean of each round in channels that keep one value."""
         for each in self.held:
-            own = rounds(x[:, each.sine], x[:, each.cosine], each.steps)
+            own = rounds(x[:, each.sine], x[:, each.cosine], each.steps, each.late)
             x = _replaced(x, each.channel, over_rounds(x[:, each.channel], own, own.sum(1)))
         return x
 
@@ -273,7 +274,7 @@ class Continuous(Space):
         for each in self.held:
             known = observed[:, each.channel].to(x.dtype)
             calendar = (observed[:, each.sine] & observed[:, each.cosine]).to(x.dtype)
-            own = rounds(x[:, each.sine] * calendar, x[:, each.cosine] * calendar, each.steps)
+            own = rounds(x[:, each.sine] * calendar, x[:, each.cosine] * calendar, each.steps, each.late)
             counts = (own * known.unsqueeze(2)).sum(1)
             values = over_rounds(x[:, each.channel] * known, own, counts)
             here = ((own * (counts > 0).to(x.dtype).unsqueeze(1)).sum(2) > 0) & calendar.any(1, keepdim=True)
@@ -322,7 +323,7 @@ class Continuous(Space):
         if self.held:
             raw = params * self._column(self.deviation) + self._column(self.mean)
             for each in self.held:  # one draw a round, of which no mean is left
-                own = rounds(raw[:, each.sine], raw[:, each.cosine], each.steps)
+                own = rounds(raw[:, each.sine], raw[:, each.cosine], each.steps, each.late)
                 made = _replaced(made, each.channel, over_rounds(made[:, each.channel], own, own.sum(1).sqrt()))
         return params + self._column(log_scale.exp()) * made
 

@@ -24,10 +24,11 @@ def estimated_noise(x: Tensor) -> Tensor:
     return (second.abs().flatten(1).median(1).values / 0.6745 / 6**0.5).clamp(min=0.02)
 
 
-def rounds(sine: Tensor, cosine: Tensor, steps: int) -> Tensor:
+def rounds(sine: Tensor, cosine: Tensor, steps: int, late: float = 0.0) -> Tensor:
     """Which round each step is of, (B, T, rounds) of 0 and 1, where an angle goes round once in `steps` equal steps.
 
-    sine, cosine (B, T): those of the angle, times anything above 0 and with noise. A round begins at angle 0.
+    sine, cosine (B, T): those of the angle, times anything above 0 and with noise. A round begins at angle 0, and its
+    first step lies `late` steps behind that.
     """
     place = torch.arange(sine.shape[-1], device=sine.device)
     angle = place * (2 * torch.pi / steps)
@@ -36,7 +37,7 @@ def rounds(sine: Tensor, cosine: Tensor, steps: int) -> Tensor:
     sine, cosine = sine.float(), cosine.float()
     y = (sine * angle.cos() - cosine * angle.sin()).sum(1, keepdim=True)
     x = (cosine * angle.cos() + sine * angle.sin()).sum(1, keepdim=True)
-    first = (torch.atan2(y, x) * (steps / (2 * torch.pi))).round().long() % steps
+    first = (torch.atan2(y, x) * (steps / (2 * torch.pi)) - late).round().long() % steps
     number = torch.div(first + place, steps, rounding_mode="floor")
     last = torch.arange((sine.shape[-1] + steps - 2) // steps + 1, device=sine.device)
     return (number.unsqueeze(2) == last).to(sine.dtype)

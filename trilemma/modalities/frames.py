@@ -248,8 +248,11 @@ def _formulas(path: Path, place: int) -> bool:
     return found
 
 
-def write(frame: pd.DataFrame, out: Path, delimiter: str = ",") -> None:
-    """A table by its suffix: .csv, .tsv, .jsonl, .parquet, .xlsx (and .csv.gz). delimiter: of .csv and .txt."""
+def write(frame: pd.DataFrame, out: Path, delimiter: str = ",", *, comma: bool = False) -> None:
+    """A table by its suffix: .csv, .tsv, .jsonl, .parquet, .xlsx (and .csv.gz).
+
+    delimiter: of .csv and .txt. comma: decimal commas in columns of numbers, of text files.
+    """
     kind, frame, packed = suffix(out), frame.rename(columns=str), out.suffix.lower() == ".gz"
     if out.suffix.lower() in PACKED and not (packed and kind in (*TEXT, *LINES)):
         raise InputError(f"{out}: tables are packed as .csv.gz, .tsv.gz or .jsonl.gz; choose another name")
@@ -259,7 +262,8 @@ def write(frame: pd.DataFrame, out: Path, delimiter: str = ",") -> None:
                 if kind in LINES:
                     file.writelines(lines_of(frame))
                 else:
-                    frame.to_csv(file, index=False, sep="\t" if kind == ".tsv" else delimiter)
+                    between, decimal = "\t" if kind == ".tsv" else delimiter, "," if comma else "."
+                    frame.to_csv(file, index=False, sep=between, decimal=decimal)
         elif kind == ".parquet":
             _write_parquet(frame, temporary, out)
         else:
