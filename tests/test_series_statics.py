@@ -54,7 +54,8 @@ def test_constant_columns_become_attributes() -> None:
     owner, cells = data.conditions["label"][:, 0], data.conditions[NAME]
     np.testing.assert_allclose(data.attributes[0].from_scores(cells[:, 0]), np.array(SIZES)[owner])
     assert (cells[owner % 2 == 0, 1] == 0).all() and np.isnan(cells[owner == 5, 1]).all()
-    assert "left out, for they are neither numbers nor a few words: open, mood" in data.notes
+    assert "left out, for they are neither numbers nor a few words: mood" in data.notes
+    assert "left out, for they never change: open" in data.notes
     assert any('can be asked for (--where "NAME = VALUE"): size' in note for note in data.notes)
     rows, labels = data.spaces[NAME].pool()
     assert set(labels) == set(range(6)) and len(rows) == len(data.splits["train"])

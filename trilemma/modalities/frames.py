@@ -169,7 +169,7 @@ def named(names: list[Any], shown: str) -> list[str]:
     given = ["" if name is None else str(name).strip() for name in names]
     twice = [name for name, times in Counter(given).items() if times > 1 and name]
     if twice:
-        raise InputError(f"{shown}: {len(twice)} names of columns come twice ({twice[0]!r}); rename them")
+        raise InputError(f"{shown}: names of columns come twice ({', '.join(map(repr, twice[:3]))}); rename them")
     taken, made = set(given), []
     for place, name in enumerate(given):
         free = name or f"column {place + 1}"

@@ -127,7 +127,10 @@ class Series(Modality):
             if (empty := np.isnan(told.x).all(1)).any():
                 present[attributes.NAME] = ~empty
         notes += told.notes
-        if left := [name for name in given.left if name not in constant]:
+        still = {each.name for each in given.texts if len(each.texts) < 2}
+        if never := [name for name in given.left if name in still and name not in constant]:
+            notes.append(f"left out, for they never change: {', '.join(never)}")
+        if left := [name for name in given.left if name not in constant and name not in still]:
             notes.append(f"left out, for they are neither numbers nor a few words: {', '.join(left)}")
         step = clock.said()
         article = "" if step[0].isdigit() else "an " if step == "hour" else "a "

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from trilemma.errors import InputError
-from trilemma.modalities import dates, zones
+from trilemma.modalities import dates, periods, zones
 from trilemma.modalities.columns import NUMBER, Texts, infer
 
 PARTS = ("year", "month", "day", "hour", "minute", "second")  # columns that make a time together
@@ -59,7 +59,7 @@ class Clock:
         if self.counted:
             return "step"
         if self.months:
-            return "month" if self.months == 1 else f"{self.months} months"
+            return {1: "month", 12: "year"}.get(self.months, f"{self.months} months")
         for unit, seconds in (("day", DAY), ("hour", HOUR), ("minute", 60), ("second", 1)):
             if self.step % seconds == 0:
                 count = self.step // seconds
@@ -278,6 +278,10 @@ def _candidates(texts: Sequence[Texts], known: Clock | None) -> Iterator[Moments
         ):
             seconds = pd.to_datetime(pd.Series(each.texts), format="%Y%m").to_numpy("datetime64[s]").astype(np.int64)
             found.append(Moments([each.name], seconds[each.codes].astype(float), "%Y%m", [], []))
+        elif (
+            own := periods.seconds_of(each.name, each.texts, known=known is not None and each.name in known.names)
+        ) is not None:
+            found.append(Moments([each.name], own[0][each.codes], own[1], [], []))
         elif (
             known is not None
             and each.name in known.names

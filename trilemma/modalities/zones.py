@@ -10,6 +10,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
+from trilemma.modalities import periods
+
 OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)$|Z$")
 # Of zones whose clocks agree the one that most people know.
 USUAL = (
@@ -99,6 +101,8 @@ def form_of(texts: Sequence[str], form: str) -> str:
 
 def written(when: pd.DatetimeIndex, form: str) -> list[str]:
     """Moments as texts; `%:z` is an offset with a colon, which not every Python knows."""
+    if (made := periods.written(when, form)) is not None:
+        return made
     if not form.endswith("%:z"):
         return when.strftime(form).tolist()  # type: ignore[no-any-return]
     return [f"{text[:-2]}:{text[-2:]}" for text in when.strftime(f"{form[:-3]}%z")]
