@@ -203,3 +203,47 @@ def test_offsets_of_no_zone_are_said() -> None:
     data, series = opened(pd.DataFrame({"time": texts, "v": np.sin(np.arange(300))}))
     assert any("change as in no zone that is known here: times are written in UTC" in note for note in data.notes)
     assert series.clock.written(np.array([0])) == ["1970-01-01T00:00:00+00:00"]
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "step", "after"),
+    [
+        ("quarter", [f"{1984 + n // 4}Q{n % 4 + 1}" for n in range(160)], "3 months", ["2024Q1", "2024Q2"]),
+        ("when", [f"Q{n % 4 + 1} {1984 + n // 4}" for n in range(160)], "3 months", ["Q1 2024", "Q2 2024"]),
+        ("year", [str(1803 + n) for n in range(220)], "year", ["2023", "2024"]),
+        ("ts", [str(1_704_067_200_000 + 60_000 * n) for n in range(300)], "minute", ["1704085200000", "1704085260000"]),
+        ("unix_time", [str(1_704_067_200 + 3600 * n) for n in range(300)], "hour", ["1705147200", "1705150800"]),
+        ("week", pd.date_range("2020-01-06", periods=200, freq="7D").strftime("%G-W%V").tolist(), "7 days",
+         ["2023-W45", "2023-W46"]),
+    ],
+)  # fmt: skip
+def test_times_that_are_no_dates(name: str, texts: list[str], step: str, after: list[str]) -> None:
+    frame = pd.DataFrame({name: texts, "v": np.sin(np.arange(len(texts)))})
+    found = find(read(frame, "test")[0])
+    assert found is not None and found.clock.said() == step and found.clock.written(found.seconds[:2]) == texts[:2]
+    assert found.clock.written(found.clock.after(int(found.seconds[-1]), 2)) == after
+    later = find(read(frame.iloc[9:20], "test")[0], found.clock)
+    assert later is not None and later.clock.written(later.seconds) == texts[9:20]
+
+
+def test_few_years_are_no_series() -> None:
+    cars = pd.DataFrame({"year": np.arange(1970, 2010), "price": np.random.default_rng(0).normal(size=40)})
+    assert find(read(cars, "test")[0]) is None
+
+
+def test_numbers_with_a_unit_are_numbers(tmp_path: Path) -> None:
+    when = pd.date_range("2024-01-01", periods=300, freq="h")
+    value = np.random.default_rng(0).normal(20, 3, 300).round(1)
+    frame = pd.DataFrame(
+        {"time": when, "energy": [f"{each} kWh" for each in value], "heat": [f"{each}°C" for each in value]}
+    )
+    frame["code"] = [f"{n % 50}{'ab'[n % 2]}" for n in range(300)]
+    frame["still"] = 7
+    frame.to_csv(tmp_path / "s.csv", index=False)
+    data, series = opened(tmp_path / "s.csv")
+    np.testing.assert_array_equal(series.rows(tmp_path / "s.csv")[0].values, np.stack([value, value], 1))
+    assert [each.written(np.array([3.14]))[0] for each in series.channels] == ["3.1 kWh", "3.1°C"]
+    assert data.notes[-2:] == [
+        "left out, for they never change: still",
+        "left out, for they are neither numbers nor a few words: code",
+    ]

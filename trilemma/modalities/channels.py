@@ -179,11 +179,13 @@ def learned(
         raise InputError(f"{setting}: its cells are words; say level, known or left-out")
     circle = circle_of(levels, times, clock, names)
     if kind is None and not column.values:
-        seen, steps = list(zip(levels, calendars, strict=True)), clock.steps_of(circle) if circle else 0
-        if steps > window:  # of a value that outlasts a window no window tells whether it wanders off
+        own, told, steps = levels, list(calendars), window
+        if circle and clock.steps_of(circle) > window:  # no window tells whether what outlasts it wanders off
             places = [once(each, when, clock, circle) for each, when in zip(levels, times, strict=True)]
-            seen = [(own[place], told[:, place]) for (own, told), place in zip(seen, places, strict=True)]
-        kind = kind_of(*(list(each) for each in zip(*seen, strict=True)), ROUNDS if steps > window else window)
+            own = [each[place] for each, place in zip(levels, places, strict=True)]
+            told = [each[:, place] for each, place in zip(calendars, places, strict=True)]
+            steps = ROUNDS
+        kind = kind_of(own, told, steps)
     kind = kind or "level"
     if kind == "return" and min(np.nanmin(each, initial=np.inf) for each in levels) <= 0:
         raise InputError(f"{setting}: it has values of 0 or below")

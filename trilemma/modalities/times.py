@@ -293,7 +293,9 @@ def _candidates(texts: Sequence[Texts], known: Clock | None) -> Iterator[Moments
             if column.kind == "date":
                 zone, form, notes = zones.of_dtype(each.dtype), column.format, []
                 if form.endswith("%z") and not zone:
-                    zone, note = zones.told(each.texts, dates.seconds_of(each.texts, column.formats))
+                    read = dates.seconds_of(each.texts, column.formats)
+                    assert read is not None, "the column was read in these forms"
+                    zone, note = zones.told(each.texts, read)
                     form, notes = zones.form_of(each.texts, form), [f"column {each.name!r}: {note}"] if note else []
                 moments = Moments([each.name], values, form, column.formats, notes, zone)
                 found.append(_in_order(moments, each, known))
