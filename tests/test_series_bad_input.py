@@ -107,7 +107,7 @@ READ["the hour that autumn has twice"] = (
 )
 READ["zones written out, over a change of clocks"] = (
     hours([moment.isoformat() for moment in zurich("2022-03-10")]),
-    on_the_grid("2022-03-10T00:00:00+0000", "2022-04-18T23:00:00+0000", COUNT, ""),
+    on_the_grid("2022-03-10T01:00:00+01:00", "2022-04-19T01:00:00+02:00", COUNT, "are those of Europe/Berlin"),
 )
 
 
@@ -177,5 +177,5 @@ def test_frames_with_zones() -> None:
     """An index of times in a zone: a change of clocks is no gap, and leaves no step out."""
     frame = hours().drop(columns="time").set_axis(zurich("2022-03-10"))
     data = open_data(frame)
-    assert data.facts["times"].startswith(f"{COUNT:,} steps of an hour, from 2022-03-10 00:00:00+0000")
+    assert data.facts["times"].startswith(f"{COUNT:,} steps of an hour, from 2022-03-10 01:00:00+0100")
     assert data.facts["gaps"] == "0.0% of values"

@@ -34,7 +34,7 @@ def panel(count: int = 260) -> pd.DataFrame:
             "region": region,
             "size": size,
             "open": "yes",
-            "mood": random.choice(["a", "b"], count),
+            "mood": random.choice([f"m{n}" for n in range(20)], count),
         }
         parts.append(pd.DataFrame({"day": pd.date_range("2021-01-01", periods=count), **own, "sales": sales.round(1)}))
     return pd.concat(parts, ignore_index=True)
@@ -54,7 +54,8 @@ def test_constant_columns_become_attributes() -> None:
     owner, cells = data.conditions["label"][:, 0], data.conditions[NAME]
     np.testing.assert_allclose(data.attributes[0].from_scores(cells[:, 0]), np.array(SIZES)[owner])
     assert (cells[owner % 2 == 0, 1] == 0).all() and np.isnan(cells[owner == 5, 1]).all()
-    assert "left out, for they are no numbers: open, mood" in data.notes
+    assert "left out, for they are neither numbers nor a few words: mood" in data.notes
+    assert "left out, for they never change: open" in data.notes
     assert any('can be asked for (--where "NAME = VALUE"): size' in note for note in data.notes)
     rows, labels = data.spaces[NAME].pool()
     assert set(labels) == set(range(6)) and len(rows) == len(data.splits["train"])
@@ -68,7 +69,8 @@ def test_constant_columns_become_attributes() -> None:
     assert len({each.hash for each in (data, opened(panel()), opened(frame, region="text"))}) == 3
     for columns, message in (
         ({"mood": "category"}, "never changes within a shop"), ({"sales": "integer"}, "never changes within a shop"),
-        ({"region": "level"}, "not all of its cells are numbers"), ({"size": "cat"}, "mean 'category'"),
+        ({"mood": "level"}, "not all of its cells are numbers"),
+        ({"size": "cat"}, "mean 'category'"),
         ({"zone": "text"}, "'zone'"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
@@ -139,3 +141,19 @@ def test_a_model_with_codes_knows_no_strangers(tmp_path: Path) -> None:
     assert loaded.generate(3, where="region = south").shape == (3, 16, 1)
     with pytest.raises(InputError, match="no shop of the run has all of this, and vae knows no others"):
         loaded.generate(3, where="region = south and size < 100")
+
+
+def test_scenarios_of_what_is_asked_for(run: Path) -> None:
+    loaded = tl.load(run)
+    found = loaded.scenarios("region = north and min(sales) > 0 and last(sales) > 40", 20)
+    assert found.probability > 0.8 and found.where == "min(sales) > 0 and last(sales) > 40"
+    assert (
+        "of series with 'region = north' is" in found.said() and loaded.shown(None).export(found.x)[..., -1].mean() > 45
+    )
+    assert loaded.scenarios("last(sales) > 40 and region in (south, 'south')", 5).probability < 0.2
+    exact = loaded.stress("region = south and first(sales) = 12", 8)
+    np.testing.assert_allclose(exact[:, 0, -1], 12, atol=0.1)
+    with pytest.raises(InputError, match="says nothing of the path"):
+        loaded.stress("region = north", 2)
+    with pytest.raises(InputError, match="'east'"):
+        loaded.stress("region = east and last(sales) > 40", 2)

@@ -23,6 +23,7 @@ from trilemma.modalities.contract import Opening
 from trilemma.modalities.series import Series
 from trilemma.models.contract import Fills, Now, configure
 from trilemma.models.diffusion import Diffusion
+from trilemma.report.baselines import pca_gaussian
 from trilemma.spaces import Continuous, Space
 from trilemma.tasks.series import fill
 from trilemma.training.sampling import Sampler
@@ -352,3 +353,56 @@ def test_a_run_that_knew_less_goes_on(tmp_path: Path) -> None:
     assert isinstance(tl.load(longer).space, Continuous) and tl.load(longer).space.stage == 0
     begun = tl.train(frame[:2000], out=tmp_path / "new", start=tmp_path / "old", **how)
     assert tl.load(begun).space.stage > 0
+
+
+@pytest.mark.parametrize(("begin", "every", "late"), [("2024-01-01 07:30", 1, 0.5), ("2024-01-01 01:00", 3, 1 / 3)])
+def test_days_that_begin_between_two_steps(begin: str, every: int, late: float, tmp_path: Path) -> None:
+    """Times at half past, or every three hours from one on: the first step of a day lies behind its beginning."""
+    data, series, space = opened(hourly(400, begin).iloc[::every].reset_index(drop=True), window=72)
+    assert [each.circle for each in series.channels[:3]] == ["", "hour of day", "hour of day"]
+    assert [each.late for each in space.held] == pytest.approx([late, late])
+    again = space_from(space.describe())
+    assert isinstance(again, Continuous) and again.held == space.held
+    assert Series.from_description(series.describe()).clock.offset == series.clock.offset == round(3600 * every * late)
+    x = torch.from_numpy(np.asarray(data.x[data.splits["train"][:64]]))
+    noisy = x.clone()
+    noisy[:, series.told :] += 0.2 * torch.randn(
+        noisy[:, series.told :].shape, generator=torch.Generator().manual_seed(0)
+    )
+    for channel in (1, 2):
+        torch.testing.assert_close(space.decode(space.embed(noisy))[:, channel], x[:, channel], atol=1e-4, rtol=1e-4)
+    series.save(x.numpy()[:6], tmp_path / "made.csv")
+    back = torch.from_numpy(series.read(tmp_path / "made.csv", space)[0])
+    torch.testing.assert_close(space.decode(space.embed(back)), back, atol=1e-4, rtol=1e-4)
+
+
+def test_inspect_says_of_days_what_is_kept() -> None:
+    """Weeks longer than a window are kept; what is learned by changes, or of entities whose hours lie apart, is not."""
+    frame = hourly(200)
+    week = ((frame["time"] - pd.Timestamp("2024-01-01")).dt.days // 7).to_numpy()
+    frame["rain"] = np.random.default_rng(5).normal(size=week[-1] + 1).round(3)[week]
+    frame["price"] = (100 * np.exp(np.cumsum(np.random.default_rng(6).normal(0, 0.02, 201)))).round(2)[
+        (frame["time"].dt.floor("D") - frame["time"][0].floor("D")).dt.days
+    ]
+    data, _, space = opened(frame[["time", "count", "rain", "price"]], window=24)
+    assert data.facts["columns"]["rain"] == "number, one value a week" and data.facts["columns"]["price"] == (
+        "number, by its returns"
+    )
+    x = torch.from_numpy(np.asarray(data.x[data.splits["train"][:300]]))
+    assert [each.channel for each in space.held] == [1]
+    torch.testing.assert_close(space.decode(space.embed(x))[:, 1], x[:, 1], atol=1e-4, rtol=1e-4)
+    late = frame.assign(time=frame["time"] + pd.Timedelta(minutes=30))
+    data, _, space = opened(
+        pd.concat([each.assign(who=n) for n, each in zip("abc", (frame, late, frame), strict=True)])
+    )
+    assert data.facts["columns"]["rain"] == "number" and not space.held
+
+
+def test_a_gaussian_keeps_days() -> None:
+    """The baseline beside models: as even over a day as what they make."""
+    data, _, space = opened(hourly(), window=72)
+    made = torch.from_numpy(pca_gaussian(data, 20, seed=0))
+    torch.testing.assert_close(space.decode(space.embed(made)), made, atol=1e-4, rtol=1e-4)
+    own = rounds(made[:, space.held[0].sine], made[:, space.held[0].cosine], 24).argmax(2)
+    same = own.diff(dim=1) == 0
+    assert bool((made[:, 1].diff(dim=1)[same].abs() < 1e-5).all())

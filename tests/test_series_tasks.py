@@ -31,7 +31,7 @@ from trilemma.models.contract import Decodes, Encodes, Fills, Surprises, configu
 from trilemma.models.diffusion import Diffusion
 from trilemma.spaces import Categorical, Continuous, Space, fit_continuous
 from trilemma.tasks import series as tasks
-from trilemma.tasks.alarms import around, detect
+from trilemma.tasks.alarms import around, detect, peaks
 from trilemma.tasks.factors import _averaged, known_factors
 from trilemma.tasks.forecast import companions, forecast, significant
 from trilemma.tasks.risk import risk
@@ -629,3 +629,35 @@ def test_factors_are_averaged_over_a_window() -> None:
     spans = np.array([[0, 10], [5, 20], [25, 40], [-1, 5], [35, 51], [31, 45]])
     expected = [1, (5 * 1 + 10 * 4) / 15, 4, np.nan, np.nan, np.nan]
     np.testing.assert_allclose(_averaged(rows, 0, spans), expected)
+
+
+class Blurred(nn.Module, Surprises):
+    """Surprised by what is far from 0, and half as much by what stands up to four steps beside it."""
+
+    def surprise(self, batch: Batch) -> torch.Tensor:
+        assert batch.observed is not None
+        own = (batch.x * batch.observed).square()
+        near = torch.nn.functional.max_pool1d(own, 9, 1, 4) / 2
+        return torch.maximum(own, near) * batch.observed
+
+
+def test_one_strange_step_is_one_alarm() -> None:
+    """However strange it is: not one of its whole stretch, nor of the steps beside it that surprise for its sake."""
+    random, count = np.random.default_rng(0), 4000
+    frame = pd.DataFrame({"t": np.arange(count), "v": random.normal(size=count).round(3)})
+    series = tl.open_data(frame, opening=Opening(kind="series", window=64)).modality
+    assert isinstance(series, Series)
+    sampler = Sampler(Blurred(), Engine(threads=1), frequencies=None, dtype=np.dtype(np.float32))  # type: ignore[arg-type]
+    normal = pd.DataFrame({"t": np.arange(count), "v": random.normal(size=count).round(3)})
+    spots, odd = np.arange(200, 1000, 100), frame.copy()
+    odd.loc[spots, "v"] = 30.0
+    odd.loc[2000:2029, "v"] = 2.2 * random.choice([-1, 1], 30)  # none of which is strange by itself
+    clean, found = (
+        detect(sampler, series, each, false_alarms=0.01, normal=normal, seed=0).alarms for each in (frame, odd)
+    )
+    added = np.flatnonzero(found & ~clean)
+    assert found[spots].all() and found[2005:2025].mean() > 0.8
+    single = added[added < 1900]
+    assert (np.abs(single[:, None] - spots).min(1) <= 2).mean() > 0.7, single
+    cells = np.array([[0.0], [5], [6], [5], [0], [0], [0], [0], [4.5]])
+    assert np.flatnonzero(peaks(np.pad(cells, ((0, 9), (0, 0)), constant_values=4.7), 0.01)).tolist() == [2, 17]

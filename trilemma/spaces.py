@@ -204,7 +204,7 @@ class Continuous(Space):
             "high": self.high,
             "levels": self.levels,
             "always": list(self.always),
-            **({"steady": [list(each) for each in self.steady]} if self.steady else {}),
+            **({"steady": [list(each if each.late else each[:4]) for each in self.steady]} if self.steady else {}),
             **({"scenes": list(self.scenes.shape[:2])} if self.stage else {}),
         }
 

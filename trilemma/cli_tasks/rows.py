@@ -51,7 +51,10 @@ def stress(
     run: RunArgument,
     where: Annotated[
         str,
-        typer.Option(help="Conditions on the path, as 'AAPL return < -5%' or 'min(count) < 10 and max(count) > 50'."),
+        typer.Option(
+            help="Conditions on the path, as 'AAPL return < -5%' or 'min(count) < 10 and max(count) > 50'; of several "
+            "series also on what never changes within one, as 'region = north and sales return < -5%'."
+        ),
     ],
     n: Annotated[int, typer.Option("-n", help="How many paths.")] = 1000,
     horizon: Annotated[int | None, typer.Option(help="Steps of a path; default: those of a window.")] = None,

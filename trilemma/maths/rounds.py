@@ -18,22 +18,23 @@ class Steady(NamedTuple):
     sine: int
     cosine: int
     steps: int  # of a round
+    late: float = 0.0  # steps from its beginning to the first of them
 
     def still(self, x: Tensor) -> Tensor:
         """x with the mean of each round in the channel."""
-        own = rounds(x[:, self.sine], x[:, self.cosine], self.steps)
+        own = rounds(x[:, self.sine], x[:, self.cosine], self.steps, self.late)
         return self._replaced(x, over_rounds(x[:, self.channel], own, own.sum(1)))
 
     def one_draw(self, made: Tensor, x: Tensor) -> Tensor:
         """Standard normal noise like x with one draw a round in the channel: a mean of several would be smaller."""
-        own = rounds(x[:, self.sine], x[:, self.cosine], self.steps)
+        own = rounds(x[:, self.sine], x[:, self.cosine], self.steps, self.late)
         return self._replaced(made, over_rounds(made[:, self.channel], own, own.sum(1).sqrt()))
 
     def deduced(self, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """x and a mask of what is known of it: a round's value is known where one of its steps is."""
         known = observed[:, self.channel].to(x.dtype)
         calendar = (observed[:, self.sine] & observed[:, self.cosine]).to(x.dtype)
-        own = rounds(x[:, self.sine] * calendar, x[:, self.cosine] * calendar, self.steps)
+        own = rounds(x[:, self.sine] * calendar, x[:, self.cosine] * calendar, self.steps, self.late)
         counts = (own * known.unsqueeze(2)).sum(1)
         values = over_rounds(x[:, self.channel] * known, own, counts)
         here = ((own * (counts > 0).to(x.dtype).unsqueeze(1)).sum(2) > 0) & calendar.any(1, keepdim=True)
@@ -47,10 +48,11 @@ class Steady(NamedTuple):
         return torch.cat([x[:, : self.channel], values.unsqueeze(1), x[:, self.channel + 1 :]], 1)
 
 
-def rounds(sine: Tensor, cosine: Tensor, steps: int) -> Tensor:
+def rounds(sine: Tensor, cosine: Tensor, steps: int, late: float = 0.0) -> Tensor:
     """Which round each step is of, (B, T, rounds) of 0 and 1, where an angle goes round once in `steps` equal steps.
 
-    sine, cosine (B, T): those of the angle, times anything above 0 and with noise. A round begins at angle 0.
+    sine, cosine (B, T): those of the angle, times anything above 0 and with noise. A round begins at angle 0, and its
+    first step lies `late` steps behind that.
     """
     place = torch.arange(sine.shape[-1], device=sine.device)
     angle = place * (2 * torch.pi / steps)
@@ -59,7 +61,7 @@ def rounds(sine: Tensor, cosine: Tensor, steps: int) -> Tensor:
     sine, cosine = sine.float(), cosine.float()
     y = (sine * angle.cos() - cosine * angle.sin()).sum(1, keepdim=True)
     x = (cosine * angle.cos() + sine * angle.sin()).sum(1, keepdim=True)
-    first = (torch.atan2(y, x) * (steps / (2 * torch.pi))).round().long() % steps
+    first = (torch.atan2(y, x) * (steps / (2 * torch.pi)) - late).round().long() % steps
     number = torch.div(first + place, steps, rounding_mode="floor")
     last = torch.arange((sine.shape[-1] + steps - 2) // steps + 1, device=sine.device)
     return (number.unsqueeze(2) == last).to(sine.dtype)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from trilemma.modalities.columns import KNOTS, REPEATED, Column
+from trilemma.errors import InputError
+from trilemma.modalities.columns import KNOTS, REPEATED, Column, Texts
 from trilemma.modalities.times import CIRCLES, Clock
 
 KINDS = ("level", "change", "return", "known", "left-out")
 STEADY = 0.99  # of all changes, those where a day begins, in a column of daily values; of at least 8
+ROUNDS = 8  # days or weeks by which it is told whether what keeps a value for one wanders off
 WANDERS = 0.1  # of what a random walk would vary from window to window
 
 
@@ -74,8 +76,7 @@ class Channel:
         if self.wanders:
             return []
         if self.circle:  # a day's value counts once
-            rounds = [clock.rounds(when, self.circle) for when in times]
-            levels = [each[np.unique(own, return_index=True)[1]] for each, own in zip(levels, rounds, strict=True)]
+            levels = [each[once(each, when, clock, self.circle)] for each, when in zip(levels, times, strict=True)]
         levels = [each[~np.isnan(each)] for each in levels]
         # A level that lasts counts once, too.
         known = np.concatenate([each[np.append(True, np.diff(each) != 0)[: len(each)]] for each in levels])
@@ -91,6 +92,19 @@ class Channel:
         middles = (values[1:] + values[:-1]) / 2
         inside = (learned >= values[0]) & (learned <= values[-1])
         return np.where(inside, values[np.searchsorted(middles, np.where(inside, learned, 0.0))], learned)
+
+    def middle(self, draws: np.ndarray) -> np.ndarray:
+        """(n,) the middle of several draws of levels (draws, n): their mean, of few levels the nearest of them to it,
+        and of words the one that comes most often."""
+        if self.column.values:
+            times = [(draws == place).sum(0) for place in range(len(self.column.values))]
+            return np.argmax(times, 0).astype(float)
+        mean = draws.mean(0)
+        if len(self.values) < 2:
+            return mean
+        values = np.asarray(self.values)
+        near = values[np.abs(mean[:, None] - values).argmin(1)]
+        return np.where((mean >= values[0]) & (mean <= values[-1]), near, mean)
 
     def bridged(self, learned: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Levels (n,), NaN where there is none, with their gaps filled by what was learned (n,) of the same steps.
@@ -123,10 +137,66 @@ class Channel:
         """Levels with the column's own decimals."""
         return levels if self.decimals is None else levels.round(self.decimals)
 
+    def written(self, levels: np.ndarray, texts: Texts | None = None, *, rounded: bool = True) -> np.ndarray:
+        """Levels (n,) as cells in the user's own way; in that of a task's table, where its column is given.
+
+        rounded: with the column's decimals, else with as many as a number has.
+        """
+        own, same = np.unique(levels, return_inverse=True)
+        column = self.column.like(texts)
+        column = replace(column, decimals=self.decimals) if rounded else replace(column, decimals=None, least=0)
+        return column.written(self.rounded(own) if rounded else own, np.random.default_rng(0))[same.ravel()]
+
     def said(self) -> str:
         ways = {"change": ", by its changes", "return": ", by its returns", "known": ", known ahead"}
         steady = {"hour of day": ", one value a day", "day of week": ", one value a week"}
-        return "number" + ways.get(self.kind, "") + steady.get(self.circle, "")
+        words = self.column.values
+        what = f"{len(words)} words, in the order {', '.join(words)}" if words else "number"
+        return what + ways.get(self.kind, "") + steady.get(self.circle, "")
+
+
+def learned(
+    column: Column,
+    levels: list[np.ndarray],
+    times: list[np.ndarray],
+    clock: Clock,
+    *,
+    length: float,
+    window: int,
+    kind: str | None,
+    start: float,
+) -> Channel:
+    """A column as its levels in the training part of each entity's times, (n,) each, tell how to learn it.
+
+    length: seconds that the series spans. kind: the one that the user names. start: a level from which changes go on.
+
+    Raises:
+        InputError: a kind that is none for these values.
+    """
+    calendars, (names, *_) = zip(*(clock.calendar(each, length) for each in times), strict=True)
+    setting = f"setting data.columns.{column.name}={kind}"
+    if column.values and kind in ("change", "return"):
+        raise InputError(f"{setting}: its cells are words; say level, known or left-out")
+    circle = circle_of(levels, times, clock, names)
+    if kind is None and not column.values:
+        own, told, steps = levels, list(calendars), window
+        if circle and clock.steps_of(circle) > window:  # no window tells whether what outlasts it wanders off
+            places = [once(each, when, clock, circle) for each, when in zip(levels, times, strict=True)]
+            own = [each[place] for each, place in zip(levels, places, strict=True)]
+            told = [each[:, place] for each, place in zip(calendars, places, strict=True)]
+            steps = ROUNDS
+        kind = kind_of(own, told, steps)
+    kind = kind or "level"
+    if kind == "return" and min(np.nanmin(each, initial=np.inf) for each in levels) <= 0:
+        raise InputError(f"{setting}: it has values of 0 or below")
+    made = Channel(column, kind, start, column.decimals)
+    column.decimals = None if made.wanders else made.decimals
+    column.fit(np.concatenate([made.relative(each) for each in levels]), smooth=not column.values)
+    if not column.values:
+        column.lengthen()
+    made.circle = "" if made.wanders else circle
+    made.values = [] if column.values else made.few(levels, times, clock)
+    return made
 
 
 def kind_of(levels: list[np.ndarray], calendars: list[np.ndarray], window: int) -> str:
@@ -170,7 +240,7 @@ def circle_of(levels: list[np.ndarray], times: list[np.ndarray], clock: Clock, k
     """
     for circle in reversed(CIRCLES):
         steps = clock.steps_of(circle)
-        if steps < 2 or f"{circle}, sine" not in known or (times[0][0] + CIRCLES[circle][0]) % clock.step:
+        if steps < 2 or f"{circle}, sine" not in known or len({int(each[0]) % clock.step for each in times}) > 1:
             continue
         changes = first = 0
         for values, when in zip(levels, times, strict=True):
@@ -180,6 +250,12 @@ def circle_of(levels: list[np.ndarray], times: list[np.ndarray], clock: Clock, k
         if changes >= 8 and first >= STEADY * changes:
             return circle
     return ""
+
+
+def once(values: np.ndarray, times: np.ndarray, clock: Clock, circle: str) -> np.ndarray:
+    """Of each round of a circle the first of its steps (n,) that has a value: their places."""
+    known = np.flatnonzero(~np.isnan(values))
+    return known[np.unique(clock.rounds(times[known], circle), return_index=True)[1]]
 
 
 def _mean_square(values: np.ndarray) -> float:

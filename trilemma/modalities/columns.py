@@ -45,7 +45,8 @@ class Column:
     gaps: bool = False
     empty: str = ""
     dtype: str = "str"
-    values: list[str] = field(default_factory=list)  # of a category, by code; the value of a constant
+    # Of a category by code, and of a number that stands for words (of a series); the value of a constant.
+    values: list[str] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)  # knots of the map: share of the training rows below,
     knots: list[float] = field(default_factory=list)  # and the value there
     tails: list[float] = field(
@@ -111,8 +112,13 @@ class Column:
         return replace(own, comma=False, group="", prefix="", suffix="") if texts.typed else own
 
     def numbers(self, texts: Texts) -> tuple[np.ndarray, str]:
-        """Texts of a task's column as numbers: what `numerals.read` gives."""
-        return numerals.read(texts.texts, self.like(texts).form)
+        """Texts of a task's column as numbers: what `numerals.read` gives; words as their places."""
+        if not self.values:
+            return numerals.read(texts.texts, self.like(texts).form)
+        places = {word.lower(): place for place, word in enumerate(self.values)}  # true is True
+        places |= {word: place for place, word in enumerate(self.values)}
+        found = [places.get(text, places.get(text.lower(), np.nan)) for text in texts.texts]
+        return np.array(found, dtype=float), next((t for t, p in zip(texts.texts, found, strict=True) if p != p), "")
 
     def said(self) -> str:
         """The kind in words, for `inspect`."""
@@ -236,7 +242,7 @@ class Column:
             return identifiers.anew(self.signs, self.start, self.room, self.longest, count, generator)
         cells = np.full(count, self.empty, dtype=object)
         here = ~np.isnan(values)
-        if self.kind == "category":
+        if self.values:
             cells[here] = np.asarray(self.values, dtype=object)[values[here].astype(int)]
         elif self.kind == "date":
             cells[here] = dates.written(values[here], self.format)
@@ -321,7 +327,7 @@ def _huge(numbers: np.ndarray) -> bool:
     return bool(np.nanmax(np.abs(numbers), initial=0.0) >= 2.0**53)
 
 
-def _whole(numbers: np.ndarray) -> bool:
+def all_whole(numbers: np.ndarray) -> bool:
     known = numbers[~np.isnan(numbers)]
     return bool((np.isfinite(known) & (known == known.round()) & (np.abs(known) < 2.0**53)).all())
 
@@ -341,7 +347,7 @@ def _kind(column: Column, texts: Texts, numbers: np.ndarray | None, forms: list[
         if distinct <= (FEW if column.decimals == 0 else 2):
             return "category"
         # 5.0, as pandas writes whole numbers of a column with gaps.
-        return "integer" if column.decimals == 0 or (column.decimals and _whole(numbers)) else "number"
+        return "integer" if column.decimals == 0 or (column.decimals and all_whole(numbers)) else "number"
     if forms and distinct > 2:
         return "date"
     if distinct > 20 and distinct > 0.5 * present:

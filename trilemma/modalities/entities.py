@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from trilemma.errors import InputError
-from trilemma.modalities import arrays, faults, frames, times
-from trilemma.modalities.columns import Column, Texts, infer
+from trilemma.modalities import arrays, faults, frames, states, times
+from trilemma.modalities.columns import Column, Texts, all_whole, infer
 from trilemma.modalities.times import Clock
 
 VARIABLES = ("variable", "metric", "parameter", "measure", "channel", "sensor", "indicator")  # of a long table: what
@@ -46,7 +46,13 @@ class Reading:
     apart: bool = False  # examples that have no common time
     labels: np.ndarray | None = None  # (entities,) numbers of classes that examples come with,
     label_names: list[str] = field(default_factory=list)  # and their names
-    delimiter: str = ","  # between cells of a text file
+    delimiter: str = ","  # between cells of a text file,
+    comma: bool = False  # and whether there are decimal commas in it
+
+    def texts_of(self, name: str) -> Texts | None:
+        """The column in which the values of one of `columns` stand; None of arrays."""
+        own = name if self.variable is None else self.value
+        return next((each for each in self.texts if each.name == own), None)
 
 
 def read_entities(
@@ -101,6 +107,8 @@ def read_entities(
         if again and not own.irregular:
             more.append(f"{again:,} rows have the time of another one{own_name}: averaged")
         grid, levels, spots, off = times.regular(table[chosen], when.seconds[chosen], own)
+        for c, column in enumerate(columns):
+            levels[:, c] = levels[:, c].round() if column.values else levels[:, c]  # a mean of words is none
         far = int((spots < 0).sum())
         shared = len(spots) - len(np.unique(spots)) - again
         if shared and own.months:
@@ -115,41 +123,62 @@ def read_entities(
         owner, place = owner[long.rows], place[long.rows]
     variable, value = (None, "") if long is None else (long.variables, long.value)
     made = Reading(found, columns, own, when.entity, left, notes + more, given, owner, place, variable, value, frame)
-    made.delimiter = frames.delimiter(source)
+    made.delimiter, made.comma = frames.delimiter(source), frame is None and any(each.comma for each in columns)
     return made
 
 
 def _columns(
     texts: list[Texts], when: times.Times, wanted: dict[str, Column] | None, shown: str
 ) -> tuple[list[Column], np.ndarray, list[str], list[str]]:
-    """The columns of numbers, their values (N, columns), names of those that are none, notes."""
+    """The columns of numbers and of few words, their values (N, columns), names of all others, notes."""
     names, columns, values, left, notes = {*when.clock.names, when.entity}, [], [], [], []
-    same = _same_time(texts, when) if wanted is None and not when.clock.counted else set()
+    timed = wanted is None and not when.clock.counted
+    spoken = states.of_calendar(texts, when) if timed else []
+    same = {*spoken, *_same_time(texts, when)} if timed else set()
+    order = np.lexsort((when.seconds, _owner(texts, when)))
     for each in texts:
         if each.name in names or (each.name in same if wanted is None else each.name not in wanted):
             continue
         if wanted is not None:
             column, numbers, more = _known(each, wanted[each.name], shown)
         else:
-            column, numbers, more = infer(each, "number" if _numeric(each) else None)
+            column, numbers, more = _new(each, order)
         if column.kind != "number":
             left.append(each.name)
             continue
         columns.append(column)
         values.append(numbers)
         notes += more
+    if spoken:
+        notes.append(f"left out, for the times say it already: {', '.join(spoken)}")
     if not columns:
         raise InputError(f"{shown}: no column of numbers that change beside the times; add one, or --kind table")
     return columns, np.stack(values, 1), left, notes
+
+
+def _new(texts: Texts, order: np.ndarray) -> tuple[Column, np.ndarray, list[str]]:
+    """A column of numbers, whole ones however they are written, or of few words as their places; else as `infer` has
+    it. order (N,): the rows in order of time."""
+    column, numbers, notes = infer(texts, "number" if _numeric(texts) else None)
+    if column.kind == "number" and column.decimals and all_whole(numbers):
+        column.decimals = 0  # 5.0
+    found = states.numbered(column, numbers, order)
+    return (*found, notes) if found is not None else (column, numbers, notes)
+
+
+def _owner(texts: list[Texts], when: times.Times) -> np.ndarray:
+    """(N,) whose each row is."""
+    if when.entity is None:
+        return np.zeros(len(when.seconds), dtype=int)
+    return next(each.codes for each in texts if each.name == when.entity)
 
 
 def _known(texts: Texts, column: Column, shown: str) -> tuple[Column, np.ndarray, list[str]]:
     """A column as a run's data have it: `8,076` is what it was there, whatever the few rows of now would make of it."""
     numbers, strange = column.numbers(texts)
     if strange:
-        raise InputError(
-            f"{shown}: {strange[:40]!r} in column {column.name!r} is no number as the run's data have them"
-        )
+        what = f"none of {', '.join(column.values)}," if column.values else "no number"
+        raise InputError(f"{shown}: {strange[:40]!r} in column {column.name!r} is {what} as the run's data have them")
     gone = int(np.isnan(numbers)[texts.codes[texts.codes >= 0]].sum())
     notes = [f"column {column.name!r}: {gone:,} cells are taken as missing"] if gone else []
     return column, np.append(numbers, np.nan)[texts.codes], notes

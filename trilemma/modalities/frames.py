@@ -170,7 +170,7 @@ def named(names: list[Any], shown: str) -> list[str]:
     given = ["" if name is None else str(name).strip() for name in names]
     twice = [name for name, times in Counter(given).items() if times > 1 and name]
     if twice:
-        raise InputError(f"{shown}: {len(twice)} names of columns come twice ({twice[0]!r}); rename them")
+        raise InputError(f"{shown}: names of columns come twice ({', '.join(map(repr, twice[:3]))}); rename them")
     taken, made = set(given), []
     for place, name in enumerate(given):
         free = name or f"column {place + 1}"
@@ -249,8 +249,11 @@ def _formulas(path: Path, place: int) -> bool:
     return found
 
 
-def write(frame: pd.DataFrame, out: Path, delimiter: str = ",") -> None:
-    """A table by its suffix: .csv, .tsv, .jsonl, .parquet, .xlsx (and .csv.gz). delimiter: of .csv and .txt."""
+def write(frame: pd.DataFrame, out: Path, delimiter: str = ",", *, comma: bool = False) -> None:
+    """A table by its suffix: .csv, .tsv, .jsonl, .parquet, .xlsx (and .csv.gz).
+
+    delimiter: of .csv and .txt. comma: decimal commas in columns of numbers, of text files.
+    """
     kind, frame, packed = suffix(out), frame.rename(columns=str), out.suffix.lower() == ".gz"
     if out.suffix.lower() in PACKED and not (packed and kind in (*TEXT, *LINES)):
         raise InputError(f"{out}: tables are packed as .csv.gz, .tsv.gz or .jsonl.gz; choose another name")
@@ -260,7 +263,8 @@ def write(frame: pd.DataFrame, out: Path, delimiter: str = ",") -> None:
                 if kind in LINES:
                     file.writelines(lines_of(frame))
                 else:
-                    frame.to_csv(file, index=False, sep="\t" if kind == ".tsv" else delimiter)
+                    between, decimal = "\t" if kind == ".tsv" else delimiter, "," if comma else "."
+                    frame.to_csv(file, index=False, sep=between, decimal=decimal)
         elif kind == ".parquet":
             _write_parquet(frame, temporary, out)
         else:

@@ -16,9 +16,10 @@ INFINITE = {"inf", "+inf", "-inf", "infinity", "-infinity", "+infinity"}
 NONE = {"-", "--", ".", "..", "...", "missing", "unknown", "n.a.", "#value!", "#div/0!", "#ref!", "#num!", "#name?"}
 SIGNS = r"US\$|[$€£¥₹₩₽]|CHF|EUR|USD|GBP|JPY|Fr\.|kr|zł"
 SPACES = " \u00a0\u202f"
+UNIT = r"[A-Za-zµμΩ°℃][A-Za-zµμΩ°²³/·]{0,11}"  # kWh, °C, m/s
 AFFIXED = re.compile(
     rf"(?P<sign>[+-]?)(?P<prefix>(?:{SIGNS})[{SPACES}]?)?(?P<body>[+-]?[\d.,'’{SPACES}]*\d)"
-    rf"(?P<suffix>[{SPACES}]?(?:%|‰|{SIGNS}))?",
+    rf"(?P<suffix>[{SPACES}]?(?:%|‰|{SIGNS}|{UNIT}))?",
     re.A,
 )
 DIGITS = 15  # that a float holds

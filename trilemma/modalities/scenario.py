@@ -1,7 +1,8 @@
 """Conditions on the path of a series, as people write them: `AAPL return < -5% and min(volume) > 1e6`.
 
 Clauses joined by `and`: STATISTIC(COLUMN) SIGN VALUE, or COLUMN STATISTIC SIGN VALUE, or COLUMN at STEP SIGN VALUE with
-signs < <= > >= =. A value may end in %. Names with signs beside letters, digits, dots and _ stand in quotes.
+signs < <= > >= =. A value may end in %, and is a word where the column holds words. Names with signs beside letters,
+digits, dots and _ stand in quotes. Conditions on what never changes within a series go beside them: `region = north`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from trilemma.errors import InputError, unknown
 from trilemma.modalities.channels import Channel
 from trilemma.modalities.where import SIGNS
 
+JOINED = re.compile(r"\s+and\s+(?=(?:[^\"']*[\"'][^\"']*[\"'])*[^\"']*$)", re.I)  # not within quotes
 EXAMPLE = 'write it like --where "AAPL return < -5%" or --where "min(count) < 10 and count at 24 > 50"'
 NAME = r"""("[^"]+"|'[^']+'|[\w.\-]+(?: [\w.\-]+)*?)"""
 CLAUSE = re.compile(
     rf"\s*(?:(?P<act>\w+)\s*\(\s*{NAME.replace('(', '(?P<inside>', 1)}\s*\)|"
     rf"{NAME.replace('(', '(?P<name>', 1)}\s+(?:at\s+(?P<step>\d+)|(?P<after>\w+)))\s*"
-    r"(?P<sign><=|>=|<|>|==|=)\s*(?P<value>[^\s%]+)\s*(?P<percent>%?)\s*"
+    r"""(?P<sign><=|>=|<|>|==|=)\s*(?P<value>"[^"]+"|'[^']+'|[^\s%]+)\s*(?P<percent>%?)\s*"""
 )
 
 
@@ -70,10 +72,33 @@ class Demand:
         return place if self.sign == "=" else None
 
 
+def parted(text: str, attributes: Sequence[str]) -> tuple[str, str]:
+    """The conditions of a text on paths, and those on attributes of these names; '' where there are none."""
+    path: list[str] = []
+    told: list[str] = []
+    for part in JOINED.split(text.strip()):
+        about = [re.match(rf"[\"']?{re.escape(each)}[\"']?\s*([=!<>]|in\b|is\b)", part, re.I) for each in attributes]
+        (told if any(about) else path).append(part)
+    return " and ".join(path), " and ".join(told)
+
+
+def _value(text: str, channel: Channel, where: str) -> float:
+    """What a statistic is held against: a number, or the place of a word of the column."""
+    words = channel.column.values
+    if text in words:
+        return float(words.index(text))
+    if words:
+        raise unknown(f"--where {where!r}: value of {channel.column.name!r}", text, words)
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--where {where!r}: {text!r} is no number; {EXAMPLE}") from None
+
+
 def parse(text: str, channels: Sequence[Channel], length: int) -> list[Demand]:
     """The conditions of a text on paths of `length` steps. InputError naming the clause for what cannot be read."""
     names, made = [each.column.name for each in channels], []
-    for part in re.split(r"\s+and\s+(?=(?:[^\"']*[\"'][^\"']*[\"'])*[^\"']*$)", text.strip(), flags=re.I):
+    for part in JOINED.split(text.strip()):
         found = CLAUSE.fullmatch(part)
         if found is None:
             raise InputError(f"--where {text!r}: {part!r} is no condition on a path; {EXAMPLE}")
@@ -83,10 +108,8 @@ def parse(text: str, channels: Sequence[Channel], length: int) -> list[Demand]:
             raise unknown(f"--where {text!r}: column", name, names)
         if statistic != "at" and statistic not in STATISTICS:
             raise unknown(f"--where {text!r}: statistic of a path", statistic, [*STATISTICS, "at STEP"])
-        try:
-            value = float(found["value"]) / (100 if found["percent"] else 1)
-        except ValueError:
-            raise InputError(f"--where {text!r}: {found['value']!r} is no number; {EXAMPLE}") from None
+        value = _value(found["value"].strip("\"'"), channels[names.index(name)], text)
+        value /= 100 if found["percent"] else 1
         step = int(found["step"] or 1) - 1
         if not 0 <= step < length:
             raise InputError(f"--where {text!r}: paths have the steps 1 to {length}")

@@ -7,7 +7,7 @@ are known for any time. Splits are in the order of time: train first, test last.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from PIL import Image
 from trilemma.errors import InputError
 from trilemma.maths.rounds import Steady
 from trilemma.modalities import arrays, attributes, examples, frames, splits, statics, times, written
-from trilemma.modalities.channels import Channel, circle_of, kind_of, straight
+from trilemma.modalities.channels import Channel, learned, straight
 from trilemma.modalities.contract import Data, Gaps, Modality, Opening, alone_and_plain
 from trilemma.modalities.entities import Reading, Rows, read_entities
 from trilemma.modalities.times import CIRCLES, Clock
@@ -46,6 +46,7 @@ class Series(Modality):
     length: float = 0.0  # seconds that the series spans
     starts: list[list[float]] = field(default_factory=list)  # of each entity the levels from which changes go on
     held: list[list[int]] = field(default_factory=list)  # of each entity the times at which choose and test begin
+    delimiter: str = ","  # between cells of text files that are written
 
     kind = "series"
     writes = (".csv", ".tsv", ".jsonl", ".parquet", ".npy", ".png", ".gz")
@@ -85,31 +86,28 @@ class Series(Modality):
         channels, span = [], float(max(each.times[-1] - each.times[0] for each in found))
         names = clock.calendar(found[0].times[:1], span)[1]
         early = [each.times[: own[1]] for each, own in zip(found, edges, strict=True)]
-        calendars = [clock.calendar(each, span)[0] for each in early]
         for place in list(keep):
             train = [each.values[: own[1], place] for each, own in zip(found, edges, strict=True)]
             if all(len(np.unique(each[~np.isnan(each)])) < 2 for each in train):
                 notes.append(f"column {columns[place].name!r} is left out: it never changes in the first 70 %")
                 keep.remove(place)
                 continue
-            kind = wanted.get(columns[place].name) or kind_of(train, calendars, window)
-            if kind == "return" and min(np.nanmin(each, initial=np.inf) for each in train) <= 0:
-                raise InputError(f"setting data.columns.{columns[place].name}=return: it has values of 0 or below")
             known = found[0].values[~np.isnan(found[0].values[:, place]), place]
-            channel = Channel(columns[place], kind, float(known[-1]) if len(known) else 1.0)
-            channel.decimals = channel.column.decimals
-            channel.column.decimals = None if channel.wanders else channel.decimals
-            channel.column.fit(np.concatenate([channel.relative(each) for each in train]), smooth=True)
-            channel.column.lengthen()
-            channel.circle = "" if channel.wanders else circle_of(train, early, clock, names)
-            channel.values = channel.few(train, early, clock)
-            channels.append(channel)
+            channels.append(
+                learned(
+                    columns[place], train, early, clock, length=span, window=window,
+                    kind=wanted.get(columns[place].name), start=float(known[-1]) if len(known) else 1.0,
+                )
+            )  # fmt: skip
+        if any(each.circle for each in channels):
+            clock.offset = int(found[0].times[0]) % clock.step
         if not any(each.kind != "known" for each in channels):
             raise InputError(f"{shown}: no column changes in the first 70 % of its time")
         labels = [] if given.apart or len(found) == 1 else [each.name for each in found]
         modality = cls(
             channels, clock, window, entity, labels, names, span, _starts(found, keep, channels) if labels else []
         )
+        modality.delimiter = given.delimiter
         if not given.apart:
             modality.held = [[int(r.times[at]) for at in own[1:3]] for r, own in zip(found, edges, strict=True)]
         for each in found:
@@ -130,8 +128,11 @@ class Series(Modality):
             if (empty := np.isnan(told.x).all(1)).any():
                 present[attributes.NAME] = ~empty
         notes += told.notes
-        if left := [name for name in given.left if name not in constant]:
-            notes.append(f"left out, for they are no numbers: {', '.join(left)}")
+        still = {each.name for each in given.texts if len(each.texts) < 2}
+        if never := [name for name in given.left if name in still and name not in constant]:
+            notes.append(f"left out, for they never change: {', '.join(never)}")
+        if left := [name for name in given.left if name not in constant and name not in still]:
+            notes.append(f"left out, for they are neither numbers nor a few words: {', '.join(left)}")
         step = clock.said()
         article = "" if step[0].isdigit() else "an " if step == "hour" else "a "
         facts = {
@@ -154,7 +155,9 @@ class Series(Modality):
             splits=parts,
             spaces=spaces,
             # When the splits begin follows from the rest.
-            hash=splits.content_hash(digest, parts, cls.kind, {**modality.describe(), "held": []}, *told.hashable()),
+            hash=splits.content_hash(
+                digest, parts, cls.kind, {**replace(modality, delimiter=",").describe(), "held": []}, *told.hashable()
+            ),
             conditions=conditions,
             present=present,
             attributes=told.columns,
@@ -177,11 +180,12 @@ class Series(Modality):
         places = {name: place for place, name in enumerate(self.calendar, len(self.channels))}
         return tuple(
             Steady(
-                c, places[f"{each.circle}, sine"], places[f"{each.circle}, cosine"], self.clock.steps_of(each.circle)
+                c, places[f"{each.circle}, sine"], places[f"{each.circle}, cosine"], self.clock.steps_of(each.circle),
+                self.clock.late(each.circle) / self.clock.step,
             )
             for c, each in enumerate(self.channels)
             if each.circle
-        )
+        )  # fmt: skip
 
     # --- levels <-> raw x ---
 
@@ -283,7 +287,7 @@ class Series(Modality):
         return {
             "kind": self.kind,
             "channels": [each.describe() for each in self.channels],
-            "clock": asdict(self.clock),
+            "clock": self.clock.describe(),
             "window": self.window,
             "entity": self.entity,
             "entities": self.entities,
@@ -291,6 +295,7 @@ class Series(Modality):
             "length": self.length,
             "starts": self.starts,
             "held": self.held,
+            **({} if self.delimiter == "," else {"delimiter": self.delimiter}),
         }
 
     @classmethod
@@ -298,7 +303,8 @@ class Series(Modality):
         channels = [Channel.from_json(each) for each in description["channels"]]
         rest = {name: description[name] for name in ("window", "entity", "entities", "calendar", "length")}
         others = {name: description.get(name, []) for name in ("starts", "held")}
-        return cls(channels, Clock(**description["clock"]), **rest, **others)
+        delimiter = description.get("delimiter", ",")
+        return cls(channels, Clock(**description["clock"]), **rest, **others, delimiter=delimiter)
 
     def of(self, label: int | None) -> Series:
         """As it shows what is made for one entity: from that one's levels on."""
@@ -377,7 +383,7 @@ class Series(Modality):
             steps = self.clock.steps_of(circle)
             first = np.flatnonzero((np.diff(levels[:, steady], axis=0) != 0).any(1)) + 1
             begins = int(np.bincount(first % steps, minlength=steps).argmax())
-            before = -CIRCLES[circle][0] - (begins + 1) * self.clock.step
+            before = self.clock.late(circle) - CIRCLES[circle][0] - (begins + 1) * self.clock.step
         return self.clock.after(before, len(levels))
 
     def _made(self, source: Any, size: int) -> np.ndarray | None:
@@ -439,13 +445,9 @@ class Series(Modality):
             step: np.tile(np.arange(size), count),
         }
         for c, each in enumerate(self.channels):
-            shown = replace(each.column, decimals=each.decimals)
-            own = levels[:, :, c].ravel()
-            if frames.suffix(out) in frames.TEXT:
-                frame[each.column.name] = shown.written(own, np.random.default_rng(0))
-            else:
-                frame[each.column.name] = written.typed(own, each.decimals)
-        frames.write(pd.DataFrame(frame), out)
+            own, as_texts = levels[:, :, c].ravel(), frames.suffix(out) in frames.TEXT
+            frame[each.column.name] = each.written(own) if as_texts else written.typed(own, each)
+        frames.write(pd.DataFrame(frame), out, self.delimiter)
         return [out]
 
     def picture(self, x: np.ndarray, *, columns: int | None = None, reference: np.ndarray | None = None) -> Image.Image:

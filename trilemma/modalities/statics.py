@@ -31,10 +31,12 @@ def constants(given: Reading, wanted: Mapping[str, str], shown: str) -> dict[str
             raise InputError(f"setting data.columns.{name}={kind}: not all of its cells are numbers")
     found: dict[str, list[float | str | None]] = {}
     if not given.apart and len(given.found) > 1:
+        words = {column.name for column in given.columns if column.values}
         for place, column in enumerate(given.columns):
-            found[column.name] = [_number(rows.values[:, place], column.decimals) for rows in given.found]
+            if not column.values:
+                found[column.name] = [_number(rows.values[:, place], column.decimals) for rows in given.found]
         for texts in given.texts:
-            if texts.name in given.left:
+            if texts.name in given.left or texts.name in words:
                 found[texts.name] = _texts(texts.codes, texts.texts, given.owner, len(given.found))
     found = {name: own for name, own in found.items() if CHANGES not in own and len({*own} - {None}) > 1}
     for name, kind in wanted.items():

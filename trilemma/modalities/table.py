@@ -239,7 +239,8 @@ class Table(Modality):
         frame = frame.assign(**more)
         if out is None:
             return frame
-        frames.write(frames.with_index(frame, []), out, gaps.delimiter)
+        comma = any(column.comma for column in like.columns)
+        frames.write(frames.with_index(frame, []), out, gaps.delimiter, comma=comma)
         return [out]
 
     def export(self, x: np.ndarray) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from trilemma.errors import InputError
-from trilemma.modalities import dates
+from trilemma.modalities import dates, periods, zones
 from trilemma.modalities.columns import NUMBER, Texts, infer
 
 PARTS = ("year", "month", "day", "hour", "minute", "second")  # columns that make a time together
@@ -47,13 +47,19 @@ class Clock:
     formats: list[str] = field(default_factory=list)  # all in which the column of dates is read
     day: int = 0  # of months: the one that times lie on, or the last where there are fewer; 0: that of the last time
     zone: str = ""  # in whose local time days, weeks and months begin; empty: as written, of times in zones UTC
+    shown: str = ""  # the zone in which times of UTC are written
+    offset: int = 0  # seconds by which all times lie behind multiples of the step, where columns keep a value for days
+
+    def describe(self) -> dict[str, Any]:
+        """JSON; without what most clocks have not, as in runs from before there was any."""
+        return {name: value for name, value in asdict(self).items() if value or name not in ("shown", "offset")}
 
     def said(self) -> str:
         """The step in words."""
         if self.counted:
             return "step"
         if self.months:
-            return "month" if self.months == 1 else f"{self.months} months"
+            return {1: "month", 12: "year"}.get(self.months, f"{self.months} months")
         for unit, seconds in (("day", DAY), ("hour", HOUR), ("minute", 60), ("second", 1)):
             if self.step % seconds == 0:
                 count = self.step // seconds
@@ -93,12 +99,8 @@ class Clock:
         """As the user's file has them."""
         if self.counted:
             return [f"{time * self.counted:.10g}" for time in times.tolist()]
-        if self.zone:
-            local, first = pd.to_datetime(times, unit="s"), np.ones(len(times), dtype=bool)
-            found = local.tz_localize(self.zone, ambiguous=first, nonexistent="shift_forward")
-        else:
-            found = pd.to_datetime(times, unit="s", utc="%z" in self.format)
-        return found.strftime(self.format).tolist()
+        utc = self.format.endswith("z")
+        return zones.written(zones.moments(times, zone=self.zone, shown=self.shown, utc=utc), self.format)
 
     def calendar(self, times: np.ndarray, length: float) -> tuple[np.ndarray, list[str]]:
         """Hour of the day, day of the week, day of the year as points of circles (channels, n), and their names.
@@ -120,6 +122,10 @@ class Clock:
         offset, period = CIRCLES[circle]
         return (times + offset) // int(period)
 
+    def late(self, circle: str) -> int:
+        """Seconds from the beginning of a round of this circle to its first step."""
+        return (self.offset + CIRCLES[circle][0]) % self.step
+
     def steps_of(self, circle: str) -> int:
         """Steps of a round of this circle, of which one begins with it; 0 where it does not go in equal steps."""
         period = int(CIRCLES[circle][1])
@@ -135,7 +141,7 @@ class Moments(NamedTuple):
     form: str  # as they are written
     formats: list[str]  # as its dates are read
     notes: list[str]
-    zone: str = ""  # of a data frame's column
+    zone: str = ""  # of a data frame's column, or that of a text file's offsets to UTC
 
 
 @dataclass
@@ -169,18 +175,18 @@ def find(
         if np.isnan(seconds).any() or (known is None and len(seconds) < 32) or (known and names != known.names):
             continue
         if known is not None:
-            seconds = _local(seconds, known.zone) if any(map(dates.zoned, formats)) else seconds
+            seconds = zones.local(seconds, known.zone) if any(map(dates.zoned, formats)) else seconds
             return Times(_floored(seconds, known), known, entity, notes)
         found = entity_of(texts, names, seconds)
         if found == "":
             continue
         codes = None if found is None else _codes(texts, found)
         clock = _clock(seconds, codes)
-        if clock is not None and zone and clock.step % DAY == 0:
-            seconds = _local(seconds, zone)
+        if clock is not None and zone and _begins(zone, clock.step):
+            seconds = zones.local(seconds, zone)
             clock = _clock(seconds, codes)
         if clock is not None:
-            clock.zone = zone if clock.step % DAY == 0 else ""
+            clock.zone, clock.shown = (zone, "") if _begins(zone, clock.step) else ("", zone)
             clock.format, clock.names, clock.formats = form, names, formats
             return Times(seconds.astype(np.int64), clock, found, notes)
     if known is not None or not forced or not texts or len(texts[0].codes) < 32:
@@ -210,18 +216,15 @@ def _resampled(given: Moments, entity: str | None, codes: np.ndarray | None, ste
     usual = float(np.median(steps)) if len(steps) else 1.0
     own = step or min(NICE, key=lambda each: abs(np.log(each / max(usual, 1.0))))
     form = form if own % DAY == 0 or "%H" in form else "%Y-%m-%d %H:%M:%S"
-    zone = zone if own % DAY == 0 else ""
-    clock = Clock(int(own), format=form, names=names, irregular=True, formats=formats, zone=zone)
+    zone, to = (zone, "") if _begins(zone, own) else ("", zone)
+    clock = Clock(int(own), format=form, names=names, irregular=True, formats=formats, zone=zone, shown=to)
     note = f"times are irregular: values within one {clock.said()} are averaged (--set data.step=1h for another step)"
-    return Times(_floored(_local(seconds, zone), clock), clock, entity, [*notes, note])
+    return Times(_floored(zones.local(seconds, zone), clock), clock, entity, [*notes, note])
 
 
-def _local(seconds: np.ndarray, zone: str) -> np.ndarray:
-    """What clocks of a zone show at these seconds of UTC."""
-    if not zone:
-        return seconds
-    local = pd.to_datetime(seconds, unit="s", utc=True).tz_convert(zone).tz_localize(None)
-    return local.to_numpy("datetime64[us]").astype(np.int64) / 1e6
+def _begins(zone: str, step: int) -> bool:
+    """Do days, weeks and months begin at this zone's midnight? Steps of hours go on in UTC where its clocks change."""
+    return step % DAY == 0 or zones.fixed(zone)
 
 
 def _floored(seconds: np.ndarray, clock: Clock) -> np.ndarray:
@@ -276,6 +279,10 @@ def _candidates(texts: Sequence[Texts], known: Clock | None) -> Iterator[Moments
             seconds = pd.to_datetime(pd.Series(each.texts), format="%Y%m").to_numpy("datetime64[s]").astype(np.int64)
             found.append(Moments([each.name], seconds[each.codes].astype(float), "%Y%m", [], []))
         elif (
+            own := periods.seconds_of(each.name, each.texts, known=known is not None and each.name in known.names)
+        ) is not None:
+            found.append(Moments([each.name], own[0][each.codes], own[1], [], []))
+        elif (
             known is not None
             and each.name in known.names
             and (values := dates.seconds_of(each.texts, known.formats)) is not None
@@ -284,7 +291,13 @@ def _candidates(texts: Sequence[Texts], known: Clock | None) -> Iterator[Moments
         elif re.match(r"\d{1,4}[-/.]\d", each.texts[0]) and NUMBER.fullmatch(each.texts[0]) is None:
             column, values, _ = infer(each)
             if column.kind == "date":
-                moments = Moments([each.name], values, column.format, column.formats, [], _zone(each.dtype))
+                zone, form, notes = zones.of_dtype(each.dtype), column.format, []
+                if form.endswith("%z") and not zone:
+                    read = dates.seconds_of(each.texts, column.formats)
+                    assert read is not None, "the column was read in these forms"
+                    zone, note = zones.told(each.texts, read)
+                    form, notes = zones.form_of(each.texts, form), [f"column {each.name!r}: {note}"] if note else []
+                moments = Moments([each.name], values, form, column.formats, notes, zone)
                 found.append(_in_order(moments, each, known))
     for names, days, form, formats, notes, _ in list(found):
         clock = next((each for each in texts if _time_of_day(each) is not None), None)
@@ -303,14 +316,6 @@ def _candidates(texts: Sequence[Texts], known: Clock | None) -> Iterator[Moments
             return
         form = "%Y-%m-%d %H:%M:%S" if len(parts) > 3 else "%Y-%m-%d" if len(parts) == 3 else "%Y-%m"
         yield Moments([named[part].name for part in parts], seconds, form, [], [])
-
-
-def _zone(dtype: str) -> str:
-    """Of a data frame's column of times; '' where it has none."""
-    try:
-        return str(pd.DatetimeTZDtype.construct_from_string(dtype).tz)
-    except TypeError:
-        return ""
 
 
 def _in_order(given: Moments, texts: Texts, known: Clock | None) -> Moments:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from trilemma.errors import InputError
-from trilemma.modalities import frames, numerals
+from trilemma.modalities import frames, numerals, plain
 from trilemma.modalities.channels import Channel
 from trilemma.modalities.columns import Column, Texts
 from trilemma.modalities.entities import Reading
@@ -42,11 +42,13 @@ def filled(given: Reading, channels: list[Channel], levels: np.ndarray, out: Pat
     for name, rows, place in cells:
         if not len(rows):
             continue
-        values = channels[place].rounded(levels[spots[rows], place])
+        channel = channels[place]
+        values = channel.rounded(levels[spots[rows], place])
         new: Any = values
         if given.frame is None:
-            column = replace(channels[place].column.like(texts[name]), decimals=channels[place].decimals)
-            new = column.written(values, np.random.default_rng(0))
+            new = channel.written(values, texts[name])
+        elif channel.column.values:
+            frame[name], new = _with_words(frame[name], channel.written(values, texts[name]))
         else:
             own_dtype = frame[name].dtype
             if own_dtype.kind == "f":
@@ -72,7 +74,7 @@ def beside(given: Reading, columns: dict[str, np.ndarray], out: Path | None) -> 
     for name, values in columns.items():
         cells = values[np.maximum(spots, 0)]
         if (spots < 0).any():
-            cells = np.where(spots < 0, None, cells.astype(object))
+            cells = np.where(spots < 0, *((np.nan, cells) if cells.dtype.kind == "f" else (None, cells.astype(object))))
         frame[name] = cells
     return _out(given, frame, out)
 
@@ -88,10 +90,24 @@ def _none(column: Column, texts: Texts) -> np.ndarray:
     return np.append(np.isnan(column.numbers(texts)[0]), True)[texts.codes]
 
 
-def typed(numbers: np.ndarray, decimals: int | None) -> np.ndarray:
+def typed(levels: np.ndarray, channel: Channel) -> np.ndarray:
+    """Levels (n,) for programs and for files that know numbers; words as such."""
+    return channel.written(levels) if channel.column.values else _whole(levels, channel.decimals)
+
+
+def _whole(numbers: np.ndarray, decimals: int | None) -> np.ndarray:
     """Whole numbers (n,) of a column of these decimals in their own type, where it holds them."""
     whole = decimals in (0, None) and bool(((numbers == numbers.round()) & (np.abs(numbers) < 2.0**53)).all())
     return numbers.astype(np.int64) if whole else numbers
+
+
+def _with_words(cells: pd.Series, words: np.ndarray) -> tuple[pd.Series, list[Any]]:
+    """A data frame's column in a type that holds these words, and the words as its cells are: True, not 'True'."""
+    same = {str(cell): cell for cell in (True, False)} if str(cells.dtype).startswith("bool") else {}
+    same |= {str(cell): cell for cell in cells.dropna().unique()}
+    new = [same.get(word, word) for word in words]
+    held = not isinstance(cells.dtype, pd.CategoricalDtype) or set(new) <= set(cells.dtype.categories)
+    return cells if held else cells.astype(object), new
 
 
 def _frame(given: Reading) -> pd.DataFrame:
@@ -110,12 +126,14 @@ def _out(given: Reading, frame: pd.DataFrame, out: Path | None) -> Any:
         known, texts = {column.name: column for column in given.columns}, {each.name: each for each in given.texts}
         for name in frame.columns:
             column = known.get(name) or (known and next(iter(known.values())) if name == given.value else None)
-            if column:
+            if column and column.values:
+                frame[name] = plain.typed(frame[name], replace(column.like(texts[name]), kind="category"))
+            elif column:
                 numbers = numerals.read(frame[name].tolist(), column.like(texts[name]).form)[0]
-                frame[name] = typed(numbers, column.decimals)
+                frame[name] = _whole(numbers, column.decimals)
     if out is None:
         if given.frame is not None:  # called as they were
             frame.columns = pd.Index([*given.frame.columns, *frame.columns[given.frame.shape[1] :]])
         return frame
-    frames.write(frames.with_index(frame, []), out, given.delimiter)
+    frames.write(frames.with_index(frame, []), out, given.delimiter, comma=given.comma)
     return [out]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import torch
 from scipy import special, stats
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
@@ -69,6 +70,9 @@ def pca_gaussian(data: Data, count: int, *, seed: int, components: int = 64) -> 
     if np.issubdtype(data.x.dtype, np.integer):
         limits = np.iinfo(data.x.dtype)
         samples = samples.round().clip(limits.min, limits.max)
+    if isinstance(data.modality, Series):  # what keeps one value a day keeps it, as in what models make
+        space = data.spaces["x"]
+        samples = space.decode(space.embed(torch.from_numpy(samples.astype(data.x.dtype)))).numpy()
     return samples.astype(data.x.dtype)
 
 

@@ -2,9 +2,11 @@
 
 The model's surprise at each value, over all windows that hold it, becomes the share of normal steps that surprise it as
 much; -log of it, squared, adds up over columns, and its mean over stretches of three lengths says how strange a step is
-by itself and as part of what is around it. The strangest of the three counts, and raises an alarm where no more than
-`false_alarms` of the normal steps are as strange (as in `tasks/detect.py`). Normal steps depend on each other, so that
-false alarms come in bunches; their share is right on average.
+by itself and as part of what is around it. What is strange by itself makes its neighbours look strange, too: all others
+are looked at a second time as though it were not known, and stretches are the means of these others. The strangest of
+the three lengths counts, and raises an alarm where no more than `false_alarms` of the normal steps are as strange (see
+`tasks/detect.py`). Normal steps depend on each other, so that false alarms come in bunches; their share is right on
+average.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from trilemma.batches import Arrays
@@ -31,6 +34,7 @@ from trilemma.training.sampling import BATCH, Sampler
 
 FAR = 1000  # times as far above all others as these lie apart: surprise at a value that cannot be
 OVERLAP = 4  # windows that hold a step
+REACH = 8  # steps on either side, of which only the strangest is taken for strange by itself
 STRETCHES = (0.0, 1 / 8, 1 / 2)  # of a window's length, over which what is strange is gathered; 0: a single step
 
 
@@ -88,20 +92,25 @@ def detect(sampler: Sampler, modality: Modality, source: Any, *, false_alarms: f
     count = sum(len(each.times) for each in known)
     check_enough(count, false_alarms, "steps")
     lengths = [max(round(share * series.window), 1) for share in STRETCHES]
-    bar = Bar("detect", count + sum(len(each.times) for each in reading.found))
-    ruler, own = ([surprises(sampler, series, each, seed, bar) for each in rows] for rows in (known, reading.found))
-    impossible(ruler + own)
-    observed = [~np.isnan(each.values[:, : series.told]) for each in known]
-    here = [~np.isnan(each.values[:, : series.told]) for each in reading.found]
+    both = (known, reading.found)  # what is normal, and what is asked about
+    bar = Bar("detect", 2 * sum(len(each.times) for rows in both for each in rows))
+    made = [[surprises(sampler, series, each, seed, bar) for each in rows] for rows in both]
+    impossible(made[0] + made[1])
+    here = [[~np.isnan(each.values[:, : series.told]) for each in rows] for rows in both]
+    first = _strange(made, here)
+    alone = [[peaks(each, false_alarms) for each in rows] for rows in first]
+    for rows, surprised, single in zip(both, made, alone, strict=True):
+        for number, (each, own) in enumerate(zip(rows, single, strict=True)):
+            if own.any():
+                others = surprises(sampler, series, _without(each, own), seed, bar)
+                surprised[number] = np.where(own | np.isnan(others), surprised[number], others)
     bar.close()
-    measured, mask = np.concatenate(ruler), np.concatenate(observed)
-    gathered = []
-    for parts, seen, itself in ((ruler, observed, True), (own, here, False)):
-        strange = [
-            strangeness(p, measured, itself=itself, known=mask) ** 2 * s for p, s in zip(parts, seen, strict=True)
-        ]
-        # (n, stretches, columns): never across the border between two entities.
-        gathered.append(np.concatenate([np.stack([around(p, each) for each in lengths], 1) for p in strange]))
+    gathered = [
+        np.concatenate(
+            [np.stack([_mean(p**2, each, own) for each in lengths], 1) for p, own in zip(*each, strict=True)]
+        )
+        for each in zip(_strange(made, here), alone, strict=True)
+    ]  # (n, stretches, columns): never across the border between two entities
     totals = [each.sum(2) ** 0.5 for each in gathered]
     shares = [strangeness(each, totals[0], itself=own, known=np.ones_like(totals[0], dtype=bool)) for each, own in
               zip(totals, (True, False), strict=True)]  # fmt: skip
@@ -111,6 +120,37 @@ def detect(sampler: Sampler, modality: Modality, source: Any, *, false_alarms: f
     names = [each.column.name for each in series.channels[: series.told]]
     found = p_values(scores[1], scores[0])
     return Alarms(reading, scores[1], found, shares[1], parts, names, false_alarms, count)
+
+
+def _strange(made: list[list[np.ndarray]], here: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
+    """Surprises (n, columns) of the entities of what is normal, and of what is asked about, as -log of the share of
+    normal steps that surprise as much; 0 where nothing is known."""
+    measured, mask = np.concatenate(made[0]), np.concatenate(here[0])
+    return [
+        [strangeness(p, measured, itself=itself, known=mask) * s for p, s in zip(own, seen, strict=True)]
+        for own, seen, itself in zip(made, here, (True, False), strict=True)
+    ]
+
+
+def peaks(strange: np.ndarray, false_alarms: float) -> np.ndarray:
+    """Which cells (n, columns) are strange by themselves, and the strangest ones of what is around them."""
+    top = pd.DataFrame(strange).rolling(2 * REACH + 1, center=True, min_periods=1).max().to_numpy()
+    return np.asarray((strange >= -np.log(false_alarms)) & (strange >= top))
+
+
+def _without(rows: Rows, cells: np.ndarray) -> Rows:
+    """A series in which these cells (n, told) are not known."""
+    values = rows.values.copy()
+    values[:, : cells.shape[1]][cells] = np.nan
+    return Rows(rows.name, rows.times, values)
+
+
+def _mean(values: np.ndarray, length: int, alone: np.ndarray) -> np.ndarray:
+    """(n, C) -> over `length` steps around each the mean of those that are not strange by themselves (n, C)."""
+    if length == 1:
+        return values
+    rest = (~alone).astype(float)
+    return np.asarray(around(values * rest, length) / np.maximum(around(rest, length), 0.5 / length))
 
 
 def unseen(series: Series, source: Any) -> list[Rows]:

@@ -11,10 +11,12 @@ import pandas as pd
 
 from trilemma.batches import Options
 from trilemma.errors import InputError
+from trilemma.modalities import numerals
 from trilemma.modalities.channels import Channel
 from trilemma.modalities.contract import Modality
-from trilemma.modalities.entities import Rows
-from trilemma.modalities.frames import suffix, write
+from trilemma.modalities.entities import Reading, Rows
+from trilemma.modalities.frames import TEXT, suffix, write
+from trilemma.modalities.numerals import Form
 from trilemma.modalities.series import Series, free
 from trilemma.modalities.writing import writing_to
 from trilemma.tasks.series import go_on, label_of, series_of
@@ -33,42 +35,57 @@ class Forecast:
     past: list[Rows]
     times: list[np.ndarray]  # (horizon,) seconds of each entity
     draws: list[np.ndarray]  # (draws, horizon, columns) levels of each entity
+    reading: Reading  # the table that it goes on from
 
     @property
     def columns(self) -> list[Channel]:
         """Those that are told: not what was known ahead."""
         return self.series.channels[: self.series.told]
 
-    def frame(self) -> pd.DataFrame:
-        """`time, variable, draw, value`, after the entity where there are several."""
+    def frame(self, *, written: bool = False) -> pd.DataFrame:
+        """`time, variable, draw, value`, after the entity where there are several. written: values as texts, as the
+        table has them; words are so always."""
         parts = []
         for number, (rows, when, draws) in enumerate(zip(self.past, self.times, self.draws, strict=True)):
             count, horizon, _ = draws.shape
-            written = self.series.clock.written(when)
+            moments = self.series.clock.written(when)
             for place, channel in enumerate(self.columns):
+                own, texts = draws[:, :, place].ravel(), self.reading.texts_of(channel.column.name)
                 parts.append(
                     self._named(rows, number, {
-                        "time": np.tile(written, count),
+                        "time": np.tile(moments, count),
                         "variable": channel.column.name,
                         "draw": np.repeat(np.arange(count), horizon),
-                        "value": draws[:, :, place].ravel(),
+                        "value": channel.written(own, texts) if written or channel.column.values else own,
                     })
                 )  # fmt: skip
         return pd.concat(parts, ignore_index=True)
 
-    def quantiles(self) -> pd.DataFrame:
-        """`time, variable, mean, q05 ... q95`, after the entity where there are several."""
-        parts = []
+    def quantiles(self, *, written: bool = False) -> pd.DataFrame:
+        """`time, variable, mean, q05 ... q95`, after the entity where there are several; of a column of words a
+        variable `NAME = WORD` for each, of which the mean is how probable it is. written: as in `frame`."""
+        parts, names = [], [f"q{round(100 * q):02d}" for q in QUANTILES]
         for number, (rows, when, draws) in enumerate(zip(self.past, self.times, self.draws, strict=True)):
-            written = self.series.clock.written(when)
+            moments = self.series.clock.written(when)
             for place, channel in enumerate(self.columns):
-                own = draws[:, :, place]
-                mean = significant(own.mean(0))
-                found = {f"q{round(100 * q):02d}": significant(np.quantile(own, q, axis=0)) for q in QUANTILES}
-                parts.append(
-                    self._named(rows, number, {"time": written, "variable": channel.column.name, "mean": mean, **found})
-                )
+                own, name = draws[:, :, place], channel.column.name
+                for code, word in enumerate(channel.column.values):
+                    told = {"mean": self._shares((own == code).mean(0), written), **dict.fromkeys(names, None)}
+                    parts.append(self._named(rows, number, {"time": moments, "variable": f"{name} = {word}", **told}))
+                if channel.column.values:
+                    continue
+                found = [significant(each) for each in (own.mean(0), *np.quantile(own, QUANTILES, axis=0))]
+                if written:
+                    found = [channel.written(each, self.reading.texts_of(name), rounded=False) for each in found]
+                told = dict(zip(["mean", *names], found, strict=True))
+                parts.append(self._named(rows, number, {"time": moments, "variable": name, **told}))
         return pd.concat(parts, ignore_index=True)
+
+    def _shares(self, values: np.ndarray, written: bool) -> Any:
+        """Shares (n,), as texts with the table's decimal sign where they stand among texts."""
+        values = significant(values)
+        form = Form(comma=self.reading.comma)
+        return [numerals.written(each, form, whole=False) for each in values.tolist()] if written else values
 
     def _named(self, rows: Rows, number: int, columns: dict[str, Any]) -> pd.DataFrame:
         frame = pd.DataFrame(columns)
@@ -81,8 +98,9 @@ class Forecast:
     def save(self, out: Path) -> list[Path]:
         """The draws, and beside them `.quantiles` and a picture."""
         beside, picture = companions(out, "quantiles")
-        write(self.frame(), out)
-        write(self.quantiles(), beside)
+        written = suffix(out) in TEXT
+        write(self.frame(written=written), out, self.reading.delimiter)
+        write(self.quantiles(written=written), beside, self.reading.delimiter)
         with writing_to(picture) as temporary:
             self.figure().savefig(temporary, format="png")
         return [out, beside, picture]
@@ -107,6 +125,8 @@ class Forecast:
                     future, *np.quantile(draws, [low, high], axis=0), color="#7a3fb8", alpha=alpha, linewidth=0
                 )
             axes.plot(future, np.median(draws, 0), color="#7a3fb8", linewidth=1.1)
+            if words := self.columns[c].column.values:
+                axes.set_yticks(range(len(words)), words)
             axes.set_title(" ".join(filter(None, [rows.name, self.columns[c].column.name])), fontsize=9, loc="left")
             axes.tick_params(labelsize=7)
             axes.spines[["top", "right"]].set_visible(False)
@@ -146,7 +166,8 @@ def forecast(
     series = series_of(modality, "forecast")
     if horizon < 1 or draws < 1:
         raise InputError(f"--horizon {horizon} --draws {draws}: at least one step and one draw")
-    past = series.rows(source)
+    reading = series.reading(source)
+    past = reading.found
     made, when, cut = [], [], []
     bar = Bar("forecast", len(past))
     for number, whole in enumerate(past):
@@ -160,7 +181,7 @@ def forecast(
         made.append(_futures(sampler, series, rows, ahead, draws, seed, options, first=number << 48))
         bar.update(number + 1, {})
     bar.close()
-    return Forecast(series, cut, when, made)
+    return Forecast(series, cut, when, made, reading)
 
 
 def until_now(series: Series, rows: Rows) -> tuple[Rows, np.ndarray]:

@@ -127,14 +127,21 @@ class Jobs(Opened):
     ) -> Scenarios:
         """`stress` with how probable the conditions are: `.probability`, `.interval`, `.said()`, raw paths `.x`.
 
-        weights: a portfolio 'A=0.5,B=0.5', whose loss given the conditions is `.given`.
+        where: also by attributes of several series, as 'region = north and sales return < -5%'; the probability is then
+        that of the rest among paths that have them. weights: a portfolio 'A=0.5,B=0.5', whose loss given the conditions
+        is `.given`.
         """
+        from trilemma.modalities.scenario import parted
         from trilemma.tasks.stress import scenarios
 
         self.require("stress")
+        paths, told = parted(where, [each.name for each in self.attributes])
+        if not paths:
+            raise InputError(f"--where {where!r}: says nothing of the path; `generate --where` makes such series")
         return scenarios(
-            self.sampler, self.shown(label), n, where, horizon=horizon, label=self.label(label), seed=seed,
-            options=self.lawful, weights=weights, level=level,
+            self.sampler, self.shown(label), n, paths, horizon=horizon, label=self.label(label), seed=seed,
+            options=self.lawful, weights=weights, level=level, prompt=self.pooled(told, label) if told else None,
+            given=told,
         )  # fmt: skip
 
     def risk(

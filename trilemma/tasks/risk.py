@@ -52,6 +52,8 @@ class Risk:
     level: float
     horizon: int
     note: str = ""
+    delimiter: str = ","  # between cells of a text file, as the user's has it,
+    comma: bool = False  # and whether there are decimal commas in it
 
     def frame(self) -> pd.DataFrame:
         """`time, loss`, then for each way its value at risk, expected shortfall and whether the loss was larger."""
@@ -108,8 +110,8 @@ class Risk:
     def save(self, out: Path) -> list[Path]:
         """The forecasts, and beside them `.tests` and a picture."""
         beside, picture = companions(out, "tests")
-        write(self.frame(), out)
-        write(self.tests(), beside)
+        for table, path in ((self.frame(), out), (self.tests(), beside)):
+            write(table, path, self.delimiter, comma=self.comma)
         with writing_to(picture) as temporary:
             self.figure().savefig(temporary, format="png")
         return [out, beside, picture]
@@ -201,7 +203,8 @@ def risk(
     if most is not None and most < 2:
         raise InputError(f"--most {most}: at least 2 moments, or leave it out for all")
     check_level(level, f"{level:g}")
-    found = series.rows(source)
+    reading = series.reading(source)
+    found = reading.found
     if len(found) != 1:
         raise InputError(f"{source}: holds {len(found)} series; a portfolio is of columns beside each other in one")
     if series.told < len(series.channels):
@@ -238,7 +241,8 @@ def risk(
     var["gaussian"], shortfall["gaussian"] = gaussian(mean, deviation, level)
     loss = np.append(-gains[origins[1:]], np.nan)[warm:]
     var, shortfall = ({way: each[warm:] for way, each in own.items()} for own in (var, shortfall))
-    return Risk(series.clock.written(rows.times[origins[warm:]]), loss, var, shortfall, level, horizon, note)
+    times = series.clock.written(rows.times[origins[warm:]])
+    return Risk(times, loss, var, shortfall, level, horizon, note, reading.delimiter, reading.comma)
 
 
 def _check_prices(series: Series, rows: Rows, weights: np.ndarray, begin: int, source: Any) -> None:

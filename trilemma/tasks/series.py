@@ -136,7 +136,7 @@ def lengthened(
     index = start + np.arange(n)
     step, total = series.clock.step or DAY, series.window + max(length - series.window, 0)
     place = Noise(seed ^ BEGIN, index).uniform().double().numpy()
-    begins = BEGIN + (place * YEAR // step).astype(int) * step
+    begins = BEGIN + (place * YEAR // step).astype(int) * step + series.clock.offset
     times = [series.clock.after(int(begin), total) for begin in begins]
     calendar = np.stack([series.clock.calendar(each, series.length)[0] for each in times]).astype(np.float32)
     x = np.zeros((n, series.told + calendar.shape[1], series.window), dtype=np.float32)
@@ -195,7 +195,8 @@ def impute(
                 made[number][-1] = each.levels(x[number])
     bar.close()
     whole = [np.concatenate(each) for each in made]
-    middle = np.where(gaps.observed, gaps.x, np.mean(whole, 0))
+    middles = [each.middle(np.stack(whole)[:, :, c]) for c, each in enumerate(series.channels)]
+    middle = np.where(gaps.observed, gaps.x, np.stack(middles, 1))
     return gaps, middle, whole
 
 

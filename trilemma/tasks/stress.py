@@ -27,7 +27,7 @@ from trilemma.tasks.risk import check_level, weights_of
 from trilemma.tasks.series import series_of
 from trilemma.tasks.splitting import SETS, Unreached, cost, rare
 from trilemma.training.progress import Bar
-from trilemma.training.sampling import BATCH, Sampler
+from trilemma.training.sampling import BATCH, Prompt, Sampler
 
 FIRST = 2000  # paths that are looked at before it is said how rare those that are wanted are
 WORTH = 2.0  # times as many paths may be drawn independently of each other
@@ -48,7 +48,7 @@ class Scenarios:
 
     x: np.ndarray  # (n, channels, horizon) raw
     where: str
-    probability: float  # of a path of the model
+    probability: float  # of a path of the model (of those with the attributes that were asked for)
     interval: tuple[float, float]  # 95 %, of sampling alone
     drawn: int  # paths altogether
     levels: int  # by which they were led there; 0: drawn independently of each other
@@ -57,6 +57,7 @@ class Scenarios:
     weights: str = ""
     given: Loss | None = None  # what the portfolio loses given the scenario,
     all: Loss | None = None  # and over all paths
+    attributes: str = ""  # that all paths have
 
     def said(self) -> str:
         """The probability, and what a portfolio loses, in words."""
@@ -67,7 +68,9 @@ class Scenarios:
             alone = len(self.x) / self.probability
             how += f", led there in {self.levels} levels; drawn at random it would take {alone:,.0f}"
         lines = [
-            f"by the model the probability of {self.where!r} over {steps} is {share(self.probability)} (95 %: "
+            f"by the model the probability of {self.where!r} over {steps}"
+            + (f" of series with {self.attributes!r}" if self.attributes else "")
+            + f" is {share(self.probability)} (95 %: "
             f"{share(low)} to {share(high)}): {len(self.x):,} of {how} ({self.seconds:.0f} s)"
         ]
         for words, loss in (("given it", self.given), ("of all paths", self.all)):
@@ -97,10 +100,13 @@ def scenarios(
     options: Options,
     weights: str | None = None,
     level: float = 0.99,
+    prompt: Prompt | None = None,
+    given: str = "",
 ) -> Scenarios:
     """n raw windows cut to `horizon` steps (None: whole ones) that meet `where`, and how probable they are.
 
-    weights: of a portfolio, as `risk` takes them, whose loss over a path is told.
+    weights: of a portfolio, as `risk` takes them, whose loss over a path is told. prompt: the attributes that all paths
+    have, in words `given`.
 
     Raises:
         InputError: conditions that cannot be read, that no path of the model comes to, or exact values for a model that
@@ -121,7 +127,7 @@ def scenarios(
             f"--where {where!r}: this model fills in nothing, so that no exact value can be given; use < or >"
         )
     others = [each for each in demands if each not in exact]
-    draw = partial(_drawn, sampler, series, exact, length, label, seed, options)
+    draw = partial(_drawn, sampler, series, exact, length, label, seed, options, prompt)
     start, bar = time.monotonic(), Bar("stress", n)
     kept: list[np.ndarray] = []
     gains: list[np.ndarray] = []
@@ -141,8 +147,9 @@ def scenarios(
             break
     likely = found / looked
     made = Scenarios(
-        np.concatenate(kept)[:n], where, likely, share_interval(likely, looked), looked, 0, 0.0, level, weights or ""
-    )
+        np.concatenate(kept)[:n], where, likely, share_interval(likely, looked), looked, 0, 0.0, level, weights or "",
+        attributes=given,
+    )  # fmt: skip
     part = np.arange(len(made.x)) * SETS // max(len(made.x), 1)
     if found < n:
         every = np.concatenate(gaps)
@@ -187,13 +194,14 @@ def _drawn(
     label: int | None,
     seed: int,
     options: Options,
+    prompt: Prompt | None,
     noise: Noise,
 ) -> np.ndarray:
     """Raw paths (n, channels, length) of the noise, in which levels that are demanded exactly are given."""
     model, index = sampler.model, noise.index.astype(np.int64)
     model.eval()
     labels = None if label is None else np.full((len(index), 1), label)
-    request = replace(sampler.request(seed, index, label=labels, options=options), noise=noise)
+    request = replace(sampler.request(seed, index, label=labels, options=options, prompt=prompt), noise=noise)
     if not exact:
         assert isinstance(model, Samples)
         with sampler.engine.autocast():
