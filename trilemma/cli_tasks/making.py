@@ -78,15 +78,18 @@ def interpolate(
         str, typer.Option(help="z: codes. w: the styles that they become (StyleGAN); files are projected.")
     ] = "z",
     seed: Seed = 0,
+    sampler_steps: Annotated[
+        int | None, typer.Option(help="Of diffusion, from noise to each example, and from files to their noise.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png; of images also a film, .gif.")] = Path(
         "interpolated.png"
     ),
     debug: Debug = False,
 ) -> None:
-    """Walk between two examples through the codes of RUN."""
+    """Walk between two examples through the codes of RUN, of diffusion through noise."""
     from trilemma.tasks.verbs import interpolate as make
 
-    show(make(run, first, second, steps=steps, seed=seed, space=space, out=out))
+    show(make(run, first, second, steps=steps, seed=seed, space=space, sampler_steps=sampler_steps, out=out))
 
 
 def traverse(

@@ -13,13 +13,16 @@ from trilemma.cli_tasks.options import Debug, RunArgument, show
 def reconstruct(
     run: RunArgument,
     source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder or array file.")],
+    steps: Annotated[
+        int | None, typer.Option(help="Of diffusion, to the noise and from it; more of them come nearer.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder, .npy or .png.")] = Path("reconstructed.png"),
     debug: Debug = False,
 ) -> None:
-    """Encode and decode DATA."""
+    """Encode and decode DATA; diffusion goes to the noise that makes it, and back."""
     from trilemma.tasks.verbs import reconstruct as make
 
-    show(make(run, source, out=out))
+    show(make(run, source, steps=steps, out=out))
 
 
 def denoise(

@@ -164,12 +164,16 @@ class Samples(ABC):
 
 
 class Encodes(ABC):
+    """Tells of an example by few numbers."""
+
     @abstractmethod
     def encode(self, batch: Batch, *, random: bool = False) -> Tensor:
         """(B, D) codes; with `random`, one draw of the posterior by the batch's noise, where there is one."""
 
 
-class Decodes(ABC):
+class Draws(ABC):
+    """Makes x of codes that have a prior, whatever their size: to go from one example to another takes no more."""
+
     @abstractmethod
     def decode(self, codes: Tensor, request: Request) -> Tensor:
         """(B, D) codes -> raw x, under the request's conditions."""
@@ -177,6 +181,21 @@ class Decodes(ABC):
     @abstractmethod
     def draw(self, request: Request) -> Tensor:
         """(B, D) codes from the prior: `sample` decodes them."""
+
+
+class Decodes(Draws):
+    """Its codes are few numbers, each of which has a part in what x is."""
+
+
+class Inverts(Draws):
+    """Its codes are as many numbers as x has, the noise that x is made of: nothing is squeezed or summed up in them."""
+
+    @abstractmethod
+    def invert(self, x: Tensor, request: Request) -> Tensor:
+        """Raw x (B, channels, *grid) -> codes (B, D) of which `decode` makes x again, nearly, under the same request.
+
+        Source: Song et al. 2021, "Denoising diffusion implicit models", section 5.4.
+        """
 
 
 class Styles(Decodes):
@@ -337,6 +356,7 @@ CAPABILITIES = (
     Samples,
     Encodes,
     Decodes,
+    Inverts,
     Styles,
     Denoises,
     Fills,

@@ -16,7 +16,7 @@ from trilemma.models.contract import CAPABILITIES, Samples, find, model_files
 from trilemma.report import advise as rules
 from trilemma.report.advise import FASTER, FEW_TEST_EXAMPLES, advise, listed
 from trilemma.report.compare import PREFERENCES
-from trilemma.report.needs import LIMITS, PROMISES, TASKS, UNITS, WORK
+from trilemma.report.needs import LIMITS, PROMISES, TASKS, UNITS, WORK, meets
 from trilemma.report.summary import COLLAPSED, ENOUGH_SEEDS, LOST, number
 
 # A family without a line here is told by the first sentence of its file.
@@ -121,14 +121,14 @@ def _tasks() -> list[str]:
         groups.setdefault(capabilities, []).append(name)
     lines = ["| `--need` | the model must | which can |", "|---|---|---|"]
     for capabilities, names in groups.items():
-        able = []
+        which = []
         for stem in model_files():
-            known = {one.__name__ for one in CAPABILITIES if issubclass(find(stem)[0], one)}
-            if {"Samples", *capabilities} <= known and "alone" in find(stem)[0].sets:
-                able.append(f"`{stem}`")
+            known = [one.__name__ for one in CAPABILITIES if issubclass(find(stem)[0], one)]
+            if meets(known, ("Samples", *capabilities)) and "alone" in find(stem)[0].sets:
+                which.append(f"`{stem}`")
         words = " or ".join(f"`{name}`" for name in names)
-        lines.append(f"| {words} | {WORK[names[0]]} | {' '.join(able)} |")
-    lines += [f"| `{name}` | {words} | {which} |" for name, (words, which) in PROMISES.items()]
+        lines.append(f"| {words} | {WORK[names[0]]} | {' '.join(which)} |")
+    lines += [f"| `{name}` | {words} | {who} |" for name, (words, who) in PROMISES.items()]
     return lines
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trilemma.config import parse_budget
-from trilemma.report.needs import capabilities, unmet
+from trilemma.report.needs import capabilities, meets, unmet
 from trilemma.report.summary import Summary
 
 TIMES = 4  # the budget that was too small
@@ -64,7 +64,7 @@ def _of_these_needs(results: dict[str, Any], models: list[Summary], needs: list[
     for stem in model_files():
         kind = find(stem)[0]
         fits = sides in kind.sets and space in {one.__name__ for one in kind.accepts}
-        if stem not in compared and fits and wanted <= {one.__name__ for one in kind.__mro__}:
+        if stem not in compared and fits and meets([one.__name__ for one in kind.__mro__], wanted):
             found.append(stem)
     return found if len(wanted) > 1 else []
 

@@ -11,15 +11,15 @@ from trilemma.errors import InputError, unknown
 from trilemma.report.columns import amount
 from trilemma.report.summary import Summary
 
-# What a task asks of a model, by the names of its capabilities.
+# What a task asks of a model, by the names of its capabilities: all of these, of "A|B" one.
 TASKS = {
     "generate": ("Samples",),
     "sample": ("Samples",),
     "encode": ("Encodes",),
     "embed": ("Encodes",),
     "decode": ("Decodes",),
-    "interpolate": ("Decodes",),
-    "reconstruct": ("Encodes", "Decodes"),
+    "interpolate": ("Decodes|Inverts",),
+    "reconstruct": ("Encodes|Inverts", "Decodes|Inverts"),
     "traverse": ("Encodes", "Decodes"),
     "mix": ("Styles",),
     "edit": ("Styles",),
@@ -39,8 +39,10 @@ TASKS = {
 WORK = {
     "generate": "make new examples",
     "encode": "turn an example into a few numbers: to search, to group, to find the odd one",
-    "decode": "turn a few numbers into an example, or go gradually from one example to another",
-    "reconstruct": "squeeze an example and rebuild it; see what each of the numbers does",
+    "decode": "turn a few numbers into an example",
+    "interpolate": "go gradually from one example to another",
+    "reconstruct": "rebuild an example from what codes it, and say how near that comes",
+    "traverse": "squeeze an example into a few numbers, and see what each of them does",
     "mix": "steer what is made: mix samples, move along a direction, find a given example among what can be made",
     "vary": "make others like a given example, or turn it into what a prompt says",
     "denoise": "take noise off an example",
@@ -86,8 +88,13 @@ def promised(needs: Iterable[str]) -> list[str]:
 
 def capabilities(need: str) -> tuple[str, ...]:
     """What a task asks of a model, by the names of its capabilities; none where it is no task."""
-    known = {name.lower(): (name,) for names in TASKS.values() for name in names}
+    known = {one.lower(): (one,) for names in TASKS.values() for name in names for one in name.split("|")}
     return TASKS.get(need.lower()) or known.get(need.lower()) or ()
+
+
+def meets(can: Iterable[str], wanted: Iterable[str]) -> bool:
+    """Are these capabilities all that is wanted, of "A|B" one?"""
+    return all(set(name.split("|")) & set(can) for name in wanted)
 
 
 def unmet(one: Summary | None, need: str) -> str | None:
@@ -119,7 +126,7 @@ def unmet(one: Summary | None, need: str) -> str | None:
         return None
     if one.can is None:
         return "what it can do was not recorded"
-    if all(name in one.can for name in wanted):
+    if meets(one.can, wanted):
         return None
     work = next(words for name, words in WORK.items() if TASKS[name] == wanted)
     return f"it cannot {re.split('[:;]', work)[0]}, and {need} was asked for"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import UnionType
+
 from trilemma.models.contract import (
     TRAINED,
     Decodes,
     Denoises,
+    Draws,
     Encodes,
     Fills,
+    Inverts,
     Matches,
     Model,
     Redraws,
@@ -20,10 +24,11 @@ from trilemma.models.contract import (
     model_files,
 )
 
-TASKS: dict[str, tuple[type, ...]] = {
+# What a task asks of a model: all of these, of `A | B` one.
+TASKS: dict[str, tuple[type | UnionType, ...]] = {
     "generate": (Samples,),
-    "reconstruct": (Encodes, Decodes),
-    "interpolate": (Decodes,),
+    "reconstruct": (Encodes | Inverts, Draws),
+    "interpolate": (Draws,),
     "embed": (Encodes,),
     "denoise": (Denoises,),
     "impute": (Fills,),
@@ -56,13 +61,16 @@ ONLY = {
     "search": ("image",),
     "classify": ("image",),
 }
+# What is given of a series, its calendar, is no part of the noise that it is made of: such codes do not tell of it.
+UNTOLD = {"series": {"reconstruct", "interpolate"}}
 ON_GRIDS = ("image", "series")  # kinds of data whose values have places
 TRANSLATORS = ("translate", "info")  # all that a run which has learned from sources does
 
 
 def works(model_class: type, kind: str, task: str) -> bool:
     """Can a model of this class do the task with data of this kind?"""
-    return needs(model_class, task) and learns(model_class, kind) and kind in ONLY.get(task, (kind,))
+    untold = issubclass(model_class, Inverts) and task in UNTOLD.get(kind, ())
+    return needs(model_class, task) and learns(model_class, kind) and kind in ONLY.get(task, (kind,)) and not untold
 
 
 def learns(model_class: type, kind: str) -> bool:

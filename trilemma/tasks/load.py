@@ -172,16 +172,24 @@ class Loaded(Jobs):
 
         return made()
 
-    def reconstruct(self, source: Any, *, random: bool = False, seed: int = 0, raw: bool = False) -> np.ndarray:
-        """decode(encode(x)) of files or arrays; with `random`, from a draw of the posterior instead of its mean."""
+    def reconstruct(
+        self, source: Any, *, random: bool = False, seed: int = 0, steps: int | None = None, raw: bool = False
+    ) -> np.ndarray:
+        """decode(encode(x)) of files or arrays; with `random`, from a draw of the posterior instead of its mean.
+
+        steps: of diffusion, as many to the noise as from it; the more of them, the nearer it comes.
+        """
         self.require("reconstruct")
-        x = np.concatenate([self._decode(codes, b) for codes, b in self._codes(source, random, seed)])
+        asked = Options(steps=steps)
+        self.check_options(asked)
+        pairs = self._codes(source, random=random, seed=seed, options=merged(self.lawful, asked))
+        x = np.concatenate([self._decoded(codes, request) for codes, request in pairs])
         return x if raw else self.modality.export(x)
 
     def embed(self, source: Any) -> np.ndarray:
         """Codes (n, D) of files or arrays."""
         self.require("embed")
-        return np.concatenate([codes.float().cpu().numpy() for codes, _ in self._codes(source, False, 0)])
+        return np.concatenate([codes.float().cpu().numpy() for codes, _ in self._codes(source)])
 
     def score(self, source: Any, *, seed: int = 0) -> np.ndarray:
         """Log-likelihood (or its lower bound) in nats per example (n,), as a density of the data's own units."""
@@ -218,10 +226,12 @@ class Loaded(Jobs):
 
     def interpolate(
         self, first: Any = 0, second: Any = 1, *, steps: int = 9, seed: int = 0, space: str = "z", raw: bool = False,
-        quiet: bool = True,
+        quiet: bool = True, sampler_steps: int | None = None,
     ) -> np.ndarray:  # fmt: skip
         """`steps` examples on the way from one to another: two files (models that encode or have styles) or two sample
         numbers.
+
+        sampler_steps: of diffusion, from noise to each of them, and from files to their noise.
 
         space: 'z', through codes, or 'w', straight through the styles that they become (models with styles), of files
         those that `project` finds.
@@ -239,7 +249,9 @@ class Loaded(Jobs):
                 x = np.concatenate([self.read(end).x[:1] for end in (first, second)])
                 x = way_between(self.sampler, x, steps=steps, seed=seed, quiet=quiet)
                 return x if raw else self.modality.export(x)
-        codes, request = self._ends(first, second, seed)
+        asked = Options(steps=sampler_steps)
+        self.check_options(asked)
+        codes, request = self._ends(first, second, seed, asked)
         if space == "w":
             from trilemma.tasks.styles import way_in_styles
 
@@ -253,8 +265,8 @@ class Loaded(Jobs):
         for name, shares in self.shares().items():
             ends = one_hot(request.raw[name][:, 0], len(shares)).float()
             between[name] = torch.lerp(ends[:1], ends[1:], t)
-        request = Request(Noise(seed, np.zeros(steps), self.engine.device), between, present)
-        x = self._decoded(way, request)
+        noise = Noise(seed, np.zeros(steps), self.engine.device)
+        x = self._decoded(way, Request(noise, between, present, request.options))
         return x if raw else self.modality.export(x)
 
     def traverse(

@@ -22,12 +22,15 @@ from trilemma.modalities.door import modality, open_data
 from trilemma.models.contract import (
     CAPABILITIES,
     Decodes,
+    Draws,
     Encodes,
     Fills,
+    Inverts,
     Model,
     Redraws,
     Styles,
     Translates,
+    find,
 )
 from trilemma.numbered import Clusters
 from trilemma.tasks.abilities import ONLY, TASKS, TRANSLATORS, models_that, needs, works
@@ -129,6 +132,12 @@ class Opened:
             able = ", ".join(models_that(task))
             raise InputError(f"{self.config['model']} cannot {task}; models that can: {able}{self._instead(task)}")
         if not works(type(self.model), self.modality.kind, task):
+            if task not in ONLY:
+                able = [one for one in models_that(task) if works(find(one)[0], self.modality.kind, task)]
+                raise InputError(
+                    f"{task}: {self.config['model']} codes a series as noise, which does not tell of the calendar that "
+                    f"it is given; models that can: {', '.join(able)}"
+                )
             raise InputError(f"{task}: is for data of kind {' or '.join(ONLY[task])}, not {self.modality.kind}")
         if task in OF_DATA and self.space is not self.space.outer:
             raise InputError(f"{task}: {OF_DATA[task]}; take a run that was trained without an autoencoder")
@@ -322,39 +331,45 @@ class Opened:
                 errors.append(error if share > 0 else torch.full_like(error, np.inf))
         batch.raw["label"] = torch.stack(errors).argmin(0).unsqueeze(1)
 
-    def _codes(self, source: Any, random: bool, seed: int) -> list[tuple[Tensor, Batch]]:
-        assert isinstance(self.model, Encodes)
+    def _codes(
+        self, source: Any, *, random: bool = False, seed: int = 0, options: Options | None = None
+    ) -> list[tuple[Tensor, Request]]:
+        """Codes (B, D), a batch at a time, with the request that decodes them. random: a draw of the posterior."""
+        assert isinstance(self.model, Encodes | Inverts)
         pairs = []
         for batch in self.prepared(source, seed):
+            request = Request(batch.noise, batch.raw, batch.present, options or Options())
             with torch.no_grad(), self.engine.autocast():
-                pairs.append((self.model.encode(batch, random=random), batch))
+                if isinstance(self.model, Inverts):
+                    codes = self.model.invert(batch.x, request)
+                else:
+                    codes = self.model.encode(batch, random=random)
+            pairs.append((codes, request))
         return pairs
 
-    def _decode(self, codes: Tensor, batch: Batch) -> np.ndarray:
-        return self._decoded(codes, Request(batch.noise, batch.raw, batch.present))
-
     def _decoded(self, codes: Tensor, request: Request) -> np.ndarray:
-        assert isinstance(self.model, Decodes)
+        assert isinstance(self.model, Draws)
         with torch.no_grad(), self.engine.autocast():
             return self.sampler.array(self.model.decode(codes.to(self.engine.device), request))
 
-    def _ends(self, first: Any, second: Any, seed: int) -> tuple[Tensor, Request]:
-        """Codes (2, D) of the two ends: of files where the model encodes, of sample numbers otherwise."""
+    def _ends(self, first: Any, second: Any, seed: int, asked: Options) -> tuple[Tensor, Request]:
+        """Codes (2, D) of the two ends: of files where the model has some, of sample numbers otherwise."""
         if not samples_named(first, second):
-            if not isinstance(self.model, Encodes):
+            if not isinstance(self.model, Encodes | Inverts):
                 styles = " add --space w," if isinstance(self.model, Styles) else ""
-                able = ", ".join(models_that("embed"))
+                able = ", ".join(models_that("reconstruct"))
                 raise InputError(
                     f"interpolate: {self.config['model']} has no codes of files; give samples' numbers,{styles} or "
                     f"take {able}"
                 )
-            ends = [next(iter(self._codes(end, False, seed))) for end in (first, second)]
-            batches = [batch for _, batch in ends]
-            raw = {name: torch.cat([batch.raw[name][:1] for batch in batches]) for name in batches[0].raw}
-            present = {name: torch.cat([batch.present[name][:1] for batch in batches]) for name in batches[0].present}
-            return torch.cat([codes[:1] for codes, _ in ends]), Request(batches[0].noise, raw, present)
-        assert isinstance(self.model, Decodes)
-        request = self.sampler.request(seed, np.array([int(first), int(second)]), options=self.options)
+            options = merged(self.lawful, asked)
+            ends = [self._codes(end, seed=seed, options=options)[0] for end in (first, second)]
+            one, two = (request for _, request in ends)
+            raw = {name: torch.cat([one.raw[name][:1], two.raw[name][:1]]) for name in one.raw}
+            present = {name: torch.cat([one.present[name][:1], two.present[name][:1]]) for name in one.present}
+            return torch.cat([codes[:1] for codes, _ in ends]), Request(one.noise, raw, present, options)
+        assert isinstance(self.model, Draws)
+        request = self.sampler.request(seed, np.array([int(first), int(second)]), options=merged(self.options, asked))
         with torch.no_grad():
             return self.model.draw(request), request
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from trilemma.errors import InputError, unknown
 from trilemma.modalities.writing import MARK, own_folder, writing_to
+from trilemma.spaces import Continuous
 from trilemma.tasks.load import Loaded, load
 from trilemma.tasks.outputs import ARRAYS, OTHERS, check_out, check_table, save_array
 from trilemma.training.progress import Bar
@@ -116,11 +117,19 @@ def _interval(text: str | None) -> tuple[float, float] | None:
     return low, high
 
 
-def reconstruct(run: Path, source: Any, *, out: Path) -> list[Path]:
+def reconstruct(run: Path, source: Any, *, steps: int | None, out: Path) -> list[Path]:
+    """What comes back; of pictures it is said how near."""
     loaded = load(run)
     check_out(out, loaded.modality.writes)
     given = loaded.read(source)
-    return loaded.modality.save(loaded.reconstruct(given, raw=True), out, names=given.names)
+    again = loaded.reconstruct(given, steps=steps, raw=True)
+    space = loaded.space.outer
+    if loaded.modality.kind == "image" and isinstance(space, Continuous) and None not in (space.low, space.high):
+        from trilemma.metrics.pixels import reconstruction_error
+
+        error = reconstruction_error(given.x, again, span=float(space.high) - float(space.low))["psnr"]  # type: ignore[arg-type]
+        print(f"{error.value:.1f} dB (PSNR over all of them)", file=sys.stderr)
+    return loaded.modality.save(again, out, names=given.names)
 
 
 def impute(run: Path, source: Any, *, draws: int, steps: int | None, seed: int, out: Path) -> list[Path]:
@@ -203,15 +212,18 @@ def denoise(run: Path, source: Any, *, sigma: float | None, out: Path) -> list[P
 
 
 def interpolate(
-    run: Path, first: str, second: str, *, steps: int, seed: int, out: Path, space: str = "z", film: int = 12
-) -> list[Path]:
+    run: Path, first: str, second: str, *, steps: int, seed: int, out: Path, space: str = "z", film: int = 12,
+    sampler_steps: int | None = None,
+) -> list[Path]:  # fmt: skip
     """The examples on the way; a .gif shows them one after the other, there and back, `film` a second."""
     loaded = load(run)
     if out.suffix != ".gif":
         check_out(out, loaded.modality.writes)
     elif loaded.modality.kind != "image":
         raise InputError(f"--out {out}: films are of images; this run's data are of kind {loaded.modality.kind}")
-    x = loaded.interpolate(first, second, steps=steps, seed=seed, space=space, raw=True, quiet=False)
+    x = loaded.interpolate(
+        first, second, steps=steps, seed=seed, space=space, raw=True, quiet=False, sampler_steps=sampler_steps
+    )
     if out.suffix != ".gif":
         return loaded.modality.save(x, out)
     frames = [loaded.modality.picture(one[None]).resize(FILM) for one in (*x, *x[-2:0:-1])]
