@@ -218,7 +218,7 @@ def _rates(sampler: Sampler, data: Data, training: Training, most: float) -> tup
         sampler.fit(train, seed=0, limit=count)
         return max(time.perf_counter() - start, 1e-4)
 
-    # The first time is that of imports: not to be taken for the codes'.
+    # The first time warms up: not to be taken for the codes'.
     spent, power = min(fitted(few), fitted(few)), FITTING
     if more > few and spent < most:  # more codes get more components as well: the time grows faster than their number
         longer = fitted(more)
