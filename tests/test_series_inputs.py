@@ -230,7 +230,7 @@ def test_a_later_file_is_read_as_the_run_s_own(tmp_path: Path) -> None:
     """Thousands apart: four digits alone could be decimals. Known cells come out as what they are, in numbers, too."""
     level = 5000 + 900 * np.sin(np.arange(300) / 9).round(3)
     for form in ("{:,.1f}", "${:,.1f}", "{:.1f}%"):
-        frame = pd.DataFrame({"at": WHEN.strftime("%Y-%m-%d"), "v": [form.format(each) for each in level * 300]})
+        frame = pd.DataFrame({"at": WHEN.strftime("%Y-%m-%d"), "v": [form.format(each) for each in level * 300 + 0.5]})
         frame.to_csv(tmp_path / "run.csv", index=False)
         series = opened(tmp_path / "run.csv")
         later = frame.assign(v=[form.format(1000 + n) for n in range(300)])

@@ -17,6 +17,7 @@ from trilemma.modalities.contract import Opening
 from trilemma.modalities.frames import read
 from trilemma.modalities.scenario import parse
 from trilemma.modalities.series import Series
+from trilemma.modalities.table import Table
 from trilemma.modalities.times import find
 
 WEATHER = np.array(["rain", "clear", "cloudy"])  # in no order of theirs
@@ -82,6 +83,12 @@ def test_words_are_learned_as_numbers(tmp_path: Path) -> None:
     assert set(made["sky"]) <= set(WEATHER) and set(made["door"]) == {"open", "closed"}
     assert made["sky"][:8].tolist() == [words["sky"][int(code)] for code in series.export(data.x[:1])[0, :, 2]]
     np.testing.assert_allclose(series.read(tmp_path / "made.csv", data.spaces["x"])[0].shape, (3, *data.x.shape[1:]))
+
+
+def test_what_changes_with_a_month_once_is_learned() -> None:
+    frame = hourly(24 * 59)
+    frame["tariff"] = np.where(frame["time"] < "2024-02", "old", "new")
+    assert "tariff" in opened(frame)[0].facts["columns"]
 
 
 def test_words_are_never_changes(tmp_path: Path) -> None:
@@ -247,3 +254,17 @@ def test_numbers_with_a_unit_are_numbers(tmp_path: Path) -> None:
         "left out, for they never change: still",
         "left out, for they are neither numbers nor a few words: code",
     ]
+
+
+@pytest.mark.parametrize("delimiter", [";", ",", "\t"])
+def test_scores_beside_a_table_have_its_decimal_comma(delimiter: str, tmp_path: Path) -> None:
+    random, out = np.random.default_rng(0), tmp_path / ("out.tsv" if delimiter == "\t" else "out.csv")
+    frame = pd.DataFrame({"a": random.normal(size=200).round(2), "b": random.integers(0, 99, 200)})
+    frame.to_csv(tmp_path / "t.csv", index=False, sep=delimiter, decimal=",")
+    table = tl.open_data(tmp_path / "t.csv", kind="table").modality
+    assert isinstance(table, Table)
+    table.beside(table.gaps(tmp_path / "t.csv"), {"anomaly": random.uniform(size=200).round(3)}, out)
+    again = pd.read_csv(out, sep=delimiter, decimal=",")
+    assert list(again) == ["a", "b", "anomaly"] and again["anomaly"].between(0, 1).all()
+    pd.testing.assert_frame_equal(again[["a", "b"]], frame)
+    assert "." not in out.read_text(encoding="utf-8")

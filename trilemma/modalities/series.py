@@ -128,7 +128,7 @@ class Series(Modality):
             if (empty := np.isnan(told.x).all(1)).any():
                 present[attributes.NAME] = ~empty
         notes += told.notes
-        still = {each.name for each in given.texts if len(each.texts) < 2}
+        still = {each.name for each in given.texts if len(each.texts) == 1 and (each.codes >= 0).all()}
         if never := [name for name in given.left if name in still and name not in constant]:
             notes.append(f"left out, for they never change: {', '.join(never)}")
         if left := [name for name in given.left if name not in constant and name not in still]:

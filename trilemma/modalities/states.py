@@ -10,7 +10,7 @@ import pandas as pd
 
 from trilemma.modalities import numerals
 from trilemma.modalities.columns import FEW, REPEATED, Column, Texts
-from trilemma.modalities.times import Times
+from trilemma.modalities.times import DAY, YEAR, Times
 
 HERE = 0.5  # share of the rows that have a word, of a column that is no mere remark
 
@@ -44,11 +44,16 @@ def _side_by_side(codes: np.ndarray, count: int) -> np.ndarray:
 
 
 def of_calendar(texts: Sequence[Texts], when: Times) -> list[str]:
-    """Names of the columns of few words that the day of the week, the month or the hour says: 'Monday', 'winter'."""
+    """Names of the columns of few words that the day of the week, the month or the hour says: 'Monday', 'winter'.
+
+    Of weeks, years or days that the times go round twice: what changes once, with a month, is none.
+    """
     moments, found = pd.DatetimeIndex(when.seconds.astype("datetime64[s]")), []
+    parts = ((moments.day_of_week, 7 * DAY), (moments.month, YEAR), (moments.hour, DAY))
+    spoken = [part.to_numpy() for part, period in parts if np.ptp(when.seconds) >= 2 * period]
     for each in texts:
         if 1 < len(each.texts) <= FEW and (each.codes >= 0).all() and numerals.parse(each.texts) is None:
-            for part in (moments.day_of_week, moments.month, moments.hour):
+            for part in spoken:
                 kinds = len(np.unique(part))
                 pairs = np.unique(np.stack([part, each.codes], 1), axis=0)
                 if len(pairs) == kinds and len(part) >= REPEATED * kinds:
