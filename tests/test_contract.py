@@ -27,6 +27,7 @@ from trilemma.models.contract import (
     Denoises,
     Encodes,
     Fills,
+    Inverts,
     Matches,
     Model,
     Now,
@@ -569,6 +570,26 @@ def test_decodes(name: str, case: Case) -> None:
                 apart = (case.space.embed(samples) - case.space.embed(decoded)).square().mean()
                 far = (case.space.embed(samples) - case.space.embed(decoded.flip(0))).square().mean()
                 assert apart < far
+
+
+@having(Inverts)
+def test_inverts(name: str, case: Case) -> None:
+    """Of an example's noise, as many numbers as `embed` gives, the example is decoded; each by itself."""
+    model, batch = trained(name, case.name).model, case.batch()
+    assert isinstance(model, Inverts)
+
+    def request(one: Batch) -> Request:
+        return Request(one.noise, one.raw, one.present, Options(guidance=1.0, steps=24))
+
+    with torch.no_grad():
+        codes = model.invert(batch.x, request(batch))
+        assert codes.shape == (len(batch), case.space.embed(batch.x)[0].numel()) and torch.isfinite(codes).all()
+        assert model.draw(request(batch)).shape == codes.shape
+        part = batch.part(2, 5)
+        torch.testing.assert_close(model.invert(part.x, request(part)), codes[2:5], rtol=1e-3, atol=1e-4)
+        again = model.decode(codes, request(batch))
+        assert again.shape == batch.x.shape and again.dtype == case.space.dtype
+        assert error_of(case, case.space.embed(again)) < 0.05
 
 
 @having(Denoises)

@@ -133,10 +133,10 @@ class Opened:
             raise InputError(f"{self.config['model']} cannot {task}; models that can: {able}{self._instead(task)}")
         if not works(type(self.model), self.modality.kind, task):
             if task not in ONLY:
-                able = [one for one in models_that(task) if works(find(one)[0], self.modality.kind, task)]
+                others = [one for one in models_that(task) if works(find(one)[0], self.modality.kind, task)]
                 raise InputError(
                     f"{task}: {self.config['model']} codes a series as noise, which does not tell of the calendar that "
-                    f"it is given; models that can: {', '.join(able)}"
+                    f"it is given; models that can: {', '.join(others)}"
                 )
             raise InputError(f"{task}: is for data of kind {' or '.join(ONLY[task])}, not {self.modality.kind}")
         if task in OF_DATA and self.space is not self.space.outer:

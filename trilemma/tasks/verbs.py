@@ -123,13 +123,14 @@ def reconstruct(run: Path, source: Any, *, steps: int | None, out: Path) -> list
     check_out(out, loaded.modality.writes)
     given = loaded.read(source)
     again = loaded.reconstruct(given, steps=steps, raw=True)
+    written = loaded.modality.save(again, out, names=given.names)
     space = loaded.space.outer
     if loaded.modality.kind == "image" and isinstance(space, Continuous) and None not in (space.low, space.high):
         from trilemma.metrics.pixels import reconstruction_error
 
         error = reconstruction_error(given.x, again, span=float(space.high) - float(space.low))["psnr"]  # type: ignore[arg-type]
         print(f"{error.value:.1f} dB (PSNR over all of them)", file=sys.stderr)
-    return loaded.modality.save(again, out, names=given.names)
+    return written
 
 
 def impute(run: Path, source: Any, *, draws: int, steps: int | None, seed: int, out: Path) -> list[Path]:
