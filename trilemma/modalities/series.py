@@ -422,7 +422,7 @@ class Series(Modality):
         return written.filled(gaps.origin, self.channels, x, out)
 
     def export(self, x: np.ndarray) -> np.ndarray:
-        """Levels (n, T, columns)."""
+        """Levels (n, T, columns); words as their places among those of the column."""
         return self.decode(x)
 
     def save(self, x: np.ndarray, out: Path, *, names: list[str] | None = None) -> list[Path]:
