@@ -568,6 +568,7 @@ class Diffusion(Model, Samples, Inverts, Denoises, Fills, Redraws, Translates, S
             x = x * self.space.widen(mask)
         small = math.prod(x.shape[1:]) <= 8
         request = Request(batch.noise, batch.raw, batch.present, Options(guidance=1.0))
+        denoise = self.denoiser(request)
         probe = None if small else (batch.noise.uniform(*x.shape[1:]) < 0.5).float() * 2 - 1
         low = self.config.sigma_low if not small else min(self.config.sigma_low, 0.004)
         bound = torch.zeros(len(x), dtype=x.dtype, device=x.device)
@@ -576,12 +577,12 @@ class Diffusion(Model, Samples, Inverts, Denoises, Fills, Redraws, Translates, S
             bound, x = self.told_apart(batch, x, x + low * epsilon, epsilon, mask), x + low * epsilon
         sigmas = karras_sigmas(64 if small else 24, low=low, high=self.config.sigma_high)
 
+        def clean(y: Tensor, s: float) -> Tensor:
+            answer = denoise(y, s)
+            return answer[0] if isinstance(answer, tuple) else answer
+
         trace = "exact" if small else "hutchinson"
-        return (
-            bound
-            + log_likelihood(self.mean_denoiser(request), x, sigmas, trace=trace, probe=probe)
-            - log_volume(self.space)
-        )
+        return bound + log_likelihood(clean, x, sigmas, trace=trace, probe=probe) - log_volume(self.space)
 
     def surprise(self, batch: Batch) -> Tensor:
         """Squared error of what the network makes of each element: of a table's column from all others, where it was
