@@ -100,7 +100,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
 
 
 def psnr(x: np.ndarray, again: np.ndarray) -> float:
-    return float(20 * np.log10(255) - 10 * np.log10(np.square(x.astype(float) - again).mean()))
+    return float(20 * np.log10(255) - 10 * np.log10(max(np.square(x.astype(float) - again).mean(), 1e-3)))
 
 
 @pytest.mark.parametrize("model", ["diffusion", "diffusion:flow", "diffusion:ddpm-learned"])
@@ -178,10 +178,12 @@ def test_the_command_line(run: Callable[[str], Any], tmp_path: Path) -> None:
     folder, x = run("diffusion").run.folder, digits()
     for number in range(2):
         Image.fromarray(x[number]).save(tmp_path / f"{number}.png")
-    said = call("reconstruct", folder, tmp_path / "0.png", "--steps", 32, "--out", tmp_path / "again.npy")
-    assert said.code == 0, said.err
-    near = psnr(x[:1], np.load(tmp_path / "again.npy"))
-    assert near > 30 and f"{near:.1f} dB" in said.err
+    for steps in (6, 48):
+        said = call("reconstruct", folder, tmp_path / "0.png", "--steps", steps, "--out", tmp_path / "again.npy")
+        again = np.load(tmp_path / "again.npy")
+        near = "every value" if np.array_equal(again[0], x[0]) else f"{psnr(x[:1], again):.1f} dB"
+        assert said.code == 0 and near in said.err, said.err
+    assert psnr(x[:1], again) > 40
     files = tmp_path / "0.png", tmp_path / "1.png"
     for out in ("way.png", "way.gif"):
         said = call("interpolate", folder, *files, "--sampler-steps", 16, "--steps", 4, "--out", tmp_path / out)
