@@ -268,10 +268,7 @@ def table(rows: list[dict]) -> str:
     heads = ["row", "parameters", "training images/s", "sampling images/s", *COLUMNS]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in rows:
-        cells = [
-            row["name"],
-            *(format(row[name], form) if row.get(name) is not None else "" for name, form in forms.items()),
-        ]
+        cells = [format(row[name], form) if row.get(name) is not None else "" for name, form in forms.items()]
         lines.append("| " + " | ".join([row["name"], *cells]) + " |")
     return "\n".join(lines)
 
