@@ -360,9 +360,9 @@ def test_days_that_begin_between_two_steps(begin: str, every: int, late: float, 
     """Times at half past, or every three hours from one on: the first step of a day lies behind its beginning."""
     data, series, space = opened(hourly(400, begin).iloc[::every].reset_index(drop=True), window=72)
     assert [each.circle for each in series.channels[:3]] == ["", "hour of day", "hour of day"]
-    assert [each.late for each in space.held] == pytest.approx([late, late])
+    assert [each.late for each in space.steady] == pytest.approx([late, late])
     again = space_from(space.describe())
-    assert isinstance(again, Continuous) and again.held == space.held
+    assert isinstance(again, Continuous) and again.steady == space.steady
     assert Series.from_description(series.describe()).clock.offset == series.clock.offset == round(3600 * every * late)
     x = torch.from_numpy(np.asarray(data.x[data.splits["train"][:64]]))
     noisy = x.clone()
@@ -389,13 +389,13 @@ def test_inspect_says_of_days_what_is_kept() -> None:
         "number, by its returns"
     )
     x = torch.from_numpy(np.asarray(data.x[data.splits["train"][:300]]))
-    assert [each.channel for each in space.held] == [1]
+    assert [each.channel for each in space.steady] == [1]
     torch.testing.assert_close(space.decode(space.embed(x))[:, 1], x[:, 1], atol=1e-4, rtol=1e-4)
     late = frame.assign(time=frame["time"] + pd.Timedelta(minutes=30))
     data, _, space = opened(
         pd.concat([each.assign(who=n) for n, each in zip("abc", (frame, late, frame), strict=True)])
     )
-    assert "one value" not in data.facts["columns"]["rain"] and not space.held
+    assert "one value" not in data.facts["columns"]["rain"] and not space.steady
 
 
 def test_a_gaussian_keeps_days() -> None:
@@ -403,6 +403,6 @@ def test_a_gaussian_keeps_days() -> None:
     data, _, space = opened(hourly(), window=72)
     made = torch.from_numpy(pca_gaussian(data, 20, seed=0))
     torch.testing.assert_close(space.decode(space.embed(made)), made, atol=1e-4, rtol=1e-4)
-    own = rounds(made[:, space.held[0].sine], made[:, space.held[0].cosine], 24).argmax(2)
+    own = rounds(made[:, space.steady[0].sine], made[:, space.steady[0].cosine], 24).argmax(2)
     same = own.diff(dim=1) == 0
     assert bool((made[:, 1].diff(dim=1)[same].abs() < 1e-5).all())

@@ -16,13 +16,13 @@ from markupsafe import Markup, escape
 from trilemma.report import plots
 from trilemma.report.advise import HEADLINES, advise
 from trilemma.report.columns import ARROWS, COLUMNS, amount, cell, direction, present, table
-from trilemma.report.of_tables import table_figures
 from trilemma.report.pictures import THRIFTS, Gallery, Pictures
 from trilemma.report.quiz import quiz, sources
 from trilemma.report.rankings import ranking_table
 from trilemma.report.series_figures import series_figures
 from trilemma.report.studies import studies
 from trilemma.report.summary import Summary, finite, number, single, summaries
+from trilemma.report.table_figures import table_figures
 from trilemma.report.translation_figures import translation_facts, translation_pictures
 
 LIMIT = 4_900_000  # bytes of the page
