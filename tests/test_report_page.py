@@ -21,7 +21,7 @@ from trilemma.errors import InputError
 from trilemma.modalities.points import Points
 from trilemma.report.advise import advise
 from trilemma.report.columns import COLUMNS, table
-from trilemma.report.needs import check_needs
+from trilemma.report.needs import TASKS, check_needs
 from trilemma.report.page import LIMIT, render, write_page
 from trilemma.report.pictures import drawn_once
 from trilemma.report.summary import differs, number, spanned, summaries
@@ -651,6 +651,21 @@ def test_why_a_need_is_not_met_is_said_in_words() -> None:
     assert left["vae"] == "its bytes of memory that sampling adds were not measured"
     memory = advise(small_results(rows), need="memory<1MB")["why"]["left_out"]["gan"]
     assert memory == "12 MB of memory that sampling adds, and memory<1MB was asked for"
+
+
+def test_every_need_that_is_accepted_has_words() -> None:
+    rows = base()
+    for row in rows:
+        row["can"] = []
+    asked = {one for names in TASKS.values() for name in names for one in name.split("|")}
+    taken = []
+    for need in sorted({*TASKS, *(each.lower() for each in asked)}):
+        try:
+            taken += check_needs([need])
+        except InputError:
+            continue
+        assert advise(small_results(rows), need=need)["why"]["left_out"]["gan"].endswith(f"{need} was asked for")
+    assert "reconstruct" in taken and "inverts" not in taken
 
 
 def test_promises_are_reasons_and_borrowed_weights_break_that_of_the_licence() -> None:

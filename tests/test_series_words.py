@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 import trilemma as tl
 from trilemma.cli import app
 from trilemma.errors import InputError
+from trilemma.modalities import numerals, periods, states
+from trilemma.modalities.columns import Column
 from trilemma.modalities.contract import Opening
 from trilemma.modalities.frames import read
 from trilemma.modalities.scenario import parse
@@ -268,3 +270,44 @@ def test_scores_beside_a_table_have_its_decimal_comma(delimiter: str, tmp_path: 
     assert list(again) == ["a", "b", "anomaly"] and again["anomaly"].between(0, 1).all()
     pd.testing.assert_frame_equal(again[["a", "b"]], frame)
     assert "." not in out.read_text(encoding="utf-8")
+
+
+def test_what_only_looks_like_seconds_is_counted(tmp_path: Path) -> None:
+    """Parts of a second are kept, and signs that `int` does not read are no times."""
+    value = np.sin(np.arange(400) / 9)
+    start = 1_700_000_000_000
+    pd.DataFrame({"time": start + 500 * np.arange(400), "x": value}).to_csv(tmp_path / "ms.csv", index=False)
+    data = tl.open_data(tmp_path / "ms.csv", kind="series")
+    assert "400 steps" in data.facts["times"]
+    assert periods.seconds_of("time", ["0²", "1²"]) is None
+
+
+def test_a_word_that_training_time_does_not_have_stays_one(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    sky = random.choice(["clear", "rain"], 600).astype(object)
+    sky[520:560] = "storm"
+    when = pd.date_range("2024-01-01", periods=600, freq="h").strftime("%Y-%m-%d %H:%M")
+    frame = pd.DataFrame({"time": when, "sky": sky, "x": np.sin(np.arange(600) / 5)})
+    frame.to_csv(tmp_path / "sky.csv", index=False)
+    data = tl.open_data(tmp_path / "sky.csv")
+    channel = next(each for each in data.modality.channels if each.column.name == "sky")
+    places = np.arange(3.0)
+    scores = channel.column.scores(places, np.full(3, 0.5))
+    assert channel.column.from_scores(scores).tolist() == [0, 1, 2] and len(set(scores)) == 3
+
+
+def test_words_that_go_round_stand_alike_however_they_are_cut() -> None:
+    """Of a circle no line is the best one."""
+    column = Column("shift", "category", values=["a", "b", "c", "d"])
+    orders = []
+    for begin, count in ((0, 800), (1, 800), (0, 801), (2, 799)):
+        codes = ((np.arange(count) + begin) % 4).astype(float)
+        made, _ = states.numbered(column, codes, np.arange(count))
+        orders.append(made.values)
+    assert all(order == orders[0] for order in orders)
+
+
+def test_codes_with_a_letter_are_no_numbers() -> None:
+    assert numerals.parse(["10023X", "10024X", "10311X"]) is None and numerals.parse(["5A", "6A"]) is None
+    assert numerals.parse(["12 kWh", "7 kWh"])[0].tolist() == [12, 7]
+    assert numerals.parse(["12.5kWh", "7.0kWh"])[0].tolist() == [12.5, 7]

@@ -191,7 +191,8 @@ def learned(
         raise InputError(f"{setting}: it has values of 0 or below")
     made = Channel(column, kind, start, column.decimals)
     column.decimals = None if made.wanders else made.decimals
-    column.fit(np.concatenate([made.relative(each) for each in levels]), smooth=not column.values)
+    once_each = [np.arange(len(column.values), dtype=float)]  # a word that training time does not have is one, too
+    column.fit(np.concatenate([made.relative(each) for each in levels] + once_each), smooth=not column.values)
     if not column.values:
         column.lengthen()
     made.circle = "" if made.wanders else circle

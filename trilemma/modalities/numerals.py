@@ -138,6 +138,8 @@ def _dressed(texts: Sequence[str]) -> tuple[np.ndarray, Form] | None:
         if match["sign"] and match["body"][0] in "+-":
             return None
         bodies.append(match["sign"] + match["body"])
+    if suffix[:1].isascii() and suffix[:1].isalpha() and all(map(str.isdigit, bodies)):
+        return None  # 10023X and 5A are codes; 12 kWh and 12.5kWh are amounts
     for comma, group in _forms(bodies):
         form = Form(None, 0, comma, group, prefix, suffix)
         plain = [undressed(body, form) for body in bodies]

@@ -24,8 +24,10 @@ def seconds_of(name: str, texts: Sequence[str], *, known: bool = False) -> tuple
     """Seconds since 1970 (n,) of the different texts of a column, and how they are written; None where they are dates
     or something else. known: it is the column of a run's times."""
     for form, pattern in QUARTER:
+        if not texts or re.fullmatch(pattern, texts[0]) is None:
+            continue
         found = [re.fullmatch(pattern, text) for text in texts]
-        if found and all(found):
+        if all(found):
             months = [12 * (int(each["y"]) - 1970) + 3 * (int(each["q"]) - 1) for each in found if each]
             return np.array(months, dtype="datetime64[M]").astype("datetime64[s]").astype(float), form
     if texts and all(map(WEEK.fullmatch, texts)):
@@ -33,11 +35,12 @@ def seconds_of(name: str, texts: Sequence[str], *, known: bool = False) -> tuple
         return days.to_numpy("datetime64[s]").astype(float), "%G-W%V"
     if name.lower() in YEARS and all(map(YEAR.fullmatch, texts)) and (known or len(texts) >= ENOUGH):
         return np.array(texts, dtype="datetime64[Y]").astype("datetime64[s]").astype(float), "%Y"
-    if EPOCH.search(name) and texts and all(text.isdigit() for text in texts):
+    if EPOCH.search(name) and texts and all(text.isascii() and text.isdigit() for text in texts):
         for zeros in ZEROS:
             seconds = np.array([int(text) for text in texts], dtype=float) / 10**zeros
             if seconds.min() >= FIRST and seconds.max() < LAST:
-                return seconds, "%s" + "0" * zeros
+                whole = (seconds % 1 == 0).all()  # of parts of a second steps are counted
+                return (seconds, "%s" + "0" * zeros) if whole else None
     return None
 
 

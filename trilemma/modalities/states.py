@@ -12,6 +12,7 @@ from trilemma.modalities import numerals
 from trilemma.modalities.columns import FEW, REPEATED, Column, Texts
 from trilemma.modalities.times import DAY, YEAR, Times
 
+ALPHABET = 0.1  # of a mean number of steps between two words, between those that follow each other in the alphabet
 HERE = 0.5  # share of the rows that have a word, of a column that is no mere remark
 
 
@@ -37,6 +38,10 @@ def _side_by_side(codes: np.ndarray, count: int) -> np.ndarray:
     steps = np.zeros((count, count))
     np.add.at(steps, (codes[:-1], codes[1:]), 1.0)
     near = steps + steps.T + 1e-3
+    # Words that go round (early, late, night) fit a line in several ways alike: the alphabet decides.
+    along = np.arange(count - 1)
+    near[along, along + 1] += ALPHABET * near.mean()
+    near[along + 1, along] += ALPHABET * near.mean()
     np.fill_diagonal(near, 0.0)
     line = np.linalg.eigh(np.diag(near.sum(1)) - near)[1][:, 1].round(9)
     line = -line if line[0] > 0 else line  # the first of the alphabet stands in the lower half

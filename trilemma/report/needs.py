@@ -88,7 +88,7 @@ def promised(needs: Iterable[str]) -> list[str]:
 
 def capabilities(need: str) -> tuple[str, ...]:
     """What a task asks of a model, by the names of its capabilities; none where it is no task."""
-    known = {one.lower(): (one,) for names in TASKS.values() for name in names for one in name.split("|")}
+    known = {names[0].lower(): names for names in TASKS.values() if len(names) == 1 and "|" not in names[0]}
     return TASKS.get(need.lower()) or known.get(need.lower()) or ()
 
 

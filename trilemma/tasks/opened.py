@@ -190,7 +190,9 @@ class Opened:
         opening = Opening(**{key: as_tuple(value) for key, value in self.config["data"]["opening"].items()})
         data = open_data(source, opening=opening, data2=data2)
         if data.hash != self.config["data"]["hash"]:
-            raise InputError(f"{what}: {source} is not what the run was trained on; {instead}")
+            raise InputError(
+                f"{what}: {source} is not what the run was trained on (or this version reads it otherwise); {instead}"
+            )
         return data
 
     def label(self, given: str | int | None) -> int | None:

@@ -145,7 +145,10 @@ def _ready(
         _check_same(run, config, asked, more)
         data = opened(sources, opening, asked, run)
         if data.hash != config["data"]["hash"]:
-            raise InputError(f"{run.folder} was trained on other data than {sources[0]} is now; give a new --out")
+            raise InputError(
+                f"{run.folder} was trained on other data than {sources[0]} is now (or as this version reads it); "
+                "give a new --out"
+            )
         if run.finished and not more:
             said(f"{run.folder} is finished: nothing to do ({config['training']['examples']:,} examples seen)")
             return Ready(None)
