@@ -28,7 +28,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     keep = stand_in_for_torchvision_operators()
     torch.manual_seed(0)
-    peer, images = PEERS[given.peer](), torch.rand(given.batch, 1, 28, 28)
+    peer, images = PEERS[given.peer]((1, 28, 28)), torch.rand(given.batch, 1, 28, 28)
     with FlopCounterMode(display=False) as counter:
         peer.step(images)
     peer.step(images)
