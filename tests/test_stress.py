@@ -119,3 +119,8 @@ def test_noise_that_is_held() -> None:
     assert second.min() > 0 and second.max() < 1 and abs(float(second.mean()) - 0.5) < 0.02
     again = Noise(9, np.arange(4000), held={0: -first, 1: held[1]})
     assert torch.equal(again.normal(3), -first) and torch.equal(again.uniform(), second)
+
+
+def test_shares_are_said_in_few_digits() -> None:
+    said = [share(value) for value in (0.124, 0.0021, 3.4e-7, 0.99, 0.996, 1.0)]
+    assert said == ["12 %", "0.21 %", "3.4e-05 %", "99 %", "99.6 %", "100 %"]

@@ -136,7 +136,7 @@ class Jobs(Opened):
 
         self.require("stress")
         paths, told = parted(where, [each.name for each in self.attributes])
-        if not paths:
+        if not paths and told:
             raise InputError(f"--where {where!r}: says nothing of the path; `generate --where` makes such series")
         return scenarios(
             self.sampler, self.shown(label), n, paths, horizon=horizon, label=self.label(label), seed=seed,

@@ -84,8 +84,8 @@ class Scenarios:
 
 
 def share(value: float) -> str:
-    """'12 %', '0.21 %', '3.4e-05 %': two digits."""
-    return f"{100 * value:.2g} %"
+    """'12 %', '0.21 %', '3.4e-05 %': two digits; three of what is nearly all."""
+    return f"{100 * value:.{2 if value < 0.995 else 3}g} %"
 
 
 def scenarios(
