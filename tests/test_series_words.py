@@ -131,6 +131,8 @@ def test_whole_numbers_written_with_a_point_stay_whole(tmp_path: Path) -> None:
     _, series = opened(tmp_path / "s.csv")
     assert series.channels[0].written(np.array([4.4, 12.0, np.nan])).tolist() == ["4.0", "12.0", ""]
     assert series.channels[1].decimals == 2
+    # Whole numbers have no sign of their own: quantiles between them take that of the file.
+    assert series.channels[0].written(np.array([4.4]), rounded=False, comma=True).tolist() == ["4,4"]
     assert (series.export(data.x)[:, :, 0] % 1 == 0).all()
 
 
@@ -162,6 +164,7 @@ def test_files_are_written_in_the_user_s_own_way(files: Path, tmp_path: Path) ->
     assert values["count"].str.fullmatch(r"-?\d+,0").all() and values["sky"].isin(WEATHER).all()
     assert values["level"].str.fullmatch(r"-?\d+(,\d{1,2})?").all()
     told = quantiles.set_index("variable")
+    assert not told.drop(columns="time").stack().str.contains(".", regex=False).any()
     assert set(told.index) == {
         "count",
         "level",

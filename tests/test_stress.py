@@ -20,7 +20,7 @@ from trilemma.modalities.contract import Opening
 from trilemma.modalities.series import Series
 from trilemma.models.contract import Samples
 from trilemma.tasks import splitting
-from trilemma.tasks.stress import scenarios, share
+from trilemma.tasks.stress import Scenarios, scenarios, share
 from trilemma.training.engine import Engine
 from trilemma.training.sampling import Sampler
 
@@ -124,3 +124,12 @@ def test_noise_that_is_held() -> None:
 def test_shares_are_said_in_few_digits() -> None:
     said = [share(value) for value in (0.124, 0.0021, 3.4e-7, 0.99, 0.996, 1.0)]
     assert said == ["12 %", "0.21 %", "3.4e-05 %", "99 %", "99.6 %", "100 %"]
+
+
+def test_what_is_demanded_exactly_has_no_probability_of_its_own() -> None:
+    """The share of the paths that meet all else is one given it."""
+    paths = np.zeros((20, 1, 4))
+    made = Scenarios(paths, "x at 2 = 1", 1.0, (0.98, 1.0), 250, 0, 0.1, exact="all")
+    assert "how probable that is, is not told" in made.said() and "%" not in made.said()
+    made = Scenarios(paths, "x at 2 = 1 and max(x) > 3", 0.9, (0.8, 0.95), 250, 0, 0.1, exact="some")
+    assert "given what is demanded with =, is 90 %" in made.said()

@@ -223,6 +223,16 @@ def test_noise_left_is_a_share() -> None:
         noise_left(clean, clean, again=clean)
 
 
+def test_noise_left_is_that_of_what_is_known() -> None:
+    clean = np.random.default_rng(0).normal(size=(50, 4))
+    gaps = clean.copy()
+    gaps[:30, 1], gaps[7] = np.nan, np.nan
+    found = noise_left(gaps, gaps + 1, again=gaps + 0.5)
+    assert found.value == pytest.approx(0.25) == noise_left(clean, clean + 1, again=clean + 0.5).value
+    with pytest.raises(ValueError, match="no noise"):
+        noise_left(np.full((5, 2), np.nan), np.full((5, 2), np.nan), again=np.zeros((5, 2)))
+
+
 def test_a_critic_at_chance_has_area_one_half() -> None:
     from sklearn.metrics import roc_auc_score
 

@@ -569,6 +569,7 @@ def test_a_table_is_compared(tmp_path: Path) -> None:
     found = {name: {key: each["value"] for key, each in row["metrics"].items()} for name, row in rows.items()}
     plain = {"resampled training set", "Gaussian copula", "independent columns", "interpolated rows (SMOTE)"}
     assert found.keys() == plain | {"trees (CART)", "vae", "real against real"}
+    assert not rows["vae"]["problems"] and found["vae"]["denoising"] > 0
     own = {"shapes", "trends", "classifier", "usefulness", "usefulness@linear", "augmented"}
     privacy = {"exact_copies", "membership", "closer_to_train", "attribute_gain", "near_copies"}
     for name, row in found.items():

@@ -117,14 +117,18 @@ def noise_left(clean: np.ndarray, noisy: np.ndarray, *, again: np.ndarray) -> Me
     """Return what is left of noise: mean squared error of `again` to the clean examples over that of the noisy ones.
 
     Shapes (N, ...), equal. Range [0, inf): 0 where all noise is gone and nothing else, 1 as far away as the noisy
-    examples themselves. Interval: of a ratio of means over the examples, Student's t by the delta method. Known biases:
-    an average in pixels, which forgives blur. Source: the criterion of Vincent et al. 2008, as a share.
+    examples themselves. Elements that are NaN in one of them are left out. Interval: of a ratio of means over the
+    examples, Student's t by the delta method. Known biases: an average in pixels, which forgives blur. Source: the
+    criterion of Vincent et al. 2008, as a share.
     """
     if not clean.shape == noisy.shape == again.shape or clean.ndim < 1 or clean.size == 0:
         raise ValueError(f"noise left: shapes must be equal, got {clean.shape}, {noisy.shape} and {again.shape}")
-    rows = [np.square(x.astype(np.float64) - clean).reshape(len(clean), -1).mean(1) for x in (again, noisy)]
-    left, put = rows
-    if not put.mean() > 0:
+    flat = [x.astype(np.float64).reshape(len(clean), -1) for x in (clean, noisy, again)]
+    known = ~np.isnan(flat).any(0)  # gaps say nothing
+    counts = known.sum(1)
+    squares = [np.where(known, np.square(x - flat[0]), 0.0).sum(1) for x in (flat[2], flat[1])]
+    left, put = (each[counts > 0] / counts[counts > 0] for each in squares)
+    if not put.sum() > 0:
         raise ValueError("noisy: equal to the clean examples; there is no noise to be left")
     return _ratio(left, put, name="denoising", floor=0.0)
 

@@ -137,14 +137,18 @@ class Channel:
         """Levels with the column's own decimals."""
         return levels if self.decimals is None else levels.round(self.decimals)
 
-    def written(self, levels: np.ndarray, texts: Texts | None = None, *, rounded: bool = True) -> np.ndarray:
+    def written(
+        self, levels: np.ndarray, texts: Texts | None = None, *, rounded: bool = True, comma: bool = False
+    ) -> np.ndarray:
         """Levels (n,) as cells in the user's own way; in that of a task's table, where its column is given.
 
-        rounded: with the column's decimals, else with as many as a number has.
+        rounded: with the column's decimals, else with as many as a number has, and a decimal comma with `comma`.
         """
         own, same = np.unique(levels, return_inverse=True)
         column = self.column.like(texts)
-        column = replace(column, decimals=self.decimals) if rounded else replace(column, decimals=None, least=0)
+        column = (
+            replace(column, decimals=self.decimals) if rounded else replace(column, decimals=None, least=0, comma=comma)
+        )
         return column.written(self.rounded(own) if rounded else own, np.random.default_rng(0))[same.ravel()]
 
     def said(self) -> str:

@@ -76,7 +76,8 @@ class Forecast:
                     continue
                 found = [significant(each) for each in (own.mean(0), *np.quantile(own, QUANTILES, axis=0))]
                 if written:
-                    found = [channel.written(each, self.reading.texts_of(name), rounded=False) for each in found]
+                    texts, comma = self.reading.texts_of(name), self.reading.comma
+                    found = [channel.written(each, texts, rounded=False, comma=comma) for each in found]
                 told = dict(zip(["mean", *names], found, strict=True))
                 parts.append(self._named(rows, number, {"time": moments, "variable": name, **told}))
         return pd.concat(parts, ignore_index=True)

@@ -58,6 +58,9 @@ class Scenarios:
     given: Loss | None = None  # what the portfolio loses given the scenario,
     all: Loss | None = None  # and over all paths
     attributes: str = ""  # that all paths have
+    exact: str = (
+        ""  # which conditions demand one value: '', 'some' or 'all'; the probability is that of the others, given these
+    )
 
     def said(self) -> str:
         """The probability, and what a portfolio loses, in words."""
@@ -67,12 +70,20 @@ class Scenarios:
         if self.levels:
             alone = len(self.x) / self.probability
             how += f", led there in {self.levels} levels; drawn at random it would take {alone:,.0f}"
+        of = f" of series with {self.attributes!r}" if self.attributes else ""
+        if self.exact == "all":  # nothing is left that could be counted
+            said = f"{len(self.x):,} paths of {steps}{of}, given {self.where!r}: how probable that is, is not told"
+            return "\n".join([f"{said} ({self.seconds:.0f} s)", *self._losses()])
         lines = [
-            f"by the model the probability of {self.where!r} over {steps}"
-            + (f" of series with {self.attributes!r}" if self.attributes else "")
+            f"by the model the probability of {self.where!r} over {steps}{of}"
+            + (", given what is demanded with =," if self.exact else "")
             + f" is {share(self.probability)} (95 %: "
             f"{share(low)} to {share(high)}): {len(self.x):,} of {how} ({self.seconds:.0f} s)"
         ]
+        return "\n".join([*lines, *self._losses()])
+
+    def _losses(self) -> list[str]:
+        lines = []
         for words, loss in (("given it", self.given), ("of all paths", self.all)):
             if loss is not None:
                 mean, var, shortfall = (f"{x:.4g} ± {1.96 * error:.2g}" for x, error in vars(loss).values())
@@ -80,7 +91,7 @@ class Scenarios:
                     f"  loss of {self.weights} {words}: {mean} on average, value at risk ({self.level:.4g}) {var}, "
                     f"expected shortfall {shortfall}"
                 )
-        return "\n".join(lines)
+        return lines
 
 
 def share(value: float) -> str:
@@ -148,7 +159,7 @@ def scenarios(
     likely = found / looked
     made = Scenarios(
         np.concatenate(kept)[:n], where, likely, share_interval(likely, looked), looked, 0, 0.0, level, weights or "",
-        attributes=given,
+        attributes=given, exact="" if not exact else "some" if others else "all",
     )  # fmt: skip
     part = np.arange(len(made.x)) * SETS // max(len(made.x), 1)
     if found < n:
