@@ -58,7 +58,7 @@ class Scenarios:
     given: Loss | None = None  # what the portfolio loses given the scenario,
     all: Loss | None = None  # and over all paths
     attributes: str = ""  # that all paths have
-    exact: str = ""  # conditions that demand one value: '', 'some' or 'all'; the probability is of the others given these
+    exact: str = ""  # how many conditions demand one value: '', 'some' or 'all'; the probability is given these
 
     def said(self) -> str:
         """The probability, and what a portfolio loses, in words."""
